@@ -1,0 +1,60 @@
+# make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
+# make test   environment, install with test extras, a browser where one can be had, and all tests
+# make check  format, lint, types and the direction of imports
+# make wheel  build the wheel, install it in a clean environment, run it from another directory
+# make bench  benchmarks, each beside its baseline
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test check format wheel bench chromium clean
+
+demo: .venv/.installed
+	$(BIN)/dti-geom report --model mini --out demo --overwrite
+
+test: .venv/.installed-test chromium
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: .venv/.installed-test
+	rm -rf dist build/clean
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	cd / && "$(CURDIR)/build/clean/bin/dti-geom" --version && \
+	  "$(CURDIR)/build/clean/bin/dti-geom" neighbors --model mini fox
+
+bench: .venv/.installed-bench
+	$(BIN)/python benchmarks/nearest.py
+	$(BIN)/python benchmarks/norms.py
+	$(BIN)/python benchmarks/startup.py
+
+# Each stamp says that what it names was installed from these two files; a second run finds it and installs nothing.
+.venv/.installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/.installed
+	$(PIP) --editable '.[$*,dev]'
+	touch $@
+
+# Browser tests are skipped, saying so, where no browser can be had.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium here and none could be installed: browser tests will be skipped"
+
+clean:
+	rm -rf .venv build dist demo *.egg-info

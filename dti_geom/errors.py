@@ -1,0 +1,41 @@
+"""What this package raises.
+
+Every message says what was found, what was expected and what to do next, in a line or two: the command line prints it
+as it stands.
+"""
+
+
+class DtiGeomError(Exception):
+    """Base of all errors a user can cause or mend."""
+
+
+class GeometryError(DtiGeomError, ValueError):
+    """A tensor that the asked geometry is not defined on: zero, NaN, not unit, or of another dimension."""
+
+
+class UnknownModel(DtiGeomError):
+    """A model name, hub id or folder that leads nowhere."""
+
+
+class ModelFilesError(DtiGeomError):
+    """A model folder that lacks a file, or holds one that cannot be understood."""
+
+
+class UnknownToken(DtiGeomError):
+    """A token that neither the tokenizer nor the given embeddings know."""
+
+
+class EmbeddingFileError(DtiGeomError):
+    """A file that is not a learned embedding, or a broken one."""
+
+
+class ResultFileError(DtiGeomError):
+    """A result file that cannot be read, or comes from a newer version."""
+
+
+class DoesNotApply(DtiGeomError):
+    """A measurement that has no meaning for this model; the message says why."""
+
+
+class FileExists(DtiGeomError):
+    """A file that would be overwritten without being asked."""
