@@ -1,0 +1,59 @@
+"""Row norms of a table in a few numbers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dti_geom.errors import GeometryError
+from dti_geom.geometry._checks import check_vectors
+from dti_geom.geometry.sphere import norms
+
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+# Rows are measured this many numbers at a time, so a half-precision table is never held whole in float32.
+_CHUNK_NUMBERS = 1 << 23
+
+
+@dataclass(frozen=True)
+class NormSummary:
+    """Norms of the non-zero rows of a table; all but the counts in embedding units."""
+
+    count: int  # non-zero rows, which all the figures below describe
+    zero_rows: int  # rows left out because they are exactly zero, e.g. padding
+    mean: float
+    std: float  # of the population, that is divided by count
+    min: float
+    max: float
+    percentiles: tuple[float, ...]  # 1, 5, 25, 50, 75, 95, 99 (PERCENTILES), interpolated linearly
+
+
+def summarize_norms(table: Tensor) -> NormSummary:
+    """Summary of the row norms of a table.
+
+    table: (..., d), any float dtype. Returns a NormSummary; raises if every row is zero or any is not finite.
+    """
+    if not isinstance(table, Tensor) or table.dim() == 0:
+        check_vectors(table, "table")
+    rows = table.detach().reshape(-1, table.shape[-1])
+    chunks = rows.split(max(1, _CHUNK_NUMBERS // max(1, rows.shape[-1])))
+    row_norms = torch.cat([norms(chunk) for chunk in chunks]).double()
+    nonzero = row_norms[row_norms > 0]
+    if nonzero.numel() == 0:
+        raise GeometryError(
+            f"all {row_norms.numel()} rows of the table are zero; expected at least one with a norm. "
+            "Check that the weights were loaded."
+        )
+    # Sorted by hand because torch.quantile refuses more than 16 million rows.
+    ordered = nonzero.sort().values
+    place = torch.tensor(PERCENTILES, dtype=torch.float64, device=ordered.device) / 100 * (ordered.numel() - 1)
+    below, above = ordered[place.floor().long()], ordered[place.ceil().long()]
+    return NormSummary(
+        count=nonzero.numel(),
+        zero_rows=row_norms.numel() - nonzero.numel(),
+        mean=float(nonzero.mean()),
+        std=float(nonzero.std(correction=0)),
+        min=float(ordered[0]),
+        max=float(ordered[-1]),
+        percentiles=tuple(torch.lerp(below, above, place.frac()).tolist()),
+    )

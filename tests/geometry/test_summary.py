@@ -1,0 +1,73 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dti_geom.errors import GeometryError
+from dti_geom.geometry import PERCENTILES, NormSummary, summarize_norms
+from dti_geom.geometry import summary as module
+
+
+def table_with_norms(values, dtype=torch.float32):
+    table = torch.zeros(len(values), 5, dtype=dtype)
+    table[:, 2] = torch.tensor(values, dtype=dtype)
+    return table
+
+
+def test_summary_of_three_rows_by_hand():
+    summary = summarize_norms(table_with_norms([1.0, 0.0, 2.0, 6.0]))
+    assert (summary.count, summary.zero_rows) == (3, 1)
+    assert (summary.mean, summary.min, summary.max) == (3.0, 1.0, 6.0)
+    assert summary.std == pytest.approx(math.sqrt(14 / 3))
+    assert summary.percentiles[PERCENTILES.index(50)] == 2.0
+    assert summary.percentiles[PERCENTILES.index(75)] == 4.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_summary_equals_numpy_in_every_dtype(dtype):
+    table = torch.randn(1000, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+    norms = np.linalg.norm(table.double().numpy(), axis=1)
+    summary = summarize_norms(table)
+    rel = 1e-12 if dtype == torch.float64 else 1e-6
+    assert summary.count == 1000
+    assert [summary.mean, summary.std, summary.min, summary.max] == pytest.approx(
+        [norms.mean(), norms.std(), norms.min(), norms.max()], rel=rel
+    )
+    assert summary.percentiles == pytest.approx(np.percentile(norms, PERCENTILES), rel=rel)
+
+
+def test_summary_does_not_depend_on_the_chunks(monkeypatch):
+    table = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
+    whole = summarize_norms(table)
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 50)
+    assert summarize_norms(table) == whole
+
+
+def test_a_single_row_is_its_own_summary():
+    summary = summarize_norms(torch.tensor([3.0, 4.0]))
+    assert summary == NormSummary(1, 0, 5.0, 0.0, 5.0, 5.0, (5.0,) * 7)
+
+
+def test_summary_round_trips_through_json():
+    summary = summarize_norms(table_with_norms([1.0, 2.0, 0.3]))
+    fields = json.loads(json.dumps(dataclasses.asdict(summary)))
+    assert NormSummary(**{**fields, "percentiles": tuple(fields["percentiles"])}) == summary
+
+
+def test_tables_without_norms_raise():
+    with pytest.raises(GeometryError, match="all 4 rows of the table are zero"):
+        summarize_norms(torch.zeros(4, 3))
+    with pytest.raises(GeometryError, match="NaN or infinity"):
+        summarize_norms(torch.tensor([[1.0, math.nan]]))
+    with pytest.raises(GeometryError, match="int64"):
+        summarize_norms(torch.ones(4, 3, dtype=torch.int64))
+
+
+def test_the_table_is_left_as_it_was():
+    table = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
+    before = table.clone()
+    summarize_norms(table)
+    assert torch.equal(table, before)
