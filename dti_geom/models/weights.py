@@ -1,0 +1,151 @@
+"""Single tensors out of weight files, reading no more than the tensor itself.
+
+A safetensors file starts with a JSON header that says where each tensor lies, so one tensor is one slice of the file:
+a seek on disk, a range request on the Hub.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dti_geom.artifacts.files import atomic_path
+from dti_geom.errors import ModelFilesError
+from dti_geom.models.sources import Progress, Source, first_existing, read_json, silent
+
+# In the order they are looked for: what transformers itself prefers, then half precision, then pickles.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model.fp16.safetensors",
+    "model.safetensors.index.fp16.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FIRST_READ = 1 << 17  # holds the header of every text encoder published so far; longer ones take a second request
+_LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
+
+
+@dataclass
+class Weights:
+    """The weight files of one encoder: `folder` inside `source`."""
+
+    source: Source
+    folder: str
+    _headers: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict, repr=False)
+    _pickles: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+    _entry: str | None = field(default=None, repr=False)
+
+    @property
+    def entry(self) -> str:
+        """The file to start from: the weights, or the index of their shards."""
+        if self._entry is None:
+            candidates = [self.folder + name for name in WEIGHT_FILES]
+            self._entry = first_existing(self.source, candidates)
+        if self._entry is None:
+            raise ModelFilesError(
+                f"{self.source.name}: no weights in '{self.folder or '.'}'. Looked for {', '.join(WEIGHT_FILES)}."
+            )
+        return self._entry
+
+    def files(self) -> dict[str, str]:
+        """Every tensor's name and the file it lies in."""
+        if self.entry.endswith(".json"):
+            shards = read_json(self.source, self.entry).get("weight_map")
+            if not isinstance(shards, dict):
+                raise ModelFilesError(f"{self.entry} has no weight_map, so it does not say where the tensors lie.")
+            return {name: self.folder + shard for name, shard in shards.items()}
+        names: Iterable[str]
+        names = self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
+        return dict.fromkeys(names, self.entry)
+
+    def find(self, endings: Iterable[str]) -> str | None:
+        """The shortest tensor name with one of these endings, at a dot; None if there is none."""
+        names = self.files()
+        for ending in endings:
+            found = [name for name in names if name == ending or name.endswith("." + ending)]
+            if found:
+                return min(found, key=len)
+        return None
+
+    def tensor(self, name: str, progress: Progress = silent) -> Tensor:
+        """The tensor of that name, in the dtype it was stored in.
+
+        What a range request brought is kept under `cache_folder()`, so that it is fetched once.
+        """
+        file = self.files()[name]
+        if file.endswith(".bin"):
+            return self._pickle(file)[name]
+        identity = self.source.identity(file)
+        if identity is None:
+            return self._slice(file, name, progress)
+        key = hashlib.sha256(f"{identity}/{name}".encode()).hexdigest()
+        cached = cache_folder() / "tables" / f"{key}.safetensors"
+        if not cached.exists():
+            with atomic_path(cached, overwrite=True) as beside:
+                save_file({"table": self._slice(file, name, progress)}, beside, {"source": identity, "tensor": name})
+        return load_file(cached)["table"]
+
+    def _slice(self, file: str, name: str, progress: Progress) -> Tensor:
+        header, base = self._header(file)
+        entry = header[name]
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise ModelFilesError(
+                f"{file}: {name} is stored as {entry['dtype']}. Expected one of {', '.join(_DTYPES)}; "
+                "quantised weights have no geometry of their own, use the original ones."
+            )
+        start, stop = entry["data_offsets"]
+        shape = torch.Size(entry["shape"])
+        if stop - start != shape.numel() * dtype.itemsize:
+            raise ModelFilesError(f"{file}: the header contradicts itself on {name}. Fetch the file again.")
+        data = self.source.read(file, base + start, base + stop, progress)
+        if len(data) != stop - start:
+            raise ModelFilesError(f"{file} ends inside {name}: it is truncated. Fetch the file again.")
+        return torch.frombuffer(data, dtype=dtype).reshape(shape)
+
+    def _header(self, file: str) -> tuple[dict[str, Any], int]:
+        """The header of a safetensors file, and the offset its tensors are counted from."""
+        if file not in self._headers:
+            data = self.source.read(file, 0, _FIRST_READ)
+            length = int.from_bytes(data[:8], "little")
+            if len(data) < 10 or data[8:9] != b"{" or length > _LONGEST_HEADER:
+                raise ModelFilesError(f"{self.source.name}: {file} is not a safetensors file. Fetch it again.")
+            if len(data) < 8 + length:
+                data += self.source.read(file, len(data), 8 + length)
+            try:
+                header = json.loads(data[8 : 8 + length])
+            except ValueError as error:
+                raise ModelFilesError(f"{file}: the safetensors header is broken. Fetch the file again.") from error
+            header.pop("__metadata__", None)
+            self._headers[file] = header, 8 + length
+        return self._headers[file]
+
+    def _pickle(self, file: str) -> dict[str, Tensor]:
+        if file not in self._pickles:
+            path = self.source.local(file)
+            try:  # mapped: only the pages of the asked tensor are read
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except Exception as error:
+                reason = str(error).splitlines()[0]
+                raise ModelFilesError(
+                    f"{path} did not open as tensors only, and nothing else in it was run ({reason}). "
+                    "Files of PyTorch before 1.6 need re-saving; or use the model's safetensors weights."
+                ) from error
+            self._pickles[file] = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+        return self._pickles[file]
+
+
+def cache_folder() -> Path:
+    """Where fetched token tables are kept: DTI_GEOM_CACHE, else `dti-geom` in the user's cache folder."""
+    if chosen := os.environ.get("DTI_GEOM_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dti-geom"

@@ -1,0 +1,98 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dti_geom.errors import ModelFilesError
+from dti_geom.models.sources import Folder, read_json
+
+
+def run(hub_url: str, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {
+        "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(home / "hf"),
+        "DTI_GEOM_CACHE": str(home / "cache"),
+        "HF_HUB_OFFLINE": "0",
+        "NO_COLOR": "1",
+    }
+    command = [sys.executable, "-m", "dti_geom_cli", *arguments]
+    return subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_answer(
+    local_hub, sdxl_folder, tmp_path
+):
+    local_hub.repositories["some/sdxl"] = sdxl_folder
+    remote = run(local_hub.url, tmp_path, "norms", "--model", "some/sdxl", "--json")
+    assert remote.returncode == 0, remote.stderr
+    local = run(local_hub.url, tmp_path, "norms", "--model", str(sdxl_folder), "--json")
+    assert json.loads(remote.stdout)["encoders"] == json.loads(local.stdout)["encoders"]
+    for tower, width in (("text_encoder", 32), ("text_encoder_2", 48)):
+        weights = f"{tower}/model.safetensors"
+        size = (sdxl_folder / weights).stat().st_size
+        table = 528 * width * 4
+        assert local_hub.sent[weights] <= table + min(1 << 17, size)  # the table, and one read for the header
+    assert not any(file.startswith(("unet", "vae")) for file in local_hub.sent)
+
+
+def test_a_remote_table_is_fetched_once(local_hub, sd15_folder, tmp_path):
+    local_hub.repositories["some/sd15"] = sd15_folder
+    assert run(local_hub.url, tmp_path, "neighbors", "cat", "--model", "some/sd15", "--json").returncode == 0
+    local_hub.sent.clear()
+    again = run(local_hub.url, tmp_path, "neighbors", "cat", "--model", "some/sd15", "--json")
+    assert again.returncode == 0
+    assert local_hub.sent["text_encoder/model.safetensors"] <= 1 << 17  # at most the header
+
+
+def test_a_server_without_ranges_still_answers(local_hub, sd15_folder, tmp_path):
+    local_hub.repositories["some/sd15"] = sd15_folder
+    local_hub.ranges = False
+    got = run(local_hub.url, tmp_path, "norms", "--model", "some/sd15", "--json")
+    assert got.returncode == 0, got.stderr
+    assert json.loads(got.stdout)["encoders"][0]["vocab_size"] == 528
+
+
+def test_remote_shards_are_found_through_their_index(local_hub, sana_folder, tmp_path):
+    local_hub.repositories["some/sana"] = sana_folder
+    got = run(local_hub.url, tmp_path, "norms", "--model", "some/sana", "--json")
+    assert got.returncode == 0, got.stderr
+    assert json.loads(got.stdout)["encoders"][0]["dim"] == 32
+    assert json.loads(got.stdout)["encoders"][0]["special"]
+
+
+@pytest.mark.parametrize(
+    ("model", "environment", "said"),
+    [
+        ("nobody/nothing", {}, "there is no model repository 'nobody/nothing'"),
+        ("nobody/nothing", {"HF_HUB_OFFLINE": "1"}, "is not on this machine and the Hub did not give it"),
+        ("nobody/nothing", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not on this machine and the Hub did not give it"),
+    ],
+)
+def test_an_absent_repository_is_one_line(local_hub, tmp_path, model, environment, said):
+    got = run(local_hub.url, tmp_path, "norms", "--model", model, **environment)
+    assert got.returncode == 1
+    assert said in got.stderr
+    assert "Traceback" not in got.stderr
+    assert got.stdout == ""
+
+
+def test_a_folder_reads_just_the_bytes_asked_for(tmp_path):
+    (tmp_path / "numbers").write_bytes(bytes(range(10)))
+    folder = Folder(tmp_path)
+    assert folder.read("numbers", 2, 5) == bytes([2, 3, 4])
+    assert folder.read("numbers", 8, 100) == bytes([8, 9])
+
+
+def test_a_missing_file_says_which(tmp_path):
+    with pytest.raises(ModelFilesError, match=r"has no config\.json"):
+        Folder(tmp_path).local("config.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_broken_json_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelFilesError, match=r"config\.json"):
+        read_json(Folder(tmp_path), "config.json")
