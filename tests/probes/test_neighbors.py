@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from dti_geom.artifacts import from_json, to_json
+from dti_geom.errors import GeometryError, UnknownToken
+from dti_geom.models import open_encoders
+from dti_geom.probes import Neighbors, Query, find_neighbors, learned_vectors, parse_queries
+
+TABLE = torch.tensor([[3.0, 0.0], [1.0, 0.1], [0.0, 0.2], [-1.0, 0.0], [0.0, 0.0], [2.9, 0.5]])
+
+
+def test_cosine_follows_direction_and_euclidean_follows_distance(fake_encoder):
+    encoder = fake_encoder(TABLE)
+    (found,) = find_neighbors(encoder, [Query("#0", TABLE[0], 0)], k=3)
+    assert [one.id for one in found.cosine] == [1, 5, 2]
+    assert [one.id for one in found.euclidean] == [5, 1, 4]
+    assert found.cosine[0].similarity == pytest.approx(1 / 1.01**0.5, rel=1e-6)
+    assert found.euclidean[0].distance == pytest.approx((0.01 + 0.25) ** 0.5, rel=1e-6)
+    assert (found.query, found.id, found.norm, found.encoder) == ("#0", 0, 3.0, "fake")
+
+
+def test_a_token_is_not_its_own_neighbour_but_its_double_is(fake_encoder):
+    table = torch.cat([TABLE, TABLE[:1]])
+    (found,) = find_neighbors(fake_encoder(table), [Query("#0", table[0], 0)], k=1)
+    assert (found.cosine[0].id, found.euclidean[0].id) == (6, 6)
+    assert found.euclidean[0].distance == 0
+
+
+def test_a_learned_token_may_meet_its_own_copy_in_the_table(fake_encoder, learned_file):
+    encoder = fake_encoder(TABLE)
+    learned = learned_vectors([learned_file(TABLE[1])])
+    (query,) = parse_queries(encoder, ["<x>"], learned)
+    (found,) = find_neighbors(encoder, [query], k=1)
+    assert (found.id, found.cosine[0].id, found.euclidean[0].distance) == (None, 1, 0)
+
+
+def test_every_vector_of_a_learned_token_is_a_query(fake_encoder, learned_file):
+    learned = learned_vectors([learned_file(TABLE[0], TABLE[1])])
+    queries = parse_queries(fake_encoder(TABLE), ["<x>", "#3"], learned)
+    assert [query.label for query in queries] == ["<x>[0]", "<x>[1]", "#3"]
+
+
+def test_a_word_of_several_tokens_shows_each(sd15_folder):
+    (encoder,) = open_encoders(str(sd15_folder))
+    queries = parse_queries(encoder, ["cat", "catx"])
+    assert [query.label for query in queries] == ["cat", "ca…", "t…", "x"]
+    found = find_neighbors(encoder, queries, k=4)
+    assert all(len(one.cosine) == len(one.euclidean) == 4 for one in found)
+
+
+def test_a_learned_token_of_another_width_is_refused_with_both_widths(fake_encoder, learned_file):
+    learned = learned_vectors([learned_file(torch.ones(768))])
+    with pytest.raises(UnknownToken, match="<x> has width 768, but fake has width 2"):
+        parse_queries(fake_encoder(TABLE), ["<x>"], learned)
+
+
+def test_more_neighbours_than_rows_gives_all_rows_that_have_a_direction(fake_encoder):
+    (found,) = find_neighbors(fake_encoder(TABLE), [Query("#0", TABLE[0], 0)], k=50)
+    assert len(found.cosine) == 4  # six rows, less itself, less the zero row
+    assert len(found.euclidean) == 4
+
+
+def test_a_query_without_a_direction_is_refused(fake_encoder):
+    with pytest.raises(GeometryError, match="zero"):
+        find_neighbors(fake_encoder(TABLE), [Query("#4", TABLE[4], 4)], k=2)
+
+
+def test_no_query_gives_nothing(fake_encoder):
+    assert find_neighbors(fake_encoder(TABLE), []) == ()
+
+
+def test_the_result_round_trips_through_json(fake_encoder):
+    (found,) = find_neighbors(fake_encoder(TABLE), [Query("#0", TABLE[0], 0)], k=3)
+    assert from_json(Neighbors, to_json(found)) == found
+
+
+def test_neighbours_of_a_trained_word_share_its_kind(shared_data):
+    (encoder,) = open_encoders(str(shared_data / "mini-prototype"))
+    (found,) = find_neighbors(encoder, parse_queries(encoder, ["beach"]), k=10)
+    assert {"snow", "ocean", "sea"} <= {one.token for one in found.cosine}
