@@ -1,0 +1,129 @@
+"""The page: a table of sections, and the one file that holds them all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dti_geom import __version__
+from dti_geom.artifacts import dumps, to_json, write_text
+from dti_geom.geometry import PERCENTILES
+from dti_geom.probes import InspectedFile, Neighbors, Norms
+from dti_geom.reporting import plots, text
+from dti_geom.reporting.inspection import (
+    inflation_figure,
+    inflation_finding,
+    ordered,
+    trajectories,
+    trajectory_figure,
+    trajectory_finding,
+)
+from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
+from dti_geom.reporting.norms import norm_figure, norm_finding
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of one model; a part that was not measured is absent."""
+
+    model: str
+    norms: Norms | None = None
+    neighbors: tuple[Neighbors, ...] = ()
+    inspected: tuple[InspectedFile, ...] = ()
+    notes: tuple[str, ...] = ()  # plain sentences
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: its template is `templates/<name>.html`, which gets `result` and the helpers by name."""
+
+    name: str
+    title: str
+    result: Callable[[Report], Any]  # nothing, and the section is absent
+    helpers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+SECTIONS = (
+    Section("norms", "Token norms", lambda report: report.norms, {"figure": norm_figure, "finding": norm_finding}),
+    Section(
+        "neighbors",
+        "Nearest tokens",
+        lambda report: report.neighbors,
+        {
+            "figure": overlap_figure,
+            "finding": overlap_finding,
+            "query_finding": neighbors_finding,
+            "shared": shared_tokens,
+        },
+    ),
+    Section(
+        "inspection",
+        "Learned embeddings",
+        lambda report: report.inspected,
+        {
+            "figure": inflation_figure,
+            "finding": inflation_finding,
+            "ordered": ordered,
+            "trajectories": trajectories,
+            "trajectory_figure": trajectory_figure,
+            "trajectory_finding": trajectory_finding,
+        },
+    ),
+)
+
+
+def write_page(path: Path, report: Report, *, overwrite: bool = False) -> Path:
+    """Write the report as one HTML file that needs nothing beside it. Raises FileExists unless told to overwrite."""
+    write_text(path, render_page(report), overwrite=overwrite)
+    return path
+
+
+def render_page(report: Report) -> str:
+    """The HTML of a report; the same report gives the same text. Raises ValueError for a number that is not finite."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    dumps(report)  # refuses what is not finite before anything is drawn
+    templates = _templates()
+    parts = [
+        {
+            "name": section.name,
+            "title": section.title,
+            "data": to_json(result),
+            "html": Markup(templates.get_template(f"{section.name}.html").render(result=result, **section.helpers)),
+        }
+        for section in SECTIONS
+        if (result := section.result(report))
+    ]
+    return templates.get_template("page.html").render(
+        report=report, parts=parts, version=__version__, plotly=Markup(get_plotlyjs())
+    )
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("dti_geom.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # tojson writes <, > and & as \u escapes, so that no text can close the script it stands in.
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
+    templates.filters |= {
+        "number": text.number,
+        "times": text.times,
+        "percent": text.percent,
+        "short": text.short_path,
+        "shown": text.shown,
+    }
+    colors = {"ink": plots.INK, "muted": plots.MUTED, "rule": plots.GRID, "paper": plots.PAPER, "accent": plots.BLUE}
+    templates.globals |= {"colors": colors, "dark": plots.DARK, "percentiles": PERCENTILES, "zip": zip}
+    return templates

@@ -1,0 +1,44 @@
+"use strict";
+const root = document.documentElement;
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const darkColors = JSON.parse(document.getElementById("dark-colors").textContent);
+const toggle = document.getElementById("theme");
+
+const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
+
+function draw({ dark = isDark(), width } = {}) {
+  // Only values of keys named …color are exchanged: a token may be called "#0072B2".
+  const recolour = (key, value) => (dark && key.endsWith("color") && darkColors[value]) || value;
+  const touch = matchMedia("(pointer: coarse)").matches;
+  for (const plot of document.querySelectorAll(".plot")) {
+    const { data, layout } = JSON.parse(plot.nextElementSibling.textContent, recolour);
+    Object.assign(layout, { width, dragmode: touch ? false : "zoom" }); // a finger scrolls the page
+    Plotly.react(plot, data, layout, {
+      responsive: true,
+      displaylogo: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    });
+  }
+  toggle.textContent = isDark() ? "Light theme" : "Dark theme";
+}
+
+toggle.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  draw();
+});
+prefersDark.addEventListener("change", () => draw());
+addEventListener("beforeprint", () => draw({ dark: false, width: 680 }));
+addEventListener("afterprint", () => draw());
+
+for (const button of document.querySelectorAll("[data-download]")) {
+  button.addEventListener("click", () => {
+    const data = JSON.parse(document.getElementById(button.dataset.download + "-data").textContent);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
+    link.download = button.dataset.download + ".json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+draw();

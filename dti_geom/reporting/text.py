@@ -1,0 +1,68 @@
+"""Numbers for people, and strangers' text made harmless for plots and prose."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Significant digits, trailing zeros kept so that columns align; integers in full: 0.3870, 49,408, 1.2×10⁻⁵.
+
+    What has no value is a dash.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if -4 <= power < 6:
+        return f"{value:,.{max(0, digits - 1 - power)}f}".replace("-", "−")
+    return f"{mantissa}×10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace("-", "−")
+
+
+def times(ratio: float) -> str:
+    """A ratio as ×2.45."""
+    return "×" + number(ratio, 3)
+
+
+def spread(values: Sequence[float], prefix: str = "") -> str:
+    """One value, or the range and number of several."""
+    low, high = (prefix + number(value, 3) for value in (min(values), max(values)))
+    span = high if low == high else f"{low} to {high}"
+    return span if len(values) == 1 else f"{span}, {len(values)} vectors"
+
+
+def percent(share: float) -> str:
+    """A percentage, never rounded up to a 100 % or down to a 0 % that it is not."""
+    if 0 < share < 100:
+        share = min(max(share, 0.01), 99.99)
+    return f"{share:.4g} %"
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """Text on one line, shortened; characters that hide or reorder others, or are no text, spelled out: \\u202e."""
+    text = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quoted(text: str) -> str:
+    """A token inside a sentence, isolated so that a right-to-left one leaves the sentence in order."""
+    return f"“\u2068{shown(text)}\u2069”"
+
+
+def plot_text(text: str, limit: int = 40) -> str:
+    """Text for plotly, which reads pseudo-HTML and, in notebooks, TeX between dollar signs."""
+    text = shown(text, limit)
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("$", "&#36;")):
+        text = text.replace(character, entity)
+    return f"\u2068{text}\u2069"
+
+
+def short_path(path: str) -> str:
+    """The last folder and the file."""
+    return "/".join(PurePath(path).parts[-2:])
