@@ -1,0 +1,5 @@
+"""`python -m dti_geom_cli` is `dti-geom`."""
+
+from .main import main
+
+main()

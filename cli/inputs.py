@@ -1,0 +1,41 @@
+"""Embedding files as users name them: single files, and folders that may hold bad ones."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .output import print_notice
+
+if TYPE_CHECKING:
+    from dti_geom.artifacts import EmbeddingFile
+    from dti_geom.errors import EmbeddingFileError
+
+
+def read_embedding_paths(
+    paths: Iterable[Path] | None,
+) -> "tuple[list[EmbeddingFile], list[EmbeddingFileError]]":
+    """Every embedding under these paths, and the errors of those that did not open.
+
+    A file that was named itself must open: its error is raised. One that a folder happens to hold is passed over.
+    """
+    from dti_geom.artifacts import find_embedding_files, read_embeddings
+    from dti_geom.errors import EmbeddingFileError
+
+    files, failures = [], []
+    for path in paths or ():
+        for found in find_embedding_files(path):
+            try:
+                files.append(read_embeddings(found))
+            except EmbeddingFileError as error:
+                if not path.is_dir():
+                    raise
+                failures.append(error)
+    return files, failures
+
+
+def read_embeddings_or_skip(paths: Iterable[Path] | None) -> "list[EmbeddingFile]":
+    """As `read_embedding_paths`, telling of the passed-over ones on standard error."""
+    files, failures = read_embedding_paths(paths)
+    for failure in failures:
+        print_notice(f"left out: {failure}")
+    return files

@@ -1,0 +1,77 @@
+"""The `dti-geom` command."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dti_geom import __version__
+from dti_geom.errors import DtiGeomError
+
+from .inspect import inspect
+from .models import models
+from .neighbors import neighbors
+from .norms import norms
+from .report import report
+
+app = typer.Typer(
+    name="dti-geom",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = {
+    norms: "dti-geom norms --model sd15 --embedding my-token.safetensors",
+    neighbors: "dti-geom neighbors --model sdxl phone dog",
+    inspect: "dti-geom inspect ~/embeddings",
+    report: "dti-geom report --model mini --embedding ~/embeddings --out report",
+    models: "dti-geom models",
+}
+for _command, _example in COMMANDS.items():
+    app.command(epilog=f"Example: {_example}")(_command)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"dti-geom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors (works after a command too).")
+    ] = False,
+) -> None:
+    """Measure the geometry of token embeddings in text-to-image models.
+
+    Results go to standard output, progress and notices to standard error.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors become one red line and exit code 1."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom")
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except Exception as error:
+        if debug:
+            raise
+        from .output import print_error
+
+        if isinstance(error, DtiGeomError):
+            print_error(str(error))
+        else:
+            print_error(
+                f"unexpected {type(error).__name__}: {error}\nThis is a bug; --debug shows where it comes from."
+            )
+        raise SystemExit(1) from None

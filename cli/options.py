@@ -1,0 +1,23 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder."
+    ),
+]
+Embeddings = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--embedding", "-e", help="A learned-embedding file, or a folder of them. May be given several times."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]

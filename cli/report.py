@@ -1,0 +1,98 @@
+"""`dti-geom report`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .inputs import read_embeddings_or_skip
+from .output import keep_report, print_json, print_line, print_notice, reading_progress
+
+if TYPE_CHECKING:
+    from dti_geom.models import StoredEncoder
+    from dti_geom.probes import LearnedVector, Query
+
+# Looked around when the user names no word; those that the model has as one token each are shown.
+WORDS = ("dog", "cat", "house", "red", "two", "fox", "beach", "happy")
+LEARNED_SHOWN = 12  # neighbour tables of learned vectors: more than this is no longer read
+
+
+def report(
+    model: options.Model = "mini",
+    embedding: options.Embeddings = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option("--word", "-w", help="A word to show the neighbours of. May be given several times."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")] = Path("report"),
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "cpu",
+) -> None:
+    """Everything measured here for one model, as one interactive page that opens offline.
+
+    Norm distribution with learned tokens marked, neighbour tables, and the inspected embeddings.
+    """
+    from dti_geom.models import open_encoders
+    from dti_geom.probes import (
+        Norms,
+        encoder_norms,
+        find_neighbors,
+        inspect_file,
+        learned_vectors,
+        measured_reference,
+        of_width,
+    )
+    from dti_geom.reporting import Report
+
+    files = read_embeddings_or_skip(embedding)
+    learned = learned_vectors(files)
+    with reading_progress() as progress:
+        encoders = open_encoders(model, device=device, progress=progress)
+        widths = {encoder.token_table.shape[1] for encoder in encoders}
+        strangers = [one for one in learned if one.vector.shape[-1] not in widths]
+        notes = ()
+        if strangers:
+            notes = (
+                f"{len(strangers)} of {len(learned)} learned vectors have another width than this model's encoders "
+                f"({', '.join(map(str, sorted(widths)))}): they are inspected, but not placed among its tokens.",
+            )
+            print_notice(notes[0])
+        measured = tuple(encoder_norms(encoder, learned) for encoder in encoders)
+        references = {one.dim: measured_reference(model, one.name, one.norms) for one in measured}
+        result = Report(
+            model,
+            norms=Norms(model, measured),
+            neighbors=tuple(
+                found
+                for encoder in encoders
+                for found in find_neighbors(
+                    encoder, _queries(encoder, word, of_width(learned, encoder.token_table.shape[1]))
+                )
+            ),
+            inspected=tuple(inspect_file(file, references) for file in files),
+            notes=notes,
+        )
+    page = keep_report(out, result, "report.json", overwrite=overwrite)
+    if json:
+        print_json(result)
+    else:
+        print_line(str(page))
+
+
+def _queries(encoder: "StoredEncoder", words: list[str] | None, learned: "list[LearnedVector]") -> "list[Query]":
+    """The user's words, or the default ones this model has as single tokens; and the first learned vectors."""
+    from dti_geom.errors import UnknownToken
+    from dti_geom.probes import Query, parse_queries
+
+    queries = parse_queries(encoder, words or (), learned)
+    if not words:
+        for word in WORDS:
+            try:
+                found = parse_queries(encoder, [word])
+            except UnknownToken:
+                continue
+            queries += found if len(found) == 1 else []
+    shown = {query.label for query in queries}
+    return queries + [Query(one.label, one.vector) for one in learned[:LEARNED_SHOWN] if one.label not in shown]

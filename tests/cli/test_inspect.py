@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+
+def test_json_is_a_list_of_files_with_their_vectors(run_json, learned):
+    hostile, mine = run_json("inspect", learned)
+    assert {"path", "format", "vectors"} <= set(mine)
+    assert (hostile["step"], mine["step"]) == (500, None)
+    (vector,) = hostile["vectors"]
+    assert {"token", "tower", "index", "dim", "norm", "inflation"} <= set(vector)
+    assert (vector["token"], vector["dim"]) == ("<script>alert(1)</script>", 768)
+    assert vector["norm"] == pytest.approx(0.5 * 768**0.5)
+    assert vector["inflation"] == pytest.approx(0.5 * 768**0.5 / 0.3870)
+    assert mine["vectors"][0]["inflation"] is None
+
+
+def test_a_model_at_hand_is_the_reference(run_json, learned, sd15_folder):
+    (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
+    assert mine["vectors"][0]["reference"] == f"text_encoder of {sd15_folder}"
+    mean = run_json("norms", "--model", sd15_folder)["encoders"][0]["norms"]["mean"]
+    assert mine["vectors"][0]["inflation"] == pytest.approx(32**0.5 / mean)
+
+
+def test_a_bad_file_in_a_folder_is_told_and_the_rest_is_shown(run, learned, tmp_path):
+    (tmp_path / "good.bin").write_bytes((learned / "mine.bin").read_bytes())
+    (tmp_path / "bad.pt").write_bytes(b"<html>not found</html>")
+    done = run("inspect", tmp_path, "--json")
+    assert done.returncode == 1
+    assert [file["vectors"][0]["token"] for file in json.loads(done.stdout)] == ["<mine>"]
+    assert "bad.pt" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_no_embedding_says_what_it_is(run, tmp_path):
+    (tmp_path / "page.bin").write_bytes(b"<html>not found</html>")
+    done = run("inspect", tmp_path / "page.bin")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "page.bin" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_table_names_the_reference_or_what_to_do(run, learned):
+    done = run("inspect", learned, COLUMNS="120")
+    assert "width 768: CLIP ViT-L/14; inflation against the published mean of CLIP ViT-L/14" in done.stdout
+    assert "width 32: no encoder known here; inflation unknown, no mean is published: give --model" in done.stdout
+    assert "<script>alert(1)</script>" in done.stdout
+    assert max(map(len, run("inspect", learned).stdout.splitlines())) <= 80

@@ -1,0 +1,48 @@
+import pytest
+
+from dti_geom import __version__
+from dti_geom_cli.main import COMMANDS, app
+
+
+def test_version_is_printed(run):
+    assert run("--version").stdout == f"dti-geom {__version__}\n"
+
+
+def test_wrong_usage_exits_with_2_and_errors_with_1(run, sd15_folder):
+    assert run("norms", "--no-such-option").returncode == 2
+    assert run("nonsense").returncode == 2
+    wrong = run("norms", "--model", "sd1.5")
+    assert wrong.returncode == 1
+    assert wrong.stdout == ""
+    assert "Did you mean 'sd15'?" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "norms"), ("norms", "--debug")])
+def test_a_traceback_is_shown_only_on_demand(run, arguments):
+    wrong = run(*arguments, "--model", "sd1.5")
+    assert wrong.returncode == 1
+    assert "Traceback" in wrong.stderr
+
+
+def test_every_command_has_help_with_one_example_that_names_it(run):
+    listed = run("--help").stdout
+    assert len(app.registered_commands) == len(COMMANDS)
+    for command, example in COMMANDS.items():
+        assert command.__name__ in listed
+        assert example.startswith(f"dti-geom {command.__name__}")
+        assert " ".join(run(command.__name__, "--help").stdout.split()).count("Example: ") == 1
+
+
+def test_output_into_a_closed_pipe_is_no_error(run, sd15_folder):
+    import subprocess
+    import sys
+
+    line = f"{sys.executable} -m dti_geom_cli models | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "name" in done.stdout
+
+
+def test_no_colour_codes_reach_a_file(run):
+    assert "\x1b[" not in run("models").stdout

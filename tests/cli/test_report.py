@@ -1,0 +1,40 @@
+import json
+
+from dti_geom.artifacts import load_result
+
+
+def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
+    from dti_geom.reporting import Report
+
+    out = tmp_path / "report"
+    done = run("report", "--model", sd15_folder, "--embedding", learned, "--word", "cat", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(out / "index.html")
+    report = load_result(out / "report.json", Report)
+    assert [one.query for one in report.neighbors] == ["cat", "<mine>"]
+    assert [one.token for one in report.norms.encoders[0].learned] == ["<mine>"]
+    assert len(report.inspected) == 2
+    assert "1 of 2 learned vectors have another width" in report.notes[0]
+    page = (out / "index.html").read_text()
+    assert "<mine>" not in page.replace("&lt;mine&gt;", "")
+    assert "<script>alert(1)" not in page
+
+
+def test_without_words_those_the_model_has_are_shown(run_json, sd15_folder, tmp_path):
+    report = run_json("report", "--model", sd15_folder, "--out", tmp_path / "report")
+    assert [one["query"] for one in report["neighbors"]] == ["dog", "cat", "house", "red"]
+
+
+def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
+    out = tmp_path / "report"
+    done = run(
+        "report", "--model", shared_data / "mini-prototype", "--embedding", shared_data / "embeddings", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "report.json").read_text())["result"]
+    assert len(report["inspected"]) == 30
+    run_of_steps = {
+        one["step"]: one["vectors"][0]["norm"] for one in report["inspected"] if "trajectory" in one["path"]
+    }
+    assert len(run_of_steps) == 20
+    assert [run_of_steps[step] for step in sorted(run_of_steps)] == sorted(run_of_steps.values())
