@@ -41,7 +41,7 @@ def norms(
         keep_report(out, Report(model, norms=result), "norms.json", overwrite=overwrite)
         for encoder in encoders:
             with atomic_path(out / f"{encoder.name}.npy", overwrite=overwrite) as path:
-                numpy.save(path, geometry.norms(encoder.token_table).cpu().numpy())
+                numpy.save(path, geometry.row_norms(encoder.token_table).cpu().numpy())
     if json:
         print_json(result)
         return

@@ -19,7 +19,7 @@ from dti_geom.geometry.sphere import (
     slerp,
     swap,
 )
-from dti_geom.geometry.summary import PERCENTILES, NormSummary, summarize_norms
+from dti_geom.geometry.summary import PERCENTILES, NormSummary, row_norms, summarize_norms
 from dti_geom.geometry.von_mises_fisher import VonMisesFisher
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "norms",
     "project_tangent",
     "retract",
+    "row_norms",
     "slerp",
     "summarize_norms",
     "swap",

@@ -28,20 +28,28 @@ class NormSummary:
     percentiles: tuple[float, ...]  # 1, 5, 25, 50, 75, 95, 99 (PERCENTILES), interpolated linearly
 
 
-def summarize_norms(table: Tensor) -> NormSummary:
-    """Summary of the row norms of a table.
+def row_norms(table: Tensor) -> Tensor:
+    """Norms of the rows of a table, without holding a float32 copy of it.
 
-    table: (..., d), any float dtype. Returns a NormSummary; raises if every row is zero or any is not finite.
+    table: (..., d), any float dtype. Returns (n,), one for each row, at least float32, without gradient.
     """
     if not isinstance(table, Tensor) or table.dim() == 0:
         check_vectors(table, "table")
     rows = table.detach().reshape(-1, table.shape[-1])
-    chunks = rows.split(max(1, _CHUNK_NUMBERS // max(1, rows.shape[-1])))
-    row_norms = torch.cat([norms(chunk) for chunk in chunks]).double()
-    nonzero = row_norms[row_norms > 0]
+    return torch.cat([norms(chunk) for chunk in rows.split(max(1, _CHUNK_NUMBERS // max(1, rows.shape[-1])))])
+
+
+def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary:
+    """Summary of the row norms of a table.
+
+    table: (..., d), any float dtype. lengths: its `row_norms`, where they were measured already.
+    Returns a NormSummary; raises if every row is zero or any is not finite.
+    """
+    lengths = (row_norms(table) if lengths is None else lengths).double()
+    nonzero = lengths[lengths > 0]
     if nonzero.numel() == 0:
         raise GeometryError(
-            f"all {row_norms.numel()} rows of the table are zero; expected at least one with a norm. "
+            f"all {lengths.numel()} rows of the table are zero; expected at least one with a norm. "
             "Check that the weights were loaded."
         )
     # Sorted by hand because torch.quantile refuses more than 16 million rows.
@@ -50,7 +58,7 @@ def summarize_norms(table: Tensor) -> NormSummary:
     below, above = ordered[place.floor().long()], ordered[place.ceil().long()]
     return NormSummary(
         count=nonzero.numel(),
-        zero_rows=row_norms.numel() - nonzero.numel(),
+        zero_rows=lengths.numel() - nonzero.numel(),
         mean=float(nonzero.mean()),
         std=float(nonzero.std(correction=0)),
         min=float(ordered[0]),

@@ -76,8 +76,8 @@ def encoder_norms(encoder: TextEncoder, learned: Sequence[LearnedVector] = (), e
     Zero rows are counted and left out of everything else. Raises GeometryError if every row is zero.
     """
     table = encoder.token_table
-    lengths = geometry.norms(table)
-    summary = geometry.summarize_norms(table)
+    lengths = geometry.row_norms(table)
+    summary = geometry.summarize_norms(table, lengths)
     order = lengths.argsort(stable=True)
     order = order[lengths[order] > 0]
     ascending = lengths[order]
