@@ -31,11 +31,16 @@ def unit_tolerance(dtype: torch.dtype) -> float:
     return max(torch.finfo(dtype).eps, 1e-4)
 
 
-def check_vectors(x: Tensor, name: str) -> None:
-    """Raise unless `x` is a floating-point tensor (..., d) without NaN or infinity."""
+def check_table_like(x: Tensor, name: str) -> None:
+    """Raise unless `x` is a floating-point tensor (..., d); its numbers are not looked at."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0 or x.shape[-1] == 0:
         found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise GeometryError(f"{name} is {found}; expected a floating-point tensor of shape (..., d) with d > 0.")
+
+
+def check_vectors(x: Tensor, name: str) -> None:
+    """Raise unless `x` is a floating-point tensor (..., d) without NaN or infinity."""
+    check_table_like(x, name)
     finite = torch.isfinite(x)
     if not finite.all():
         bad = int((~finite).any(dim=-1).sum())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import GeometryError
-from dti_geom.geometry._checks import check_nonzero, check_vectors, working_dtype
-from dti_geom.geometry.sphere import _binary_scale, _norms
+from dti_geom.geometry._checks import check_nonzero, check_table_like, working_dtype
+from dti_geom.geometry.sphere import _binary_scale, _row_norms
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -53,13 +53,13 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
     these values, and equal values by row number; so the ranking is the float64 one, except among rows that agree to
     float32, and equal rows always come in row order.
 
-    Works in blocks: beyond the answer it takes about 0.4 GB, and at most (8k + 128)·20 bytes per query, whatever V.
+    Works in blocks: beyond the answer it takes about half a gigabyte, and (8k + 128)·20 bytes per query, whatever V.
     Fast when queries is the table itself, since then each block of scores serves both its rows and its columns.
     """
     if metric not in ("cosine", "euclidean"):
         raise GeometryError(f"metric is {metric!r}; expected 'cosine' or 'euclidean'.")
-    for x, name in ((queries, "queries"), (table, "table")):
-        check_vectors(x[..., :0, :] if isinstance(x, Tensor) and x.dim() > 1 else x, name)
+    check_table_like(queries, "queries")
+    check_table_like(table, "table")
     if table.dim() != 2 or queries.shape[-1] != table.shape[1]:
         raise GeometryError(
             f"queries has shape {tuple(queries.shape)} and table {tuple(table.shape)}; expected (..., d) and (V, d) "
@@ -68,8 +68,8 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
     flat = queries.reshape(-1, table.shape[1])
     same = flat.dtype == table.dtype and flat.shape == table.shape and flat.stride() == table.stride()
     same = same and flat.data_ptr() == table.data_ptr()
-    table_norms = _checked_norms(table, "table")
-    query_norms = table_norms if same else _checked_norms(flat, "queries")
+    table_norms = _row_norms(table, "table")
+    query_norms = table_norms if same else _row_norms(flat, "queries")
     usable = len(table)
     if metric == "cosine":
         usable = int(table_norms.count_nonzero())
@@ -86,13 +86,13 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
             break
         last = precision is torch.float64
         # The last precision keeps whatever it must, so there it takes few queries at a time.
-        group = max(1, _BLOCK * _BLOCK // len(table)) if last else len(pending)
+        group = max(1, _SCORES // len(table)) if last else len(pending)
         left = []
         for ids in pending.split(group):
             whole = same and len(ids) == len(flat)
             source = _Side(flat, query_norms) if whole else _Side(flat[ids], query_norms[ids])
             query, row, crowded = _shortlist(
-                source, _Side(table, table_norms), k, metric, precision, None if last else 8 * k + 128, whole
+                source, _Side(table, table_norms), k, metric, precision, len(table) if last else 8 * k + 128, whole
             )
             value = _exact(source.rows, table, query, row, metric).to(values.dtype)
             done = ids[~crowded]
@@ -113,15 +113,6 @@ def _precisions(queries: int, device: torch.device) -> list[torch.dtype]:
     if device.type == "cpu" and queries >= _FEW_QUERIES and fast_bfloat16():
         precisions.insert(0, torch.bfloat16)
     return precisions
-
-
-def _checked_norms(rows: Tensor, name: str) -> Tensor:
-    """Norms (n,) in at least float32, raising on NaN, a block at a time."""
-    parts = []
-    for chunk in rows.split(_BLOCK):
-        check_vectors(chunk, name)
-        parts.append(_norms(chunk.to(working_dtype(chunk))))
-    return torch.cat(parts) if parts else rows.new_empty(0, dtype=working_dtype(rows))
 
 
 @dataclass(frozen=True)
@@ -184,23 +175,23 @@ class _Screen:
 
     def relative_error(self) -> float:
         """Error of a score as a share of itself: from rounding it, and from rounding the value it stands for."""
-        return 0.501 * torch.finfo(self.precision).eps + 4 * torch.finfo(self.result).eps
+        return 0.501 * torch.finfo(self.precision).eps + 1.01 * torch.finfo(self.result).eps
 
     def absolute_error(self, q: _Operand, t: _Operand, reach: Tensor) -> Tensor:
         """Bound (queries, tiles) on the rest of a score's error, for rows up to `reach` (tiles,) long.
 
         Rounded operands: |q̃ᵀt̃ − qᵀt| ≤ (a + b + ab)·|q||t| for relative roundings a, b (Cauchy–Schwarz). Summing n
-        products: n·eps/2 times the sum of their sizes (Higham 2002, eq. 3.5), doubled for norms and scaling. The last
-        term covers products that are flushed to zero.
+        products: n·eps/2 times the sum of their sizes (Higham 2002, eq. 3.5), and more than that again for norms and
+        scaling. The last term covers rows so short that their products or squares vanish.
         """
         a, b = q.rounding, t.rounding
         summing = 2 * q.matrix.shape[1] * torch.finfo(self.compute).eps
         length = q.norms[: q.count, None]
-        return (a + b + a * b + summing) * length * reach + summing * (length.square() + reach.square()) + 1e-30
+        return (a + b + a * b + summing) * length * reach + summing * (length.square() + reach.square()) + 1e-17
 
 
 def _shortlist(
-    queries: _Side, table: _Side, k: int, metric: Metric, precision: torch.dtype, limit: int | None, same: bool
+    queries: _Side, table: _Side, k: int, metric: Metric, precision: torch.dtype, limit: int, same: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs (query, row) that hold every query's k nearest rows, by query then row; and the queries left out.
 
@@ -233,7 +224,7 @@ def _shortlist(
 class _Bounds:
     """What is known of each query so far: a floor under its k-th best score, and the rows that may reach it."""
 
-    def __init__(self, n: int, k: int, limit: int | None, screen: _Screen) -> None:
+    def __init__(self, n: int, k: int, limit: int, screen: _Screen) -> None:
         device = screen.scale.device
         self.best = torch.full((n, k), -torch.inf, dtype=screen.compute, device=device)
         self.kept = torch.zeros(n, dtype=torch.int64, device=device)
@@ -266,10 +257,12 @@ class _Bounds:
             score = scores.unflatten(1, (width, -1))[query, :, tile].to(tops.dtype)
             upper = score + share * score.abs() + error[query, tile, None]
             hit, member = (upper >= floor[query]).nonzero(as_tuple=True)
+            self.kept.index_add_(0, q.start + query[hit], torch.ones_like(hit))
+            # Pairs of a crowded query are dropped at once: kept to the end, they could fill the memory.
+            fits = self.kept[q.start + query[hit]] <= self.limit
+            hit, member = hit[fits], member[fits]
             self.found.append((q.start + query[hit], t.start + member * tiles + tile[hit], upper[hit, member]))
-            self.kept.index_add_(0, self.found[-1][0], torch.ones_like(hit))
-        if self.limit is not None:
-            best[self.kept[q.start : q.start + q.count] > self.limit] = torch.inf
+        best[self.kept[q.start : q.start + q.count] > self.limit] = torch.inf
 
     def pairs(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """What is left now that every floor is final."""

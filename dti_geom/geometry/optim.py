@@ -26,7 +26,7 @@ class RiemannianSGD(torch.optim.Optimizer):
     A row whose data gradient is None or exactly zero neither moves nor counts a step, prior or not.
     Computes in at least float32, but v itself is stored as given: a bfloat16 row loses steps below its rounding.
 
-    Kim et al., Directional Textual Inversion, ICLR 2026 (arXiv 2512.13672), section 4.
+    Kim et al., Directional Textual Inversion, ICLR 2026 (arXiv 2512.13672).
     """
 
     def __init__(

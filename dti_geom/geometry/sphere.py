@@ -193,6 +193,21 @@ def frechet_mean(points: Tensor, weights: Tensor | None = None) -> Tensor:
     )
 
 
+def _row_norms(table: Tensor, name: str) -> Tensor:
+    """Norms (n,) of a large table (n, d), raising on NaN; a few million numbers at a time are held in float32."""
+    # Written into place: small results kept between large temporaries would fragment the heap by gigabytes.
+    result = table.new_empty(len(table), dtype=working_dtype(table))
+    step = max(1, (1 << 22) // table.shape[1])
+    for chunk, out in zip(table.split(step), result.split(step), strict=True):
+        out.copy_(torch.linalg.vector_norm(chunk.to(out.dtype), dim=1))
+        # Here squares may have left the range of float32, or a number was not finite: look again, in more steps.
+        doubtful = ~((out > 1e-15) & (out < 1e15))
+        if doubtful.any():
+            check_vectors(chunk, name)
+            out[doubtful] = _norms(chunk[doubtful].to(out.dtype))
+    return result
+
+
 def _binary_scale(x: Tensor) -> Tensor:
     """A power of two near the largest coordinate of each vector, (..., 1); dividing by it is exact."""
     largest = torch.linalg.vector_norm(x.detach(), ord=float("inf"), dim=-1, keepdim=True)

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import GeometryError
-from dti_geom.geometry._checks import check_vectors
-from dti_geom.geometry.sphere import norms
+from dti_geom.geometry._checks import check_table_like
+from dti_geom.geometry.sphere import _row_norms
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-
-# Rows are measured this many numbers at a time, so a half-precision table is never held whole in float32.
-_CHUNK_NUMBERS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,8 @@ def row_norms(table: Tensor) -> Tensor:
 
     table: (..., d), any float dtype. Returns (n,), one for each row, at least float32, without gradient.
     """
-    if not isinstance(table, Tensor) or table.dim() == 0:
-        check_vectors(table, "table")
-    rows = table.detach().reshape(-1, table.shape[-1])
-    return torch.cat([norms(chunk) for chunk in rows.split(max(1, _CHUNK_NUMBERS // max(1, rows.shape[-1])))])
+    check_table_like(table, "table")
+    return _row_norms(table.detach().reshape(-1, table.shape[-1]), "table")
 
 
 def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary:

@@ -63,6 +63,7 @@ TABLES = {
     "many ties": lambda: integers(200, 4) + torch.eye(4)[0] * 2,
     "all equal": lambda: torch.ones(200, 24),
     "norms from tiny to huge": lambda: random_table(200, 24) * torch.logspace(-12, 12, 200)[:, None],
+    "norms beyond the reach of float32 squares": lambda: random_table(200, 24) * torch.logspace(-32, 0, 200)[:, None],
     "tiny": lambda: 1e-25 * random_table(200, 24),
     "huge": lambda: 1e25 * random_table(200, 24),
     "one outlier": lambda: torch.cat([random_table(199, 24), 100 * random_table(1, 24, 1)]),
@@ -135,7 +136,7 @@ def test_the_screening_error_stays_within_its_bound(screen):
     precision = screen[0]
     for metric in METRICS:
         queries, table = random_table(50, 300), random_table(64, 300, 1) * torch.logspace(-3, 0, 64)[:, None]
-        norms = [module._checked_norms(x, "x") for x in (queries, table)]
+        norms = [module._row_norms(x, "x") for x in (queries, table)]
         scale = module._binary_scale(norms[0].max()[None])
         turn = module._Screen(metric, precision, torch.float32, scale, 1)
         q = turn.operand(module._Side(queries, norms[0]), 0, is_query=True)
@@ -157,7 +158,7 @@ def test_the_screening_error_stays_within_its_bound(screen):
 @metrics
 def test_queries_too_close_to_tell_apart_are_handed_on_with_nothing_kept(metric, small_blocks):
     table = random_table(1, 24) + 1e-3 * random_table(200, 24, 1)
-    side = module._Side(table, module._checked_norms(table, "table"))
+    side = module._Side(table, module._row_norms(table, "table"))
     query, row, crowded = module._shortlist(side, side, 5, metric, torch.bfloat16, 20, True)
     assert crowded.all()
     assert len(query) == len(row) == 0

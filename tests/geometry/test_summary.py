@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dti_geom.errors import GeometryError
-from dti_geom.geometry import PERCENTILES, NormSummary, summarize_norms
-from dti_geom.geometry import summary as module
+from dti_geom.geometry import PERCENTILES, NormSummary, norms, row_norms, summarize_norms
 
 
 def table_with_norms(values, dtype=torch.float32):
@@ -29,21 +28,35 @@ def test_summary_of_three_rows_by_hand():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_summary_equals_numpy_in_every_dtype(dtype):
     table = torch.randn(1000, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
-    norms = np.linalg.norm(table.double().numpy(), axis=1)
+    expected = np.linalg.norm(table.double().numpy(), axis=1)
     summary = summarize_norms(table)
     rel = 1e-12 if dtype == torch.float64 else 1e-6
     assert summary.count == 1000
     assert [summary.mean, summary.std, summary.min, summary.max] == pytest.approx(
-        [norms.mean(), norms.std(), norms.min(), norms.max()], rel=rel
+        [expected.mean(), expected.std(), expected.min(), expected.max()], rel=rel
     )
-    assert summary.percentiles == pytest.approx(np.percentile(norms, PERCENTILES), rel=rel)
+    assert summary.percentiles == pytest.approx(np.percentile(expected, PERCENTILES), rel=rel)
 
 
-def test_summary_does_not_depend_on_the_chunks(monkeypatch):
+def test_tables_longer_than_a_chunk_are_summarized_whole():
+    table = torch.ones(5000, 1000)
+    table[-1] = 0
+    table[-2] *= 2
+    summary = summarize_norms(table)
+    assert (summary.count, summary.zero_rows) == (4999, 1)
+    assert summary.max == 2 * summary.min == pytest.approx(2 * math.sqrt(1000))
+
+
+def test_rows_whose_squares_leave_float32_are_not_taken_for_zero_or_infinite():
+    summary = summarize_norms(torch.tensor([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
+    assert (summary.count, summary.zero_rows) == (2, 1)
+    assert [summary.min, summary.max] == pytest.approx([5e-30, 5e30])
+
+
+def test_norms_measured_before_give_the_same_summary():
     table = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
-    whole = summarize_norms(table)
-    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 50)
-    assert summarize_norms(table) == whole
+    assert torch.equal(row_norms(table), norms(table))
+    assert summarize_norms(table, row_norms(table)) == summarize_norms(table)
 
 
 def test_a_single_row_is_its_own_summary():
