@@ -27,7 +27,7 @@ format: .venv/.installed-test
 	$(BIN)/ruff check --fix .
 
 wheel: .venv/.installed-test
-	rm -rf dist build/clean
+	rm -rf dist build
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl

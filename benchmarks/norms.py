@@ -27,8 +27,8 @@ print(dti_geom.geometry.summarize_norms(module.get_input_embeddings().weight.det
 """
 
 
-def make_encoder(folder: Path, config_name: str, dtype_name: str) -> str:
-    """Write an encoder of published size; returns its transformers class."""
+def make_encoder(folder: Path, config_name: str, dtype_name: str) -> None:
+    """Write an encoder of published size."""
     import torch
     import transformers
     from safetensors.torch import save_file
@@ -43,7 +43,6 @@ def make_encoder(folder: Path, config_name: str, dtype_name: str) -> str:
     table = next(name for name in tensors if name.endswith(("token_embedding.weight", "embed_tokens.weight")))
     tensors[table].normal_(std=0.014, generator=torch.Generator().manual_seed(0))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    return str(facts["cls"])
 
 
 def measure(command: list[str]) -> tuple[float, float]:
@@ -61,11 +60,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--make", nargs=3, metavar=("FOLDER", "CONFIG", "DTYPE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.make:
+        make_encoder(Path(arguments.make[0]), *arguments.make[1:])
+        return
     results = {}
     for size, (config_name, dtype_name) in ENCODERS.items():
         with tempfile.TemporaryDirectory() as place:
-            cls = make_encoder(Path(place), config_name, dtype_name)
+            # In a process of its own: a child's peak starts from what its parent holds, which must stay small.
+            subprocess.run([sys.executable, __file__, "--make", place, config_name, dtype_name], check=True)
+            cls = json.loads((CONFIGS / f"{config_name}.json").read_text())["cls"]
             ways = {
                 "norms": [sys.executable, "-m", "dti_geom_cli", "norms", "--model", place, "--json"],
                 "whole_encoder": [sys.executable, "-c", WHOLE_ENCODER, cls, place],
