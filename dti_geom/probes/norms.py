@@ -1,5 +1,6 @@
 """How long are an encoder's tokens, which are unusual, and where does a learned one fall?"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from dti_geom.geometry import NormSummary
 from dti_geom.models import TextEncoder, Vocabulary
 from dti_geom.probes.learned import LearnedVector, of_width
 
-BINS = 80
+MOST_BINS = 80
 EXAMPLES_PER_BIN = 6
 
 
@@ -124,7 +125,8 @@ def _histogram(order: Tensor, ascending: Tensor, vocabulary: Vocabulary) -> Hist
     """
     last = len(ascending) - 1
     low, high = ascending[round(0.001 * last)].item(), ascending[round(0.999 * last)].item()
-    edges = torch.linspace(low, high, (BINS if high > low else 1) + 1, dtype=ascending.dtype)
+    bins = min(MOST_BINS, math.ceil(4 * len(ascending) ** (1 / 3))) if high > low else 1  # few rows: fewer, fuller bins
+    edges = torch.linspace(low, high, bins + 1, dtype=ascending.dtype)
     borders = [0, *torch.searchsorted(ascending, edges[1:-1]).tolist(), len(ascending)]
     spans = list(pairwise(borders))
     picked = [
