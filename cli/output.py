@@ -64,7 +64,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 def _format(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    # Trailing zeros stay, so that the digits of a column stand under each other.
+    return f"{value:#.4g}".rstrip(".") if isinstance(value, float) else str(value)
 
 
 @contextmanager
