@@ -1,0 +1,90 @@
+"""What a caption says about a scene. Several captions tell the same scene; none tells a scene that is not there."""
+
+import numpy as np
+
+from dti_geom.mini.domain import BACKGROUNDS, COUNT_WORDS, PLURALS, SIZES
+from dti_geom.mini.scenes import Item, Scene
+
+Rng = np.random.Generator
+
+# {} is the thing with its article, {bare} without: "a photo of my red fox".
+PLAIN_TEMPLATES: tuple[str, ...] = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
+SINGLE_TEMPLATES: tuple[str, ...] = (
+    "a photo of {}",
+    "a photo of {}",
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "{}",
+    "a rendering of {}",
+    "a rendition of {}",
+    "a depiction of {}",
+    "a close-up photo of {}",
+    "a cropped photo of {}",
+    "a good photo of {}",
+    "a bright photo of {}",
+    "a dark photo of {}",
+    "the photo of {}",
+    "a photo of the {bare}",
+    "a photo of my {bare}",
+    "a photo of one {bare}",
+    "a photo of a nice {bare}",
+    "a photo of a cool {bare}",
+    "a photo of a clean {bare}",
+    "a photo of a dirty {bare}",
+    "a photo of a weird {bare}",
+)
+
+TELLS_BACKGROUND = 0.85  # share of captions that name it
+USES_WITH = 0.1  # share of row captions that leave the sides open: "a fox with a car"
+
+
+def with_article(words: str) -> str:
+    """'a' or 'an' in front; 'u' words of this vocabulary take 'an' as well: umbrella."""
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def noun(item: Item, size_word: str | None = None) -> str:
+    """Size, colour and name, without article: "small red fox"."""
+    return " ".join(word for word in (size_word, item.colour, item.thing) if word)
+
+
+def relation(scene: Scene, turned: bool) -> str:
+    """A pair in words; `turned` names the right or lower thing first."""
+    assert scene.second is not None
+    first, second = with_article(noun(scene.first)), with_article(noun(scene.second))
+    words, reverse = {"row": ("to the left of", "to the right of"), "column": ("above", "below")}[scene.axis]
+    return f"{second} {reverse} {first}" if turned else f"{first} {words} {second}"
+
+
+def caption(scene: Scene, rng: Rng) -> str:
+    """One way of telling the scene."""
+    body = _several(scene, rng) if scene.count > 1 else _pair(scene, rng) if scene.second else _alone(scene, rng)
+    if rng.random() < TELLS_BACKGROUND:
+        body += " " + _pick(BACKGROUNDS[scene.background], rng)
+    return body
+
+
+def _pick(options: tuple[str, ...], rng: Rng) -> str:
+    return options[rng.integers(len(options))]
+
+
+def _alone(scene: Scene, rng: Rng) -> str:
+    size = _pick(SIZES[scene.size], rng) if scene.size else None
+    bare = noun(scene.first, size)
+    template = _pick(SINGLE_TEMPLATES, rng)
+    wearing = f" wearing a {scene.first.accessory}" if scene.first.accessory else ""
+    return template.format(with_article(bare) + wearing, bare=bare + wearing)
+
+
+def _several(scene: Scene, rng: Rng) -> str:
+    words = (COUNT_WORDS[scene.count - 1], scene.first.colour, PLURALS[scene.first.thing])
+    return _pick(PLAIN_TEMPLATES, rng).format(" ".join(word for word in words if word))
+
+
+def _pair(scene: Scene, rng: Rng) -> str:
+    turned = bool(rng.random() < 0.5)
+    if scene.axis == "row" and rng.random() < USES_WITH:
+        nouns = [with_article(noun(item)) for item in scene.items]
+        return _pick(PLAIN_TEMPLATES, rng).format(" with ".join(reversed(nouns) if turned else nouns))
+    return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, turned))

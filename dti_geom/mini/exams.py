@@ -1,0 +1,176 @@
+"""The questions a generated picture is asked: one exam per row of the table of figures.
+
+An exam is a list of scenes with their prompts. A picture passes a check when the scorer reads in it what the scene
+says; what the prompt leaves open is not checked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dti_geom.mini.captions import noun, relation, with_article
+from dti_geom.mini.domain import (
+    ACCESSORIES,
+    BACKGROUND_NAMES,
+    BACKGROUNDS,
+    COUNT_WORDS,
+    HELD_OUT_COLOURS,
+    HELD_OUT_PLACES,
+    PLURALS,
+    SIZES,
+    THING_NAMES,
+    colours_of,
+)
+from dti_geom.mini.scenes import Axis, Item, Scene, is_held_out
+
+Answers = dict[str, str]
+Check = Callable[[Scene, Answers], bool]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One row: what is asked for, and which checks a picture has to pass, by name."""
+
+    name: str
+    scenes: tuple[Scene, ...]
+    checks: dict[str, Check]
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt per scene; twins of a pair use both ways of telling it."""
+        return [prompt_for(scene, number) for number, scene in enumerate(self.scenes)]
+
+
+def prompt_for(scene: Scene, number: int) -> str:
+    """A plain prompt; `number` decides between equivalent phrasings."""
+    if scene.second:
+        body = relation(scene, turned=number // 2 % 2 == 1)
+    elif scene.count > 1:
+        words = (COUNT_WORDS[scene.count - 1], scene.first.colour, PLURALS[scene.first.thing])
+        body = " ".join(word for word in words if word)
+    else:
+        size = SIZES[scene.size][0] if scene.size else None
+        body = with_article(noun(scene.first, size))
+        if scene.first.accessory:
+            body += f" wearing a {scene.first.accessory}"
+    return f"a photo of {body} {BACKGROUNDS[scene.background][0]}"
+
+
+def object_right(scene: Scene, read: Answers) -> bool:
+    """The (first) thing is what was asked for."""
+    return read["first"] == scene.first.thing
+
+
+def background_right(scene: Scene, read: Answers) -> bool:
+    """The background is what was asked for."""
+    return read["background"] == scene.background
+
+
+def colour_right(scene: Scene, read: Answers) -> bool:
+    """The first thing has the asked colour."""
+    return read["first_colour"] == scene.first.colour
+
+
+def accessory_right(scene: Scene, read: Answers) -> bool:
+    """It wears what was asked for."""
+    return read["accessory"] == scene.first.accessory
+
+
+def size_right(scene: Scene, read: Answers) -> bool:
+    """It is as small or large as asked."""
+    return read["size"] == scene.size
+
+
+def count_right(scene: Scene, read: Answers) -> bool:
+    """As many as asked, and not a pair of different things."""
+    return read["count"] == COUNT_WORDS[scene.count - 1] and read["axis"] == "none"
+
+
+def both_right(scene: Scene, read: Answers) -> bool:
+    """Both things of a pair are there, whatever their places."""
+    assert scene.second is not None
+    return {read["first"], read["second"]} == {scene.first.thing, scene.second.thing}
+
+
+def order_right(scene: Scene, read: Answers) -> bool:
+    """The pair is arranged along the asked axis and not swapped.
+
+    A thing that cannot be made out does not count against the order as long as the other one is where it belongs.
+    """
+    assert scene.second is not None
+    places = (read["first"] == scene.first.thing, read["second"] == scene.second.thing)
+    swapped = (read["first"] == scene.second.thing, read["second"] == scene.first.thing)
+    return read["axis"] == scene.axis and any(places) and sum(places) > sum(swapped)
+
+
+class ExamPaper:
+    """Draws the exams; the same seed and size give the same questions."""
+
+    def __init__(self, per_row: int, seed: int = 0) -> None:
+        """`per_row` scenes in every exam."""
+        self.per_row = per_row
+        self.rng = np.random.default_rng(seed)
+
+    def all(self) -> list[Exam]:
+        """Every row of the table."""
+        thing, background, colour = object_right, background_right, colour_right
+        pair_checks: dict[str, Check] = {"order": order_right, "both": both_right, "background": background}
+        return [
+            self._exam("single", self._plain, {"object": thing, "background": background}),
+            self._exam("held-out place", self._held_out_place, {"object": thing, "background": background}),
+            self._exam("colour", self._coloured, {"colour": colour, "object": thing}),
+            self._exam("held-out colour", self._held_out_colour, {"colour": colour, "object": thing}),
+            self._exam("accessory", self._wearing, {"accessory": accessory_right, "object": thing}),
+            self._exam("size", self._sized, {"size": size_right, "object": thing}),
+            self._exam("count", self._counted, {"count": count_right, "object": thing}),
+            self._exam("row", lambda: self._pair("row"), pair_checks),
+            self._exam("column", lambda: self._pair("column"), pair_checks),
+        ]
+
+    def _exam(self, name: str, draw: Callable[[], Scene], checks: dict[str, Check]) -> Exam:
+        return Exam(name, tuple(draw() for _ in range(self.per_row)), checks)
+
+    def _pick(self, options: tuple[str, ...] | list[str]) -> str:
+        return options[self.rng.integers(len(options))]
+
+    def _trained(self, item: Item) -> Scene:
+        """The item on a background it was trained on."""
+        while is_held_out(scene := Scene(self._pick(BACKGROUND_NAMES), item)):
+            pass
+        return scene
+
+    def _plain(self) -> Scene:
+        return self._trained(Item(self._pick(THING_NAMES)))
+
+    def _held_out_place(self) -> Scene:
+        pairs = sorted(HELD_OUT_PLACES)
+        thing, background = pairs[self.rng.integers(len(pairs))]
+        return Scene(background, Item(thing))
+
+    def _coloured(self) -> Scene:
+        thing = self._pick(THING_NAMES)
+        colours = [colour for colour in colours_of(thing) if (colour, thing) not in HELD_OUT_COLOURS]
+        return self._trained(Item(thing, self._pick(colours)))
+
+    def _held_out_colour(self) -> Scene:
+        pairs = sorted(HELD_OUT_COLOURS)
+        colour, thing = pairs[self.rng.integers(len(pairs))]
+        return replace(self._trained(Item(thing)), first=Item(thing, colour))
+
+    def _wearing(self) -> Scene:
+        return self._trained(Item(self._pick(THING_NAMES), accessory=self._pick(list(ACCESSORIES))))
+
+    def _sized(self) -> Scene:
+        return replace(self._plain(), size=self._pick(list(SIZES)))
+
+    def _counted(self) -> Scene:
+        return replace(self._plain(), count=int(self.rng.integers(1, len(COUNT_WORDS) + 1)))
+
+    def _pair(self, axis: Axis) -> Scene:
+        while True:
+            first, second = (THING_NAMES[i] for i in self.rng.choice(len(THING_NAMES), 2, replace=False))
+            scene = Scene(self._pick(BACKGROUND_NAMES), Item(first), Item(second), axis)
+            if not is_held_out(scene):
+                return scene
