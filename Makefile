@@ -3,12 +3,14 @@
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
 # make bench  benchmarks, each beside its baseline
+# make mini   train the embedded model from nothing (hours), below build/mini; a stopped run goes on
+# make mini-eval  measure the embedded model, and write its figures and card
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check format wheel bench chromium clean
+.PHONY: demo test check format wheel bench mini mini-eval chromium clean
 
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
@@ -27,7 +29,7 @@ format: .venv/.installed-test
 	$(BIN)/ruff check --fix .
 
 wheel: .venv/.installed-test
-	rm -rf dist build
+	rm -rf dist build/lib build/bdist* build/clean
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
@@ -38,6 +40,14 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/nearest.py
 	$(BIN)/python benchmarks/norms.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/mini.py
+
+# One thread: on a busy machine the bfloat16 backward of convolutions is many times slower on two.
+mini: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m dti_geom.mini --work build/mini
+
+mini-eval: .venv/.installed
+	$(BIN)/python -m dti_geom.mini eval --work build/mini
 
 # Each stamp says that what it names was installed from these two files; a second run finds it and installs nothing.
 .venv/.installed: pyproject.toml constraints.txt
