@@ -15,8 +15,6 @@ from dti_geom.mini.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline
 from dti_geom.mini.generate import generate, open_pipeline
 from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer
 
-pytestmark = pytest.mark.skipif(not (SHIPPED / "model_index.json").exists(), reason="the mini weights are not here")
-
 SAMPLE = 16  # pictures per row
 TOLERANCE = 0.25  # how far the share of so few may fall below the card's: about two standard errors at 80 %
 
