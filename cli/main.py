@@ -8,6 +8,7 @@ import typer
 from dti_geom import __version__
 from dti_geom.errors import DtiGeomError
 
+from .concepts import concepts
 from .inspect import inspect
 from .models import models
 from .neighbors import neighbors
@@ -28,6 +29,7 @@ COMMANDS = {
     inspect: "dti-geom inspect ~/embeddings",
     report: "dti-geom report --model mini --embedding ~/embeddings --out report",
     models: "dti-geom models",
+    concepts: "dti-geom concepts",
 }
 for _command, _example in COMMANDS.items():
     app.command(epilog=f"Example: {_example}")(_command)

@@ -134,10 +134,15 @@ def _concept_from(entry: dict[str, Any]) -> Concept:
     return Concept(**{**known, "item": Item(**entry["item"])})
 
 
+def concept_files(folder: Path, concept: Concept) -> list[Path]:
+    """Where the reference pictures of a shipped concept lie."""
+    return [folder / concept.name / f"{number}.png" for number in range(IMAGES_PER_CONCEPT)]
+
+
 def concept_images(folder: Path, concept: Concept) -> list[Image.Image]:
     """The reference pictures of a shipped concept, RGB."""
     images = []
-    for number in range(IMAGES_PER_CONCEPT):
-        with Image.open(folder / concept.name / f"{number}.png") as picture:
+    for path in concept_files(folder, concept):
+        with Image.open(path) as picture:
             images.append(picture.convert("RGB"))
     return images
