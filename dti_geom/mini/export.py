@@ -12,8 +12,9 @@ from dti_geom.errors import ModelFilesError
 from dti_geom.mini import artwork
 from dti_geom.mini.concepts import save_concepts
 from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer, save_scorer
+from dti_geom.models.catalog import embedded_folder
 
-SHIPPED = Path(__file__).parent.parent / "models" / "mini"
+SHIPPED = embedded_folder()
 PIPELINE_BYTES = 32_000_000
 SCORER_BYTES = 6_000_000
 CONCEPT_SEED = 500
