@@ -4,7 +4,7 @@ Tensors in, tensors out; nothing here knows of a tokenizer or a model.
 """
 
 from dti_geom.geometry.neighbors import Neighbors, nearest
-from dti_geom.geometry.optim import RiemannianSGD
+from dti_geom.geometry.optim import RiemannianAdam, RiemannianSGD
 from dti_geom.geometry.sphere import (
     angle,
     exp_map,
@@ -26,6 +26,7 @@ __all__ = [
     "PERCENTILES",
     "Neighbors",
     "NormSummary",
+    "RiemannianAdam",
     "RiemannianSGD",
     "VonMisesFisher",
     "angle",

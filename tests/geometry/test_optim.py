@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dti_geom.errors import GeometryError
-from dti_geom.geometry import RiemannianSGD, angle, normalize, norms
+from dti_geom.geometry import RiemannianAdam, RiemannianSGD, angle, normalize, norms
 
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 
@@ -197,3 +197,58 @@ def test_a_gradient_with_nan_raises_and_moves_nothing():
     with pytest.raises(GeometryError, match="the gradient holds NaN"):
         step_with(RiemannianSGD([v]), v, torch.full((2, 4), math.nan))
     assert torch.equal(v, before)
+
+
+def test_riemannian_adam_walks_as_geoopts_does():
+    geoopt = pytest.importorskip("geoopt")
+    start = directions(1, 16).double()
+    target = directions(1, 16, seed=1).double()
+    ours = start.clone().requires_grad_()
+    theirs = geoopt.ManifoldParameter(start.clone(), manifold=geoopt.Sphere())
+    optimizers = (RiemannianAdam([ours], lr=0.05), geoopt.optim.RiemannianAdam([theirs], lr=0.05))
+    for _ in range(30):
+        for v, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (3 * (v - target) ** 2).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.detach(), theirs.detach(), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "make", [RiemannianAdam, lambda params, **options: RiemannianSGD(params, momentum=0.9, **options)]
+)
+@dtypes
+def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
+    v = directions(3, 32, dtype=dtype).requires_grad_()
+    resting = v.detach()[1].clone()
+    optimizer = make([v], lr=0.1)
+    for step in range(50):
+        gradient = torch.randn(3, 32, generator=torch.Generator().manual_seed(step)).to(dtype)
+        gradient[1] = 0
+        step_with(optimizer, v, gradient)
+    assert torch.equal(v.detach()[1], resting)
+    torch.testing.assert_close(norms(v.detach()).float(), torch.ones(3), atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0)
+
+
+def test_momentum_repeats_a_steady_gradient_in_growing_steps():
+    # On the circle with a unit tangent gradient, g = 1, then ρ·1·cos + 1 …; with tiny steps the sizes add up: 1, 1.5, 1.75.
+    v = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = RiemannianSGD([v], lr=1e-4, momentum=0.5)
+    turned = []
+    for _ in range(3):
+        x, y = v.detach()
+        before = v.detach().clone()
+        step_with(optimizer, v, torch.stack([y, -x]))
+        turned.append(float(angle(before, v.detach())) / 1e-4)
+    assert turned == pytest.approx([1, 1.5, 1.75], rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 1.0}, {"momentum": -0.1}])
+def test_a_momentum_outside_its_range_is_refused(options):
+    with pytest.raises(GeometryError, match="momentum"):
+        RiemannianSGD([directions(4).requires_grad_()], **options)
+
+
+def test_betas_outside_their_range_are_refused():
+    with pytest.raises(GeometryError, match="betas"):
+        RiemannianAdam([directions(4).requires_grad_()], betas=(0.9, 1.0))
