@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CONFIGS = Path(__file__).parents[1] / "tests" / "data"
+CONFIGS = Path(__file__).parents[1] / "tests" / "data" / "published"
 ENCODERS = {"49408x768": ("clip-vit-l-14-text", "float32"), "256000x2304": ("gemma-2-2b", "bfloat16")}
 WHOLE_ENCODER = """
 import sys, transformers, dti_geom.geometry

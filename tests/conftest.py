@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+
+from pipelines import (
+    CAUSAL,
+    WORDS,
+    build_sana,
+    build_sd15,
+    build_sd21,
+    build_sdxl,
+    clip_config,
+    clip_tower,
+    seeded,
+)
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real Hub anything; those with a server of their own say so
-
-WORDS = ("cat", "dog", "house", "red", "phone")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +37,7 @@ def sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stable Diffusion 1.x: one CLIP tower, weights under the `text_model.` prefix of transformers 4."""
     folder = tmp_path_factory.mktemp("sd15")
     _pipeline(folder, "StableDiffusionPipeline", text_encoder="CLIPTextModel", tokenizer="CLIPTokenizer")
-    _clip_tower(folder, "", width=32, seed=1)
+    clip_tower(folder, width=32, seed=1)
     return folder
 
 
@@ -44,8 +53,8 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer="CLIPTokenizer",
         tokenizer_2="CLIPTokenizer",
     )
-    _clip_tower(folder, "", width=32, seed=1)
-    _clip_tower(folder, "_2", width=48, seed=2, projection=True)
+    clip_tower(folder, width=32, seed=1)
+    clip_tower(folder, "_2", width=48, seed=2, projection=True)
     return folder
 
 
@@ -57,11 +66,35 @@ def sana_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sana")
     _pipeline(folder, "SanaPipeline", text_encoder="Gemma2Model", tokenizer="GemmaTokenizerFast")
     _metaspace_tokenizer(folder / "tokenizer")
-    config = transformers.Gemma2Config(**_CAUSAL, head_dim=16, query_pre_attn_scalar=16)
-    model = _seeded(lambda: transformers.Gemma2Model(config), 3).to(torch.bfloat16)
+    config = transformers.Gemma2Config(**CAUSAL, head_dim=16, query_pre_attn_scalar=16)
+    model = seeded(lambda: transformers.Gemma2Model(config), 3).to(torch.bfloat16)
     model.save_pretrained(folder / "text_encoder", max_shard_size="40KB")
     assert (folder / "text_encoder" / "model.safetensors.index.json").exists()
     return folder
+
+
+@pytest.fixture(scope="session")
+def sd15_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Stable Diffusion 1.5 that generates."""
+    return _built(build_sd15, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def sd21_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Stable Diffusion 2.1 that generates: v-prediction."""
+    return _built(build_sd21, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def sdxl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Stable Diffusion XL that generates."""
+    return _built(build_sdxl, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def sana_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole SANA 1.5 that generates: flow matching."""
+    return _built(build_sana, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +112,17 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         "max_position_embeddings": 20,
     }
     builders: dict[str, Callable[[], torch.nn.Module]] = {
-        "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**_CAUSAL)),
-        "qwen2": lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**_CAUSAL)),
-        "qwen3": lambda: tf.Qwen3Model(tf.Qwen3Config(**_CAUSAL, head_dim=8)),
+        "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**CAUSAL)),
+        "qwen2": lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**CAUSAL)),
+        "qwen3": lambda: tf.Qwen3Model(tf.Qwen3Config(**CAUSAL, head_dim=8)),
         "t5": lambda: tf.T5EncoderModel(tf.T5Config(**t5)),
         "umt5": lambda: tf.UMT5EncoderModel(tf.UMT5Config(**t5)),
         "bert": lambda: tf.BertModel(tf.BertConfig(**bert)),
         "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**bert)),
         "clip": lambda: tf.CLIPModel(
             tf.CLIPConfig(
-                text_config=_clip_config(32),
-                vision_config={**_clip_config(32), "image_size": 8, "patch_size": 4, "projection_dim": 16},
+                text_config=clip_config(32),
+                vision_config={**clip_config(32), "image_size": 8, "patch_size": 4, "projection_dim": 16},
                 projection_dim=16,
             )
         ),
@@ -97,24 +130,14 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
     folders = {}
     for seed, (name, build) in enumerate(builders.items()):
         folders[name] = tmp_path_factory.mktemp(name)
-        _seeded(build, seed).save_pretrained(folders[name])
+        seeded(build, seed).save_pretrained(folders[name])
     return folders
 
 
-_CAUSAL = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 40,
-}
-
-
-def _seeded(build: Callable[[], torch.nn.Module], seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return build().eval()
+def _built(build: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(build.__name__.removeprefix("build_") + "_pipeline")
+    build(folder)
+    return folder
 
 
 def _pipeline(folder: Path, kind: str, **parts: str) -> None:
@@ -126,75 +149,6 @@ def _pipeline(folder: Path, kind: str, **parts: str) -> None:
     for part in ("unet", "vae"):
         (folder / part).mkdir()
         (folder / part / "diffusion_pytorch_model.safetensors").write_bytes(b"never to be opened")
-
-
-def _clip_config(width: int) -> dict[str, int]:
-    return {
-        "vocab_size": len(_clip_vocabulary()),
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 12,
-    }
-
-
-def _clip_tower(folder: Path, suffix: str, *, width: int, seed: int, projection: bool = False) -> None:
-    import transformers
-
-    last = len(_clip_vocabulary()) - 1
-    config = transformers.CLIPTextConfig(
-        **_clip_config(width), projection_dim=width, bos_token_id=last - 1, eos_token_id=last, pad_token_id=last
-    )
-    cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
-    model = _seeded(lambda: cls(config), seed)
-    encoder = folder / f"text_encoder{suffix}"
-    config.architectures = [cls.__name__]
-    config.save_pretrained(encoder)
-    state = model.state_dict()
-    if not projection:
-        state = {f"text_model.{name}": value for name, value in state.items()}
-    save_file(
-        {name: value.contiguous() for name, value in state.items()}, encoder / "model.safetensors", {"format": "pt"}
-    )
-    tokenizer = folder / f"tokenizer{suffix}"
-    tokenizer.mkdir()
-    (tokenizer / "vocab.json").write_text(json.dumps({token: row for row, token in enumerate(_clip_vocabulary())}))
-    (tokenizer / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_clip_merges()) + "\n")
-    (tokenizer / "tokenizer_config.json").write_text(
-        json.dumps(
-            {
-                "tokenizer_class": "CLIPTokenizer",
-                "bos_token": "<|startoftext|>",
-                "eos_token": "<|endoftext|>",
-                "unk_token": "<|endoftext|>",
-                "pad_token": "<|endoftext|>",
-                "model_max_length": 12,
-                "do_lower_case": True,
-                "errors": "replace",
-            }
-        )
-    )
-
-
-def _clip_merges() -> list[str]:
-    """The merges that make each of WORDS one token: c a, ca t</w>, …"""
-    merges: dict[str, None] = {}
-    for word in WORDS:
-        pieces = [*word[:-1], word[-1] + "</w>"]
-        while len(pieces) > 1:
-            merges[f"{pieces[0]} {pieces[1]}"] = None
-            pieces[:2] = [pieces[0] + pieces[1]]
-    return list(merges)
-
-
-def _clip_vocabulary() -> list[str]:
-    """CLIP's order: bytes, bytes that end a word, merges, special tokens."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [256 + place for place in range(256 - len(printable))]
-    letters = [chr(code) for code in printable + others]
-    merged = [merge.replace(" ", "") for merge in _clip_merges()]
-    return [*letters, *(f"{letter}</w>" for letter in letters), *merged, "<|startoftext|>", "<|endoftext|>"]
 
 
 def _metaspace_tokenizer(folder: Path) -> None:

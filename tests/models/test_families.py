@@ -9,7 +9,7 @@ from dti_geom.errors import ModelFilesError
 from dti_geom.models.encoder import pre_norm_blocks
 from dti_geom.models.families import FAMILIES, family_of
 
-PUBLISHED = Path(__file__).parents[1] / "data"  # facts: the published configurations and parameter counts
+PUBLISHED = Path(__file__).parents[1] / "data" / "published"  # facts: the published configurations and parameter counts
 
 
 @pytest.mark.parametrize(

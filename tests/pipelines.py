@@ -1,0 +1,278 @@
+"""Tiny seeded pipelines in the exact layout the real ones are published in; they paint noise, but they paint.
+
+Every part is a configuration of `data/published` with smaller and fewer blocks, so that the quirks stay: CLIP's config
+with an end id of 2, "!" as padding, v-prediction, time ids, an instruction before a SANA prompt. Weights are random,
+float32 safetensors. `conftest.py` has a session fixture of each pipeline.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+WORDS = ("cat", "dog", "house", "red", "phone")
+PUBLISHED = Path(__file__).parent / "data" / "published"
+CAUSAL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 40,
+}
+_SD_UNET = {
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "norm_num_groups": 8,
+}
+_VAE = {"sample_size": 64, "block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+_SD_NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+_SD_PARTS: dict[str, tuple[str | None, str | None]] = {
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "safety_checker": (None, None),
+    "feature_extractor": (None, None),
+}
+_CLIP_QUIRKS = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "hidden_act")
+
+
+def build_sd15(folder: Path) -> None:
+    """Stable Diffusion 1.5 for 64 px: one tower of width 32, ε-prediction. The safety checker is absent."""
+    import diffusers
+
+    clip_tower(folder, width=32, seed=1, published_as="clip-vit-l-14-text")
+    _save(folder / "unet", "sd15-unet", seed=2, **_SD_UNET, cross_attention_dim=32, attention_head_dim=2)
+    _save(folder / "vae", "sd-vae", seed=3, **_VAE)
+    scheduler = diffusers.PNDMScheduler(**_SD_NOISE, skip_prk_steps=True, set_alpha_to_one=False)
+    scheduler.save_pretrained(folder / "scheduler")
+    parts = _SD_PARTS | {"scheduler": ("diffusers", "PNDMScheduler")}
+    _write_index(folder, "StableDiffusionPipeline", parts, requires_safety_checker=False)
+
+
+def build_sd21(folder: Path) -> None:
+    """Stable Diffusion 2.1 for 64 px: one tower of width 48, v-prediction."""
+    import diffusers
+
+    clip_tower(folder, width=48, seed=1, published_as="openclip-vit-h-14-text", pad_token="!")
+    _save(folder / "unet", "sd21-base-unet", seed=2, **_SD_UNET, cross_attention_dim=48, attention_head_dim=(2, 4))
+    _save(folder / "vae", "sd-vae", seed=3, **_VAE)
+    options = {"prediction_type": "v_prediction", "clip_sample": False, "set_alpha_to_one": False}
+    diffusers.DDIMScheduler(**_SD_NOISE, **options).save_pretrained(folder / "scheduler")
+    parts = _SD_PARTS | {"scheduler": ("diffusers", "DDIMScheduler")}
+    _write_index(folder, "StableDiffusionPipeline", parts, requires_safety_checker=False)
+
+
+def build_sdxl(folder: Path, *, bench: bool = False) -> None:
+    """Stable Diffusion XL for 64 px: two towers of widths 32 and 48, ε-prediction, time ids.
+
+    bench: for 256 px, with towers of 128 and 192 and a UNet of the published depth, 28 million parameters: large enough
+    that the time of a training step is the model's and not the loop's.
+    """
+    import diffusers
+
+    first, second = (128, 192) if bench else (32, 48)
+    time_width = 64 if bench else 8
+    channels = (32, 64, 128) if bench else (16, 32, 32)
+    clip_tower(folder, width=first, seed=1, published_as="clip-vit-l-14-text")
+    clip_tower(
+        folder, "_2", width=second, seed=2, projection=True, published_as="openclip-vit-bigg-14-text", pad_token="!"
+    )
+    _save(
+        folder / "unet",
+        "sdxl-unet",
+        seed=3,
+        sample_size=32 if bench else 8,
+        block_out_channels=channels,
+        layers_per_block=2 if bench else 1,
+        transformer_layers_per_block=(1, 2, 10) if bench else (1, 1, 2),
+        attention_head_dim=(2, 4, 8) if bench else (2, 4, 4),
+        norm_num_groups=8,
+        cross_attention_dim=first + second,
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=6 * time_width + second,
+    )
+    _save(folder / "vae", "sdxl-vae", seed=4, **_VAE | ({"sample_size": 256} if bench else {}))
+    scheduler = diffusers.EulerDiscreteScheduler(**_SD_NOISE, timestep_spacing="leading")
+    scheduler.save_pretrained(folder / "scheduler")
+    parts = {part: _SD_PARTS[part] for part in ("text_encoder", "tokenizer", "unet", "vae")} | {
+        "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+        "tokenizer_2": ("transformers", "CLIPTokenizer"),
+        "scheduler": ("diffusers", "EulerDiscreteScheduler"),
+    }
+    _write_index(folder, "StableDiffusionXLPipeline", parts, force_zeros_for_empty_prompt=True)
+
+
+def build_sana(folder: Path) -> None:
+    """SANA 1.5 for 64 px: Gemma-2 of width 32, flow matching with shift 3, an autoencoder that shrinks 32 times.
+
+    Its pipeline knows aspect ratios only for published sizes: generate with `use_resolution_binning=False`.
+    """
+    import diffusers
+    import transformers
+
+    vocabulary = gemma_tokenizer(folder / "tokenizer")
+    sizes = CAUSAL | {"vocab_size": vocabulary, "max_position_embeddings": 8192}
+    config = transformers.Gemma2Config(**sizes, head_dim=16, query_pre_attn_scalar=16)
+    seeded(lambda: transformers.Gemma2Model(config), 1).save_pretrained(folder / "text_encoder")
+    _save(
+        folder / "transformer",
+        "sana15-1.6b-transformer",
+        seed=2,
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=16,
+        cross_attention_dim=32,
+        caption_channels=32,
+        sample_size=2,
+        num_layers=2,
+    )
+    _save(
+        folder / "vae",
+        "sana-dcae",
+        seed=3,
+        latent_channels=8,
+        attention_head_dim=4,
+        encoder_block_out_channels=(4, 4, 8, 8, 16, 16),
+        decoder_block_out_channels=(4, 4, 8, 8, 16, 16),
+        encoder_layers_per_block=(1,) * 6,
+        decoder_layers_per_block=(1,) * 6,
+    )
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    diffusers.DPMSolverMultistepScheduler(**flow).save_pretrained(folder / "scheduler")
+    parts = {
+        "text_encoder": ("transformers", "Gemma2Model"),
+        "tokenizer": ("transformers", "GemmaTokenizerFast"),
+        "transformer": ("diffusers", "SanaTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderDC"),
+        "scheduler": ("diffusers", "DPMSolverMultistepScheduler"),
+    }
+    _write_index(folder, "SanaPipeline", parts)
+
+
+def published(name: str) -> dict[str, Any]:
+    """`cls`, `config` and `parameters` of a published part."""
+    return json.loads((PUBLISHED / f"{name}.json").read_text())
+
+
+def seeded(build: Callable[[], Any], seed: int) -> Any:
+    torch.manual_seed(seed)
+    return build().eval()
+
+
+def _save(folder: Path, name: str, *, seed: int, **sizes: Any) -> None:
+    """A published diffusers part with other sizes."""
+    import diffusers
+
+    facts = published(name)
+    config = facts["config"] | sizes
+    seeded(lambda: getattr(diffusers, facts["cls"])(**config), seed).save_pretrained(folder)
+
+
+def _write_index(folder: Path, kind: str, parts: dict[str, tuple[str | None, str | None]], **options: bool) -> None:
+    index = {"_class_name": kind, "_diffusers_version": "0.35.0", **options, **parts}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+
+
+def clip_config(width: int) -> dict[str, int]:
+    return {
+        "vocab_size": len(_clip_vocabulary()),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 12,
+    }
+
+
+def clip_tower(
+    folder: Path,
+    suffix: str = "",
+    *,
+    width: int,
+    seed: int,
+    projection: bool = False,
+    published_as: str | None = None,
+    pad_token: str = "<|endoftext|>",
+) -> None:
+    """A tower and its tokenizer. published_as: take the special ids, length and activation of that published tower."""
+    import transformers
+
+    last = len(_clip_vocabulary()) - 1
+    options = {"bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
+    if published_as:
+        options |= {key: value for key, value in published(published_as)["config"].items() if key in _CLIP_QUIRKS}
+    config = transformers.CLIPTextConfig(**clip_config(width) | options, projection_dim=width)
+    cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
+    model = seeded(lambda: cls(config), seed)
+    encoder = folder / f"text_encoder{suffix}"
+    config.architectures = [cls.__name__]
+    config.save_pretrained(encoder)
+    state = model.state_dict()
+    if not projection:
+        state = {f"text_model.{name}": value for name, value in state.items()}
+    save_file(
+        {name: value.contiguous() for name, value in state.items()}, encoder / "model.safetensors", {"format": "pt"}
+    )
+    tokenizer = folder / f"tokenizer{suffix}"
+    tokenizer.mkdir()
+    (tokenizer / "vocab.json").write_text(json.dumps({token: row for row, token in enumerate(_clip_vocabulary())}))
+    (tokenizer / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_clip_merges()) + "\n")
+    (tokenizer / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "CLIPTokenizer",
+                "bos_token": "<|startoftext|>",
+                "eos_token": "<|endoftext|>",
+                "unk_token": "<|endoftext|>",
+                "pad_token": pad_token,
+                "model_max_length": config.max_position_embeddings,
+                "do_lower_case": True,
+                "errors": "replace",
+            }
+        )
+    )
+
+
+def _clip_merges() -> list[str]:
+    """The merges that make each of WORDS one token: c a, ca t</w>, …"""
+    merges: dict[str, None] = {}
+    for word in WORDS:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            merges[f"{pieces[0]} {pieces[1]}"] = None
+            pieces[:2] = [pieces[0] + pieces[1]]
+    return list(merges)
+
+
+def _clip_vocabulary() -> list[str]:
+    """CLIP's order: bytes, bytes that end a word, merges, special tokens."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [256 + place for place in range(256 - len(printable))]
+    letters = [chr(code) for code in printable + others]
+    merged = [merge.replace(" ", "") for merge in _clip_merges()]
+    return [*letters, *(f"{letter}</w>" for letter in letters), *merged, "<|startoftext|>", "<|endoftext|>"]
+
+
+def gemma_tokenizer(folder: Path) -> int:
+    """A tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost. Returns its size."""
+    from transformers import GemmaTokenizer
+
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    pieces += "abcdefghijklmnopqrstuvwxyz"
+    merges = list(dict.fromkeys(("▁" + word[:end], word[end]) for word in WORDS for end in range(len(word))))
+    pieces += ["".join(merge) for merge in merges]
+    tokenizer = GemmaTokenizer({piece: row for row, piece in enumerate(pieces)}, merges, add_bos_token=True)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
