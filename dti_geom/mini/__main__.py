@@ -15,7 +15,7 @@ from dti_geom.mini.evaluate import evaluate, fresh_renders
 from dti_geom.mini.export import SHIPPED
 from dti_geom.mini.generate import open_pipeline
 from dti_geom.mini.recipe import STAGES, Recipe
-from dti_geom.mini.scorer import load_scorer
+from dti_geom.models.scorer import load_scorer
 
 FIGURES_FILE = "figures.json"
 DEFAULT_WORK = Path("build/mini")

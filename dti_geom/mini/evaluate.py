@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dti_geom.geometry.intervals import Share
 from dti_geom.mini import artwork, autoencoder
 from dti_geom.mini.dataset import Pictures, as_tensor, paint_pictures, save_grid
 from dti_geom.mini.exams import Answers, Exam, ExamPaper, both_right, order_right
 from dti_geom.mini.generate import GUIDANCE, STEPS, generate
-from dti_geom.mini.intervals import Share
 from dti_geom.mini.labels import IGNORED, READINGS, labels_of
 from dti_geom.mini.scenes import Scene, SceneSampler
-from dti_geom.mini.scorer import Scorer
+from dti_geom.models.scorer import Scorer
 
 Row = dict[str, Share]
 

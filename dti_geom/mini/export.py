@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from dti_geom.errors import ModelFilesError
 from dti_geom.mini import artwork
 from dti_geom.mini.concepts import save_concepts
-from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer, save_scorer
 from dti_geom.models.catalog import embedded_folder
+from dti_geom.models.scorer import WEIGHTS_FILE, load_scorer, save_scorer
 
 SHIPPED = embedded_folder()
 PIPELINE_BYTES = 32_000_000

@@ -8,8 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-STEPS = 25
-GUIDANCE = 5.0
+from dti_geom.models.diffusion import Mini
+
+STEPS = Mini.sampling_steps
+GUIDANCE = Mini.guidance
 
 
 def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:

@@ -16,7 +16,7 @@ from dti_geom.mini.labels import IGNORED, NAMES, READINGS, labels_of
 from dti_geom.mini.loop import Schedule, Training
 from dti_geom.mini.muon import muon_and_adam
 from dti_geom.mini.scenes import Mixture, Scene, SceneSampler
-from dti_geom.mini.scorer import EMBEDDING, Scorer, save_scorer
+from dti_geom.models.scorer import EMBEDDING, Scorer, save_scorer
 
 BATCH = 96
 MUON_RATE = 0.02
@@ -92,7 +92,7 @@ def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:
 def train_scorer(lessons: Lessons, folder: Path, steps: int, seed: int, device: str = "cpu") -> Scorer:
     """Train on the lessons and save below `folder`."""
     torch.manual_seed(seed)
-    scorer = Scorer().to(device).train()
+    scorer = Scorer(READINGS).to(device).train()
     identities = nn.Linear(EMBEDDING, len(IDENTITIES), bias=False).to(device)
     modules = nn.ModuleDict({"scorer": scorer, "identities": identities})
     optimisers = muon_and_adam(modules, MUON_RATE, ADAM_RATE)

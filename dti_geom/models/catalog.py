@@ -58,7 +58,7 @@ def open_encoders(
     """
     from dti_geom.models.encoder import StoredEncoder
 
-    _check_device(device)
+    check_device(device)
     source = find_source(model)
     return [
         StoredEncoder(
@@ -115,7 +115,8 @@ def is_here(known: KnownModel) -> bool:
     )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise DtiGeomError if this machine cannot compute on that device."""
     import torch
 
     try:

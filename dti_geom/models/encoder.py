@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError
+from dti_geom.models.attention import eager_attention
 from dti_geom.models.families import BranchPath, Family, Normalization, Positions
 from dti_geom.models.sources import Progress, Source, read_json, silent
 from dti_geom.models.vocabulary import Vocabulary
@@ -53,6 +54,7 @@ class HiddenStates:
 
     states: tuple[Tensor, ...]  # x_0 … x_L, each (batch, length, d): the residual stream before and after each block
     last: Tensor  # (batch, length, d): the encoder's output, after its final normalisation if it has one
+    attention: tuple[Tensor, ...] = ()  # per layer, where asked for: (batch, heads, length, length), rows sum to 1
 
 
 class TextEncoder(Protocol):
@@ -87,7 +89,12 @@ class TextEncoder(Protocol):
         ...
 
     def hidden_states(
-        self, input_ids: Tensor, embeddings: Tensor | None = None, attention_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        embeddings: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> HiddenStates:
         """States of a batch of prompts; `embeddings` stand in for the rows that `input_ids` would look up."""
         ...
@@ -177,7 +184,7 @@ class StoredEncoder:
             self.source.local(file)
         folder: Path = self.source.local(self._folder + "config.json").parent
         architecture = self.family.architecture or self._clip_architecture()
-        with _quiet(transformers):
+        with quiet(transformers):
             module, info = getattr(transformers, architecture).from_pretrained(
                 folder,
                 dtype=self._dtype or "auto",
@@ -204,12 +211,18 @@ class StoredEncoder:
 
     @torch.no_grad()
     def hidden_states(
-        self, input_ids: Tensor, embeddings: Tensor | None = None, attention_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        embeddings: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> HiddenStates:
         """States of a batch of prompts, captured by hooks on the model's own layers.
 
         input_ids: (batch, length). embeddings: (batch, length, d), in the token table's units, standing in for the
         rows that `input_ids` would look up (positions and any embedding scale are still applied by the model).
+        attention: also give the attention weights; the module leaves its fused kernel for the time of the call.
         """
         states: list[Tensor] = []
         with ExitStack() as hooks:
@@ -219,8 +232,14 @@ class StoredEncoder:
             for layer in layers:
                 hooks.enter_context(layer.register_forward_pre_hook(_keep_input(states), with_kwargs=True))
             hooks.enter_context(layers[-1].register_forward_hook(lambda _m, _i, out: states.append(_first(out))))
-            output = self.module(input_ids=input_ids.to(self._device), attention_mask=attention_mask)
-        return HiddenStates(tuple(states), output.last_hidden_state)
+            if attention:
+                hooks.enter_context(eager_attention(self.module))
+            output = self.module(
+                input_ids=input_ids.to(self._device),
+                attention_mask=attention_mask,
+                output_attentions=attention,
+            )
+        return HiddenStates(tuple(states), output.last_hidden_state, output.attentions if attention else ())
 
     @cached_property
     def _token_table_name(self) -> str:
@@ -274,9 +293,9 @@ def import_transformers() -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No bar and no table of unused tensors while loading; what is missing is checked by us."""
-    logging = transformers.utils.logging
+def quiet(library: Any) -> Iterator[None]:
+    """No bar and no table of unused tensors while transformers or diffusers load; what is missing is checked by us."""
+    logging = library.utils.logging
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

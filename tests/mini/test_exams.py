@@ -4,7 +4,6 @@ import pytest
 
 from dti_geom.mini.domain import HELD_OUT_COLOURS, HELD_OUT_PLACES
 from dti_geom.mini.exams import ExamPaper, both_right, count_right, order_right, prompt_for
-from dti_geom.mini.intervals import Share
 from dti_geom.mini.scenes import Item, Scene, is_held_out
 
 ROW = Scene("snow", Item("fox"), Item("car"), "row")
@@ -55,12 +54,3 @@ def test_count_needs_the_same_things():
     assert count_right(scene, {"count": "two", "axis": "none"})
     assert not count_right(scene, {"count": "two", "axis": "row"})
     assert not count_right(scene, {"count": "three", "axis": "none"})
-
-
-def test_wilson_interval_matches_closed_form_values():
-    share = Share.of(9, 10)  # 0.5958 … 0.9821, Wilson's own formula worked by hand
-    assert (share.low, share.high) == (pytest.approx(0.5958, abs=2e-4), pytest.approx(0.9821, abs=2e-4))
-    assert Share.of(0, 50).low == 0
-    assert Share.of(50, 50).high == 1
-    with pytest.raises(ValueError, match="nothing"):
-        Share.of(0, 0)

@@ -13,7 +13,7 @@ from dti_geom.mini.evaluate import TARGETS, Figures, load_figures, sit
 from dti_geom.mini.exams import ExamPaper
 from dti_geom.mini.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
 from dti_geom.mini.generate import generate, open_pipeline
-from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer
+from dti_geom.models.scorer import WEIGHTS_FILE, load_scorer
 
 SAMPLE = 16  # pictures per row
 TOLERANCE = 0.25  # how far the share of so few may fall below the card's: about two standard errors at 80 %

@@ -1,4 +1,4 @@
-"""The scorer: an independent network that reads a picture back into words.
+"""The scorer: an independent network that reads pictures of the embedded model back into words.
 
 It shares no weights with the generator, and has seen all artwork, held-out styles and concepts included: a scorer that
 has not cannot tell a missing concept from its own ignorance.
@@ -12,8 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dti_geom.mini.labels import READINGS
-
 CHANNELS: tuple[int, ...] = (32, 64, 128, 192)
 HIDDEN = 320
 EMBEDDING = 128
@@ -24,7 +22,7 @@ CONFIG_FILE = "config.json"
 class Scorer(nn.Module):
     """(n, 3, 64, 64) pictures in [−1, 1] → logits of every reading, and a unit embedding of what is shown."""
 
-    def __init__(self, readings: dict[str, tuple[str, ...]] = READINGS) -> None:
+    def __init__(self, readings: dict[str, tuple[str, ...]]) -> None:
         """`readings`: the classes of every question."""
         super().__init__()
         self.readings = readings

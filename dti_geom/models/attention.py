@@ -1,0 +1,25 @@
+"""Attention weights, which a fused kernel never forms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dti_geom.errors import DoesNotApply
+
+
+@contextmanager
+def eager_attention(module: Any) -> Iterator[None]:
+    """Inside, a transformers module computes its attention weights in the open; afterwards it is as it was.
+
+    Raises DoesNotApply for a module that knows only its fused kernel.
+    """
+    before = module.config._attn_implementation
+    try:
+        module.set_attn_implementation("eager")
+        if module.config._attn_implementation != "eager":
+            raise DoesNotApply(
+                f"{type(module).__name__} computes attention with '{before}' alone, which gives no weights to measure."
+            )
+        yield
+    finally:
+        module.set_attn_implementation(before)

@@ -1,0 +1,100 @@
+"""How a model mixes images with noise, and what it is asked to predict.
+
+Both kinds answer the same questions for latents x, noise ε and one time per sample. `t` is what the denoiser is told.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dti_geom.errors import DoesNotApply, ModelFilesError
+
+
+class Noising(Protocol):
+    """A forward process and its prediction target."""
+
+    def draw_times(self, generators: list[torch.Generator]) -> Tensor:
+        """(n,): one time per generator, as the model's own training draws them, on the CPU."""
+        ...
+
+    def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The noisy latents at t."""
+        ...
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What a perfect denoiser answers."""
+        ...
+
+    def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """(n,): min-SNR-γ loss weights (Hang et al., ICCV 2023). Raises DoesNotApply where there is no SNR."""
+        ...
+
+
+class Diffusion:
+    """Variance-preserving diffusion over discrete times, with ε- or v-prediction (Stable Diffusion, SDXL)."""
+
+    def __init__(self, scheduler_config: Any) -> None:
+        """scheduler_config: of any diffusers scheduler of the model; betas and prediction type are read from it."""
+        from diffusers import DDPMScheduler
+
+        scheduler = DDPMScheduler.from_config(scheduler_config)
+        self.prediction = scheduler.config.prediction_type
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise ModelFilesError(
+                f"the scheduler asks for prediction_type '{self.prediction}'; epsilon and v_prediction can be trained."
+            )
+        self.signal = scheduler.alphas_cumprod.sqrt()  # (T,): √ᾱ
+        self.noise = (1 - scheduler.alphas_cumprod).sqrt()
+
+    def draw_times(self, generators: list[torch.Generator]) -> Tensor:
+        """Uniform over the T discrete times."""
+        return torch.cat([torch.randint(len(self.signal), (1,), generator=generator) for generator in generators])
+
+    def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """√ᾱ·x + √(1 − ᾱ)·ε."""
+        return _per_sample(self.signal, t, x) * x + _per_sample(self.noise, t, x) * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """ε, or v = √ᾱ·ε − √(1 − ᾱ)·x."""
+        if self.prediction == "epsilon":
+            return noise
+        return _per_sample(self.signal, t, x) * noise - _per_sample(self.noise, t, x) * x
+
+    def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """min(SNR, γ) / SNR for ε, min(SNR, γ) / (SNR + 1) for v."""
+        snr = (self.signal / self.noise).to(t.device)[t] ** 2
+        return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+
+class Flow:
+    """Rectified flow: x and ε are mixed linearly, and the velocity ε − x is predicted (SANA)."""
+
+    times = 1000
+
+    def __init__(self, shift: float) -> None:
+        """shift: moves the times toward noise, as sampling does; SANA 1.5 uses 3."""
+        self.shift = shift
+
+    def draw_times(self, generators: list[torch.Generator]) -> Tensor:
+        """Logit-normal, then shifted: σ ← shift·σ / (1 + (shift − 1)·σ), times 1000 (SANA's own training)."""
+        normal = torch.cat([torch.randn(1, generator=generator) for generator in generators])
+        sigma = normal.sigmoid()
+        return self.times * self.shift * sigma / (1 + (self.shift - 1) * sigma)
+
+    def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """(1 − σ)·x + σ·ε."""
+        sigma = (t / self.times).view(-1, *[1] * (x.ndim - 1)).to(x)
+        return (1 - sigma) * x + sigma * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """ε − x, at every time."""
+        return noise - x
+
+    def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """Raises DoesNotApply."""
+        raise DoesNotApply("min-SNR weights belong to diffusion models; this one is trained by flow matching.")
+
+
+def _per_sample(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    return table.to(x)[t].view(-1, *[1] * (x.ndim - 1))

@@ -1,0 +1,73 @@
+import diffusers
+import pytest
+import torch
+
+from dti_geom.errors import DoesNotApply, ModelFilesError
+from dti_geom.models.noising import Diffusion, Flow
+
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def generators(count):
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+def sample(count=6):
+    torch.manual_seed(0)
+    return torch.randn(count, 4, 8, 8), torch.randn(count, 4, 8, 8)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_diffusion_mixes_and_aims_as_the_ddpm_scheduler_does(prediction):
+    scheduler = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
+    noising = Diffusion(scheduler.config)
+    x, noise = sample()
+    t = torch.tensor([0, 1, 250, 500, 998, 999])
+    torch.testing.assert_close(noising.mix(x, noise, t), scheduler.add_noise(x, noise, t))
+    target = noise if prediction == "epsilon" else scheduler.get_velocity(x, noise, t)
+    torch.testing.assert_close(noising.target(x, noise, t), target)
+
+
+def test_diffusion_times_are_uniform_and_belong_to_their_generator():
+    noising = Diffusion(diffusers.DDPMScheduler(**BETAS).config)
+    times = noising.draw_times(generators(4000))
+    assert times.min() >= 0
+    assert times.max() <= 999
+    assert abs(times.float().mean() - 499.5) < 15  # 3 standard errors of a uniform draw are 13.7
+    assert torch.equal(noising.draw_times(generators(10)), times[:10])
+
+
+def test_flow_mixes_linearly_and_aims_at_the_velocity():
+    noising = Flow(3.0)
+    x, noise = sample(3)
+    t = torch.tensor([0.0, 250.0, 1000.0])
+    mixed = noising.mix(x, noise, t)
+    torch.testing.assert_close(mixed[0], x[0])
+    torch.testing.assert_close(mixed[1], 0.75 * x[1] + 0.25 * noise[1])
+    torch.testing.assert_close(mixed[2], noise[2])
+    # Following the target from any time reaches the noise at σ = 1 and the image at σ = 0.
+    torch.testing.assert_close(mixed[1] + 0.75 * noising.target(x, noise, t)[1], noise[1])
+
+
+def test_flow_times_have_the_shifted_median():
+    times = Flow(3.0).draw_times(generators(4000))
+    assert abs(times.median() - 750) < 10  # σ = ½ goes to 3·½ / (1 + 2·½) = ¾
+    assert 0 < times.min() < times.max() < 1000
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_weights_are_diffusers_own_formula(prediction):
+    from diffusers.training_utils import compute_snr
+
+    scheduler = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
+    t = torch.tensor([1, 100, 500, 999])
+    snr = compute_snr(scheduler, t)
+    expected = snr.clamp(max=5.0) / (snr if prediction == "epsilon" else snr + 1)
+    torch.testing.assert_close(Diffusion(scheduler.config).min_snr_weights(t, 5.0), expected)
+
+
+def test_flow_has_no_snr_and_an_unknown_prediction_is_refused():
+    with pytest.raises(DoesNotApply, match="flow matching"):
+        Flow(3.0).min_snr_weights(torch.tensor([1.0]), 5.0)
+    with pytest.raises(ModelFilesError, match="'sample'"):
+        Diffusion(diffusers.DDPMScheduler(prediction_type="sample").config)
