@@ -39,3 +39,15 @@ class DoesNotApply(DtiGeomError):
 
 class FileExists(DtiGeomError):
     """A file that would be overwritten without being asked."""
+
+
+class EditingError(DtiGeomError):
+    """A conversion, magnitude or blend that cannot be made."""
+
+
+class TrainingError(DtiGeomError):
+    """Settings or images that a token cannot be trained with."""
+
+
+class TrainingDiverged(DtiGeomError):
+    """A loss or a vector that is no longer a finite number; the last checkpoint is kept."""

@@ -1,0 +1,227 @@
+"""`dti-geom train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .output import print_json, print_line, print_table, training_progress
+
+if TYPE_CHECKING:
+    from dti_geom.training import ConceptConfig, TrainingResult
+
+Concepts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--concept",
+        "-c",
+        help='A concept of `dti-geom concepts`, or "<x>=FOLDER:word". Given several times, they share batches.',
+    ),
+]
+
+
+def train(
+    model: options.Model = "mini",
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of images, or a dataset root.")] = None,
+    token: Annotated[str, typer.Option("--token", help="The new token.")] = "<x>",
+    init: Annotated[str | None, typer.Option("--init", help="Class word: where the token starts, what it is.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Folder below --images; its class gives --init.")
+    ] = None,
+    concept: Concepts = None,
+    method: Annotated[str, typer.Option("--method", help="dti, ti, crossinit, or a norm policy.")] = "dti",
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Updates. Default: the model's (mini and SD 400).")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per concept and backward pass.")] = 4,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Per update; dti: radians. Default: the method's.")
+    ] = None,
+    kappa: Annotated[float | None, typer.Option("--kappa", help="Strength of the prior; dti: 1e-4.")] = None,
+    magnitude: Annotated[
+        str | None, typer.Option("--magnitude", help="mean, median, min, max, init, token:WORD, a number, learned.")
+    ] = None,
+    start: Annotated[str, typer.Option("--start", help="word, output, mean, random, or an embedding file.")] = "word",
+    vectors: Annotated[int | None, typer.Option("--vectors", help="Vectors of the token.")] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="On the sphere: sgd or adam.")] = "sgd",
+    momentum: Annotated[float, typer.Option("--momentum", help="Of Riemannian SGD.")] = 0.0,
+    beta: Annotated[float, typer.Option("--beta", help="Of Riemannian SGD's second moment.")] = 0.0,
+    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Of AdamW; 0.01.")] = None,
+    schedule: Annotated[str, typer.Option("--schedule", help="constant, linear or cosine.")] = "constant",
+    warmup: Annotated[int, typer.Option("--warmup", help="Updates of rising learning rate.")] = 0,
+    average_last: Annotated[int, typer.Option("--average-last", help="Average the last N updates' vectors.")] = 0,
+    accumulate: Annotated[int, typer.Option("--accumulate", help="Backward passes per update.")] = 1,
+    min_snr: Annotated[float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option("--resolution", help="Pixels of a side. Default: the model's.")
+    ] = None,
+    crops: Annotated[int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
+    captions: Annotated[bool, typer.Option("--captions", help="Prompts from NAME.txt beside each image.")] = False,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Folder of NAME.png: white counts.")] = None,
+    template: Annotated[list[str] | None, typer.Option("--template", help="A prompt with {} for the token.")] = None,
+    preview_every: Annotated[int, typer.Option("--preview-every", help="Updates between previews; 0: none.")] = 200,
+    preview_prompt: Annotated[list[str] | None, typer.Option("--preview-prompt", help="With {} for the token.")] = None,
+    preview_steps: Annotated[int | None, typer.Option("--preview-steps", help="Sampler steps.")] = None,
+    checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+    out: options.Out = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Of the frozen parts. Default: the device's best.")
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
+    tracker: Annotated[str | None, typer.Option("--tracker", help="tensorboard or wandb.")] = None,
+) -> None:
+    """Learn a token: a folder of images becomes a word of the model.
+
+    The run's folder holds config.json, events.jsonl, previews/, checkpoints/, learned_embeds*.safetensors (they load
+    with diffusers), result.json and index.html. A run that was stopped goes on with --resume RUN, to the same bytes.
+    """
+    from dti_geom.errors import TrainingError
+    from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
+    from dti_geom.training import resume as go_on
+    from dti_geom.training import train as learn
+
+    if resume is not None:
+        with training_progress() as progress:
+            result = go_on(resume, progress=progress, tracker=tracker)
+        _show(result, resume, json)
+        return
+    if out is None:
+        raise TrainingError("--out is missing: the folder that shall hold the run.")
+    preview = PreviewConfig(every=preview_every, steps=preview_steps)
+    if preview_prompt:
+        preview = PreviewConfig(preview_every, tuple(preview_prompt), steps=preview_steps)
+    config = RunConfig(
+        model=model,
+        concepts=_concepts(concept, images, token, init, subject, start, vectors),
+        method=MethodConfig(
+            method,
+            learning_rate,
+            magnitude,
+            kappa,
+            beta,
+            optimizer,
+            momentum,
+            weight_decay,
+            schedule,
+            warmup,
+            average_last,
+        ),
+        data=DataConfig(
+            resolution, crops, flip, captions, str(masks) if masks else None, tuple(template) if template else None
+        ),
+        preview=preview,
+        steps=steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        min_snr=min_snr,
+        checkpoint_every=checkpoint_every,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        compile=compile,
+    )
+    with training_progress() as progress:
+        result = learn(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
+    _show(result, out, json)
+
+
+def _concepts(
+    named: list[str] | None,
+    images: Path | None,
+    token: str,
+    init: str | None,
+    subject: str | None,
+    start: str,
+    vectors: int | None,
+) -> "tuple[ConceptConfig, ...]":
+    from dti_geom.errors import TrainingError
+    from dti_geom.training import ConceptConfig, class_word
+
+    if named:
+        if images is not None:
+            raise TrainingError("--images and --concept both say what to learn. Give one of them.")
+        return tuple(_named_concept(one, token, init, start, vectors) for one in named)
+    if images is None:
+        raise TrainingError("nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`.")
+    if init is None and subject is not None:
+        init = class_word(images, subject)
+    if init is None:
+        raise TrainingError("--init is missing: a word for what the images show, such as dog.")
+    return (ConceptConfig(token, str(images), init, subject, start, vectors),)
+
+
+def _named_concept(text: str, token: str, init: str | None, start: str, vectors: int | None) -> "ConceptConfig":
+    """A concept that ships with mini, or `<x>=FOLDER:word`."""
+    from dti_geom.errors import TrainingError
+    from dti_geom.mini.concepts import load_concepts
+    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.training import ConceptConfig
+
+    if "=" in text:
+        name, _, rest = text.partition("=")
+        folder, _, word = rest.rpartition(":")
+        if not (name and folder and word):
+            raise TrainingError(f'--concept {text}: expected "<x>=FOLDER:word".')
+        return ConceptConfig(name, folder, word, None, start, vectors)
+    folder = embedded_folder() / "concepts"
+    known = {concept.name: concept for concept in load_concepts(folder)}
+    if text not in known:
+        raise TrainingError(f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\".")
+    return ConceptConfig(token, str(folder / text), init or known[text].initialiser, None, start, vectors)
+
+
+def _show(result: "TrainingResult", out: Path, json: bool) -> None:
+    from dti_geom.training.processes import Processes
+
+    if not Processes().is_main:
+        return
+    _write_page(result, out)
+    if json:
+        print_json(result)
+        return
+    print_line(
+        f"{result.config.method.name} on {result.config.model} · {result.steps} steps · "
+        f"{result.seconds_per_step:.3f} s each (median)",
+        "bold",
+    )
+    print_table(
+        "",
+        ["token", "tower", "norm", "inflation", "angle to start", "nearest"],
+        [
+            (
+                one.token,
+                one.tower,
+                one.norm,
+                f"×{one.inflation:.3g}",
+                f"{one.angle_to_start:.3f} rad",
+                ", ".join(one.nearest),
+            )
+            for one in result.vectors
+        ],
+    )
+    print_line(str(out / "index.html"))
+
+
+def _write_page(result: "TrainingResult", out: Path) -> None:
+    """The run's page: curves, previews, and its vectors among the vocabulary's norms."""
+    from dti_geom.artifacts import read_embeddings
+    from dti_geom.models import open_encoders
+    from dti_geom.probes import Norms, encoder_norms, learned_vectors
+    from dti_geom.reporting import Report, write_page
+    from dti_geom.training import read_run, token_folder
+
+    tokens = [concept.token for concept in result.config.concepts]
+    folders = {token_folder(out, token, tokens) for token in tokens}
+    files = [read_embeddings(path) for folder in sorted(folders) for path in sorted(folder.glob("learned_embeds*"))]
+    learned = learned_vectors(files)
+    norms = Norms(
+        result.config.model, tuple(encoder_norms(encoder, learned) for encoder in open_encoders(result.config.model))
+    )
+    write_page(out / "index.html", Report(result.config.model, norms=norms, training=(read_run(out),)), overwrite=True)

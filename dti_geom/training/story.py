@@ -1,0 +1,191 @@
+"""A finished run read back from its folder, small enough for a page: thinned curves, previews, nearest words."""
+
+import base64
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dti_geom.artifacts import load_result
+from dti_geom.errors import TrainingError
+from dti_geom.training.config import RunConfig
+from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
+from dti_geom.training.trainer import StepRecord
+
+POINTS = 400  # of a curve, at most
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """The mean of a stretch of updates."""
+
+    updates: int
+    mean: float
+    error: float | None  # standard error of the mean; None for a single update
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A token's data loss at `TrainingRun.steps`."""
+
+    token: str
+    losses: tuple[float, ...]
+    medians: tuple[float, ...]  # of the `TrainingRun.window` updates around each, fewer at the ends
+    first: MeanLoss  # over the first tenth of all updates
+    last: MeanLoss  # over the last tenth
+
+
+@dataclass(frozen=True)
+class VectorCurve:
+    """One vector after the updates `TrainingRun.steps`; geometry in embedding units and radians."""
+
+    token: str
+    tower: str
+    index: int  # among the token's vectors
+    norms: tuple[float, ...]
+    angles_to_start: tuple[float, ...]
+    cosines_to_prior: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class NearestWords:
+    """The words nearest to a vector by direction, nearest first, as they were from one look-up to another."""
+
+    token: str
+    tower: str
+    index: int
+    first_step: int
+    last_step: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A preview and its PNG file as a data URI."""
+
+    preview: Preview
+    uri: str
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run as a page shows it.
+
+    Curves are thinned to at most POINTS evenly spread updates, always with the first and the last. Running medians,
+    means and nearest words come from all updates.
+    """
+
+    folder: str  # as it was named
+    result: TrainingResult
+    steps: tuple[int, ...]  # the updates the curves are known at
+    learning_rates: tuple[float, ...]
+    seconds: tuple[float, ...]  # of each of these updates
+    window: int  # updates, of the running median
+    losses: tuple[LossCurve, ...]  # one for each token
+    vectors: tuple[VectorCurve, ...]
+    words: tuple[NearestWords, ...]  # vector by vector, in order of steps
+    pictures: tuple[Picture, ...]  # those of the result's previews that are still in the folder
+
+
+def read_run(folder: str | Path) -> TrainingRun:
+    """Read a finished run. Raises TrainingError for an unfinished one and for anything that is no run."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"{folder} is not the folder of a run: it has no config.json. Name what --out named.")
+    if not (folder / "result.json").is_file():
+        raise TrainingError(f"{folder}: the run is not finished. Go on with it: dti-geom train --resume {folder}")
+    result = load_result(folder / "result.json", TrainingResult)
+    records = load_events(folder)
+    if len(records) != result.steps or not records:
+        raise TrainingError(
+            f"{folder / 'events.jsonl'} holds {len(records)} updates, but result.json counts {result.steps}. "
+            "The folder mixes two runs; train again with --overwrite."
+        )
+    shown = thinned(len(records))
+    half = max(2, len(records) // 40)
+    return TrainingRun(
+        folder=str(folder),
+        result=result,
+        steps=tuple(records[place].step for place in shown),
+        learning_rates=tuple(records[place].learning_rate for place in shown),
+        seconds=tuple(records[place].seconds for place in shown),
+        window=2 * half + 1,
+        losses=tuple(_loss_curve(token, records, shown, half) for token in records[0].losses),
+        vectors=tuple(_vector_curve(records, number, shown) for number in range(len(records[0].vectors))),
+        words=tuple(one for number in range(len(records[0].vectors)) for one in _nearest_words(records, number)),
+        pictures=_pictures(folder, result.previews),
+    )
+
+
+def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:
+    """The files of learned tokens that a finished run left, in the order of its concepts."""
+    tokens = [concept.token for concept in config.concepts]
+    places = [token_folder(Path(folder), token, tokens) for token in tokens]
+    return [path for place in places for path in sorted(place.glob("learned_embeds*.safetensors"))]
+
+
+def thinned(count: int) -> list[int]:
+    """Places of at most POINTS evenly spread items out of `count`, the first and the last among them."""
+    if count <= POINTS:
+        return list(range(count))
+    return [round(place * (count - 1) / (POINTS - 1)) for place in range(POINTS)]
+
+
+def _loss_curve(token: str, records: Sequence[StepRecord], shown: Sequence[int], half: int) -> LossCurve:
+    losses = [record.losses[token] for record in records]
+    tenth = max(1, len(losses) // 10)
+    return LossCurve(
+        token,
+        tuple(losses[place] for place in shown),
+        tuple(statistics.median(losses[max(0, place - half) : place + half + 1]) for place in shown),
+        _mean_loss(losses[:tenth]),
+        _mean_loss(losses[-tenth:]),
+    )
+
+
+def _mean_loss(losses: Sequence[float]) -> MeanLoss:
+    error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None
+    return MeanLoss(len(losses), statistics.fmean(losses), error)
+
+
+def _vector_curve(records: Sequence[StepRecord], number: int, shown: Sequence[int]) -> VectorCurve:
+    course = [records[place].vectors[number] for place in shown]
+    return VectorCurve(
+        course[0].token,
+        course[0].tower,
+        course[0].index,
+        tuple(one.norm for one in course),
+        tuple(one.angle_to_start for one in course),
+        tuple(one.cosine_to_prior for one in course),
+        tuple(one.gradient_norm for one in course),
+    )
+
+
+def _nearest_words(records: Sequence[StepRecord], number: int) -> list[NearestWords]:
+    found: list[NearestWords] = []
+    for record in records:
+        one = record.vectors[number]
+        if not one.nearest:
+            continue
+        first = record.step
+        if found and found[-1].words == one.nearest:
+            first = found.pop().first_step
+        found.append(NearestWords(one.token, one.tower, one.index, first, record.step, one.nearest))
+    return found
+
+
+def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
+    pictures = []
+    for preview in previews:
+        path = (folder / preview.file).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise TrainingError(f"{folder / 'result.json'}: preview {preview.file} lies outside the run's folder.")
+        if not path.exists():
+            continue
+        data = path.read_bytes()
+        if not data.startswith(_PNG):
+            raise TrainingError(f"{path} is not a PNG. Remove it, and the page does without.")
+        pictures.append(Picture(preview, f"data:image/png;base64,{base64.b64encode(data).decode()}"))
+    return tuple(pictures)

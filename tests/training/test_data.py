@@ -1,0 +1,164 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dti_geom.errors import TrainingError
+from dti_geom.training.config import ConceptConfig, DataConfig
+from dti_geom.training.data import Samples, class_word, image_files, join, load_views
+
+
+def concept(folder, **options):
+    return ConceptConfig("<x>", str(folder), "dog", **options)
+
+
+def views(folder, resolution=64, **options):
+    return load_views(concept(folder), DataConfig(**options), resolution, seed=0)
+
+
+def test_images_come_sorted_by_name_and_other_files_are_left_alone(images, picture):
+    (images / "notes.txt").write_text("not an image")
+    (images / ".hidden.png").write_bytes(b"")
+    picture(9).save(images / "10.PNG")
+    assert [path.name for path in image_files(concept(images))] == ["0.png", "1.png", "10.PNG", "2.png"]
+
+
+def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path):
+    wide = Image.new("RGB", (300, 100), "black")
+    wide.paste("white", (100, 0, 200, 100))
+    wide.save(tmp_path / "wide.png")
+    (view,) = views(tmp_path, 50)
+    assert view.pixels.shape == (3, 50, 50)
+    assert view.pixels[:, :, 3:-3].min() > 0.9
+    assert view.view.original == (100, 300)
+    assert view.view.corner == (0, 50)
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    upright = Image.new("RGB", (40, 80), "black")
+    upright.paste("white", (0, 0, 40, 40))  # white above
+    turned = upright.rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn right to show"
+    turned.save(tmp_path / "0.png", exif=exif)
+    upright.save(tmp_path / "1.png")
+    first, second = views(tmp_path, 40)
+    torch.testing.assert_close(first.pixels, second.pixels)
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / "0.png")
+    (view,) = views(tmp_path)
+    assert view.pixels.min() == 1
+
+
+def test_every_broken_image_is_named(images, picture):
+    buffer = io.BytesIO()
+    picture(0).save(buffer, "PNG")
+    (images / "cut.png").write_bytes(buffer.getvalue()[:2000])
+    (images / "text.jpg").write_text("no image")
+    with pytest.raises(TrainingError, match=r"2 images do not open: .*cut\.png.*text\.jpg"):
+        views(images)
+
+
+def test_further_crops_are_seeded_inside_and_different(images):
+    first, second = (views(images, crops=4, flip=True) for _ in range(2))
+    assert len(first) == 3 * 4 * 2
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
+    assert len({view.view.corner for view in first if view.path.name == "0.png"}) > 2
+    assert torch.equal(first[1].pixels, first[0].pixels.flip(-1))
+
+
+def test_masks_and_captions_belong_to_their_image(images, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number in range(3):
+        (images / f"{number}.txt").write_text(f"a {{}} number {number}\n")
+        Image.fromarray(np.full((64, 80), 255 if number == 1 else 0, np.uint8)).save(masks / f"{number}.png")
+    found = views(images, captions=True, masks=str(masks))
+    assert [view.prompt for view in found] == ["a {} number 0", "a {} number 1", "a {} number 2"]
+    assert [float(view.mask.mean()) for view in found] == [0, 1, 0]
+    (images / "1.txt").unlink()
+    with pytest.raises(TrainingError, match=r"no caption 1\.txt"):
+        views(images, captions=True)
+    (masks / "2.png").unlink()
+    with pytest.raises(TrainingError, match="no mask"):
+        views(images, masks=str(masks))
+
+
+def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(tmp_path, images):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="holds no image"):
+        image_files(concept(tmp_path / "empty"))
+    with pytest.raises(TrainingError, match="is not a folder"):
+        image_files(concept(tmp_path / "nowhere"))
+    with pytest.raises(TrainingError, match="--subject: empty, images"):
+        image_files(concept(tmp_path))
+    with pytest.raises(TrainingError, match="There are: empty, images"):
+        image_files(concept(tmp_path, subject="dog"))
+    assert len(image_files(concept(tmp_path, subject="images"))) == 3
+
+
+def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(shared_data):
+    assert class_word(shared_data / "dreambooth", "duck_toy") == "toy"
+    assert class_word(shared_data / "dreambooth", "nobody") is None
+    assert class_word(shared_data, "duck_toy") is None
+
+
+@pytest.fixture
+def samples(tiny, images):
+    def build(seed=0, **options):
+        model = tiny()
+        return Samples(model, views(images, **options), "<x>", ["a {}", "one {}"], seed), model.noising
+
+    return build
+
+
+def test_a_sample_is_the_same_wherever_it_is_drawn(samples):
+    stream, noising = samples()
+    together = stream.draw(range(8), noising)
+    alone = [stream.draw([number], noising) for number in range(8)]
+    for part in ("x", "noise", "times", "prompts"):
+        whole = getattr(together, part)
+        parts = [getattr(one, part) for one in alone]
+        assert whole == sum(parts, ()) if part == "prompts" else torch.equal(whole, torch.cat(parts))
+
+
+def test_every_pass_shows_every_view_once(samples):
+    stream, _ = samples()
+    for epoch in range(5):
+        assert sorted(stream._row(3 * epoch + place) for place in range(3)) == [0, 1, 2]
+    orders = {tuple(stream._row(3 * epoch + place) for place in range(3)) for epoch in range(20)}
+    assert len(orders) > 1
+
+
+def test_noise_is_standard_normal_and_differs_between_samples_and_seeds(samples):
+    stream, noising = samples()
+    batch = stream.draw(range(64), noising)
+    assert abs(batch.noise.mean()) < 0.03  # 4 standard errors of 64·4·64 draws: 0.031
+    assert abs(batch.noise.std() - 1) < 0.03
+    other = samples(seed=1)[0].draw(range(64), noising)
+    correlation = torch.corrcoef(torch.stack([batch.noise.flatten(), other.noise.flatten()]))[0, 1]
+    assert abs(correlation) < 0.04
+    assert {"a <x>", "one <x>"} == set(batch.prompts)
+
+
+def test_latents_are_drawn_from_their_distribution_again_for_every_sample(samples):
+    stream, noising = samples()
+    rows = torch.tensor([stream._row(number) for number in range(30)])
+    batch = stream.draw(range(30), noising)
+    z = (batch.x - stream.latents.mean[rows]) / stream.latents.std[rows]
+    assert abs(z.mean()) < 0.05
+    assert abs(z.std() - 1) < 0.05
+
+
+def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(samples):
+    stream, noising = samples()
+    first, second = stream.draw(range(2), noising), stream.draw(range(2, 5), noising)
+    masked = type(second)(second.x, second.noise, second.times, second.prompts, second.views, torch.zeros(3, 1, 8, 8))
+    both = join([first, masked])
+    assert torch.equal(both.x, torch.cat([first.x, second.x]))
+    assert both.prompts == first.prompts + second.prompts
+    assert both.mask.flatten(1).mean(dim=1).tolist() == [1, 1, 0, 0, 0]

@@ -1,0 +1,266 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dti_geom.artifacts import read_embeddings
+from dti_geom.errors import FileExists, TrainingDiverged, TrainingError, UnknownToken
+from dti_geom.training import (
+    ConceptConfig,
+    MethodConfig,
+    PreviewConfig,
+    load_events,
+    resume,
+    token_folder,
+    train,
+)
+
+FAMILIES = ("sd15", "sd21", "sdxl", "sana")
+
+
+def learned_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("learned_embeds*"))}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["dti", "ti"])
+def test_real_photographs_teach_every_family_a_token(family, method, shared_data, tmp_path, request, config):
+    folder = request.getfixturevalue(f"{family}_pipeline")
+    photos = ConceptConfig("<x>", str(shared_data / "dreambooth"), "dog", subject="dog")
+    asked = config(
+        model=str(folder),
+        concepts=(photos,),
+        steps=10,
+        method=MethodConfig(method),
+        preview=PreviewConfig(every=10, seeds=(0,), steps=2),
+    )
+    result = train(asked, tmp_path / "run")
+    assert result.steps == 10
+    moved = [one.angle_to_start for one in result.vectors]
+    assert min(moved) > 0.01
+    if method == "dti":
+        assert [one.inflation for one in result.vectors] == pytest.approx([1] * len(moved), rel=1e-5)
+    files = learned_bytes(tmp_path / "run")
+    assert len(files) == (2 if family == "sdxl" else 1)
+    assert [preview.step for preview in result.previews] == [0, 10]
+    stored = [read_embeddings(tmp_path / "run" / name).tokens[0].vectors for name in files]
+    norms = [float(row.norm()) for rows in stored for row in rows]
+    assert norms == pytest.approx([one.norm for one in result.vectors], rel=1e-5)
+
+
+def test_a_run_leaves_what_it_promises(config, tmp_path):
+    out = tmp_path / "run"
+    result = train(config(preview=PreviewConfig(every=3, seeds=(0, 1), steps=1)), out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "events.jsonl",
+        "learned_embeds.safetensors",
+        "previews",
+        "result.json",
+    ]
+    events = load_events(out)
+    assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
+    assert all(event.seconds > 0 and event.peak_memory > 1e6 for event in events)
+    assert events[-1].vectors[0].nearest == result.vectors[0].nearest
+    assert sorted(path.name for path in (out / "checkpoints").glob("*.state")) == [
+        f"step-00000{step}.state" for step in (2, 4, 6)
+    ]
+    assert len(result.previews) == 2 * 3
+    metadata = read_embeddings(out / "learned_embeds.safetensors").metadata
+    assert (metadata["token"], metadata["method"], metadata["step"], metadata["init"]) == ("<x>", "dti", "6", "dog")
+    assert resume(out) == result
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_the_saved_token_paints_in_diffusers_what_the_trainer_previewed(
+    family, vectors, config, images, tmp_path, request
+):
+    import diffusers
+
+    folder = request.getfixturevalue(f"{family}_pipeline")
+    out = tmp_path / "run"
+    concept = ConceptConfig("<x>", str(images), "dog", vectors=vectors)
+    preview = PreviewConfig(every=6, prompts=("a {} in the house",), seeds=(5,), steps=2)
+    train(config(model=str(folder), concepts=(concept,), preview=preview), out)
+    told = json.loads(read_embeddings(out / "learned_embeds.safetensors").metadata["preview"])
+
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_textual_inversion(out, weight_name="learned_embeds.safetensors")
+    if family == "sdxl":
+        pipeline.load_textual_inversion(
+            out,
+            weight_name="learned_embeds_2.safetensors",
+            text_encoder=pipeline.text_encoder_2,
+            tokenizer=pipeline.tokenizer_2,
+        )
+    picture = pipeline(
+        told["prompts"][0],
+        num_inference_steps=told["steps"],
+        guidance_scale=told["guidance"],
+        height=told["size"],
+        width=told["size"],
+        generator=torch.Generator().manual_seed(told["seeds"][0]),
+    ).images[0]
+    previewed = np.asarray(Image.open(out / "previews" / "step-000006-00.png"), int)
+    assert abs(np.asarray(picture, int) - previewed).max() <= 1
+
+
+def test_a_run_with_several_concepts_keeps_each_in_a_folder_of_its_own(config, images, tmp_path):
+    tokens = ["<x>", "<y>"]
+    concepts = tuple(
+        ConceptConfig(token, str(images), word) for token, word in zip(tokens, ("dog", "cat"), strict=True)
+    )
+    result = train(config(concepts=concepts, preview=PreviewConfig(every=6, seeds=(0,), steps=1)), tmp_path / "run")
+    for token in tokens:
+        folder = token_folder(tmp_path / "run", token, tokens)
+        assert read_embeddings(folder / "learned_embeds.safetensors").tokens[0].token == token
+    assert {preview.token for preview in result.previews} == set(tokens)
+
+
+def test_without_a_folder_nothing_is_written(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert train(config()).steps == 6
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_is_never_overwritten_unasked_and_then_nothing_else_is_touched(config, tmp_path):
+    out = tmp_path / "run"
+    train(config(), out)
+    (out / "my notes.txt").write_text("keep me")
+    with pytest.raises(FileExists, match="holds a run already"):
+        train(config(), out)
+    train(config(steps=2), out, overwrite=True)
+    assert (out / "my notes.txt").read_text() == "keep me"
+    assert [event.step for event in load_events(out)] == [1, 2]
+    assert len(list((out / "checkpoints").glob("*.state"))) == 1
+
+
+def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(config, tiny, tmp_path):
+    model = tiny()
+
+    def spoil(record, _total):
+        if record.step == 5:
+            model.denoiser.conv_in.weight.data.fill_(float("nan"))
+
+    with pytest.raises(TrainingDiverged, match="the loss of <x> is not finite at step 6; the vectors of step 5"):
+        train(config(), tmp_path / "run", model=model, progress=spoil)
+    assert (tmp_path / "run" / "checkpoints" / "step-000004.state").exists()
+    resume(tmp_path / "run")
+    train(config(), tmp_path / "whole")
+    assert learned_bytes(tmp_path / "run") == learned_bytes(tmp_path / "whole")
+
+
+def test_a_resumed_folder_must_be_a_runs(tmp_path):
+    with pytest.raises(TrainingError, match="is not the folder of a run"):
+        resume(tmp_path)
+
+
+def test_a_full_disk_is_one_clear_line(config, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/checkpoints")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(TrainingError, match=r"No space left on device\. Make room, then go on with"):
+        train(config(), tmp_path / "run")
+
+
+def test_a_token_that_is_a_word_is_refused_before_anything_is_encoded(config, images, tmp_path):
+    with pytest.raises(UnknownToken, match="dog is a word of this model already"):
+        train(config(concepts=(ConceptConfig("dog", str(images), "cat"),)), tmp_path / "run")
+
+
+# --- Whole processes ---
+
+
+def command(asked, out, *more):
+    concept = asked.concepts[0]
+    options = {
+        "model": asked.model,
+        "images": concept.images,
+        "token": concept.token,
+        "init": concept.init,
+        "steps": asked.steps,
+        "batch-size": asked.batch_size,
+        "resolution": 64,
+        "dtype": "float32",
+        "checkpoint-every": 3,
+        "preview-every": 0,
+        "out": out,
+    }
+    return ["train", *(f"--{name}={value}" for name, value in options.items()), *more]
+
+
+def run(arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "dti_geom_cli", *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--method", "ti", "--average-last", "4", "--schedule", "cosine")], ids=str)
+def test_killed_and_resumed_a_run_ends_on_the_same_bytes(options, config, tmp_path):
+    asked = config(steps=30)
+    whole = run(command(asked, tmp_path / "whole", *options))
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "killed"
+    for stop_after in (2, 10, 17):
+        arguments = command(asked, out, *options) if stop_after == 2 else ["train", "--resume", str(out)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dti_geom_cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        events = out / "events.jsonl"
+        while process.poll() is None and not (events.exists() and events.read_bytes().count(b"\n") >= stop_after):
+            time.sleep(0.002)
+        assert process.poll() is None, "the run was over before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "result.json").exists()
+    ended = run(["train", "--resume", str(out)])
+    assert ended.returncode == 0, ended.stderr
+    assert learned_bytes(out) == learned_bytes(tmp_path / "whole")
+    states = [folder / "checkpoints" / "step-000030.state" for folder in (out, tmp_path / "whole")]
+    assert states[0].read_bytes() == states[1].read_bytes()
+    assert [event.step for event in load_events(out)] == list(range(1, 31))
+    figures = [[(event.losses, event.vectors) for event in load_events(folder)] for folder in (out, tmp_path / "whole")]
+    assert figures[0] == figures[1]
+
+
+def test_two_processes_make_the_update_of_one_with_twice_the_batch(config, tmp_path):
+    asked = config(batch_size=2)
+    # accelerate starts several processes on one machine by this option alone, GPUs or not.
+    launched = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launched += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "dti_geom_cli"]
+    two = subprocess.run(
+        [sys.executable, *launched, *command(asked, tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    one = run(command(replace(asked, batch_size=4), tmp_path / "one"))
+    assert one.returncode == 0, one.stderr
+    vectors = [
+        read_embeddings(tmp_path / name / "learned_embeds.safetensors").tokens[0].vectors for name in ("one", "two")
+    ]
+    torch.testing.assert_close(*vectors, atol=1e-5, rtol=0)
+    losses = [[event.losses["<x>"] for event in load_events(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_events_go_to_a_tracker_of_accelerates(config, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(config(), tmp_path / "run", tracker="tensorboard")
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
