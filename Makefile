@@ -41,6 +41,8 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/norms.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/mini.py
+	$(BIN)/python benchmarks/train_step.py --model mini
+	$(BIN)/python benchmarks/train_step.py --model sdxl-tiny
 
 # One thread: on a busy machine the bfloat16 backward of convolutions is many times slower on two.
 mini: .venv/.installed

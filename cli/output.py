@@ -10,8 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from dti_geom.models.sources import Progress
     from dti_geom.reporting import Report
+    from dti_geom.training.run import Progress as TrainingProgress
+    from dti_geom.training.trainer import StepRecord
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -71,9 +75,26 @@ def _format(value: Any) -> str:
 @contextmanager
 def reading_progress() -> "Iterator[Progress]":
     """A listener that draws a bar with the remaining time for each large read."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import DownloadColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with _bars(DownloadColumn()) as listen:
+        yield listen
+
+
+@contextmanager
+def working_progress() -> "Iterator[Progress]":
+    """A listener that draws a bar with the remaining time for each long computation."""
+    from rich.progress import TaskProgressColumn
+
+    with _bars(TaskProgressColumn()) as listen:
+        yield listen
+
+
+@contextmanager
+def _bars(amount: "ProgressColumn") -> "Iterator[Progress]":
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -81,5 +102,36 @@ def reading_progress() -> "Iterator[Progress]":
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done)
+
+        yield listen
+
+
+@contextmanager
+def training_progress() -> "Iterator[TrainingProgress]":
+    """A listener that draws a bar with loss, norm and the remaining time."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars:
+        task = bars.add_task("opening the model", total=None, figures="")
+
+        def listen(record: "StepRecord", total: int) -> None:
+            loss = sum(record.losses.values()) / len(record.losses)
+            figures = f"loss {loss:.3f} · norm {record.vectors[0].norm:.3g}"
+            bars.update(task, description="training", total=total, completed=record.step, figures=figures)
 
         yield listen

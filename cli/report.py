@@ -25,6 +25,10 @@ def report(
         list[str] | None,
         typer.Option("--word", "-w", help="A word to show the neighbours of. May be given several times."),
     ] = None,
+    training: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="Folder of a finished training run. May be given several times."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -32,8 +36,9 @@ def report(
 ) -> None:
     """Everything measured here for one model, as one interactive page that opens offline.
 
-    Norm distribution with learned tokens marked, neighbour tables, and the inspected embeddings.
+    Norms with learned tokens marked, neighbour tables, inspected embeddings, curves and previews of training runs.
     """
+    from dti_geom.artifacts import read_embeddings
     from dti_geom.models import open_encoders
     from dti_geom.probes import (
         Norms,
@@ -45,8 +50,11 @@ def report(
         of_width,
     )
     from dti_geom.reporting import Report
+    from dti_geom.training import learned_files, read_run
 
+    runs = tuple(read_run(folder) for folder in training or ())
     files = read_embeddings_or_skip(embedding)
+    files += [read_embeddings(path) for run in runs for path in learned_files(run.folder, run.result.config)]
     learned = learned_vectors(files)
     with reading_progress() as progress:
         encoders = open_encoders(model, device=device, progress=progress)
@@ -72,6 +80,7 @@ def report(
                 )
             ),
             inspected=tuple(inspect_file(file, references) for file in files),
+            training=runs,
             notes=notes,
         )
     page = keep_report(out, result, "report.json", overwrite=overwrite)

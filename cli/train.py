@@ -215,13 +215,9 @@ def _write_page(result: "TrainingResult", out: Path) -> None:
     from dti_geom.models import open_encoders
     from dti_geom.probes import Norms, encoder_norms, learned_vectors
     from dti_geom.reporting import Report, write_page
-    from dti_geom.training import read_run, token_folder
+    from dti_geom.training import learned_files, read_run
 
-    tokens = [concept.token for concept in result.config.concepts]
-    folders = {token_folder(out, token, tokens) for token in tokens}
-    files = [read_embeddings(path) for folder in sorted(folders) for path in sorted(folder.glob("learned_embeds*"))]
-    learned = learned_vectors(files)
-    norms = Norms(
-        result.config.model, tuple(encoder_norms(encoder, learned) for encoder in open_encoders(result.config.model))
-    )
-    write_page(out / "index.html", Report(result.config.model, norms=norms, training=(read_run(out),)), overwrite=True)
+    model = result.config.model
+    learned = learned_vectors([read_embeddings(path) for path in learned_files(out, result.config)])
+    norms = Norms(model, tuple(encoder_norms(encoder, learned) for encoder in open_encoders(model)))
+    write_page(out / "index.html", Report(model, norms=norms, training=(read_run(out),)), overwrite=True)

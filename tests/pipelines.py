@@ -74,8 +74,9 @@ def build_sd21(folder: Path) -> None:
 def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     """Stable Diffusion XL for 64 px: two towers of widths 32 and 48, ε-prediction, time ids.
 
-    bench: for 256 px, with towers of 128 and 192 and a UNet of the published depth, 28 million parameters: large enough
-    that the time of a training step is the model's and not the loop's.
+    bench: for 256 px, with towers of 128 and 192, and UNet (28 million parameters) and autoencoder of the published depth
+    at a tenth of the published widths: large enough that the time of a training step is the model's and not the
+    loop's, and divided among the parts as it is at full size.
     """
     import diffusers
 
@@ -100,7 +101,8 @@ def build_sdxl(folder: Path, *, bench: bool = False) -> None:
         addition_time_embed_dim=time_width,
         projection_class_embeddings_input_dim=6 * time_width + second,
     )
-    _save(folder / "vae", "sdxl-vae", seed=4, **_VAE | ({"sample_size": 256} if bench else {}))
+    tenth = {"sample_size": 256, "block_out_channels": (12, 24, 52, 52), "layers_per_block": 2}
+    _save(folder / "vae", "sdxl-vae", seed=4, **_VAE | (tenth if bench else {}))
     scheduler = diffusers.EulerDiscreteScheduler(**_SD_NOISE, timestep_spacing="leading")
     scheduler.save_pretrained(folder / "scheduler")
     parts = {part: _SD_PARTS[part] for part in ("text_encoder", "tokenizer", "unet", "vae")} | {

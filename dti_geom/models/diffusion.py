@@ -186,10 +186,18 @@ class TextToImage:
         for tower, rows in zip(self.towers, vectors, strict=True):
             tower.place(token, rows)
 
+    def free_vae(self) -> None:
+        """Give the autoencoder's memory back, for good: no image can be encoded or painted after this."""
+        self.vae = self.pipeline.vae = None
+
+    def rest_vae(self) -> None:
+        """Let the autoencoder leave the GPU until it is needed again."""
+        self.vae.to("cpu")
+
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Latents:
         """(n, 3, h, w) in [−1, 1] → the distribution of their latents, (n, c, h/f, w/f), on the device."""
-        encoded = self.vae.encode(pixels.to(self.device, self.vae.dtype))
+        encoded = self.vae.to(self.device).encode(pixels.to(self.device, self.vae.dtype))
         scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
         if hasattr(encoded, "latent_dist"):
             moments = encoded.latent_dist
@@ -233,8 +241,8 @@ class TextToImage:
             **self._call_options(),
         )
         scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
-        latents = result.images.to(self.vae.device, self.vae.dtype) / scale + shift
-        decoded = self.vae.decode(latents).sample
+        latents = result.images.to(self.vae.dtype) / scale + shift
+        decoded = self.vae.to(self.device).decode(latents).sample
         return list(self.pipeline.image_processor.postprocess(decoded, output_type="pil"))
 
     def _written(self, prompt: str) -> str:
@@ -403,7 +411,7 @@ def names_of(token: str, count: int) -> list[str]:
 
 
 def _choose_attention(model: TextToImage) -> None:
-    """On a CPU the backward of fused attention in bfloat16 is several times slower than that of the plain products."""
+    """On a CPU the backward of fused attention in bfloat16 is slower than that of the plain products."""
     if model.device.type != "cpu" or model.dtype != torch.bfloat16:
         return
     from diffusers.models.attention_processor import AttnProcessor

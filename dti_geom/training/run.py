@@ -135,8 +135,13 @@ def _train(
     config: RunConfig, folder: Path | None, model: TextToImage | None, progress: Progress, tracker: str | None
 ) -> TrainingResult:
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
+    ours = model is None
     model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
     trainer = Trainer(model, config)
+    if ours and not config.preview.every:
+        model.free_vae()
+    else:
+        model.rest_vae()
     config = trainer.config
     writer = _Folder(folder, trainer)
     records: list[StepRecord] = []
@@ -309,6 +314,7 @@ class _Folder:
             for number, picture in enumerate(pictures):
                 with atomic_path(place / f"step-{step:06d}-{number:02d}.png", overwrite=True) as beside:
                     picture.save(beside)
+        model.rest_vae()
 
     def _previews(self) -> tuple[Preview, ...]:
         if self.folder is None:

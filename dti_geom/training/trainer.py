@@ -115,6 +115,8 @@ class Trainer:
             # Every concept's own mean, summed: each gets the gradient it would get alone.
             (torch.stack([losses.sum(), *pulls]).sum() / config.accumulate).backward()
             sums += losses.detach() / config.accumulate
+        for concept in self.concepts:  # the graph is gone; nobody shall reach into it through the model
+            self.model.place(concept.config.token, [one.vectors().detach() for one in concept.learned])
         processes.average([parameter.grad for one in self._all_learned() for parameter in one.parameters()])
         processes.average([sums])
         return dict(zip((concept.config.token for concept in self.concepts), sums.tolist(), strict=True))

@@ -187,3 +187,12 @@ def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(sd15_pipeline
     index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
     with pytest.raises(ModelFilesError, match="a token can be trained on StableDiffusionPipeline"):
         open_text_to_image(str(tmp_path / "broken"))
+
+
+def test_a_freed_autoencoder_is_gone_and_a_resting_one_comes_back(sd15_pipeline):
+    model = open_text_to_image(str(sd15_pipeline), dtype=torch.float32)
+    model.rest_vae()
+    assert model.generate(["a dog"], [0], steps=1, size=64)[0].size == (64, 64)
+    model.free_vae()
+    assert model.vae is None
+    assert model.pipeline.vae is None

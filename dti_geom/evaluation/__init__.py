@@ -1,0 +1,1 @@
+"""Pictures, paths between tokens, and scores."""

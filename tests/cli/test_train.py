@@ -1,0 +1,128 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from dti_geom.artifacts import load_result, read_embeddings
+from dti_geom.training import RunConfig, TrainingResult
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "dti_geom_cli", "train", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(2):
+        Image.new("RGB", (70, 64), (40 * number, 90, 20)).save(folder / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(sd15_pipeline, images):
+    return ["--model", sd15_pipeline, "--images", images, "--init", "dog", "--steps", 4, "--resolution", 64]
+
+
+def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(tiny, tmp_path):
+    done = run(*tiny, "--preview-every", 2, "--preview-steps", 1, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "dti on" in done.stdout
+    assert "angle to start" in done.stdout
+    assert done.stdout.strip().endswith("index.html")
+    page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert "&lt;x&gt;" in page
+    assert page.count("data:image/png;base64,") >= 3 * 4
+    assert read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens[0].token == "<x>"
+
+
+def test_json_prints_the_result_and_nothing_else(tiny, tmp_path):
+    done = run(*tiny, "--method", "ti", "--preview-every", 0, "--json", "--out", tmp_path / "run")
+    assert json.loads(done.stdout)["steps"] == 4
+    assert load_result(tmp_path / "run" / "result.json", TrainingResult).config.method.name == "ti"
+
+
+def test_every_option_reaches_the_configuration(tiny, tmp_path):
+    options = {
+        "--token": "<my-dog>",
+        "--learning-rate": 0.03,
+        "--kappa": 0.001,
+        "--magnitude": "median",
+        "--start": "mean",
+        "--vectors": 2,
+        "--momentum": 0.5,
+        "--beta": 0.9,
+        "--schedule": "cosine",
+        "--warmup": 1,
+        "--average-last": 2,
+        "--batch-size": 1,
+        "--accumulate": 2,
+        "--min-snr": 5,
+        "--crops": 2,
+        "--template": "one {}",
+        "--preview-every": 0,
+        "--preview-prompt": "my {}",
+        "--checkpoint-every": 3,
+        "--seed": 7,
+        "--dtype": "float32",
+    }
+    done = run(*tiny, *(part for pair in options.items() for part in pair), "--flip", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    config = load_result(tmp_path / "run" / "config.json", RunConfig)
+    (concept,), method, data = config.concepts, config.method, config.data
+    assert (concept.token, concept.start, concept.vectors) == ("<my-dog>", "mean", 2)
+    assert (method.learning_rate, method.kappa, method.magnitude) == (0.03, 0.001, "median")
+    assert (method.momentum, method.beta, method.schedule, method.warmup, method.average_last) == (
+        0.5,
+        0.9,
+        "cosine",
+        1,
+        2,
+    )
+    assert (data.crops, data.flip, data.templates) == (2, True, ("one {}",))
+    assert (config.batch_size, config.accumulate, config.min_snr, config.seed) == (1, 2, 5, 7)
+    assert (config.checkpoint_every, config.preview.every, config.preview.prompts) == (3, 0, ("my {}",))
+
+
+def test_a_concept_that_ships_is_named_and_two_share_a_run(tmp_path, images):
+    done = run(
+        *("--concept", "round-teapot", "--concept", f"<y>={images}:frog", "--steps", 1, "--batch-size", 1),
+        *("--preview-every", 0, "--out", tmp_path / "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = load_result(tmp_path / "run" / "config.json", RunConfig).concepts
+    assert (first.token, first.init) == ("<x>", "teapot")
+    assert (second.token, second.images, second.init) == ("<y>", str(images), "frog")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "run"], "nothing to learn: pass --images DIR, or --concept NAME"),
+        (["--images", "{images}", "--out", "run"], "--init is missing"),
+        (["--concept", "teapots", "--out", "run"], "no concept called 'teapots'. Known: round-teapot"),
+        (["--concept", "<x>=folder", "--out", "run"], 'expected "<x>=FOLDER:word"'),
+        (["--concept", "round-teapot"], "--out is missing"),
+        (["--concept", "round-teapot", "--method", "dit", "--out", "run"], "no method called 'dit'"),
+        (["--concept", "round-teapot", "--magnitude", "big", "--out", "run"], "magnitude is 'big'"),
+        (["--concept", "round-teapot", "--init", "2026", "--out", "run"], "'2026' is not made of tokens"),
+        (["--concept", "round-teapot", "--token", "fox", "--out", "run"], "fox is a word of this model already"),
+        (["--images", "{images}/none", "--init", "fox", "--out", "run"], "is not a folder"),
+        (["--resume", "{images}"], "is not the folder of a run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, message, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*(argument.format(images=images) for argument in arguments))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
