@@ -33,6 +33,20 @@ def read_embedding_paths(
     return files, failures
 
 
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers."""
+    from dti_geom.errors import DtiGeomError
+
+    try:
+        lines = [(number, line.strip()) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DtiGeomError(f"{path} is no readable text file ({error}). Write one entry a line, in UTF-8.") from error
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise DtiGeomError(f"{path} is empty. Write one entry a line.")
+    return lines
+
+
 def read_embeddings_or_skip(paths: Iterable[Path] | None) -> "list[EmbeddingFile]":
     """As `read_embedding_paths`, telling of the passed-over ones on standard error."""
     files, failures = read_embedding_paths(paths)

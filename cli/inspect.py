@@ -1,6 +1,7 @@
 """`dti-geom inspect`."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,23 +25,19 @@ def inspect(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """What is in these embedding files, and which vectors are inflated, by how much.
+    """What is in these embedding files, what is wrong with it, and what to do.
 
     Reads every layout in use: diffusers, web-UI, SDXL, and the original latent-diffusion pickles. Nothing in a file is
     ever executed. Inflation is a vector's norm over the mean token norm of --model, or else over the published mean
-    for its width. --out writes inspection.json and index.html.
+    for its width. With --model each vector also gets its percentile among the tokens and the tokens nearest to it.
+    Checkpoints of one folder show how far each has turned. --out writes inspection.json and index.html.
     """
-    from dti_geom.geometry import summarize_norms
     from dti_geom.models import open_encoders
-    from dti_geom.probes import inspect_file, measured_reference
+    from dti_geom.probes import inspect_files
 
     files, failures = read_embedding_paths(paths)
     with reading_progress() as progress:
-        references = {
-            encoder.token_table.shape[1]: measured_reference(model, encoder.name, summarize_norms(encoder.token_table))
-            for encoder in (open_encoders(model, progress=progress) if model else ())
-        }
-    results = tuple(inspect_file(file, references) for file in files)
+        results = inspect_files(files, open_encoders(model, progress=progress) if model else (), model or "")
     if out is not None and results:
         from dti_geom.reporting import Report
 
@@ -65,20 +62,44 @@ def _print_files(results: "Sequence[InspectedFile]") -> None:
         ["file", "format", "step", "token", "index", "width", "norm", "inflation"],
         [
             (
-                os.path.relpath(result.path, shared or "."),
-                result.format,
-                result.step,
-                vector.token,
-                vector.index,
-                vector.dim,
-                vector.norm,
-                None if vector.inflation is None else f"×{vector.inflation:.3g}",
+                os.path.relpath(file.path, shared or "."),
+                file.format,
+                file.step,
+                one.token,
+                one.index,
+                one.dim,
+                one.norm,
+                None if one.inflation is None else f"×{one.inflation:.3g}",
             )
-            for result, vector in vectors
+            for file, one in vectors
         ],
     )
+    if any(one.nearest for _, one in vectors):
+        print_table(
+            "Among the tokens",
+            ["token", "index", "percentile of norm", "nearest", "is"],
+            [
+                (one.token, one.index, one.percentile, " ".join(near.token for near in one.nearest), one.copy_of)
+                for _, one in vectors
+            ],
+        )
+    if turned := [(file, one, one.turn) for file, one in vectors if one.turn]:
+        print_table(
+            "While training",
+            ["token", "index", "step", "norm", "° from first", "° from previous"],
+            [
+                (one.token, one.index, file.step, one.norm, turn.from_first, turn.from_previous)
+                for file, one, turn in turned
+            ],
+        )
     for width in sorted({vector.dim for _, vector in vectors}):
         one = next(vector for _, vector in vectors if vector.dim == width)
-        tower = one.tower or "no encoder known here"
+        tower = f"text encoder {one.tower}" if one.tower in ("1", "2") else one.tower or "no encoder known here"
         against = f"against the {one.reference}" if one.reference else "unknown, no mean is published: give --model"
         print_line(f"width {width}: {tower}; inflation {against}")
+    print_line()
+    advised = defaultdict(list)
+    for result in results:
+        advised[result.advice].append(os.path.relpath(result.path, shared or "."))
+    for advice, names in advised.items():
+        print_line(f"{', '.join(names)}: {advice}")

@@ -51,3 +51,7 @@ class TrainingError(DtiGeomError):
 
 class TrainingDiverged(DtiGeomError):
     """A loss or a vector that is no longer a finite number; the last checkpoint is kept."""
+
+
+class EvaluationError(DtiGeomError):
+    """Pictures, paths or scores that cannot be made from what was given."""

@@ -10,22 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dti_geom.artifacts.containers import (
-    EXPECTED,
-    MAX_TENSORS,
-    ONCE,
-    ParameterDict,
-    Refused,
-    clean,
-    decode,
-    plain_values,
-    read_bytes,
-    shown,
-)
+from dti_geom.artifacts.containers import decode, read_bytes
+from dti_geom.artifacts.pickles import ParameterDict
+from dti_geom.artifacts.refusals import EXPECTED, MAX_TENSORS, MAX_VALUES, ONCE, Refused, clean, plain_values, shown
 from dti_geom.errors import EmbeddingFileError
 
 SUFFIXES = (".bin", ".pt", ".safetensors")
-MAX_VALUES = 2 * 2**20  # of all vectors of a file: 512 of width 4096
+MAX_TOWERS = 4  # of one token; a list of a million references to one tensor takes few bytes
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Entry = tuple[Any, str | None, Any]  # token, tower, tensor: as found, not yet checked
@@ -61,7 +52,8 @@ def read_embeddings(path: str | Path) -> EmbeddingFile:
         content, header = decode(read_bytes(path))
         metadata = header | plain_values(content)
         layout, entries = _entries(content, _stored_name(metadata) or path.stem)
-        tokens = _learned_tokens(entries)
+        place = header.get("tower") if header.get("tower") in ("1", "2") else None  # as `write_embeddings` says it
+        tokens = _learned_tokens([(token, tower or place, value) for token, tower, value in entries])
     except Refused as refused:
         raise EmbeddingFileError(f"{shown(str(path), 500)} {refused.found}. {refused.advice}") from refused
     return EmbeddingFile(path, layout, tokens, _step(metadata), metadata)
@@ -125,10 +117,11 @@ def _sdxl(content: Any, name: str) -> list[Entry]:
 
 
 def _two_tower(content: Any, name: str) -> list[Entry]:
-    if isinstance(content, list) and all(_tensors(tower) for tower in content):
+    if isinstance(content, list) and len(content) <= MAX_TOWERS and all(_tensors(tower) for tower in content):
         return [(token, str(place), value) for place, tower in enumerate(content, 1) for token, value in tower.items()]
     items = content.items() if isinstance(content, dict) and not _tensors(content) else ()
     lists = [(token, values) for token, values in items if isinstance(values, list | tuple)]
+    lists = [(token, values) for token, values in lists if len(values) <= MAX_TOWERS]
     return [(token, str(place), value) for token, values in lists for place, value in enumerate(values, 1)]
 
 

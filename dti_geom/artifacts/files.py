@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,7 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     `overwrite` is false.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExists(f"{path} exists already. Choose another place, or pass --overwrite to replace it.")
+    _refuse_existing([path], overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept, since some writers choose the format, or append an ending, by it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
@@ -34,10 +33,24 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def write_files(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
+    """Write files that belong together, each atomically, and none of them if one exists and `overwrite` is false."""
+    _refuse_existing(files, overwrite=overwrite)
+    for path, data in files.items():
+        with atomic_path(path, overwrite=overwrite) as beside:
+            beside.write_bytes(data)
+
+
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path, overwrite=overwrite) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def _refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExists(f"{path} exists already. Choose another place, or pass --overwrite to replace it.")
 
 
 def _umask() -> int:

@@ -41,6 +41,7 @@ class Trajectory:
     norms: tuple[float, ...]  # embedding units; the mean where a checkpoint holds several vectors
     reference_norm: float | None  # mean norm of the vocabulary
     reference: str | None
+    turns: tuple[float, ...] = ()  # degrees from the first checkpoint, one per step; empty where not measured
 
 
 def ordered(files: Sequence[InspectedFile]) -> list[InspectedFile]:
@@ -65,8 +66,8 @@ def trajectories(files: Sequence[InspectedFile]) -> tuple[Trajectory, ...]:
 
 
 def trajectory_figure(trajectory: Trajectory) -> "Figure":
-    """Norm against training step, over the mean norm of the vocabulary where it is known."""
-    figure = rows_of([260], left=52)
+    """Norm against training step, over the mean norm of the vocabulary where it is known; below it the turn."""
+    figure = rows_of([260, 160] if trajectory.turns else [260], left=52)
     figure.add_scatter(
         x=trajectory.steps,
         y=trajectory.norms,
@@ -78,6 +79,8 @@ def trajectory_figure(trajectory: Trajectory) -> "Figure":
             for step, norm in zip(trajectory.steps, trajectory.norms, strict=True)
         ],
         hovertemplate="%{hovertext}<extra></extra>",
+        row=1,
+        col=1,
     )
     if trajectory.reference_norm is not None:
         figure.add_hline(
@@ -89,11 +92,35 @@ def trajectory_figure(trajectory: Trajectory) -> "Figure":
                 "xanchor": "right",
                 "yanchor": "top",
             },
+            row=1,
+            col=1,
         )
-    figure.update_xaxes(title="training step", range=[-0.02 * trajectory.steps[-1], 1.03 * trajectory.steps[-1]])
+    if trajectory.turns:
+        figure.add_scatter(
+            x=trajectory.steps,
+            y=trajectory.turns,
+            mode="lines+markers",
+            line={"color": BLUE, "width": 2},
+            marker={"color": BLUE, "size": 7},
+            hovertext=[
+                hover(f"step {number(step)}", f"{number(turn, 3)}° from the first checkpoint")
+                for step, turn in zip(trajectory.steps, trajectory.turns, strict=True)
+            ],
+            hovertemplate="%{hovertext}<extra></extra>",
+            row=2,
+            col=1,
+        )
+        most = max(*trajectory.turns, 1)
+        figure.update_yaxes(
+            title={"text": "turn, degrees", "standoff": 4}, range=[-0.06 * most, 1.08 * most], row=2, col=1
+        )
+    figure.update_xaxes(range=[-0.02 * trajectory.steps[-1], 1.03 * trajectory.steps[-1]])
+    figure.update_xaxes(title="training step", row=2 if trajectory.turns else 1, col=1)
     figure.update_yaxes(
         title={"text": "norm, embedding units", "standoff": 4},
         range=[0, 1.08 * max(*trajectory.norms, trajectory.reference_norm or 0)],
+        row=1,
+        col=1,
     )
     return figure
 
@@ -111,9 +138,10 @@ def trajectory_finding(trajectory: Trajectory) -> str:
     elif last == first:
         how += ","
     ratio = f" ({times(last / first)})" if first else ""
+    turned = f", while it turns by {number(trajectory.turns[-1], 3)}°" if trajectory.turns else ""
     return (
         f"The norm of {quoted(trajectory.token)} {how} from {number(first)} at step {number(trajectory.steps[0])} to "
-        f"{number(last)} at step {number(trajectory.steps[-1])}{ratio}."
+        f"{number(last)} at step {number(trajectory.steps[-1])}{ratio}{turned}."
     )
 
 
@@ -169,7 +197,14 @@ def _trajectory(folder: str, token: str, tower: str | None, by_step: dict[int, l
         norms=tuple(fmean(one.norm for one in by_step[step]) for step in steps),
         reference_norm=example.norm / example.inflation if example.inflation else None,
         reference=example.reference,
+        turns=_turns([by_step[step] for step in steps]),
     )
+
+
+def _turns(checkpoints: Sequence[Sequence[InspectedVector]]) -> tuple[float, ...]:
+    """The mean turn of each checkpoint; nothing where one of the later ones was not measured."""
+    later = [[one.turn.from_first for one in vectors if one.turn] for vectors in checkpoints[1:]]
+    return (0.0, *map(fmean, later)) if all(later) else ()
 
 
 def _over_reference(trajectory: Trajectory, norm: float) -> list[str]:

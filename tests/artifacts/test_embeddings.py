@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dti_geom.artifacts import find_embedding_files, read_embeddings
-from dti_geom.artifacts.containers import MAX_BYTES
 from dti_geom.artifacts.embeddings import LAYOUTS
+from dti_geom.artifacts.refusals import MAX_BYTES
 from dti_geom.errors import EmbeddingFileError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -333,6 +333,21 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path, in_zip):
     assert "is damaged" in refusal(write(tmp_path / "x.bin", pickled, (bytes(32),)))
 
 
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((2**62, 2**62), (0, 0)),
+        ((2, 2), (2**62, 2**62)),
+        ((2,), (2**63 - 1,)),
+        ((-1,), (1,)),
+        ((8,), (-1,)),
+        ((9,), (1,)),
+    ],
+)
+def test_shapes_and_strides_that_overflow_or_reach_beyond_are_refused(tmp_path, shape, stride):
+    refusal(zipped(tmp_path / "x.bin", tensor_pickle(8, shape, stride), (bytes(32),)))
+
+
 @SERIALIZATIONS
 def test_one_number_spread_over_a_large_shape_is_never_copied(tmp_path, in_zip):
     pickled = tensor_pickle(1, (10**9,), (0,), in_zip)
@@ -373,15 +388,15 @@ TEXT = b"X\x07\0\0\0storage"
 )
 def test_nested_tuples_are_never_hashed(tmp_path, wrap, body):
     message = refusal(wrap(tmp_path / "x.bin", b"\x80\x02" + body))
-    reasons = ("a tuple where text or a number belongs", "a storage like none of torch's", "a call of something else")
+    reasons = ("a key that is neither", "a storage like none", "a call of something else", "not tensors by token")
     assert any(reason in message for reason in reasons)
 
 
 @pytest.mark.parametrize("body", [b"]" + BOMB + b"a.", BOMB + b"\x85."])
 def test_storage_keys_of_nested_tuples_are_refused(tmp_path, body):
-    path = legacy(tmp_path / "x.bin", pickle.dumps({}, 2))
+    path = legacy(tmp_path / "x.bin", tensor_pickle(8, (8,), (1,), in_zip=False))
     path.write_bytes(path.read_bytes().removesuffix(pickle.dumps([], 2)) + b"\x80\x02" + body)
-    assert "a tuple where text or a number belongs" in refusal(path)
+    assert "other storages than its tensors have" in refusal(path)
 
 
 @pytest.mark.parametrize(("size", "compression"), [(2**24, zipfile.ZIP_DEFLATED), (32, zipfile.ZIP_LZMA)])
@@ -404,7 +419,7 @@ def test_a_zip_whose_files_overlap_or_share_a_name_is_refused(tmp_path):
 
 
 def test_a_long_pickle_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("dti_geom.artifacts.containers.MAX_PICKLE", 1000)
+    monkeypatch.setattr("dti_geom.artifacts.pickles.MAX_PICKLE", 1000)
     for wrap in (zipped, legacy):
         path = wrap(tmp_path / "x.bin", b"\x80\x02" + b"N" * 1000 + b".")
         assert "has more than 1000 bytes of pickle, looks like a checkpoint" in refusal(path)
@@ -415,8 +430,39 @@ def test_a_storage_of_negative_size_is_refused(tmp_path):
     assert "a storage like none of torch's" in refusal(path)
 
 
-def test_a_pickle_of_a_newer_protocol_says_so(tmp_path):
-    assert "is a pickle of protocol 4" in refusal(zipped(tmp_path / "x.bin", pickle.dumps({"<x>": 1}, 4)))
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_newer_protocols_of_pickle_are_read_too(tmp_path, protocol):
+    stored = vectors(2, 4)
+    torch.save({"<x>": stored, "step": 7}, tmp_path / "x.bin", pickle_protocol=protocol)
+    file = read_embeddings(tmp_path / "x.bin")
+    check_token(file, 0, "<x>", None, stored)
+    assert file.step == 7
+
+
+def test_an_instruction_that_no_file_of_tensors_has_is_named(tmp_path):
+    path = zipped(tmp_path / "x.bin", pickle.dumps({"<x>": b"bytes"}, 4))
+    assert "has the pickle instruction SHORT_BINBYTES" in refusal(path)
+
+
+def test_many_references_to_one_tensor_are_not_followed(tmp_path):
+    one = vectors(8)
+    assert "not tensors by token" in refusal(save({"<x>": [one] * 9999}, tmp_path / "x.bin"))
+    assert "not tensors by token" in refusal(save([{"<x>": one}] * 9999, tmp_path / "x.bin"))
+
+
+def test_a_storage_is_filled_once_and_whole(tmp_path):
+    pickled = tensor_pickle(8, (8,), (1,), in_zip=False)
+    path = legacy(tmp_path / "x.bin", pickled, (bytes(32),))
+    path.write_bytes(path.read_bytes().replace(pickle.dumps(["0"], 2), pickle.dumps(["0", "0"], 2)))
+    assert "other storages than its tensors have" in refusal(path)
+    assert "a storage of 32 bytes has 28" in refusal(zipped(path, tensor_pickle(8, (8,), (1,)), (bytes(28),)))
+
+
+def test_values_of_a_big_endian_machine_are_refused(tmp_path):
+    path = zipped(tmp_path / "x.bin", tensor_pickle(8, (8,), (1,)), (bytes(32),))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/byteorder", "big")
+    assert "a big-endian machine" in refusal(path)
 
 
 # --- Files that are something else ---

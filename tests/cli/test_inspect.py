@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 
 def test_json_is_a_list_of_files_with_their_vectors(run_json, learned):
@@ -46,3 +47,20 @@ def test_the_table_names_the_reference_or_what_to_do(run, learned):
     assert "width 32: no encoder known here; inflation unknown, no mean is published: give --model" in done.stdout
     assert "<script>alert(1)</script>" in done.stdout
     assert max(map(len, run("inspect", learned).stdout.splitlines())) <= 80
+
+
+def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(run, run_json, learned, sd15_folder):
+    (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
+    (vector,) = mine["vectors"]
+    assert (mine["verdict"], vector["percentile"], len(vector["nearest"])) == ("inflated", 100, 3)
+    shown = run("inspect", learned / "mine.bin", "--model", sd15_folder, COLUMNS="400").stdout
+    assert "Among the tokens" in shown
+    assert f"mine.bin: {mine['advice']}" in shown
+    assert "name the model with --model" in run("inspect", learned / "mine.bin", COLUMNS="400").stdout
+
+
+def test_checkpoints_show_how_far_they_turned(run, tmp_path):
+    for step, vector in ((100, [1.0, 0.0]), (200, [1.0, 1.0]), (300, [0.0, 1.0])):
+        torch.save({"<x>": torch.tensor(vector)}, tmp_path / f"step-{step}.bin")
+    rows = [line.split() for line in run("inspect", tmp_path).stdout.splitlines() if line.startswith("<x>")]
+    assert [row[-2:] for row in rows] == [["45.00", "45.00"], ["90.00", "45.00"]]

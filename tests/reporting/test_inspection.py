@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from dti_geom.probes import Similar, Turn
 from dti_geom.reporting import (
+    Report,
     inflation_figure,
     inflation_finding,
+    render_page,
     trajectories,
     trajectory_figure,
     trajectory_finding,
@@ -109,3 +114,35 @@ def test_each_width_of_a_run_is_a_trajectory_of_its_own(make_file):
         for dim in (8, 16)
     ]
     assert [trajectory.norms for trajectory in trajectories(files)] == [(8.0, 16.0, 24.0), (16.0, 32.0, 48.0)]
+
+
+def test_a_measured_turn_is_drawn_below_the_norm_and_told(run):
+    turned = [
+        replace(
+            file,
+            vectors=tuple(replace(one, turn=Turn(30.0 * place, 30.0)) for one in file.vectors)
+            if place
+            else file.vectors,
+        )
+        for place, file in enumerate(sorted(run, key=lambda file: file.step))
+    ]
+    (trajectory,) = trajectories(turned)
+    assert trajectory.turns == (0.0, 30.0, 60.0)
+    figure = trajectory_figure(trajectory)
+    assert [list(trace.y) for trace in figure.data] == [[0.65, 0.9, 1.4], [0.0, 30.0, 60.0]]
+    assert figure.layout.xaxis2.title.text == "training step"
+    assert trajectory_finding(trajectory).endswith("(×2.15), while it turns by 60.0°.")
+    assert trajectories([turned[0], ordered(run)[1], turned[2]])[0].turns == ()
+
+
+def test_advice_and_nearest_tokens_are_in_the_page_as_text(make_file, hostile):
+    file = make_file("a/x.pt", [3.9])
+    (one,) = file.vectors
+    near = replace(one, percentile=100.0, nearest=(Similar(hostile[0], 1, 0.9),))
+    page = render_page(
+        Report("mine", inspected=(replace(file, vectors=(near,), verdict="inflated", advice="do <b>this</b>."),))
+    )
+    assert "do &lt;b&gt;this&lt;/b&gt;." in page
+    assert "nearest tokens" in page
+    assert hostile[0] not in page
+    assert "nearest tokens" not in render_page(Report("mine", inspected=(file,)))

@@ -1,0 +1,65 @@
+"""`dti-geom convert`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options
+from .inputs import read_embeddings_or_skip
+from .output import print_json, print_line, print_table, reading_progress
+
+
+def convert(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR...", help="Embedding files, or folders of them.")],
+    to: Annotated[Literal["diffusers", "webui", "sdxl", "kohya"], typer.Option("--to", help="The layout to write.")],
+    rescale: Annotated[
+        str | None,
+        typer.Option(
+            "--rescale", metavar="RULE", help="New norm: mean, median, token:WORD (these need --model), or a number."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model whose vocabulary --rescale is about.")
+    ] = None,
+    token: Annotated[str | None, typer.Option("--token", help="A new name for the token.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path("converted"),
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """The same embedding in the layout, and at the magnitude, that another tool wants.
+
+    Reads every layout that `inspect` reads. diffusers: a folder with learned_embeds.safetensors, and
+    learned_embeds_2.safetensors for a second text encoder. webui: a .pt file. sdxl: clip_l and clip_g in one
+    .safetensors file. kohya: emb_params, or clip_l and clip_g, in a .safetensors file. Vectors keep their bits unless
+    rescaled; rescaling keeps their directions. The norms before and after go into the file.
+    """
+    from dti_geom.editing import convert as convert_files
+    from dti_geom.models import open_encoders
+
+    files = read_embeddings_or_skip(paths)
+    with reading_progress() as progress:
+        results = convert_files(
+            files,
+            to,
+            out,
+            rescale_to=rescale,
+            encoders=open_encoders(model, progress=progress) if model and rescale else (),
+            token=token,
+            overwrite=overwrite,
+        )
+    if json:
+        print_json(results)
+        return
+    print_table(
+        "",
+        ["token", "tower", "index", "norm before", "norm after"],
+        [
+            (result.token, one.tower, one.index, one.norm_before, one.norm_after)
+            for result in results
+            for one in result.vectors
+        ],
+    )
+    for result in results:
+        for file in result.files:
+            print_line(file)

@@ -1,0 +1,64 @@
+"""`dti-geom merge`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options
+from .inputs import read_embeddings_or_skip
+from .output import print_json, print_line, print_table, reading_progress
+
+
+def merge(
+    expression: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPRESSION", help='Weighted names: a word, "several words", #id, or a token of --embedding.'
+        ),
+    ],
+    model: options.Model = "mini",
+    embedding: options.Embeddings = None,
+    method: Annotated[
+        Literal["slerp", "lerp"],
+        typer.Option("--method", help="slerp: mean direction on the sphere. lerp: direction of the weighted sum."),
+    ] = "slerp",
+    token: Annotated[str, typer.Option("--token", help="The name of the blend.")] = "<merged>",
+    to: Annotated[
+        Literal["diffusers", "webui", "sdxl", "kohya"], typer.Option("--to", help="The layout to write.")
+    ] = "diffusers",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; a folder for diffusers.")] = Path(
+        "merged"
+    ),
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """A new token from a blend of learned and vocabulary tokens, at a norm the vocabulary has.
+
+    The norm is the weighted mean of the terms' norms, each first brought between the 1st and 99th percentile of the
+    vocabulary, so that an inflated token lends its direction and not its length. Prints how similar the blend is to
+    each term.
+    """
+    from dti_geom.editing import merge as merge_tokens
+    from dti_geom.models import open_encoders
+
+    learned = [each for file in read_embeddings_or_skip(embedding) for each in file.tokens]
+    with reading_progress() as progress:
+        encoders = open_encoders(model, progress=progress)
+        result = merge_tokens(
+            expression, encoders, learned, out, method=method, token=token, layout=to, overwrite=overwrite
+        )
+    if json:
+        print_json(result)
+        return
+    print_table(
+        f"{result.token} = {result.expression}, by {result.method}",
+        ["encoder", "index", "norm", "term", "weight", "term's norm", "cosine"],
+        [
+            (one.encoder, one.index, one.norm, term.name, term.weight, norm, similarity)
+            for one in result.vectors
+            for term, norm, similarity in zip(result.terms, one.term_norms, one.similarities, strict=True)
+        ],
+    )
+    for file in result.files:
+        print_line(file)
