@@ -15,8 +15,9 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
 
+# One process for each core, of one thread each: threads that wait for each other cost more than they bring.
 test: .venv/.installed-test chromium
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 check: .venv/.installed-test
 	$(BIN)/ruff format --check .

@@ -8,12 +8,20 @@ import typer
 from dti_geom import __version__
 from dti_geom.errors import DtiGeomError
 
+from .angles import angles
+from .attention import attention
+from .attenuation import attenuation
 from .concepts import concepts
+from .convert import convert
 from .inspect import inspect
+from .merge import merge
 from .models import models
 from .neighbors import neighbors
 from .norms import norms
 from .report import report
+from .stagnation import stagnation
+from .swap import swap
+from .train import train
 
 app = typer.Typer(
     name="dti-geom",
@@ -27,6 +35,14 @@ COMMANDS = {
     norms: "dti-geom norms --model sd15 --embedding my-token.safetensors",
     neighbors: "dti-geom neighbors --model sdxl phone dog",
     inspect: "dti-geom inspect ~/embeddings",
+    convert: "dti-geom convert old.pt --to diffusers --rescale mean --model sd15 --out converted",
+    merge: "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged",
+    swap: "dti-geom swap --model sd15 --pairs pairs.txt",
+    attenuation: "dti-geom attenuation --model sd15 --embedding my-token.safetensors",
+    stagnation: "dti-geom stagnation --model mini --embedding ~/embeddings --out stagnation",
+    attention: "dti-geom attention --model sd15 --embedding my-token.safetensors --out attention",
+    angles: "dti-geom angles ~/embeddings --model sd15 --init dog",
+    train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
     report: "dti-geom report --model mini --embedding ~/embeddings --out report",
     models: "dti-geom models",
     concepts: "dti-geom concepts",

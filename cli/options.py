@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,3 +22,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, an
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+
+
+class Numbers(StrEnum):
+    """What an encoder can compute in."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+Dtype = Annotated[Numbers, typer.Option("--dtype", help="Numbers the encoder computes in.")]
+Seed = Annotated[int, typer.Option("--seed", help="Which words are sampled.")]

@@ -74,9 +74,9 @@ def build_sd21(folder: Path) -> None:
 def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     """Stable Diffusion XL for 64 px: two towers of widths 32 and 48, ε-prediction, time ids.
 
-    bench: for 256 px, with towers of 128 and 192, and UNet (28 million parameters) and autoencoder of the published depth
-    at a tenth of the published widths: large enough that the time of a training step is the model's and not the
-    loop's, and divided among the parts as it is at full size.
+    bench: for 256 px, with towers of 128 and 192; UNet (28 million parameters) and autoencoder have the published depth
+    and a tenth of the published widths: large enough that the time of a training step is the model's and not the
+    loop's, and divided among the parts as at full size.
     """
     import diffusers
 

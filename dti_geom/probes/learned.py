@@ -9,6 +9,8 @@ from torch import Tensor
 from dti_geom.artifacts import EmbeddingFile
 from dti_geom.errors import EmbeddingFileError
 
+INIT_KEYS = ("init", "initializer_token")  # of a file's metadata: ours, and what diffusers calls it
+
 
 @dataclass(frozen=True)
 class LearnedVector:
@@ -20,6 +22,7 @@ class LearnedVector:
     path: Path
     vector: Tensor  # (d,)
     label: str  # the token, with [index] where it has several vectors
+    init: str | None = None  # the word it started from, as the file says
 
 
 def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
@@ -32,6 +35,7 @@ def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
             file.path,
             vector,
             learned.token if len(learned.vectors) == 1 else f"{learned.token}[{index}]",
+            next((file.metadata[key] for key in INIT_KEYS if file.metadata.get(key)), None),
         )
         for file in files
         for learned in file.tokens

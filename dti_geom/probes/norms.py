@@ -11,6 +11,7 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.geometry import NormSummary
 from dti_geom.models import TextEncoder, Vocabulary
+from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 
 MOST_BINS = 80
@@ -49,7 +50,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class EncoderNorms:
+class EncoderNorms(Drawable):
     """Row norms of one encoder's token table."""
 
     name: str

@@ -3,6 +3,9 @@
 The figure functions also serve notebooks. plotly and jinja2 are loaded by the first call that needs them.
 """
 
+from dti_geom.reporting.angles import angle_figure, angle_finding
+from dti_geom.reporting.attention import attention_figure, attention_finding, map_figure
+from dti_geom.reporting.attenuation import attenuation_figure, attenuation_finding
 from dti_geom.reporting.inspection import (
     Trajectory,
     inflation_figure,
@@ -14,21 +17,40 @@ from dti_geom.reporting.inspection import (
 from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
 from dti_geom.reporting.norms import norm_figure, norm_finding
 from dti_geom.reporting.page import SECTIONS, Report, Section, render_page, write_page
+from dti_geom.reporting.stagnation import branch_figure, stagnation_figure, stagnation_finding
+from dti_geom.reporting.swap import swap_figure, swap_finding, sweep_finding
+from dti_geom.reporting.training import course_figure, pace_figure, training_finding
 
 __all__ = [
     "SECTIONS",
     "Report",
     "Section",
     "Trajectory",
+    "angle_figure",
+    "angle_finding",
+    "attention_figure",
+    "attention_finding",
+    "attenuation_figure",
+    "attenuation_finding",
+    "branch_figure",
+    "course_figure",
     "inflation_figure",
     "inflation_finding",
+    "map_figure",
     "neighbors_finding",
     "norm_figure",
     "norm_finding",
     "overlap_figure",
     "overlap_finding",
+    "pace_figure",
     "render_page",
     "shared_tokens",
+    "stagnation_figure",
+    "stagnation_finding",
+    "swap_figure",
+    "swap_finding",
+    "sweep_finding",
+    "training_finding",
     "trajectories",
     "trajectory_figure",
     "trajectory_finding",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dti_geom.geometry import PERCENTILES
 from dti_geom.probes import EncoderNorms, PlacedToken, TokenNorm
+from dti_geom.probes.drawing import draws
 from dti_geom.reporting.plots import (
     BLUE,
     GREEN,
@@ -164,3 +165,6 @@ def _bin_texts(encoder: EncoderNorms) -> list[str]:
         lines = [", ".join(names[start : start + 2]) for start in range(0, len(names), 2)]
         texts.append(hover(span, f"{number(count)} token" + "s" * (count != 1), *lines))
     return texts
+
+
+draws(EncoderNorms, norm_figure)

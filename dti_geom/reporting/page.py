@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from dti_geom import __version__
 from dti_geom.artifacts import dumps, to_json, write_text
 from dti_geom.geometry import PERCENTILES
-from dti_geom.probes import InspectedFile, Neighbors, Norms
+from dti_geom.probes import Angles, Attention, Attenuation, InspectedFile, Neighbors, Norms, Stagnation, Swap
 from dti_geom.reporting import plots, text
+from dti_geom.reporting.angles import angle_figure, angle_finding
+from dti_geom.reporting.attention import attention_figure, attention_finding, layer_rows, map_figure
+from dti_geom.reporting.attenuation import attenuation_figure, attenuation_finding
 from dti_geom.reporting.inspection import (
     inflation_figure,
     inflation_finding,
@@ -21,6 +24,17 @@ from dti_geom.reporting.inspection import (
 )
 from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
 from dti_geom.reporting.norms import norm_figure, norm_finding
+from dti_geom.reporting.stagnation import branch_figure, stagnation_figure, stagnation_finding
+from dti_geom.reporting.swap import OUTPUTS, painted_finding, swap_figure, swap_finding, sweep_finding
+from dti_geom.reporting.training import (
+    course_figure,
+    duration,
+    pace_figure,
+    strips,
+    training_finding,
+    without_pictures,
+)
+from dti_geom.training import TrainingRun
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,12 +48,18 @@ class Report:
     norms: Norms | None = None
     neighbors: tuple[Neighbors, ...] = ()
     inspected: tuple[InspectedFile, ...] = ()
+    swap: Swap | None = None
+    attenuation: Attenuation | None = None
+    stagnation: Stagnation | None = None
+    attention: Attention | None = None
+    angles: Angles | None = None
+    training: tuple[TrainingRun, ...] = ()
     notes: tuple[str, ...] = ()  # plain sentences
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page: its template is `templates/<name>.html`, which gets `result` and the helpers by name."""
+    """One part of the page: its template `templates/<name>.html` gets `result`, `report` and the helpers by name."""
 
     name: str
     title: str
@@ -73,6 +93,59 @@ SECTIONS = (
             "trajectory_finding": trajectory_finding,
         },
     ),
+    Section(
+        "swap",
+        "Direction against magnitude",
+        lambda report: report.swap,
+        {
+            "figure": swap_figure,
+            "finding": swap_finding,
+            "sweep_finding": sweep_finding,
+            "painted_finding": painted_finding,
+            "output_name": OUTPUTS.get,
+        },
+    ),
+    Section(
+        "attenuation",
+        "Position against magnitude",
+        lambda report: report.attenuation,
+        {"figure": attenuation_figure, "finding": attenuation_finding},
+    ),
+    Section(
+        "stagnation",
+        "Turn against magnitude",
+        lambda report: report.stagnation,
+        {"figure": stagnation_figure, "branches": branch_figure, "finding": stagnation_finding},
+    ),
+    Section(
+        "attention",
+        "Attention against magnitude",
+        lambda report: report.attention,
+        {
+            "figure": attention_figure,
+            "map_figure": map_figure,
+            "finding": attention_finding,
+            "layer_rows": layer_rows,
+        },
+    ),
+    Section(
+        "angles",
+        "Angles to initialisers",
+        lambda report: report.angles,
+        {"figure": angle_figure, "finding": angle_finding},
+    ),
+    Section(
+        "training",
+        "Training runs",
+        lambda report: without_pictures(report.training),
+        {
+            "course": course_figure,
+            "pace": pace_figure,
+            "finding": training_finding,
+            "strips": strips,
+            "duration": duration,
+        },
+    ),
 )
 
 
@@ -94,7 +167,9 @@ def render_page(report: Report) -> str:
             "name": section.name,
             "title": section.title,
             "data": to_json(result),
-            "html": Markup(templates.get_template(f"{section.name}.html").render(result=result, **section.helpers)),
+            "html": Markup(
+                templates.get_template(f"{section.name}.html").render(result=result, report=report, **section.helpers)
+            ),
         }
         for section in SECTIONS
         if (result := section.result(report))
@@ -121,6 +196,7 @@ def _templates() -> "Environment":
         "number": text.number,
         "times": text.times,
         "percent": text.percent,
+        "degrees": text.degrees,
         "short": text.short_path,
         "shown": text.shown,
     }

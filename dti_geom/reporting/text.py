@@ -1,5 +1,6 @@
 """Numbers for people, and strangers' text made harmless for plots and prose."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -28,6 +29,11 @@ def number(value: float | None, digits: int = 4) -> str:
 def times(ratio: float) -> str:
     """A ratio as ×2.45."""
     return "×" + number(ratio, 3)
+
+
+def degrees(angle: float) -> str:
+    """An angle in radians as 36.9°."""
+    return f"{number(math.degrees(angle), 3)}°"
 
 
 def spread(values: Sequence[float], prefix: str = "") -> str:

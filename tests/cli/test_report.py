@@ -1,6 +1,7 @@
 import json
 
 from dti_geom.artifacts import load_result
+from runs import write_run
 
 
 def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
@@ -18,6 +19,29 @@ def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, le
     page = (out / "index.html").read_text()
     assert "<mine>" not in page.replace("&lt;mine&gt;", "")
     assert "<script>alert(1)" not in page
+
+
+def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp_path):
+    from dti_geom.reporting import Report
+
+    for method in ("dti", "ti"):
+        write_run(tmp_path / method, model=str(sd15_folder), method=method, tokens=("<script>alert(1)</script>",))
+    runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
+    done = run("report", "--model", sd15_folder, *runs, "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    report = load_result(tmp_path / "report" / "report.json", Report)
+    assert [one.result.config.method.name for one in report.training] == ["dti", "ti"]
+    assert [one.token for one in report.norms.encoders[0].learned] == ["<script>alert(1)</script>"] * 2
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert 'id="training"' in page
+    assert "<script>alert(1)" not in page
+
+
+def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(run, tmp_path):
+    done = run("report", "--run", tmp_path, "--out", tmp_path / "report")
+    assert done.returncode == 1
+    assert "is not the folder of a run" in done.stderr
+    assert not (tmp_path / "report").exists()
 
 
 def test_without_words_those_the_model_has_are_shown(run_json, sd15_folder, tmp_path):

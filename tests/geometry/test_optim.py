@@ -227,7 +227,9 @@ def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
         gradient[1] = 0
         step_with(optimizer, v, gradient)
     assert torch.equal(v.detach()[1], resting)
-    torch.testing.assert_close(norms(v.detach()).float(), torch.ones(3), atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0)
+    torch.testing.assert_close(
+        norms(v.detach()).float(), torch.ones(3), atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0
+    )
 
 
 def test_momentum_repeats_a_steady_gradient_in_growing_steps():

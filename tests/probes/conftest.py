@@ -1,12 +1,12 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dti_geom.artifacts import EmbeddingFile, LearnedToken
-from dti_geom.models import Vocabulary
+from dti_geom.models import Block, Branch, HiddenStates, Vocabulary
 
 
 class FakeEncoder:
@@ -17,6 +17,39 @@ class FakeEncoder:
     def __init__(self, token_table: Tensor) -> None:
         self.token_table = token_table
         self.vocabulary = Vocabulary(None, len(token_table))
+
+
+class TinyEncoder:
+    """A pre-norm encoder of given parts: x ← x + function(norm(x)) for each pair, from x = embeddings + positions."""
+
+    name = "tiny"
+    positions = "absolute"
+    normalization = "layer_norm"
+
+    def __init__(self, token_table: Tensor, position_table: Tensor, branches: Sequence[tuple[nn.Module, nn.Module]]):
+        self.token_table, self.position_table = token_table, position_table
+        self.vocabulary = Vocabulary(None, len(token_table))
+        self.blocks = [Block(function, (Branch("mlp", norm, function, function),)) for norm, function in branches]
+
+    def hidden_states(self, input_ids, embeddings=None, attention_mask=None, *, attention=False) -> HiddenStates:
+        rows = self.token_table[input_ids] if embeddings is None else embeddings.to(self.token_table)
+        states = [rows + self.position_table[: rows.shape[1]]]
+        for block in self.blocks:
+            (branch,) = block.branches
+            states.append(states[-1] + branch.function(branch.norm(states[-1])))
+        return HiddenStates(tuple(states), states[-1])
+
+
+@pytest.fixture
+def tiny_encoder() -> type[TinyEncoder]:
+    return TinyEncoder
+
+
+@pytest.fixture(scope="session")
+def orthonormal() -> Tensor:
+    """15 orthonormal vectors of width 16 without mean, so that LayerNorm and RMSNorm agree on them."""
+    centred = torch.eye(16, dtype=torch.float64) - 1 / 16
+    return torch.linalg.eigh(centred).eigenvectors[:, 1:].T.float()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 from html.parser import HTMLParser
@@ -6,19 +7,49 @@ from html.parser import HTMLParser
 import pytest
 
 from dti_geom.geometry import NormSummary
+from dti_geom.geometry.intervals import Share
 from dti_geom.probes import (
+    Alike,
+    Angles,
+    Attention,
+    AttentionCurves,
+    Attenuation,
+    BranchBound,
+    BranchTurn,
+    EncoderAngles,
+    EncoderAttention,
+    EncoderAttenuation,
     EncoderNorms,
+    EncoderStagnation,
+    EncoderSwap,
+    HeadAttention,
+    HeatMap,
     Histogram,
     InspectedFile,
     InspectedVector,
+    LearnedAngle,
+    LearnedPassage,
+    LearnedSignal,
     Near,
     Neighbors,
     Norms,
+    Passage,
     PlacedToken,
+    PositionalSignal,
+    Resemblance,
+    Sensitivity,
     Similar,
+    Stagnation,
+    Swap,
+    SwappedPair,
+    SwapSum,
+    Sweep,
+    SweptOutput,
     TokenNorm,
 )
 from dti_geom.reporting import Report, render_page
+from dti_geom.training import read_run
+from runs import write_run
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -111,13 +142,237 @@ def make_file():
 
 
 @pytest.fixture(scope="session")
+def make_attenuation():
+    """An encoder of five positions that follows theory from ×4 on; learned: token and inflation of each."""
+
+    def signal(scale):
+        m = scale or 1.0
+        return PositionalSignal(
+            scale=scale,
+            position_share=1 / (1 + m**2),
+            word_share=m**2 / (1 + m**2),
+            cosine=0.5,
+            logit_share=1 / (1 + m**4),
+            accuracy=max(0.2, 1 - m / 100),
+            accuracy_by_position=(1.0, 0.2, 0.2, 0.2, 0.2),
+            distance=1 / m,
+            largest_distance=2 / m,
+            bound=5 / m,
+        )
+
+    def make(learned=(), fitted=(4.0, 64.0), scales=(0.25, 1.0, 4.0, 16.0, 64.0)):
+        return EncoderAttenuation(
+            name="text_encoder",
+            dtype="float32",
+            words=40,
+            positions=5,
+            reference_norm=MEAN,
+            position_norm=0.3,
+            gain=1.25,
+            chance=0.2,
+            natural=signal(None),
+            scales=tuple(map(signal, scales)),
+            fitted=fitted,
+            share_slope=-1.97 if fitted else None,
+            distance_slope=-0.99 if fitted else None,
+            learned=tuple(
+                LearnedSignal(
+                    token=token,
+                    index=0,
+                    path=f"dir/{token}.bin",
+                    norm=inflation * MEAN,
+                    inflation=inflation,
+                    cosine=0.9,
+                    accuracy=0.4,
+                    distance=0.1,
+                    largest_distance=0.2,
+                    bound=0.5,
+                )
+                for token, inflation in learned
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_stagnation():
+    """An encoder of one block whose whole turn is 1/m; learned: token and inflation of each."""
+
+    def passage(scale, inflation=1.0):
+        m = scale or inflation
+        bounded = m > 10
+        attention = BranchTurn(0, "attention", 0.5 / m, 0.5 / m, 0.5, 0.6, 0.5 / m, 0.6 / m, None, None)
+        mlp = BranchTurn(
+            0, "mlp", 0.5 / m, 0.5 / m, 0.5, 0.6, 1 / m, 1.2 / m, 2 / m if bounded else None, 0.6 if bounded else None
+        )
+        return Passage(scale, m, 0.9 * m, (attention, mlp))
+
+    def make(learned=(), scales=(1.0, 8.0, 32.0)):
+        return EncoderStagnation(
+            name="text_encoder",
+            dtype="float32",
+            words=8,
+            prompts=("{}", "a photo of {}"),
+            reference_norm=MEAN,
+            bounds=(BranchBound(0, "attention", 4.0), BranchBound(0, "mlp", 5.0)),
+            total_bound=9.0,
+            natural=passage(None),
+            scales=tuple(map(passage, scales)),
+            learned=tuple(
+                LearnedPassage(
+                    token=token,
+                    index=0,
+                    path=f"dir/{token}.bin",
+                    norm=inflation * MEAN,
+                    inflation=inflation,
+                    natural=passage(None, inflation),
+                    angles=tuple(1 / scale for scale in scales),
+                )
+                for token, inflation in learned
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_swap():
+    """Ten pairs of words of which nine follow direction; learned: token and inflation of each."""
+
+    def resemblances(direction):
+        return tuple(Resemblance(output, direction, 0.1, 0.05) for output in ("token", "pooled", "end"))
+
+    def sweep(token=None, inflation=None, leaves=None):
+        scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
+        values = tuple(1 - abs(scale - 1) / 100 for scale in scales)
+        outputs = (
+            SweptOutput("token", values, values, values, leaves),
+            SweptOutput("end", values, values, values, None),
+        )
+        return Sweep(token, 1 if token else 16, inflation, scales, outputs)
+
+    def make(learned=(), leaves=None, words=True):
+        return EncoderSwap(
+            name="text_encoder",
+            mean_norm=MEAN,
+            carriers=("{}", "a photo of {}"),
+            alike=tuple(Alike(output, 0.93) for output in ("token", "pooled", "end")),
+            left_out=("sea lion",),
+            pairs=(
+                *(SwappedPair("cat", "dog", False, (0.3, 0.45), resemblances(0.9)) for _ in range(10 * words)),
+                *(SwappedPair(token, "dog", True, (MEAN * times, 0.45), resemblances(0.6)) for token, times in learned),
+            ),
+            sums=tuple(
+                SwapSum(output, stretch, 1.5 * stretch, 0.9, 0.1, 0.05, Share.of(9, 10))
+                for stretch in (1.0, 16.0)
+                for output in ("token", "pooled", "end")
+                if words
+            ),
+            sweeps=(sweep(leaves=leaves), *(sweep(token, times) for token, times in learned)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_attention():
+    """Four layers of two heads; what a token gets in layer l of head h at scale m is m·l·h/1000."""
+
+    def curves(token=None, inflation=None):
+        scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
+        heads = tuple(
+            HeadAttention(
+                layer,
+                head,
+                received=tuple(scale * layer * head / 1000 for scale in scales),
+                itself=tuple(0.5 for _ in scales),
+                entropy=tuple(1.2 / (1 + scale) for scale in scales),
+            )
+            for layer in (1, 2, 3, 4)
+            for head in (1, 2)
+        )
+        sensitivity = tuple(Sensitivity(layer, tuple(0.1 / (1 + scale) for scale in scales)) for layer in range(5))
+        return AttentionCurves(token, 1 if token else 16, inflation, scales, heads, sensitivity)
+
+    def make(learned=(), tokens=("<start>", "cat", "<end>")):
+        weights = tuple(tuple(1 / (row + 1) if column <= row else 0.0 for column in range(3)) for row in range(3))
+        return EncoderAttention(
+            name="text_encoder",
+            mean_norm=MEAN,
+            contexts=("a photo of {}", "a picture of {}"),
+            causal=True,
+            uniform=0.25,
+            most_entropy=1.1,
+            curves=(curves(), *(curves(token, times) for token, times in learned)),
+            mapped=tokens,
+            place=1,
+            maps=tuple(HeatMap(layer, scale, weights) for layer in (1, 3, 4) for scale in (1.0, 32.0)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_angles():
+    """Learned vectors that have turned by so many degrees; None: of an unknown initialiser."""
+
+    def make(*turned, token="<x>", init="dog"):
+        def learned(place, degrees):
+            known = degrees is not None
+            return LearnedAngle(
+                token=token,
+                index=place,
+                path=f"dir/{token}.bin",
+                norm=0.5,
+                init=init if known else None,
+                angle=math.radians(degrees) if known else None,
+                unknown=None if known else "the file names no initialiser; --init WORD does",
+                nearest="dog",
+                nearest_id=7,
+                nearest_angle=math.radians(30),
+            )
+
+        between = tuple(math.radians(degrees) for degrees in (80, 90, 97))
+        return EncoderAngles(
+            "text_encoder", 128, between, math.radians(55), tuple(learned(*each) for each in enumerate(turned))
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def run(make_file):
     """A training run whose token grows."""
     return tuple(make_file(f"run/step-{step}.bin", [0.4 + step / 1000], step=step) for step in (1000, 250, 500))
 
 
 @pytest.fixture(scope="session")
-def report(make_encoder, make_neighbors, make_file, placed, run):
+def trained(tmp_path_factory):
+    """Reads back a run with such a course; its folder is named after the method."""
+
+    def make(method="dti", **course):
+        folder = tmp_path_factory.mktemp("runs") / method
+        write_run(folder, method=method, **course)
+        return read_run(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def report(
+    make_encoder,
+    make_neighbors,
+    make_file,
+    make_attenuation,
+    make_stagnation,
+    make_swap,
+    make_attention,
+    make_angles,
+    placed,
+    run,
+    trained,
+):
     """Everything a report can hold, with text that would break a careless page."""
     strange = [placed(token, 0.5 + place, f"dir/{token}.bin") for place, token in enumerate(HOSTILE)]
     encoder = make_encoder(
@@ -126,11 +381,29 @@ def report(make_encoder, make_neighbors, make_file, placed, run):
         examples=tuple((f"word{place}", *HOSTILE[:3]) for place in range(10)),
     )
     files = [make_file(f"dir/{token}.bin", [1.0 + place, 2.0], token) for place, token in enumerate(HOSTILE)]
+    inflated = [(token, 2.0 + place) for place, token in enumerate(HOSTILE)]
     return Report(
         model=HOSTILE[0],
         norms=Norms(HOSTILE[0], (encoder,)),
         neighbors=(make_neighbors(HOSTILE[0]), make_neighbors(HOSTILE[1])),
         inspected=(*files, *run, make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)),
+        attenuation=Attenuation(HOSTILE[0], (make_attenuation(inflated),), (f"{HOSTILE[1]} has rotary positions.",)),
+        stagnation=Stagnation(HOSTILE[0], (make_stagnation(inflated),), (f"{HOSTILE[1]} is a post-norm encoder.",)),
+        swap=Swap(HOSTILE[0], (make_swap(inflated),)),
+        attention=Attention(HOSTILE[0], (make_attention(inflated, HOSTILE[:3]),)),
+        angles=Angles(
+            HOSTILE[0],
+            (make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),),
+            (f"{HOSTILE[2]} has another width.",),
+        ),
+        training=(
+            trained(
+                tokens=("<x>", HOSTILE[0]),
+                towers=("text_encoder", HOSTILE[1]),
+                prompts=[f"{{}} {HOSTILE[place]}" for place in (1, 3, 6)],
+            ),
+            trained("ti", norm=lambda step: 0.4 + 0.1 * step, words=lambda step: HOSTILE),
+        ),
         notes=(f"A note about {HOSTILE[1]}.",),
     )
 

@@ -38,7 +38,7 @@ def test_hostile_tokens_are_text_in_tables_labels_and_hover(page, hostile):
     labels = page.locator("#norms .annotation-text").all_text_contents()
     assert any("<script>alert(1)" in label for label in labels)
     assert "<script>alert(1)" in hovers(page, "#norms .bars path", place=5)
-    assert page.locator("img").count() == 0
+    assert page.locator("img:not([src^='data:image/png;base64,'])").count() == 0
     assert not [event for event in page.events if event == "1"]
 
 
@@ -88,6 +88,7 @@ def test_the_data_button_saves_the_result(page, report):
 
 def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
     reached = set()
+    page.locator("nav a").first.focus()
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))

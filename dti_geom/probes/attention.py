@@ -1,0 +1,270 @@
+"""How do attention to a token, its own attention and its use of context change with its magnitude? (Claim D)
+
+Weights are those of the model's own attention modules (arXiv 2512.13672, section 3).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.special import entr
+
+from dti_geom import geometry
+from dti_geom.errors import DoesNotApply
+from dti_geom.models import TextEncoder
+from dti_geom.models.sources import Progress, silent
+from dti_geom.probes.drawing import Drawable
+from dti_geom.probes.learned import LearnedVector, of_width
+from dti_geom.probes.material import SCALES, Prompts, carrier_prompts, run_prompts, whole_words
+
+# Other words around the same position, so that a change of state is owed to the words and not to the place.
+CONTEXTS = (
+    "a photo of {} on the beach",
+    "the big red {} in a city",
+    "two small blue {} under the stars",
+    "my picture of {} at the sea",
+    "one nice green {} behind a car",
+    "a dark pink {} above the grass",
+)
+MAPPED = (1.0, 4.0, 32.0)  # scales of the heat maps
+
+
+@dataclass(frozen=True)
+class HeadAttention:
+    """One head's attention to and from the token, at each scale; means over words and prompts."""
+
+    layer: int  # from 1
+    head: int  # from 1
+    received: tuple[float, ...]  # weight the token gets from each position that may attend to it, itself left out
+    itself: tuple[float, ...]  # weight the token gives to itself; the rest of its row goes to others
+    entropy: tuple[float, ...]  # of the token's own row, nats
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """1 − mean cosine between the token's states in prompts that have it at the same place, at each scale; 0 … 2."""
+
+    layer: int  # the block behind which the state is taken, from 1; 0: the encoder's output, after its final norm
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class AttentionCurves:
+    """Directions taken through a range of norms."""
+
+    token: str | None  # a learned vector; None: sampled words
+    directions: int
+    inflation: float | None  # of a learned vector, its own norm / mean norm: one of the scales
+    scales: tuple[float, ...]  # norms, in multiples of the mean norm
+    heads: tuple[HeadAttention, ...]
+    sensitivity: tuple[Sensitivity, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Attention weights of one prompt, mean over the heads of a layer; row: from, column: to; rows sum to 1."""
+
+    layer: int  # from 1
+    scale: float
+    weights: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class EncoderAttention(Drawable):
+    """Attention and context in one encoder."""
+
+    name: str
+    mean_norm: float  # of the non-zero rows, embedding units
+    contexts: tuple[str, ...]  # the prompts, {} where the token stands
+    causal: bool  # whether positions attend to themselves and what stands before them alone
+    uniform: float  # `received` of a token that is attended to like every other
+    most_entropy: float  # of the token's row, nats: attending equally to all it may attend to
+    curves: tuple[AttentionCurves, ...]  # of sampled words, then of each learned vector
+    mapped: tuple[str, ...]  # tokens of the prompt of the maps, the first of `contexts`
+    place: int  # among them, where the sampled word stands
+    maps: tuple[HeatMap, ...]  # of first, middle and last layer
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention and context in every text encoder of a model."""
+
+    model: str
+    encoders: tuple[EncoderAttention, ...]
+
+
+def model_attention(
+    model: str,
+    encoders: Iterable[TextEncoder],
+    learned: Sequence[LearnedVector] = (),
+    *,
+    words: int = 16,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Attention:
+    """`encoder_attention` of each encoder."""
+    return Attention(
+        model,
+        tuple(encoder_attention(encoder, learned, words=words, seed=seed, progress=progress) for encoder in encoders),
+    )
+
+
+@torch.no_grad()
+def encoder_attention(
+    encoder: TextEncoder,
+    learned: Sequence[LearnedVector] = (),
+    *,
+    words: int = 16,
+    scales: Sequence[float] = SCALES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> EncoderAttention:
+    """Attention weights and context sensitivity of sampled words and learned vectors at each of these scales.
+
+    scales: norms, in multiples of the mean norm. Learned vectors of the table's width are measured at their own norm
+    as well.
+
+    Which positions may attend to the token is read off the weights: a causal mask leaves exact zeros above the
+    diagonal. Padding neither attends nor counts. A module that runs a fused kernel leaves it for this measurement.
+
+    Raises DoesNotApply if the weights cannot be had, or no two prompts have the token at one place.
+    """
+    table = encoder.token_table
+    mean = geometry.summarize_norms(table).mean
+    rows = whole_words(encoder, words, seed)
+    prompts = carrier_prompts(encoder, CONTEXTS)
+    directions = geometry.normalize(table[rows.to(table.device)].float())
+    at_mean = next(run_prompts(encoder, prompts, mean * directions[:1], f"mask of {encoder.name}", attention=True))
+    watch = _Watch(encoder, prompts, _is_causal(at_mean.attention, prompts.mask), mean, progress)
+    curves = [watch.curves(f"attention in {encoder.name}", directions, scales)]
+    for one in of_width(learned, table.shape[1]):
+        vector = one.vector.to(table.device, torch.float32)[None]
+        inflation = float(geometry.norms(vector)) / mean
+        every = sorted({*scales, inflation})
+        curves.append(
+            watch.curves(f"attention of {one.label}", geometry.normalize(vector), every, one.label, inflation)
+        )
+    names = encoder.vocabulary.tokens(rows.tolist())
+    longest = max(range(len(names)), key=lambda at: len(names[at]))  # a word that means something, if there is one
+    prompt = prompts.ids[0, : int(prompts.ends[0]) + 1].tolist()
+    place = int(prompts.places[0])
+    prompt[place] = int(rows[longest])
+    return EncoderAttention(
+        name=encoder.name,
+        mean_norm=mean,
+        contexts=prompts.texts,
+        causal=watch.causal,
+        uniform=watch.uniform,
+        most_entropy=watch.most_entropy,
+        curves=tuple(curves),
+        mapped=tuple(encoder.vocabulary.tokens(prompt)),
+        place=place,
+        maps=watch.maps(directions[longest], len(prompt)),
+    )
+
+
+class _Watch:
+    """Reads what concerns the token off an encoder's attention weights and states."""
+
+    def __init__(self, encoder: TextEncoder, prompts: Prompts, causal: bool, mean: float, progress: Progress) -> None:
+        self.encoder, self.prompts, self.causal, self.mean, self.progress = encoder, prompts, causal, mean, progress
+        self._every = torch.arange(len(prompts.places))
+        positions, places = torch.arange(prompts.ids.shape[1]), prompts.places[:, None]
+        later = positions > positions[:, None]
+        allowed = prompts.mask[:, None, :].bool() & ~(later if causal else torch.zeros_like(later))
+        self._attending = prompts.mask.bool() & (positions != places) & allowed[self._every, :, prompts.places]
+        self._attended = self._attending.any(dim=1)
+        if not self._attended.any():
+            raise DoesNotApply(f"{encoder.name}: in no prompt may any other position attend to the token.")
+        self._same_place = (places == places.T) & ~torch.eye(len(places), dtype=torch.bool)
+        if not self._same_place.any():
+            raise DoesNotApply(
+                f"{encoder.name}: no two prompts have the token at one place, so contexts do not compare."
+            )
+        choices = allowed.sum(dim=-1).float()
+        self.uniform = float(self._received(1 / choices))
+        self.most_entropy = float(choices[self._every, prompts.places].log().mean())
+
+    def curves(
+        self,
+        what: str,
+        directions: Tensor,
+        scales: Sequence[float],
+        token: str | None = None,
+        inflation: float | None = None,
+    ) -> AttentionCurves:
+        """directions: (n, d), unit norm."""
+        norms = self.mean * torch.tensor(scales, device=directions.device)
+        vectors = (norms[:, None, None] * directions).flatten(0, 1)
+        attention, sensitivity = [], []
+        for states in run_prompts(self.encoder, self.prompts, vectors, what, self.progress, attention=True):
+            attention.append(torch.stack([self._of_layer(weights) for weights in states.attention], dim=1))
+            sensitivity.append(
+                torch.stack([self._context(state) for state in (states.last, *states.states[1:])], dim=1)
+            )
+        shape = (len(scales), len(directions))
+        of_heads = torch.cat(attention).unflatten(0, shape).mean(dim=1)  # (scales, layers, heads, 3)
+        of_layers = torch.cat(sensitivity).unflatten(0, shape).mean(dim=1)  # (scales, 1 + layers)
+        return AttentionCurves(
+            token=token,
+            directions=len(directions),
+            inflation=inflation,
+            scales=tuple(scales),
+            heads=tuple(
+                HeadAttention(layer, head, *(tuple(values.tolist()) for values in found.unbind(dim=-1)))
+                for layer, heads in enumerate(of_heads.unbind(dim=1), 1)
+                for head, found in enumerate(heads.unbind(dim=1), 1)
+            ),
+            sensitivity=tuple(
+                Sensitivity(layer, tuple(values.tolist())) for layer, values in enumerate(of_layers.unbind(dim=1))
+            ),
+        )
+
+    def maps(self, direction: Tensor, length: int) -> tuple[HeatMap, ...]:
+        """Maps of the first prompt, `length` tokens without its padding. direction: (d,), unit norm."""
+        vectors = self.mean * torch.tensor(MAPPED, device=direction.device)[:, None] * direction
+        found = [
+            torch.stack(
+                [self._by_vector(weights)[:, 0, :, :length, :length].mean(dim=1) for weights in states.attention]
+            )
+            for states in run_prompts(self.encoder, self.prompts, vectors, "heat maps", attention=True)
+        ]
+        by_layer = torch.cat(found, dim=1).tolist()
+        chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
+        return tuple(
+            HeatMap(at + 1, scale, tuple(map(tuple, weights)))
+            for at in chosen
+            for scale, weights in zip(MAPPED, by_layer[at], strict=True)
+        )
+
+    def _by_vector(self, tensor: Tensor) -> Tensor:
+        return tensor.unflatten(0, (-1, len(self._every))).float().cpu()
+
+    def _of_layer(self, weights: Tensor) -> Tensor:
+        """(k·P, heads, L, L) to (k, heads, 3): received, itself and entropy, mean over prompts."""
+        split = self._by_vector(weights).movedim(2, 1)  # (k, heads, P, L, L)
+        places = self.prompts.places
+        row = split[:, :, self._every, places]
+        columns = split[:, :, self._every, :, places].movedim(0, 2)  # indices apart put their dimension in front
+        itself = row[:, :, self._every, places].mean(dim=-1)
+        return torch.stack([self._received(columns), itself, entr(row).sum(dim=-1).mean(dim=-1)], dim=-1)
+
+    def _received(self, columns: Tensor) -> Tensor:
+        """(…, P, L), weights to the token from each position, to (…): the mean over those that may attend to it."""
+        total = (columns * self._attending).sum(dim=-1) / self._attending.sum(dim=-1).clamp(min=1)
+        return total[..., self._attended].mean(dim=-1)
+
+    def _context(self, state: Tensor) -> Tensor:
+        """(k·P, L, d) to (k,): 1 − mean cosine over pairs of prompts that have the token at the same place."""
+        at_token = normalize(self._by_vector(state)[:, self._every, self.prompts.places], dim=-1)
+        return 1 - (at_token @ at_token.mT)[:, self._same_place].mean(dim=-1)
+
+
+def _is_causal(attention: Sequence[Tensor], mask: Tensor) -> bool:
+    """Whether no position attends to a later one. attention: per layer (P, heads, L, L); mask: (P, L)."""
+    if not attention or any(weights is None for weights in attention):
+        raise DoesNotApply("this encoder gives no attention weights; there is nothing to measure.")
+    real = (mask[:, None, :, None] * mask[:, None, None, :]).to(attention[0].device)
+    return not any((weights * real).triu(diagonal=1).any() for weights in attention)

@@ -1,0 +1,281 @@
+"""How far does an encoder turn a token's state, against the token's magnitude? (Effect II)
+
+A pre-norm branch adds f(N(x)) to the state x. N hides magnitude, so updates stay about as long as they were while a
+longer token's state grows: it is turned less and picks up less context (arXiv 2512.13672, section 3).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dti_geom import geometry
+from dti_geom.models import TextEncoder
+from dti_geom.models.sources import Progress, silent
+from dti_geom.probes.drawing import Drawable
+from dti_geom.probes.learned import LearnedVector, of_width
+from dti_geom.probes.material import (
+    CARRIERS,
+    SCALES,
+    Prompts,
+    carrier_prompts,
+    run_prompts,
+    where_it_applies,
+    whole_words,
+)
+
+FAR_SCALES = (*SCALES, 128.0, 512.0, 2048.0, 8192.0)  # far enough for ‖x_0‖ to pass the sum of the longest updates
+
+
+@dataclass(frozen=True)
+class BranchTurn:
+    """What one branch does to the state at the word's place. Angles in radians, over words and prompts."""
+
+    block: int  # from 0
+    kind: Literal["attention", "mlp"]
+    turn: float  # angle between the state before and after, mean
+    relative_update: float  # ‖f‖/‖x‖, mean
+    update: float  # ‖f‖, mean; state units
+    largest_update: float
+    angle: float  # between the state after this branch and x_0, mean; after the last branch, the whole turn
+    largest_angle: float
+    bound: float | None  # arcsin(S/‖x_0‖), S the sum of B up to here, for the shortest x_0; None: S ≥ ‖x_0‖, no bound
+    tightness: float | None  # largest of angle / arcsin(S/‖x_0‖), from 0 to 1
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Words on their way through the encoder, all at one magnitude."""
+
+    scale: float | None  # norm of every word, in multiples of reference_norm; None: each at its own
+    start_norm: float  # ‖x_0‖, mean; with the position and the embedding scale the encoder adds
+    smallest_start_norm: float
+    branches: tuple[BranchTurn, ...]
+
+
+@dataclass(frozen=True)
+class LearnedPassage:
+    """A learned vector on its way through the encoder."""
+
+    token: str
+    index: int
+    path: str
+    norm: float  # embedding units
+    inflation: float  # norm / reference_norm
+    natural: Passage  # at its own norm
+    angles: tuple[float, ...]  # whole turn at each of the scales, mean over prompts
+
+
+@dataclass(frozen=True)
+class BranchBound:
+    """B of one branch: the longest update seen, over words, learned vectors, prompts and magnitudes."""
+
+    block: int
+    kind: Literal["attention", "mlp"]
+    largest_update: float  # state units
+
+
+@dataclass(frozen=True)
+class EncoderStagnation(Drawable):
+    """Residual stagnation in one encoder."""
+
+    name: str
+    dtype: str  # of the states: what rounding the measurements carry
+    words: int  # sampled
+    prompts: tuple[str, ...]  # {} where the word stands
+    reference_norm: float  # mean norm of the non-zero rows, embedding units
+    bounds: tuple[BranchBound, ...]
+    total_bound: float  # S, their sum: beyond this ‖x_0‖ the whole turn is bounded
+    natural: Passage
+    scales: tuple[Passage, ...]
+    learned: tuple[LearnedPassage, ...]
+
+
+@dataclass(frozen=True)
+class Stagnation:
+    """Residual stagnation in every pre-norm text encoder of a model."""
+
+    model: str
+    encoders: tuple[EncoderStagnation, ...]
+    does_not_apply: tuple[str, ...]  # a sentence for each other encoder
+
+
+def model_stagnation(
+    model: str,
+    encoders: Iterable[TextEncoder],
+    learned: Sequence[LearnedVector] = (),
+    *,
+    words: int = 32,
+    carriers: Sequence[str] = CARRIERS,
+    scales: Sequence[float] = FAR_SCALES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Stagnation:
+    """`encoder_stagnation` of each encoder it applies to, with the reasons for the others."""
+    measured, reasons = where_it_applies(
+        encoders,
+        lambda encoder: encoder_stagnation(
+            encoder, learned, words=words, carriers=carriers, scales=scales, seed=seed, progress=progress
+        ),
+    )
+    return Stagnation(model, measured, reasons)
+
+
+@torch.no_grad()
+def encoder_stagnation(
+    encoder: TextEncoder,
+    learned: Sequence[LearnedVector] = (),
+    *,
+    words: int = 32,
+    carriers: Sequence[str] = CARRIERS,
+    scales: Sequence[float] = FAR_SCALES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> EncoderStagnation:
+    """Turn of the state at the word's place in each branch, for sampled words in prompts at each of these scales.
+
+    scales: multiples of the mean norm of the non-zero rows, ascending. Learned vectors of the table's width, zero ones
+    left out, take the same way at their own norms and at the scales.
+
+    If no update of branch l is longer than B_l, then ‖x_L − x_0‖ ≤ S = Σ B_l, and the state turns by at most
+    arcsin(S/‖x_0‖) where S < ‖x_0‖. B_l is the longest update seen here at the word's place (a start token is often
+    given far longer ones), so the bound holds for what was measured.
+
+    States and updates are read by hooks from the encoder's own modules. Raises DoesNotApply for a post-norm encoder.
+    """
+    table = encoder.token_table
+    reference = geometry.summarize_norms(table).mean
+    prompts = carrier_prompts(encoder, carriers)
+    rows = whole_words(encoder, words, seed).to(table.device)
+    fitting = [one for one in of_width(learned, table.shape[1]) if one.vector.any()]
+    vectors = torch.stack([*table[rows].float(), *(one.vector.float().to(table.device) for one in fitting)])
+    directions = geometry.normalize(vectors)
+    magnitudes = [None, *scales]
+    what = f"states of {encoder.name}"
+    ways = []
+    for done, scale in enumerate(magnitudes):
+        progress(what, done, len(magnitudes))
+        ways.append(_follow(encoder, prompts, vectors if scale is None else scale * reference * directions))
+    progress(what, len(magnitudes), len(magnitudes))
+    longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(dim=0)  # B, one for each branch
+    branches = [(number, branch.kind) for number, block in enumerate(encoder.blocks) for branch in block.branches]
+
+    def passage(way: _Way, scale: float | None) -> Passage:
+        return _passage(way, scale, branches, longest)
+
+    of_words = [way.of(slice(len(rows))) for way in ways]
+    natural, *by_scale = (passage(way, scale) for way, scale in zip(of_words, magnitudes, strict=True))
+    return EncoderStagnation(
+        name=encoder.name,
+        dtype=str(ways[0].dtype).removeprefix("torch."),
+        words=len(rows),
+        prompts=prompts.texts,
+        reference_norm=reference,
+        bounds=tuple(
+            BranchBound(block, kind, length) for (block, kind), length in zip(branches, longest.tolist(), strict=True)
+        ),
+        total_bound=float(longest.sum()),
+        natural=natural,
+        scales=tuple(by_scale),
+        learned=tuple(
+            LearnedPassage(
+                token=one.token,
+                index=one.index,
+                path=str(one.path),
+                norm=(norm := float(geometry.norms(one.vector))),
+                inflation=norm / reference,
+                natural=passage(ways[0].of(slice(place, place + 1)), None),
+                angles=tuple(float(way.angle[-1, place].mean()) for way in ways[1:]),
+            )
+            for place, one in enumerate(fitting, start=len(rows))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """n vectors in P prompts through b branches, in float64 on the CPU."""
+
+    dtype: torch.dtype  # of the states
+    start: Tensor  # (n, P), ‖x_0‖
+    turn: Tensor  # (b, n, P)
+    relative_update: Tensor  # (b, n, P)
+    update: Tensor  # (b, n, P), ‖f‖
+    angle: Tensor  # (b, n, P), to x_0
+
+    def of(self, part: slice) -> "_Way":
+        """The same for some of the vectors."""
+        each = (self.turn, self.relative_update, self.update, self.angle)
+        return _Way(self.dtype, self.start[part], *(values[:, part] for values in each))
+
+
+def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
+    """Send vectors (n, d) through the encoder at their place in each prompt."""
+    chunks = []
+    with _captured(encoder, prompts.places) as (before, updates):
+        for states in run_prompts(encoder, prompts, vectors, ""):
+            dtype = states.last.dtype
+            x = torch.stack([*before, _at_places(states.states[-1], prompts.places)]).double()
+            f = torch.stack(updates).double()
+            before.clear()
+            updates.clear()
+            lengths, directions = geometry.norms(x), geometry.normalize(x)
+            update = geometry.norms(f)
+            turn = geometry.angle(directions[:-1], directions[1:])
+            angle = geometry.angle(directions[:1], directions[1:])
+            chunks.append([lengths[:1], turn, update / lengths[:-1], update, angle])
+    start, *rest = (torch.cat(parts, dim=1).cpu() for parts in zip(*chunks, strict=True))
+    return _Way(dtype, start[0], *rest)
+
+
+@contextmanager
+def _captured(encoder: TextEncoder, places: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Two lists that a run fills, for each branch: the state before it and its update, each (k, P, d) at the places."""
+    before: list[Tensor] = []
+    updates: list[Tensor] = []
+
+    def keep_state(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        before.append(_at_places(inputs[0], places))
+
+    def keep_update(_output: nn.Module, _inputs: Any, output: Any) -> None:
+        updates.append(_at_places(output[0] if isinstance(output, tuple) else output, places))
+
+    with ExitStack() as hooks:
+        for block in encoder.blocks:
+            for branch in block.branches:
+                hooks.enter_context(branch.norm.register_forward_pre_hook(keep_state))
+                hooks.enter_context(branch.output.register_forward_hook(keep_update))
+        yield before, updates
+
+
+def _at_places(states: Tensor, places: Tensor) -> Tensor:
+    """(k·P, L, d) to (k, P, d)."""
+    return states.unflatten(0, (-1, len(places)))[:, torch.arange(len(places)), places]
+
+
+def _passage(
+    way: _Way, scale: float | None, branches: Sequence[tuple[int, Literal["attention", "mlp"]]], longest: Tensor
+) -> Passage:
+    turns = []
+    for place, (block, kind) in enumerate(branches):
+        share = longest[: place + 1].sum() / way.start
+        bounded = bool(share.max() < 1)
+        turns.append(
+            BranchTurn(
+                block=block,
+                kind=kind,
+                turn=float(way.turn[place].mean()),
+                relative_update=float(way.relative_update[place].mean()),
+                update=float(way.update[place].mean()),
+                largest_update=float(way.update[place].max()),
+                angle=float(way.angle[place].mean()),
+                largest_angle=float(way.angle[place].max()),
+                bound=float(share.max().asin()) if bounded else None,
+                # where nothing was ever added there is a bound of zero, and nothing to compare with it
+                tightness=float((way.angle[place] / share.asin()).max()) if bounded and share.max() > 0 else None,
+            )
+        )
+    return Passage(scale, float(way.start.mean()), float(way.start.min()), tuple(turns))

@@ -1,0 +1,182 @@
+import math
+
+import pytest
+import torch
+
+from dti_geom.artifacts import from_json, to_json
+from dti_geom.errors import DoesNotApply
+from dti_geom.models import HiddenStates, Vocabulary, open_encoders
+from dti_geom.probes import EncoderAttention, attention, encoder_attention, learned_vectors, model_attention
+from dti_geom.probes.material import carrier_prompts, whole_words
+
+WIDTH = 65  # 64 orthonormal rows, and one direction that is in none of them
+
+
+class OneHead:
+    """One attention layer by hand: every query's logit for a key is the key's part along the last direction."""
+
+    name = "one-head"
+    position_table = None
+
+    def __init__(self, *, causal=True, dtype=torch.float32):
+        self.causal, self.dtype = causal, dtype
+        self.token_table = torch.eye(64, WIDTH)
+        self.vocabulary = Vocabulary(None, 64)
+
+    def hidden_states(self, input_ids, embeddings=None, attention_mask=None, *, attention=False):
+        x = embeddings.to(self.dtype)
+        length = x.shape[1]
+        allowed = attention_mask[:, None, None, :].bool().expand(-1, 1, length, -1)
+        if self.causal:
+            allowed = allowed & torch.ones(length, length).tril().bool()
+        logits = x[:, None, None, :, -1].expand(-1, 1, length, -1)
+        weights = logits.masked_fill(~allowed, -math.inf).softmax(dim=-1)
+        mixed = weights[:, 0] @ x
+        return HiddenStates((x, mixed), mixed, (weights,) if attention else ())
+
+
+@pytest.fixture
+def along_last(learned_file):
+    """A learned vector in the direction that the head looks for, at twice the mean norm."""
+    return learned_vectors([learned_file(2 * torch.eye(WIDTH)[-1])])
+
+
+def curves(encoder, learned, scales=(0.5, 1.0, 4.0)):
+    found = encoder_attention(encoder, learned, scales=scales)
+    return found, found.curves[1]
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_a_hand_made_head_gives_the_closed_form(along_last, dtype, close):
+    found, learned = curves(OneHead(dtype=dtype), along_last)
+    (head,) = learned.heads
+    assert learned.scales == (0.5, 1.0, 2.0, 4.0)
+    for at, m in enumerate(learned.scales):
+        gets = [math.exp(m) / (math.exp(m) + before) for before in (4, 5, 6)]  # positions 4 to 6 stand behind it
+        mine, other = math.exp(m) / (math.exp(m) + 3), 1 / (math.exp(m) + 3)
+        assert head.received[at] == pytest.approx(sum(gets) / 3, abs=close)
+        assert head.itself[at] == pytest.approx(mine, abs=close)
+        assert head.entropy[at] == pytest.approx(-mine * math.log(mine) - 3 * other * math.log(other), abs=4 * close)
+    assert found.causal
+    assert found.uniform == pytest.approx((1 / 5 + 1 / 6 + 1 / 7) / 3)
+    assert found.most_entropy == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(along_last, dtype, close):
+    encoder = OneHead(dtype=dtype)
+    _, learned = curves(encoder, along_last)
+    before = torch.eye(64)[carrier_prompts(encoder, attention.CONTEXTS).ids[:, :3]].sum(dim=1).double()
+    for at, m in enumerate(learned.scales):
+        state = torch.cat([before, torch.full((len(before), 1), math.exp(m) * m)], dim=1)
+        cosines = torch.nn.functional.cosine_similarity(state[:, None], state[None], dim=-1)
+        pairs = len(before) * (len(before) - 1)
+        expected = 1 - float(cosines.sum() - len(before)) / pairs
+        assert [one.layer for one in learned.sensitivity] == [0, 1]
+        for one in learned.sensitivity:
+            assert one.values[at] == pytest.approx(expected, abs=close)
+
+
+def test_words_the_head_does_not_look_for_get_an_equal_share_at_any_norm():
+    found = encoder_attention(OneHead())
+    (head,) = found.curves[0].heads
+    assert head.received == pytest.approx([found.uniform] * 8)
+    assert head.entropy == pytest.approx([found.most_entropy] * 8)
+
+
+def test_without_a_causal_mask_every_other_position_may_attend(along_last):
+    found, learned = curves(OneHead(causal=False), along_last)
+    m = learned.scales[0]
+    assert not found.causal
+    assert learned.heads[0].received[0] == pytest.approx(math.exp(m) / (math.exp(m) + 6))
+    assert found.uniform == pytest.approx(1 / 7)
+
+
+def test_padding_neither_attends_nor_counts(along_last, monkeypatch):
+    monkeypatch.setattr(attention, "CONTEXTS", ("{} one two", "{} one"))
+    found, learned = curves(OneHead(causal=False), along_last)
+    m = learned.scales[0]
+    gets = [math.exp(m) / (math.exp(m) + others) for others in (2, 1)]
+    assert learned.heads[0].received[0] == pytest.approx(sum(gets) / 2)
+    assert found.uniform == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert len(found.mapped) == 3
+
+
+def test_a_prompt_in_which_nothing_may_attend_to_the_token_is_left_out(along_last, monkeypatch):
+    monkeypatch.setattr(attention, "CONTEXTS", ("one {}", "one {} two"))
+    _, learned = curves(OneHead(), along_last)
+    m = learned.scales[0]
+    assert learned.heads[0].received[0] == pytest.approx(math.exp(m) / (math.exp(m) + 2))
+    monkeypatch.setattr(attention, "CONTEXTS", ("one {}", "two {}"))
+    with pytest.raises(DoesNotApply, match="in no prompt may any other position attend"):
+        encoder_attention(OneHead())
+
+
+def test_contexts_without_a_common_place_do_not_compare(monkeypatch):
+    monkeypatch.setattr(attention, "CONTEXTS", ("one {} two", "{} two"))
+    with pytest.raises(DoesNotApply, match="no two prompts have the token at one place"):
+        encoder_attention(OneHead())
+
+
+def test_an_encoder_without_weights_is_refused():
+    class Silent(OneHead):
+        def hidden_states(self, *arguments, **options):
+            states = super().hidden_states(*arguments, **options)
+            return HiddenStates(states.states, states.last, (None,))
+
+    with pytest.raises(DoesNotApply, match="no attention weights"):
+        encoder_attention(Silent())
+
+
+def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it():
+    found = encoder_attention(OneHead())
+    assert [(one.layer, one.scale) for one in found.maps] == [(1, 1.0), (1, 4.0), (1, 32.0)]
+    expected = torch.ones(7, 7).tril() / torch.arange(1, 8)[:, None]
+    torch.testing.assert_close(torch.tensor(found.maps[0].weights), expected)
+    assert found.place == 3
+    assert len(found.mapped) == 7
+
+
+def test_figures_are_read_off_the_models_own_attention(sd15_folder):
+    (encoder,) = open_encoders(str(sd15_folder))
+    found = encoder_attention(encoder, words=1, scales=(1.0,))
+    prompts = carrier_prompts(encoder, attention.CONTEXTS)
+    ids = prompts.ids.clone()
+    ids[torch.arange(len(ids)), prompts.places] = whole_words(encoder, 1)
+    vectors = encoder.token_table[ids]
+    at = torch.arange(len(ids)), prompts.places
+    vectors[at] = vectors[at] * (found.mean_norm / vectors[at].norm(dim=-1, keepdim=True))
+    states = encoder.hidden_states(ids, vectors, prompts.mask, attention=True)
+    received = [
+        sum(
+            float(states.attention[1][prompt, 2, source, place])
+            for source in range(place + 1, int(prompts.mask[prompt].sum()))
+        )
+        / (int(prompts.mask[prompt].sum()) - place - 1)
+        for prompt, place in enumerate(prompts.places.tolist())
+    ]
+    head = next(one for one in found.curves[0].heads if (one.layer, one.head) == (2, 3))
+    assert head.received[0] == pytest.approx(sum(received) / len(received), rel=1e-4)
+
+
+def test_the_kernel_is_as_it_was_afterwards(sd15_folder):
+    (encoder,) = open_encoders(str(sd15_folder))
+    kernel = encoder.module.config._attn_implementation
+    encoder_attention(encoder, words=2)
+    assert encoder.module.config._attn_implementation == kernel != "eager"
+
+
+@pytest.mark.parametrize(("family", "causal"), [("t5", False), ("bert", False), ("llama", True), ("sana", True)])
+def test_it_runs_on_every_kind_of_encoder(single_encoders, sana_folder, family, causal):
+    folders = single_encoders | {"sana": sana_folder}
+    (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
+    found = encoder_attention(encoder, words=2)
+    assert found.causal == causal
+    assert len(found.curves[0].heads) == 8
+
+
+def test_the_result_of_a_model_round_trips_through_json(sdxl_folder, learned_file):
+    learned = learned_vectors([learned_file(torch.ones(32))])
+    found = model_attention("mine", open_encoders(str(sdxl_folder)), learned, words=2)
+    assert [len(one.curves) for one in found.encoders] == [2, 1]
+    assert from_json(EncoderAttention, to_json(found.encoders[0])) == found.encoders[0]

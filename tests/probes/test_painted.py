@@ -1,0 +1,111 @@
+import base64
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from dti_geom.artifacts import from_json, to_json
+from dti_geom.errors import DoesNotApply, UnknownToken
+from dti_geom.models import Vocabulary
+from dti_geom.probes import PaintedSwap, painted_swap
+
+
+class Words(Vocabulary):
+    """A vocabulary of a few whole words."""
+
+    def rows(self, text):
+        if text not in self.tokenizer:
+            raise UnknownToken(text)
+        return self.tokenizer[text]
+
+
+@dataclasses.dataclass
+class Tower:
+    token_table: torch.Tensor
+    vocabulary: Words
+    name: str = "tower"
+
+
+class Painter:
+    """Paints a vector as a picture of two greys: its angle, and its norm."""
+
+    name = "painter"
+
+    def __init__(self, table, words, towers=1):
+        self.towers = tuple(Tower(table, Words(words, len(table))) for _ in range(towers))
+        self.placed, self.seeds = {}, []
+
+    def place(self, token, vectors):
+        assert len(vectors) == len(self.towers)
+        self.placed[token] = vectors[0]
+
+    def generate(self, prompts, seeds):
+        self.seeds.append(seeds)
+        pictures = []
+        for prompt in prompts:
+            ((x, y),) = self.placed[prompt.removeprefix("a photo of a ")].tolist()
+            picture = Image.new("L", (2, 1))
+            picture.putpixel((0, 0), round(100 * math.atan2(y, x)))
+            picture.putpixel((1, 0), round(10 * math.hypot(x, y)))
+            pictures.append(picture)
+        return pictures
+
+
+TABLE = torch.tensor([[3.0, 4.0], [0.5, 0.0], [1.0, 0.0]])
+WORDS = {"apple": [0], "ball": [1], "cat": [0, 1]}
+
+
+def eye(pixel, top):
+    """An image encoder that looks at one pixel, as an angle."""
+
+    def embed(images):
+        angles = torch.tensor([image.getpixel((pixel, 0)) / top for image in images])
+        return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+    return embed
+
+
+def test_an_eye_for_angles_sees_the_direction_donor_at_any_norm():
+    found = painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")], stretches=(1.0, 4.0))
+    for one in found.pairs:
+        assert one.direction == pytest.approx(1, abs=1e-6)
+        assert one.magnitude == one.donors == pytest.approx(math.cos(0.93), abs=1e-6)
+    assert [one.ratio for one in found.pairs] == pytest.approx([10, 2.5])
+    assert [(one.wins.right, one.wins.total) for one in found.sums] == [(1, 1), (1, 1)]
+
+
+def test_an_eye_for_norms_sees_the_magnitude_donor():
+    found = painted_swap(Painter(TABLE, WORDS), eye(1, 50), [("apple", "ball")], stretches=(1.0,))
+    (one,) = found.pairs
+    assert one.magnitude == pytest.approx(1, abs=1e-6)
+    assert one.direction == one.donors == pytest.approx(math.cos(1 - 0.1), abs=1e-6)
+    assert found.sums[0].wins.right == 0
+
+
+def test_all_pictures_of_a_pair_are_painted_from_each_seed():
+    painter = Painter(TABLE, WORDS, towers=2)
+    painted_swap(painter, eye(0, 100), [("apple", "ball")], seeds=(3, 5), stretches=(1.0,))
+    assert painter.seeds == [[3] * 4, [5] * 4]
+
+
+def test_pairs_are_drawn_from_things_of_one_token_short_with_long():
+    found = painted_swap(Painter(TABLE, WORDS | {"frog": [2], "owl": [0]}), eye(0, 100), stretches=(1.0,))
+    assert [(one.first, one.second) for one in found.pairs] == [("ball", "apple"), ("frog", "owl")]
+
+
+def test_words_that_cannot_be_swapped_are_refused(monkeypatch):
+    with pytest.raises(UnknownToken, match="'cat' is not one token in tower"):
+        painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "cat")])
+    monkeypatch.setattr("dti_geom.probes.painted.THINGS", "apple cat")
+    with pytest.raises(DoesNotApply, match="has 1 of the THINGS"):
+        painted_swap(Painter(TABLE, WORDS), eye(0, 100))
+
+
+def test_the_result_keeps_its_pictures_through_json():
+    found = painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")])
+    assert from_json(PaintedSwap, to_json(found)) == found
+    with Image.open(io.BytesIO(base64.b64decode(found.pairs[0].pictures[0]))) as picture:
+        assert (picture.format, picture.size) == ("PNG", (2, 1))
