@@ -11,9 +11,13 @@ from dti_geom.errors import DtiGeomError
 from .angles import angles
 from .attention import attention
 from .attenuation import attenuation
+from .compare import compare
 from .concepts import concepts
 from .convert import convert
+from .evaluate import evaluate
+from .generate import generate
 from .inspect import inspect
+from .interpolate import interpolate
 from .merge import merge
 from .models import models
 from .neighbors import neighbors
@@ -43,6 +47,10 @@ COMMANDS = {
     attention: "dti-geom attention --model sd15 --embedding my-token.safetensors --out attention",
     angles: "dti-geom angles ~/embeddings --model sd15 --init dog",
     train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
+    evaluate: "dti-geom evaluate runs/dti runs/ti --baselines --out evaluation",
+    compare: "dti-geom compare evaluation --out comparison",
+    generate: "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures",
+    interpolate: "dti-geom interpolate '<a>' '<b>' --embedding '<a>=runs/a' --embedding '<b>=runs/b' --out between",
     report: "dti-geom report --model mini --embedding ~/embeddings --out report",
     models: "dti-geom models",
     concepts: "dti-geom concepts",

@@ -7,11 +7,13 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import keep_report, print_json, print_line, print_notice, reading_progress
+from .output import keep_report, print_json, print_line, print_notice, reading_progress, working_progress
 
 if TYPE_CHECKING:
     from dti_geom.models import StoredEncoder
+    from dti_geom.models.sources import Progress
     from dti_geom.probes import LearnedVector, Query
+    from dti_geom.reporting import Report
 
 # Looked around when the user names no word; those that the model has as one token each are shown.
 WORDS = ("dog", "cat", "house", "red", "two", "fox", "beach", "happy")
@@ -29,6 +31,10 @@ def report(
         list[Path] | None,
         typer.Option("--run", help="Folder of a finished training run. May be given several times."),
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also run the encoder: swap, attenuation, stagnation and attention."),
+    ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -38,15 +44,17 @@ def report(
 
     Norms with learned tokens marked, neighbour tables, inspected embeddings, curves and previews of training runs.
     """
+    import torch
+
     from dti_geom.artifacts import read_embeddings
     from dti_geom.models import open_encoders
     from dti_geom.probes import (
         Norms,
         encoder_norms,
         find_neighbors,
-        inspect_file,
+        inspect_files,
         learned_vectors,
-        measured_reference,
+        model_angles,
         of_width,
     )
     from dti_geom.reporting import Report
@@ -57,9 +65,10 @@ def report(
     files += [read_embeddings(path) for run in runs for path in learned_files(run.folder, run.result.config)]
     learned = learned_vectors(files)
     with reading_progress() as progress:
-        encoders = open_encoders(model, device=device, progress=progress)
+        encoders = open_encoders(model, device=device, dtype=torch.float32, progress=progress)
         widths = {encoder.token_table.shape[1] for encoder in encoders}
         strangers = [one for one in learned if one.vector.shape[-1] not in widths]
+        fitting = [one for one in learned if one.vector.shape[-1] in widths]
         notes = ()
         if strangers:
             notes = (
@@ -68,7 +77,6 @@ def report(
             )
             print_notice(notes[0])
         measured = tuple(encoder_norms(encoder, learned) for encoder in encoders)
-        references = {one.dim: measured_reference(model, one.name, one.norms) for one in measured}
         result = Report(
             model,
             norms=Norms(model, measured),
@@ -79,15 +87,44 @@ def report(
                     encoder, _queries(encoder, word, of_width(learned, encoder.token_table.shape[1]))
                 )
             ),
-            inspected=tuple(inspect_file(file, references) for file in files),
+            inspected=tuple(inspect_files(files, encoders, model)),
+            angles=model_angles(model, encoders, fitting) if any(one.init for one in fitting) else None,
             training=runs,
             notes=notes,
         )
+    if full:
+        with working_progress() as progress:
+            result = _with_probes(result, encoders, fitting, progress)
     page = keep_report(out, result, "report.json", overwrite=overwrite)
     if json:
         print_json(result)
     else:
         print_line(str(page))
+
+
+def _with_probes(
+    result: "Report", encoders: "list[StoredEncoder]", learned: "list[LearnedVector]", progress: "Progress"
+) -> "Report":
+    """The report, with what the probes say that run the encoder."""
+    from dataclasses import replace
+
+    from dti_geom.errors import DoesNotApply
+    from dti_geom.probes import model_attention, model_attenuation, model_stagnation, model_swap
+
+    probes = {
+        "swap": model_swap,
+        "attenuation": model_attenuation,
+        "stagnation": model_stagnation,
+        "attention": model_attention,
+    }
+    for name, probe in probes.items():
+        try:
+            measured = probe(result.model, encoders, learned, progress=progress)
+        except DoesNotApply as reason:
+            result = replace(result, notes=(*result.notes, f"{name} does not apply: {reason}"))
+        else:
+            result = replace(result, **{name: measured})
+    return result
 
 
 def _queries(encoder: "StoredEncoder", words: list[str] | None, learned: "list[LearnedVector]") -> "list[Query]":

@@ -14,6 +14,7 @@ from dti_geom.reporting.inspection import (
     trajectory_figure,
     trajectory_finding,
 )
+from dti_geom.reporting.interpolation import interpolation_finding, likeness_finding, path_figure, step_figure
 from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
 from dti_geom.reporting.norms import norm_figure, norm_finding
 from dti_geom.reporting.page import SECTIONS, Report, Section, render_page, write_page
@@ -36,6 +37,8 @@ __all__ = [
     "course_figure",
     "inflation_figure",
     "inflation_finding",
+    "interpolation_finding",
+    "likeness_finding",
     "map_figure",
     "neighbors_finding",
     "norm_figure",
@@ -43,10 +46,12 @@ __all__ = [
     "overlap_figure",
     "overlap_finding",
     "pace_figure",
+    "path_figure",
     "render_page",
     "shared_tokens",
     "stagnation_figure",
     "stagnation_finding",
+    "step_figure",
     "swap_figure",
     "swap_finding",
     "sweep_finding",

@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from dti_geom import __version__
 from dti_geom.artifacts import dumps, to_json, write_text
+from dti_geom.evaluation import Interpolation
+from dti_geom.evaluation.evaluate import Evaluation
+from dti_geom.evaluation.reference import TABLES, Comparison
 from dti_geom.geometry import PERCENTILES
 from dti_geom.probes import Angles, Attention, Attenuation, InspectedFile, Neighbors, Norms, Stagnation, Swap
 from dti_geom.reporting import plots, text
 from dti_geom.reporting.angles import angle_figure, angle_finding
 from dti_geom.reporting.attention import attention_figure, attention_finding, layer_rows, map_figure
 from dti_geom.reporting.attenuation import attenuation_figure, attenuation_finding
+from dti_geom.reporting.evaluation import (
+    comparison_figure,
+    comparison_finding,
+    evaluation_finding,
+    interval_text,
+    overall_methods,
+    prompt_rows,
+    score,
+    tradeoff_figure,
+)
 from dti_geom.reporting.inspection import (
     inflation_figure,
     inflation_finding,
@@ -21,6 +34,14 @@ from dti_geom.reporting.inspection import (
     trajectories,
     trajectory_figure,
     trajectory_finding,
+)
+from dti_geom.reporting.interpolation import (
+    interpolation_finding,
+    likeness_finding,
+    nearest_along,
+    path_figure,
+    step_figure,
+    without_thumbnails,
 )
 from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
 from dti_geom.reporting.norms import norm_figure, norm_finding
@@ -54,6 +75,9 @@ class Report:
     attention: Attention | None = None
     angles: Angles | None = None
     training: tuple[TrainingRun, ...] = ()
+    evaluation: Evaluation | None = None
+    comparison: Comparison | None = None
+    interpolation: Interpolation | None = None
     notes: tuple[str, ...] = ()  # plain sentences
 
 
@@ -144,6 +168,43 @@ SECTIONS = (
             "finding": training_finding,
             "strips": strips,
             "duration": duration,
+        },
+    ),
+    Section(
+        "interpolation",
+        "Between tokens",
+        lambda report: without_thumbnails(report.interpolation),
+        {
+            "finding": interpolation_finding,
+            "likeness_finding": likeness_finding,
+            "nearest_along": nearest_along,
+            "path_figure": path_figure,
+            "step_figure": step_figure,
+        },
+    ),
+    Section(
+        "evaluation",
+        "Subject against text",
+        lambda report: report.evaluation,
+        {
+            "figure": tradeoff_figure,
+            "finding": evaluation_finding,
+            "interval": interval_text,
+            "score": score,
+            "methods_of": overall_methods,
+            "prompts": prompt_rows,
+        },
+    ),
+    Section(
+        "comparison",
+        "Beside the paper",
+        lambda report: report.comparison,
+        {
+            "figure": comparison_figure,
+            "finding": comparison_finding,
+            "interval": interval_text,
+            "score": score,
+            "tables": TABLES.items,
         },
     ),
 )

@@ -62,3 +62,17 @@ def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
     }
     assert len(run_of_steps) == 20
     assert [run_of_steps[step] for step in sorted(run_of_steps)] == sorted(run_of_steps.values())
+
+
+def test_full_adds_what_the_encoder_does_inside(run, tmp_path):
+    done = run("report", "--model", "mini", "--full", "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    for section in ("swap", "attenuation", "stagnation", "attention"):
+        assert f'id="{section}"' in page
+
+
+def test_full_says_why_a_probe_does_not_apply(run, tmp_path, sana_folder):
+    done = run("report", "--model", sana_folder, "--full", "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert "has rotary positions" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")

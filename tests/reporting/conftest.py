@@ -6,6 +6,17 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dti_geom.evaluation import Interpolation, Likeness, SamplerSettings, Strip, TokenPath, VectorPath
+from dti_geom.evaluation.evaluate import (
+    Evaluation,
+    SmallPicture,
+    paired_differences,
+    prompt_scores,
+    scorer_accuracy,
+    summarize,
+)
+from dti_geom.evaluation.reference import compare
+from dti_geom.evaluation.scores import ImageScore, LeftOut
 from dti_geom.geometry import NormSummary
 from dti_geom.geometry.intervals import Share
 from dti_geom.probes import (
@@ -61,6 +72,9 @@ HOSTILE = (
     "x" * 300,
 )
 MEAN = 0.39
+PNG = (  # one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -342,6 +356,46 @@ def make_angles():
 
 
 @pytest.fixture(scope="session")
+def make_interpolation():
+    """A quarter turn in three points by slerp and lerp, whose pictures are one pixel each."""
+    pixel = "data:image/png;base64," + (
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+    )
+
+    def make(ends=("<a>", "<b>"), words=("cat", "cat", "dog"), encoder="mini", towers=("text_encoder",), apart=0.1):
+        courses = {"slerp": ((0.4, 0.4, 0.4), (math.pi / 2,) * 2), "lerp": ((0.4, 0.283, 0.4), (1.5, 1.65))}
+        rows = (0.0, 0.5, 1.0) if len(ends) == 4 else (0.0,)
+        steps, uneven = ((0.2, 0.6), 1.5) if encoder else ((), None)
+        paths = tuple(
+            TokenPath(
+                method,
+                row,
+                tuple(
+                    VectorPath(tower, 0, norms, math.pi / 2, speeds, tuple((word, "red") for word in words))
+                    for tower in towers
+                ),
+                tuple(Strip(seed, ("left.png", f"{method}.png", "right.png"), steps, uneven) for seed in (0, 1)),
+            )
+            for method, (norms, speeds) in courses.items()
+            for row in rows
+        )
+        return Interpolation(
+            model="mini",
+            prompt="a photo of a {}",
+            ends=tuple(ends),
+            points=(0.0, 0.5, 1.0),
+            seeds=(0, 1),
+            settings=SamplerSettings(25, 5.0, 64, "float32"),
+            encoder=encoder,
+            paths=paths,
+            likenesses=(Likeness(("slerp", "lerp"), apart, 0.4),) if encoder else (),
+            thumbnails=dict.fromkeys(("left.png", "slerp.png", "lerp.png", "right.png"), pixel),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def run(make_file):
     """A training run whose token grows."""
     return tuple(make_file(f"run/step-{step}.bin", [0.4 + step / 1000], step=step) for step in (1000, 250, 500))
@@ -360,6 +414,49 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def make_evaluation():
+    """Two subjects, two prompts and two seeds for each method; every method scores a tenth less than the one before."""
+
+    def make(methods=("dti", "ti"), model="mini", *left_out):
+        scores = [
+            ImageScore(
+                method,
+                subject,
+                f"runs/{method}",
+                prompt,
+                group,
+                seed,
+                f"{place}-{seed}.png",
+                0.6 - 0.1 * place + 0.02 * seed + 0.04 * (subject == "fox") + 0.04 * (group == "pairs"),
+                0.9 - 0.1 * place - 0.04 * seed,
+                {"background": True},
+            )
+            for place, method in enumerate(methods)
+            for subject in (model, "fox")
+            for group, prompt in (("place", f"a {{}} in {model}"), ("pairs", "a {} and a {other}"))
+            for seed in (0, 1)
+        ]
+        return Evaluation(
+            model=model,
+            prompts=model,
+            seeds=(0, 1),
+            settings=SamplerSettings(25, 5.0, 64, "float32"),
+            image_encoder=model,
+            text_encoder=model,
+            text_unit="share of checks that hold",
+            images=tuple(scores),
+            left_out=left_out,
+            summaries=tuple(summarize(scores)),
+            differences=tuple(paired_differences(scores)),
+            by_prompt=tuple(prompt_scores(scores)),
+            accuracy=scorer_accuracy(),
+            pictures=tuple(SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def report(
     make_encoder,
     make_neighbors,
@@ -369,6 +466,8 @@ def report(
     make_swap,
     make_attention,
     make_angles,
+    make_interpolation,
+    make_evaluation,
     placed,
     run,
     trained,
@@ -404,6 +503,9 @@ def report(
             ),
             trained("ti", norm=lambda step: 0.4 + 0.1 * step, words=lambda step: HOSTILE),
         ),
+        interpolation=make_interpolation(HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])),
+        evaluation=make_evaluation(HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])),
+        comparison=compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")]),
         notes=(f"A note about {HOSTILE[1]}.",),
     )
 

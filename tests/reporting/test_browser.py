@@ -32,6 +32,14 @@ def test_hovering_the_histogram_shows_range_count_and_example_tokens(page):
         assert part in text
 
 
+def test_pointing_at_a_score_shows_its_picture(page, report):
+    assert "text 0.880" in hovers(page, "#evaluation .points path", place=2)
+    shown = page.locator("#evaluation img.pointed")
+    assert shown.get_attribute("src") == "data:image/png;base64," + report.evaluation.pictures[0].png
+    hovers(page, "#norms .bars path", place=5)
+    assert page.locator("img.pointed").count() == 0
+
+
 def test_hostile_tokens_are_text_in_tables_labels_and_hover(page, hostile):
     assert page.locator("#norms td", has_text=hostile[0]).count() > 0
     assert page.locator("h1").text_content() == hostile[0]

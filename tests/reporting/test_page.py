@@ -52,8 +52,9 @@ def test_each_section_has_a_finding_how_it_was_measured_and_its_data(section, pa
 def test_text_from_outside_adds_no_element_and_no_handler(parsed, parse, report):
     tame = dataclasses.replace(report, model="tame", notes=("tame",))
     assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in parse(render_page(tame)).elements]
-    images = [attributes["src"] for tag, attributes in parsed.elements if tag == "img"]
-    assert sorted(images) == sorted(one.uri for training in report.training for one in training.pictures)
+    images = {attributes["src"] for tag, attributes in parsed.elements if tag == "img"}
+    known = {one.uri for training in report.training for one in training.pictures}
+    assert images == known | set(report.interpolation.thumbnails.values())
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
 
 

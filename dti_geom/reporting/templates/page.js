@@ -41,4 +41,25 @@ for (const button of document.querySelectorAll("[data-download]")) {
   });
 }
 
+for (const slider of document.querySelectorAll(".slide input")) {
+  const stills = slider.closest("tr").querySelectorAll(".still img");
+  const show = slider.parentElement.querySelector("img");
+  slider.addEventListener("input", () => { show.src = stills[slider.value].src; });
+}
+
 draw();
+
+// A point whose customdata is a number shows that picture of its section's data.
+for (const plot of document.querySelectorAll(".plot")) {
+  const hide = () => plot.querySelector(".pointed")?.remove();
+  plot.on("plotly_unhover", hide);
+  plot.on("plotly_hover", ({ points: [point] }) => {
+    hide();
+    if (typeof point.customdata !== "number") return;
+    const data = document.getElementById(plot.closest("section").id + "-data").textContent;
+    const picture = document.createElement("img");
+    picture.className = "pointed";
+    picture.src = "data:image/png;base64," + JSON.parse(data).pictures[point.customdata].png;
+    plot.append(picture);
+  });
+}

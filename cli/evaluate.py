@@ -1,0 +1,226 @@
+"""`dti-geom evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .output import keep_report, print_json, print_line, print_notice, print_table, working_progress
+
+if TYPE_CHECKING:
+    from dti_geom.evaluation.bootstrap import Interval
+    from dti_geom.evaluation.evaluate import Candidate, Evaluation
+    from dti_geom.evaluation.scores import TextScorer
+    from dti_geom.models.diffusion import TextToImage
+    from dti_geom.models.image_encoders import ImageEncoder
+    from dti_geom.training import RunConfig
+
+
+def evaluate(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="[LABEL=]RUN…", help="Folders of finished runs. A label replaces the method.")
+    ],
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", help="mini, dreambooth, compositional, styles, paper, or a file, a prompt a line."),
+    ] = None,
+    dreambooth: Annotated[
+        Path | None, typer.Option("--dreambooth", help="Folder of the DreamBooth dataset, for its prompts.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt, from seeds 0, 1, …")] = 4,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also the class word, and each token at the vocabulary's mean norm.")
+    ] = False,
+    image_encoder: Annotated[
+        str | None, typer.Option("--image-encoder", help="dinov2, clip, siglip, mini, a Hub id, or a folder.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option("--text-encoder", help="siglip, clip, mini, a Hub id, or a folder.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampler steps. Default: the model's.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Default: the model's.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")] = Path(
+        "evaluation"
+    ),
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "cpu",
+    dtype: Annotated[
+        options.Numbers | None, typer.Option("--dtype", help="Of the model. Default: the device's best.")
+    ] = None,
+) -> None:
+    """Subject and text scores of learned tokens, method against method, with intervals.
+
+    Paints every run's tokens in every prompt and scores the pictures: likeness to the images a token was trained on,
+    and fit to the prompt with the class word in the token's place. Defaults are the paper's protocol (DINOv2, SigLIP,
+    seeds 0 to 3, the pipeline's own steps and guidance); on mini its own scorer and prompts. --out keeps pictures/,
+    evaluation.json, scores.csv, table.tex and index.html; a stopped call goes on with the pictures it has.
+    """
+    import torch
+
+    from dti_geom.artifacts import write_text
+    from dti_geom.errors import EvaluationError, FileExists
+    from dti_geom.evaluation.evaluate import evaluate as score
+    from dti_geom.evaluation.evaluate import with_baselines
+    from dti_geom.evaluation.prompts import open_prompt_set
+    from dti_geom.evaluation.tables import csv_of_images, latex_table
+    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.image_encoders import open_image_encoder
+    from dti_geom.reporting import Report
+
+    if (out / "evaluation.json").exists() and not overwrite:  # better before the painting than after it
+        raise FileExists(f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite.")
+    named = [_read(run) for run in runs]
+    models = dict.fromkeys(config.model for _, _, config in named)
+    if len(models) > 1:
+        raise EvaluationError(f"the runs are of {len(models)} models ({', '.join(models)}). Evaluate one at a time.")
+    (name,) = models
+    ours = name == "mini"
+    chosen = open_prompt_set(prompts or ("mini" if ours else "paper"), dreambooth or named[0][2].concepts[0].images)
+    encoder = open_image_encoder(image_encoder or ("mini" if ours else "dinov2"), device=device)
+    text = _text_scorer(text_encoder or ("mini" if ours else "siglip"), encoder, device)
+    model = open_text_to_image(name, device=device, dtype=dtype and getattr(torch, dtype.value))
+    candidates = [one for label, folder, config in named for one in _candidates(label, folder, config, model)]
+    if baselines:
+        candidates = with_baselines(candidates, model)
+    with working_progress() as progress:
+        result = score(
+            model,
+            candidates,
+            chosen,
+            range(seeds),
+            encoder,
+            text,
+            out,
+            steps=steps,
+            guidance=guidance,
+            progress=progress,
+        )
+    for lost in result.left_out:
+        print_notice(f"left out: {lost.file}: {lost.reason}")
+    page = keep_report(out, Report(name, evaluation=result), "evaluation.json", overwrite=overwrite)
+    write_text(out / "scores.csv", csv_of_images(result), overwrite=overwrite)
+    write_text(out / "table.tex", latex_table(result), overwrite=overwrite)
+    if json:
+        print_json(result)
+        return
+    _print(result)
+    print_line(str(page))
+
+
+def _read(run: str) -> "tuple[str | None, Path, RunConfig]":
+    """Label, folder and configuration of a finished run."""
+    from dti_geom.training import read_run
+
+    label, sign, place = run.partition("=")
+    if not sign or Path(run).exists():
+        label, place = "", run
+    return label or None, Path(place), read_run(place).result.config
+
+
+def _candidates(label: str | None, folder: Path, config: "RunConfig", model: "TextToImage") -> "list[Candidate]":
+    from dti_geom.evaluation.evaluate import Candidate
+    from dti_geom.evaluation.tokens import joined_towers, token_files
+    from dti_geom.training.data import image_files
+
+    vectors = joined_towers(model, token_files([folder]))
+    return [
+        Candidate(
+            method=label or method_label(config),
+            subject=concept.subject or Path(concept.images).name,
+            class_word=concept.init,
+            references=tuple(str(path) for path in image_files(concept)),
+            vectors=tuple(vectors[concept.token]),
+            run=str(folder),
+        )
+        for concept in config.concepts
+    ]
+
+
+def method_label(config: "RunConfig") -> str:
+    """A method as the paper's tables distinguish it: by name, and by magnitude and prior where they are not its own."""
+    from dti_geom.training import METHODS
+
+    method, own = config.method, METHODS[config.method.name]
+    magnitude = "" if method.magnitude in (None, own.magnitude) else f" m={_plain(method.magnitude)}"
+    kappa = "" if method.kappa in (None, own.kappa) else f" κ={method.kappa:g}"
+    return method.name + magnitude + kappa
+
+
+def _plain(magnitude: str) -> str:
+    """5.0 and 5 are the same magnitude."""
+    try:
+        return f"{float(magnitude):g}"
+    except ValueError:
+        return magnitude
+
+
+def _text_scorer(name: str, encoder: "ImageEncoder", device: str) -> "TextScorer":
+    from dti_geom.errors import EvaluationError
+    from dti_geom.evaluation.scores import PromptFit, SceneChecks
+    from dti_geom.models.image_encoders import ScorerEncoder, open_image_text_encoder
+
+    if name != "mini":
+        return PromptFit(open_image_text_encoder(name, device=device))
+    if not isinstance(encoder, ScorerEncoder):
+        raise EvaluationError("--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too.")
+    return SceneChecks(encoder)
+
+
+def _print(result: "Evaluation") -> None:
+    print_line(
+        f"{result.model} · prompts {result.prompts} · {len(result.images)} pictures · seeds "
+        f"{', '.join(map(str, result.seeds))}",
+        "bold",
+    )
+    print_line(f"subject: cosine by {result.image_encoder} · text: {result.text_unit} by {result.text_encoder}\n")
+    if len({one.subject for one in result.images}) == 1:
+        print_line("One subject: the intervals are over its seeds alone.\n")
+    columns = ["subject", "95 %", "text", "95 %", "pictures"]
+    print_table(
+        "Scores",
+        ["method", "prompts", *columns],
+        [(one.method, one.group, *_cells(one.subject), *_cells(one.text), one.images) for one in result.summaries],
+    )
+    if result.differences:
+        print_table(
+            "Differences on the same subjects, prompts and seeds, over all prompts",
+            ["first", "less", *columns],
+            [
+                (one.first, one.second, *_cells(one.subject), *_cells(one.text), one.cells)
+                for one in result.differences
+                if one.group == "all"
+            ],
+        )
+    print_accuracy(result)
+
+
+def print_accuracy(result: "Evaluation") -> None:
+    """How far the embedded model's scorer can be trusted, beside every table it made."""
+    if result.accuracy:
+        print_table(
+            "The scorer's own accuracy, %",
+            ["check", "renders", "of", "reconstructions", "of"],
+            [
+                (
+                    one.check,
+                    100 * one.renders.share,
+                    one.renders.total,
+                    100 * one.reconstructions.share,
+                    one.reconstructions.total,
+                )
+                for one in result.accuracy
+            ],
+        )
+
+
+def _cells(interval: "Interval") -> tuple[float, str]:
+    return interval.mean, span(interval)
+
+
+def span(interval: "Interval") -> str:
+    """The interval's ends, in few characters."""
+    if interval.low is None or interval.high is None:
+        return "–"
+    return f"{interval.low:.2f} to {interval.high:.2f}"

@@ -1,0 +1,218 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dti_geom.artifacts import from_json, to_json
+from dti_geom.errors import EvaluationError
+from dti_geom.evaluation import Pictures, load_tokens, paint_pictures, save_sheet
+from dti_geom.models.diffusion import Mini, Sana, StableDiffusion, StableDiffusionXL, open_text_to_image
+
+FAST = {"steps": 2, "size": 64}
+
+
+def pixels(folder, picture):
+    return np.asarray(Image.open(folder / picture.file)).astype(int)
+
+
+def by_name(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def test_prompts_tokens_and_seeds_are_painted_in_that_order(sd15, place, tmp_path):
+    place(sd15, "<x>"), place(sd15, "<y>", seed=1)
+    result = paint_pictures(sd15, ["a {}", "a dog"], [0, 5], tmp_path, tokens=["<x>", "<y>"], **FAST)
+    asked = [(one.prompt, one.token, one.seed) for one in result.pictures]
+    assert asked == [
+        (prompt, token, seed)
+        for prompt, token in (("a <x>", "<x>"), ("a <y>", "<y>"), ("a dog", None))
+        for seed in (0, 5)
+    ]
+    assert len(by_name(tmp_path)) == result.painted == 6
+    assert from_json(Pictures, to_json(result)) == result
+
+
+def test_a_picture_does_not_depend_on_its_batch(family, place, tmp_path):
+    place(family)
+    options = {"tokens": ["<x>"], **FAST}
+    apart = paint_pictures(family, ["a {}", "a dog"], [3], tmp_path / "1", batch_size=1, **options)
+    together = paint_pictures(family, ["a {}", "a dog"], [3], tmp_path / "2", batch_size=2, **options)
+    assert apart.pictures == together.pictures
+    for one in apart.pictures:
+        assert abs(pixels(tmp_path / "1", one) - pixels(tmp_path / "2", one)).max() <= 1
+    assert len(set(by_name(tmp_path / "1").values())) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_embedded_model_paints_the_same_in_every_batch_to_the_stated_tolerance(dtype, tmp_path):
+    model = open_text_to_image("mini", dtype=dtype)
+    apart = paint_pictures(model, ["a photo of a fox"], [0, 1], tmp_path / "1", batch_size=1, steps=2)
+    paint_pictures(model, ["a photo of a fox"], [0, 1], tmp_path / "2", batch_size=2, steps=2)
+    for one in apart.pictures:
+        assert abs(pixels(tmp_path / "1", one) - pixels(tmp_path / "2", one)).max() <= 2
+
+
+def test_a_stopped_call_goes_on_and_ends_with_the_same_folder(sd15, tmp_path, monkeypatch):
+    arguments = (["a dog", "a cat"], [0, 1])
+    whole = paint_pictures(sd15, *arguments, tmp_path / "whole", batch_size=1, **FAST)
+    paint, calls = sd15.generate, []
+
+    def stops(*given, **options):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return paint(*given, **options)
+
+    monkeypatch.setattr(sd15, "generate", stops)
+    with pytest.raises(KeyboardInterrupt):
+        paint_pictures(sd15, *arguments, tmp_path / "stopped", batch_size=1, **FAST)
+    assert len(by_name(tmp_path / "stopped")) == 2
+    with open(tmp_path / "stopped" / "index.jsonl", "a") as index:
+        index.write('{"file": "torn')
+    went_on = paint_pictures(sd15, *arguments, tmp_path / "stopped", batch_size=1, **FAST)
+    assert (went_on.painted, went_on.pictures) == (2, whole.pictures)
+    assert by_name(tmp_path / "stopped") == by_name(tmp_path / "whole")
+    assert (tmp_path / "stopped" / "index.jsonl").read_text() == (tmp_path / "whole" / "index.jsonl").read_text()
+
+
+def test_what_decides_a_picture_decides_its_name(sd15, sdxl, place, tmp_path):
+    def name(model=sd15, prompt="a {}", seed=0, **options):
+        result = paint_pictures(model, [prompt], [seed], tmp_path, tokens=["<x>"], **FAST | options)
+        return result.pictures[0].file
+
+    place(sd15)
+    first = name()
+    names = [
+        first,
+        name(prompt="the {}"),
+        name(prompt="a dog"),
+        name(seed=1),
+        name(steps=3),
+        name(guidance=2.0),
+        name(size=32),
+    ]
+    place(sd15, seed=1)
+    names.append(name())
+    place(sd15)
+    sd15.pipeline.scheduler = type(sd15.pipeline.scheduler).from_config(sd15.pipeline.scheduler.config, beta_end=0.02)
+    names.append(name())
+    sd15.denoiser.conv_in.weight.data.mul_(1.5)
+    names.append(name())
+    place(sdxl)
+    names.append(name(sdxl))
+    assert len(set(names)) == len(names)
+
+
+def test_a_token_of_another_name_and_the_same_vectors_has_the_same_picture(sd15, place, tmp_path):
+    place(sd15, "<x>"), place(sd15, "<y>"), place(sd15, "ab", seed=2)  # "ab" may stand in a hash
+    result = paint_pictures(sd15, ["a {}"], [0], tmp_path, tokens=["<x>", "<y>"], **FAST)
+    assert result.pictures[0].file == result.pictures[1].file
+    assert result.painted == 1
+    assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_index_has_a_line_for_every_picture_of_the_folder(sd15, tmp_path):
+    paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
+    result = paint_pictures(sd15, ["a dog"], [0, 1], tmp_path, guidance=3, **FAST)
+    lines = [json.loads(line) for line in (tmp_path / "index.jsonl").read_text().splitlines()]
+    assert {line["file"] for line in lines} == {path.name for path in tmp_path.glob("*.png")}
+    assert lines[-1] == {
+        "file": result.pictures[1].file,
+        "prompt": "a dog",
+        "seed": 1,
+        "token": None,
+        "settings": {"steps": 2, "guidance": 3.0, "size": 64, "dtype": "float32"},
+        "model": sd15.name,
+    }
+    (tmp_path / result.pictures[0].file).unlink()
+    (tmp_path / lines[0]["file"]).unlink()
+    again = paint_pictures(sd15, ["a dog"], [1], tmp_path, guidance=3, **FAST)
+    assert again.painted == 0
+    assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_foreign_index_is_left_alone(sd15, tmp_path):
+    (tmp_path / "index.jsonl").write_text('{"mine": 1}\n')
+    with pytest.raises(EvaluationError, match="line 1: not a line of an index of pictures"):
+        paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
+    assert (tmp_path / "index.jsonl").read_text() == '{"mine": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "options", "message"),
+    [
+        ([], [0], {}, "no prompt was given"),
+        (["a dog"], [], {}, "no seed was given"),
+        (["a {}"], [0], {}, "no token was given"),
+        (["a dog"], [0], {"size": 60}, "size is 60; .* Try 56"),
+        (["a dog"], [0], {"steps": 0}, "steps is 0"),
+    ],
+)
+def test_what_cannot_be_painted_is_refused_before_anything_is_written(sd15, tmp_path, prompts, seeds, options, message):
+    with pytest.raises(EvaluationError, match=message):
+        paint_pictures(sd15, prompts, seeds, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_progress_counts_what_is_still_to_be_painted(sd15, tmp_path):
+    seen = []
+    paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
+    paint_pictures(
+        sd15, ["a dog"], range(4), tmp_path, batch_size=2, progress=lambda *told: seen.append(told[1:]), **FAST
+    )
+    assert seen == [(0, 3), (2, 3), (3, 3)]
+
+
+def test_the_sheet_shows_every_picture_in_its_row_and_column(sd15, tmp_path):
+    result = paint_pictures(sd15, ["a dog", "a cat"], [0, 1, 2], tmp_path, **FAST)
+    sheet = np.asarray(Image.open(save_sheet(result, tmp_path))).astype(int)
+    for number, one in enumerate(result.pictures):
+        row, column = divmod(number, 3)
+        y, x = 4 + 18 + row * (18 + 96 + 8) + 18, 4 + column * 100
+        shown = sheet[y : y + 96, x : x + 96]
+        enlarged = Image.open(tmp_path / one.file).resize((96, 96), Image.Resampling.LANCZOS)
+        assert (shown == np.asarray(enlarged)).all()
+
+
+def test_the_readme_tells_the_settings_that_models_paint_with():
+    told = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    kinds = {"Stable Diffusion": StableDiffusion, "SDXL": StableDiffusionXL, "SANA": Sana, "`mini`": Mini}
+    for name, kind in kinds.items():
+        steps = "steps at guidance" if kind is StableDiffusion else "at"
+        assert f"{name} in {kind.sampling_steps} {steps} {kind.guidance:g}" in told
+
+
+def test_the_trainers_preview_is_painted_again_to_the_last_pixel(sd15_pipeline, tmp_path):
+    from dti_geom.evaluation import read_preview, token_files
+    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.training import ConceptConfig, PreviewConfig, RunConfig, train
+
+    images = str(embedded_folder() / "concepts" / "green-fox")
+    preview = PreviewConfig(1, ("a {}", "the {} in red"), (3, 4), steps=2, guidance=2.0)
+    config = RunConfig(str(sd15_pipeline), (ConceptConfig("<x>", images, "cat"),), preview=preview, steps=1)
+    trained = train(config, tmp_path / "run")
+    told = read_preview(token_files([tmp_path / "run"])[0])
+    assert (told.model, told.seeds, told.steps, told.guidance) == (str(sd15_pipeline), (3, 4), 2, 2.0)
+    model = open_text_to_image(told.model, dtype=getattr(torch, told.dtype))
+    load_tokens(model, [tmp_path / "run"])
+    again = paint_pictures(
+        model, told.prompts, told.seeds, tmp_path, steps=told.steps, guidance=told.guidance, size=told.size
+    )
+    last = [one for one in trained.previews if one.step == 1]
+    assert [(one.prompt, one.seed) for one in last] == [(one.prompt, one.seed) for one in again.pictures]
+    for before, after in zip(last, again.pictures, strict=True):
+        kept = np.asarray(Image.open(tmp_path / "run" / before.file))
+        assert (kept == np.asarray(Image.open(tmp_path / after.file))).all()
+
+
+def test_a_file_that_remembers_no_preview_says_so(tmp_path):
+    from safetensors.torch import save_file
+
+    from dti_geom.evaluation import read_preview, token_files
+
+    save_file({"<x>": torch.ones(32)}, tmp_path / "x.safetensors")
+    with pytest.raises(EvaluationError, match="does not say how it was previewed"):
+        read_preview(*token_files([tmp_path / "x.safetensors"]))

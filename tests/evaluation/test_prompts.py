@@ -1,0 +1,118 @@
+import pytest
+
+from dti_geom.errors import EvaluationError
+from dti_geom.evaluation.prompts import (
+    COMPOSITIONAL,
+    OTHER,
+    PROMPT_SETS,
+    STYLES,
+    SUBJECT,
+    checks_of,
+    dreambooth_prompts,
+    mini_prompts,
+    open_prompt_set,
+)
+from dti_geom.mini.domain import NATURAL_COLOURS, THING_NAMES
+from dti_geom.models.catalog import embedded_folder
+
+FILE = """Classes
+
+subject_name,class
+dog,dog
+
+Prompts
+
+Object Prompts
+
+prompt_list = [
+'a {0} {1} in the jungle'.format(unique_token, class_token),
+'a cube shaped {0} {1}'.format(unique_token, class_token)
+]
+
+Live Subject Prompts
+
+prompt_list = [
+'a {0} {1} wearing a red hat'.format(unique_token, class_token)
+]
+"""
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    (tmp_path / "prompts_and_classes.txt").write_text(FILE)
+    return tmp_path
+
+
+def test_minis_prompts_fit_its_encoder_and_ask_for_what_can_be_checked():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder() / "tokenizer")
+    for thing in THING_NAMES:
+        prompts = mini_prompts(thing)
+        assert len({prompt.text for prompt in prompts}) == len(prompts)
+        for prompt in prompts:
+            assert SUBJECT in prompt.text
+            assert len(tokenizer(prompt.filled(thing, "strawberry"))["input_ids"]) <= tokenizer.model_max_length
+            scene = prompt.shown(thing, "strawberry")
+            assert (scene.first.colour, thing) not in NATURAL_COLOURS
+            assert {item.thing for item in scene.items} <= set(THING_NAMES)
+            if scene.second is not None and prompt.group != "two concepts":
+                assert scene.first.thing != scene.second.thing
+            assert checks_of(scene)
+
+
+def test_a_scene_holds_what_its_prompt_says():
+    prompts = {prompt.text: prompt for prompt in mini_prompts("penguin")}
+    left = prompts["a photo of a {} to the left of a car on the beach"].shown("penguin", None)
+    assert (left.first.thing, left.second.thing, left.axis, left.background) == ("penguin", "car", "row", "beach")
+    two = next(prompt for text, prompt in prompts.items() if OTHER in text)
+    assert {item.thing for item in two.shown("penguin", "whale").items} == {"penguin", "whale"}
+    hat = prompts["a photo of a {} wearing a hat on the beach"]
+    assert set(checks_of(hat.scene)) == {"background", "accessory"}
+    assert set(checks_of(left)) == {"background", "order", "both"}
+
+
+def test_the_datasets_prompts_are_read_for_objects_and_for_live_subjects(dataset):
+    objects, live = dreambooth_prompts(dataset)
+    assert [prompt.text for prompt in objects] == ["a {} in the jungle", "a cube shaped {}"]
+    assert [prompt.text for prompt in live] == ["a {} wearing a red hat"]
+    chosen = open_prompt_set("dreambooth", dataset)
+    assert chosen.of("dog", "") == live
+    assert chosen.of("teapot", "") == objects
+
+
+def test_the_real_file_lists_25_prompts_of_either_kind(shared_data):
+    objects, live = dreambooth_prompts(shared_data / "dreambooth")
+    assert (len(objects), len(live)) == (25, 25)
+
+
+def test_the_papers_set_is_the_datasets_prompts_and_ours(dataset):
+    texts = [prompt.text for prompt in open_prompt_set("paper", dataset).of("dog", "")]
+    ours = [text for group in COMPOSITIONAL.values() for text in group]
+    assert texts == ["a {} wearing a red hat", *ours, *STYLES]
+
+
+@pytest.mark.parametrize("name", sorted(set(PROMPT_SETS) - {"mini"}))
+def test_every_set_puts_the_subject_into_every_prompt(dataset, name):
+    for prompt in open_prompt_set(name, dataset).of("dog", ""):
+        assert prompt.text.count(SUBJECT) == 1
+        assert "{" not in prompt.filled("dog", "cat")
+
+
+def test_a_file_of_prompts_is_a_set_and_what_is_none_says_what_is(tmp_path):
+    (tmp_path / "mine.txt").write_text("a {} on Mars\n\na {} made of cheese\n")
+    mine = open_prompt_set(str(tmp_path / "mine.txt")).of("dog", "")
+    assert [(prompt.text, prompt.group) for prompt in mine] == [
+        ("a {} on Mars", "mine"),
+        ("a {} made of cheese", "mine"),
+    ]
+    (tmp_path / "mine.txt").write_text("a dog\n")
+    with pytest.raises(EvaluationError, match=r"'a dog' has no \{\}"):
+        open_prompt_set(str(tmp_path / "mine.txt"))
+    with pytest.raises(EvaluationError, match="Known: mini, dreambooth"):
+        open_prompt_set("dreambroth")
+    with pytest.raises(EvaluationError, match="Name its folder with --dreambooth"):
+        open_prompt_set("dreambooth", tmp_path)
+    (tmp_path / "prompts_and_classes.txt").write_text("Object Prompts\n")
+    with pytest.raises(EvaluationError, match="lists 0 prompts for objects and 0 for live"):
+        dreambooth_prompts(tmp_path)

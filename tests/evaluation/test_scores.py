@@ -1,0 +1,127 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dti_geom.errors import EvaluationError
+from dti_geom.evaluation.prompts import SUBJECT, Prompt
+from dti_geom.evaluation.scores import PromptFit, SceneChecks, Shot, open_image, read_references, score_shots
+from dti_geom.mini.concepts import REFERENCE_BACKGROUNDS, concept_files, load_concepts
+from dti_geom.mini.scenes import Item, Scene
+from dti_geom.models.catalog import embedded_folder
+from dti_geom.models.image_encoders import open_image_encoder, open_image_text_encoder
+from image_models import build_clip, build_dinov2
+
+CONCEPTS = embedded_folder() / "concepts"
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return open_image_encoder("mini")
+
+
+@pytest.fixture(scope="module")
+def shots():
+    """Every shipped reference picture, with the prompt that tells its background."""
+    return [
+        Shot(
+            path,
+            "dti",
+            concept.name,
+            Prompt(f"a {{}} on {background}", "background", Scene(background, Item(SUBJECT))),
+            seed,
+            concept.initialiser,
+            thing=concept.item.thing,
+        )
+        for concept in load_concepts(CONCEPTS)
+        for seed, (path, background) in enumerate(
+            zip(concept_files(CONCEPTS, concept), REFERENCE_BACKGROUNDS, strict=True)
+        )
+    ]
+
+
+def mean_text(shots, scorer):
+    images = [open_image(shot.path) for shot in shots]
+    return np.mean([score for score, _ in SceneChecks(scorer).score(images, shots)])
+
+
+@pytest.mark.parametrize("name", ["mini", "dinov2"])
+def test_a_real_image_against_itself_scores_1(shots, name, tmp_path):
+    encoder = open_image_encoder(name if name == "mini" else str(build_dinov2(tmp_path)))
+    shot = shots[0]
+    references, left_out = read_references([shot.path], encoder)
+    scores, _ = score_shots([shot], {shot.subject: references}, encoder, SceneChecks(open_image_encoder("mini")))
+    assert scores[0].subject_score == pytest.approx(1, abs=1e-6)
+    assert left_out == []
+
+
+def test_the_subject_score_is_the_mean_cosine_to_all_references(shots, scorer):
+    own = [shot for shot in shots if shot.subject == shots[0].subject]
+    references, _ = read_references([shot.path for shot in own], scorer)
+    scores, _ = score_shots(own, {own[0].subject: references}, scorer, SceneChecks(scorer))
+    features = scorer.embed([open_image(shot.path) for shot in own])
+    assert [one.subject_score for one in scores] == pytest.approx((features @ features.T).mean(dim=0).tolist())
+    assert references.thing == own[0].thing
+
+
+def test_true_captions_hold_and_permuted_ones_score_at_chance(shots, scorer):
+    assert mean_text(shots, scorer) > 0.95
+    rng = np.random.default_rng(0)
+    permuted = [
+        replace(shot, prompt=shots[other].prompt)
+        for _ in range(4)
+        for shot, other in zip(shots, rng.permutation(len(shots)), strict=True)
+    ]
+    chance = 1 / len(REFERENCE_BACKGROUNDS)
+    assert mean_text(permuted, scorer) == pytest.approx(chance, abs=3 * (chance * (1 - chance) / len(permuted)) ** 0.5)
+
+
+def test_a_missing_or_broken_picture_is_left_out_and_never_counted_as_0(shots, scorer, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    torn = [replace(shots[0], path=tmp_path / name) for name in ("missing.png", "broken.png")]
+    references, _ = read_references([shots[0].path], scorer)
+    held = {shots[0].subject: references}
+    alone, _ = score_shots(shots[:1], held, scorer, SceneChecks(scorer))
+    scores, left_out = score_shots([torn[0], shots[0], torn[1]], held, scorer, SceneChecks(scorer))
+    assert scores == alone
+    assert [one.file for one in left_out] == [str(shot.path) for shot in torn]
+    assert left_out[0].reason == "it is missing"
+    assert left_out[1].reason
+
+
+def test_broken_references_are_left_out_too_until_none_is_left(shots, scorer, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    whole, _ = read_references([shots[0].path], scorer)
+    references, left_out = read_references([tmp_path / "broken.png", shots[0].path], scorer)
+    torch.testing.assert_close(references.features, whole.features)
+    assert len(left_out) == 1
+    with pytest.raises(EvaluationError, match="none of 1 reference images opens"):
+        read_references([tmp_path / "broken.png"], scorer)
+
+
+def test_images_are_turned_as_their_camera_says_and_laid_on_white(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 2)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert open_image(tmp_path / "turned.jpg").size == (2, 4)
+    assert open_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_an_image_text_encoder_is_told_the_class_word_not_the_token(shots, scorer, tmp_path):
+    encoder = open_image_text_encoder(str(build_clip(tmp_path)))
+    shot = Shot(
+        **{**vars(shots[0]), "class_word": "cat", "prompt": Prompt("a {} on a {other}", "x"), "other_word": "dog"}
+    )
+    images = [open_image(shot.path)]
+    ((value, checks),) = PromptFit(encoder).score(images, [shot])
+    assert value == encoder.score(images, ["a cat on a dog"]).item()
+    assert checks == {}
+
+
+def test_a_prompt_without_a_scene_cannot_be_checked(shots, scorer):
+    shot = Shot(**{**vars(shots[0]), "prompt": Prompt("a {} on Mars", "x")})
+    with pytest.raises(EvaluationError, match="name an image–text encoder"):
+        SceneChecks(scorer).score([open_image(shot.path)], [shot])
