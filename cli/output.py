@@ -1,5 +1,6 @@
 """What commands print: tables and JSON on standard output, notices and progress on standard error."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,11 @@ def print_notice(message: str) -> None:
 
 def print_line(message: str = "", style: str = "") -> None:
     """A line of the result; tokens in it are text, never markup."""
-    _out.print(Text(message, style=style))
+    # Broken between words only: a path or a command stays in one piece.
+    lines = (
+        textwrap.fill(line, _out.width, break_long_words=False, break_on_hyphens=False) for line in message.split("\n")
+    )
+    _out.print(Text("\n".join(lines), style=style), soft_wrap=True)
 
 
 def print_json(result: Any) -> None:

@@ -43,3 +43,15 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"<mine>": torch.full((32,), 1.0)}, folder / "mine.bin")
     torch.save({"<script>alert(1)</script>": torch.full((768,), 0.5)}, folder / "hostile-step-500.bin")
     return folder
+
+
+@pytest.fixture(scope="session")
+def table_lines() -> Callable[[str], list[str]]:
+    """What a command prints, without the lines that hold a path: a path is never broken."""
+    return lambda text: [line for line in text.splitlines() if "/" not in line]
+
+
+@pytest.fixture(scope="session")
+def flowing() -> Callable[[str], str]:
+    """What a command prints as one line, however it was wrapped."""
+    return lambda text: " ".join(text.split())

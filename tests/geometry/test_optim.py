@@ -233,7 +233,7 @@ def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
 
 
 def test_momentum_repeats_a_steady_gradient_in_growing_steps():
-    # On the circle with a unit tangent gradient, g = 1, then ρ·1·cos + 1 …; with tiny steps the sizes add up: 1, 1.5, 1.75.
+    # On the circle, with a unit tangent gradient and tiny steps, the sizes add up: 1, ½ + 1, ¾ + 1.
     v = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = RiemannianSGD([v], lr=1e-4, momentum=0.5)
     turned = []

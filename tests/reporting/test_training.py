@@ -175,7 +175,7 @@ def test_a_picture_that_is_gone_leaves_its_place_empty_and_is_counted(trained):
 
 def test_each_picture_is_in_the_page_once_and_says_what_it_shows(pair, parse):
     html = render_page(Report("mini", training=pair))
-    assert html.replace(get_plotlyjs(), "").count("data:image/png;base64,") == 12
+    assert html.replace(get_plotlyjs(), "").count('src="data:image/png;base64,') == 12
     texts = [attributes["alt"] for tag, attributes in parse(html).elements if tag == "img"]
     assert texts[:2] == ["a photo of a <x>, seed 0, after 0 updates", "a photo of a <x>, seed 0, after 20 updates"]
 

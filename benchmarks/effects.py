@@ -1,0 +1,256 @@
+"""The paper's effects on the embedded model: what Textual Inversion does to a token, and whether its norm is to blame.
+
+For every concept and training seed a token is learned by TI and by DTI, and shown in pairs ("a <x> to the left of a
+car") and alone. Each token is shown at the norm it was learned at and at the other's, and so is the class word:
+
+    word, word at TI's norm, TI, TI at the mean norm, DTI, DTI at TI's norm
+
+The scorer reads who stands where, and how alike the thing is to the reference pictures.
+
+Where ordinary words get their order from is a second question: `--positions` shows class words whose own position was
+taken out of the encoder's input (x₀ = e instead of e + p_i), and words that carry the position of the pair's other
+thing.
+
+python benchmarks/effects.py --work build/effects                     # all of it; goes on where it stopped
+python benchmarks/effects.py --work build/effects --positions         # words without their own position
+python benchmarks/effects.py --work build/effects --part 0 --parts 2  # half of it, for one of two processes
+python benchmarks/effects.py --work build/effects --summary reports/effects/result.json
+"""
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dti_geom import geometry
+from dti_geom.artifacts import atomic_path, read_embeddings
+from dti_geom.geometry.intervals import Share
+from dti_geom.mini.captions import with_article
+from dti_geom.mini.concepts import Concept, concept_images, load_concepts
+from dti_geom.mini.dataset import as_tensor
+from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
+from dti_geom.mini.exams import both_right, order_right
+from dti_geom.mini.scenes import Item, Scene
+from dti_geom.models.catalog import embedded_folder
+from dti_geom.models.diffusion import TextToImage, open_text_to_image
+from dti_geom.models.scorer import Scorer, load_scorer
+from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
+
+TOKEN, OTHER_TOKEN = "<x>", "<w>"
+PAIRS, ALONE = 24, 8
+VARIANTS = ("word", "word at TI's norm", "TI", "TI at the mean norm", "DTI", "DTI at TI's norm")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with {} for the thing, and the scene it tells, with the thing's name left to fill in."""
+
+    prompt: str
+    background: str
+    other: str
+    on_the_left: bool
+
+    def scene(self, thing: str) -> Scene:
+        items = (Item(thing), Item(self.other))
+        return Scene(self.background, *(items if self.on_the_left else items[::-1]), "row")
+
+
+def questions(concept: Concept, seed: int) -> list[Question]:
+    """PAIRS prompts, left and right, told from either thing's side."""
+    rng = np.random.default_rng(seed)
+    others = [name for name in THING_NAMES if name not in (concept.item.thing, concept.initialiser)]
+    asked = []
+    for number in range(PAIRS):
+        left, from_other = number % 2 == 0, number // 2 % 2 == 1
+        other, background = others[rng.integers(len(others))], BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))]
+        words = "to the left of" if left != from_other else "to the right of"
+        things = (with_article(other), "a {}") if from_other else ("a {}", with_article(other))
+        prompt = f"a photo of {things[0]} {words} {things[1]} {BACKGROUNDS[background][0]}"
+        asked.append(Question(prompt, background, other, left))
+    return asked
+
+
+def learned(work: Path, concept: Concept, method: str, seed: int, model: TextToImage) -> tuple[Tensor, float]:
+    """The (d,) token of a finished run, and its seconds per step; the run is made or gone on with if need be."""
+    folder = work / "runs" / f"{concept.name}-{method}-{seed}"
+    if (folder / "config.json").exists():
+        result = resume(folder, model=model)
+    else:
+        images = str(embedded_folder() / "concepts" / concept.name)
+        config = RunConfig(
+            "mini",
+            (ConceptConfig(TOKEN, images, concept.initialiser),),
+            MethodConfig(method),
+            preview=PreviewConfig(every=0),
+            seed=seed,
+            dtype="float32",
+        )
+        result = train(config, folder, model=model)
+    (token,) = read_embeddings(folder / "learned_embeds.safetensors").tokens
+    return token.vectors[0], result.seconds_per_step
+
+
+def measure(
+    model: TextToImage, scorer: Scorer, concept: Concept, vector: Tensor, thing: str, asked: list[Question]
+) -> dict[str, Any]:
+    """Shares of pictures that show what a vector was asked for, and likeness to the reference pictures."""
+    model.place(OTHER_TOKEN, [vector[None]])
+    paint = [question.prompt.replace("{}", OTHER_TOKEN) for question in asked]
+    read = scorer.read(_pictures(model, paint, 1000))
+    scenes = [question.scene(thing) for question in asked]
+    backgrounds = [BACKGROUNDS[BACKGROUND_NAMES[i % len(BACKGROUND_NAMES)]][0] for i in range(ALONE)]
+    alone = _pictures(model, [f"a photo of a {OTHER_TOKEN} {place}" for place in backgrounds], 2000)
+    references = scorer.embed(as_tensor(np.stack([np.asarray(p) for p in concept_images(_concepts(), concept)])))
+    return {
+        "norm": float(geometry.norms(vector)),
+        "order": [order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)],
+        "both": [both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)],
+        "object": [answers["first"] == thing for answers in scorer.read(alone)],
+        "similarity": float((scorer.embed(alone) @ references.T).mean()),
+    }
+
+
+def _pictures(model: TextToImage, prompts: list[str], seed: int) -> Tensor:
+    pictures = model.generate(prompts, list(range(seed, seed + len(prompts))))
+    return as_tensor(np.stack([np.asarray(picture) for picture in pictures]))
+
+
+def _concepts() -> Path:
+    return embedded_folder() / "concepts"
+
+
+def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed: int) -> None:
+    """One concept and one seed, kept in a file of its own."""
+    path = work / "cells" / f"{concept.name}-{seed}.json"
+    if path.exists():
+        return
+    ti, ti_seconds = learned(work, concept, "ti", seed, model)
+    dti, dti_seconds = learned(work, concept, "dti", seed, model)
+    tower = model.towers[0]
+    (row,) = tower.vocabulary.rows(concept.initialiser)
+    word, mean = tower.token_table[row], geometry.summarize_norms(tower.token_table).mean
+    inflated = float(geometry.norms(ti))
+    vectors = (
+        (word, concept.initialiser),
+        (inflated * geometry.normalize(word), concept.initialiser),
+        (ti, concept.item.thing),
+        (mean * geometry.normalize(ti), concept.item.thing),
+        (dti, concept.item.thing),
+        (inflated * geometry.normalize(dti), concept.item.thing),
+    )
+    asked = questions(concept, seed)
+    found = {
+        name: measure(model, scorer, concept, vector, thing, asked)
+        for name, (vector, thing) in zip(VARIANTS, vectors, strict=True)
+    }
+    angle = float(geometry.angle(geometry.normalize(ti), geometry.normalize(dti)))
+    result = {"concept": concept.name, "seed": seed, "mean_norm": mean, "angle_ti_dti": angle, "variants": found}
+    result["seconds_per_step"] = {"ti": ti_seconds, "dti": dti_seconds}
+    with atomic_path(path) as beside:
+        beside.write_text(json.dumps(result, indent=1) + "\n")
+    print(concept.name, seed, {name: f"{sum(x['order'])}/{PAIRS}" for name, x in found.items()}, flush=True)
+
+
+def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Concept]) -> None:
+    """Order and presence for class words as they are, without their own position, and with the other thing's."""
+    tower = model.towers[0]
+    table = model.pipeline.text_encoder.get_submodule("embeddings.position_embedding").weight
+    found: dict[str, dict[str, list[bool]]] = {}
+    for concept in concepts:
+        (row,) = tower.vocabulary.rows(concept.initialiser)
+        asked = questions(concept, 0)
+        prompts = [question.prompt.replace("{}", concept.initialiser) for question in asked]
+        ids = [tower.tokenizer(prompt).input_ids for prompt in prompts]
+        others = [tower.vocabulary.rows(question.other)[0] for question in asked]
+        own = [table[each.index(row)] for each in ids]
+        theirs = [table[each.index(other)] for each, other in zip(ids, others, strict=True)]
+        moved = {
+            "own position": [torch.zeros_like(p) for p in own],
+            "no position": [-p for p in own],
+            "the other thing's position": [q - p for p, q in zip(own, theirs, strict=True)],
+        }
+        for name, shifts in moved.items():
+            told = []
+            for number, (question, shift) in enumerate(zip(asked, shifts, strict=True)):
+                token = f"<p-{number}>"
+                model.place(token, [(tower.token_table[row] + shift)[None]])
+                told.append(question.prompt.replace("{}", token))
+            read = scorer.read(_pictures(model, told, 1000))
+            scenes = [question.scene(concept.initialiser) for question in asked]
+            rows = found.setdefault(name, {"order": [], "both": []})
+            rows["order"] += [order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)]
+            rows["both"] += [both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)]
+    with atomic_path(work / "positions.json", overwrite=True) as beside:
+        beside.write_text(json.dumps(found) + "\n")
+    for name, rows in found.items():
+        print(name, {check: str(Share.count(hits)) for check, hits in rows.items()}, flush=True)
+
+
+def summary(work: Path) -> dict[str, Any]:
+    """All cells together, every share with its 95 % interval; pictures of one run are not independent of each other."""
+    cells = [json.loads(path.read_text()) for path in sorted((work / "cells").glob("*.json"))]
+    rows = {}
+    for name in VARIANTS:
+        each = [one["variants"][name] for one in cells]
+        rows[name] = {
+            "norm over mean": float(np.median([x["norm"] / c["mean_norm"] for x, c in zip(each, cells, strict=True)])),
+            "similarity": float(np.mean([x["similarity"] for x in each])),
+        } | {check: asdict(Share.count(hit for x in each for hit in x[check])) for check in ("order", "both", "object")}
+        rows[name]["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in each)
+    shown = json.loads((work / "positions.json").read_text()) if (work / "positions.json").exists() else {}
+    return {
+        "positions": {n: {c: asdict(Share.count(hits)) for c, hits in r.items()} for n, r in shown.items()},
+        "command": "python benchmarks/effects.py",
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "cells": len(cells),
+        "variants": rows,
+        "runs": [
+            {"concept": one["concept"], "seed": one["seed"], "angle_ti_dti": one["angle_ti_dti"]}
+            | {
+                name: {
+                    "norm": x["norm"],
+                    "order": sum(x["order"]),
+                    "both": sum(x["both"]),
+                    "similarity": x["similarity"],
+                }
+                for name, x in one["variants"].items()
+            }
+            for one in cells
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/effects"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--positions", action="store_true", help="words without their own position, and nothing else")
+    parser.add_argument("--summary", type=Path, help="write the summary of what is there, and measure nothing")
+    options = parser.parse_args()
+    if options.summary:
+        with atomic_path(options.summary, overwrite=True) as beside:
+            beside.write_text(json.dumps(summary(options.work), indent=1) + "\n")
+        return
+    scorer = load_scorer(embedded_folder() / "scorer")
+    model = open_text_to_image("mini", dtype=torch.float32)
+    concepts = [concept for concept in load_concepts(_concepts()) if concept.split == "test"]
+    if options.positions:
+        positions(options.work, model, scorer, concepts)
+        return
+    cells = [(concept, seed) for seed, concept in product(options.seeds, concepts)]
+    for concept, seed in cells[options.part :: options.parts]:
+        cell(options.work, model, scorer, concept, seed)
+
+
+if __name__ == "__main__":
+    main()
