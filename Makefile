@@ -42,6 +42,8 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/norms.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/mini.py
+	$(BIN)/python benchmarks/probes.py --model mini
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/train_step.py --model mini
 	$(BIN)/python benchmarks/train_step.py --model sdxl-tiny
 

@@ -101,10 +101,12 @@ def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(tm
     assert len(image_files(concept(tmp_path, subject="images"))) == 3
 
 
-def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(shared_data):
-    assert class_word(shared_data / "dreambooth", "duck_toy") == "toy"
-    assert class_word(shared_data / "dreambooth", "nobody") is None
-    assert class_word(shared_data, "duck_toy") is None
+def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
+    (tmp_path / "prompts_and_classes.txt").write_text("Classes\n\nsubject_name,class\nduck_toy,toy\ncat2, cat\n")
+    assert class_word(tmp_path, "duck_toy") == "toy"
+    assert class_word(tmp_path, "cat2") == "cat"
+    assert class_word(tmp_path, "nobody") is None
+    assert class_word(tmp_path / "elsewhere", "duck_toy") is None
 
 
 @pytest.fixture
