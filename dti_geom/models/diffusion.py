@@ -297,8 +297,9 @@ class StableDiffusionXL(TextToImage):
         return {"states": states, "pooled": pooled}
 
     def _about(self, views: Sequence[View]) -> Conditioning:
+        # In float32 whatever the UNet computes in: bfloat16 has no 1023.
         numbers = [[*view.original, *view.corner, *view.size] for view in views]
-        return {"time_ids": torch.tensor(numbers, device=self.device, dtype=self.dtype)}
+        return {"time_ids": torch.tensor(numbers, device=self.device, dtype=torch.float32)}
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's answer, in float32."""

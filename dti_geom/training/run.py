@@ -334,7 +334,7 @@ class _Folder:
 
 def nearest_words(tower: Any, vector: Tensor) -> tuple[str, ...]:
     """The vocabulary's words nearest by direction, nearest first."""
-    rows = geometry.nearest(vector[None].to(tower.token_table.dtype), tower.token_table, NEAREST).indices[0]
+    rows = geometry.nearest(vector[None].to(tower.token_table), tower.token_table, NEAREST).indices[0]
     return tuple(tower.vocabulary.tokens(rows.tolist()))
 
 

@@ -115,6 +115,14 @@ def test_sdxl_is_told_the_size_and_crop_of_every_image(sdxl_pipeline):
     assert torch.equal(told["time_ids"], pipeline_ids)
 
 
+def test_sizes_that_bfloat16_cannot_hold_are_told_exactly(sdxl_pipeline):
+    model = open_text_to_image(str(sdxl_pipeline), dtype=torch.bfloat16)
+    told = model.encode_prompts(["a dog"], [View((1023, 3001), (1, 0), (64, 64))])
+    assert told["time_ids"].tolist() == [[1023, 3001, 1, 0, 64, 64]]
+    noisy = torch.randn(1, 4, 8, 8)
+    assert model.predict(noisy, torch.tensor([3]), told).isfinite().all()
+
+
 def test_sana_reads_its_instruction_in_training_as_in_generation(sana_pipeline):
     model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
     seen = []
