@@ -193,6 +193,20 @@ def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Con
         print(name, {check: str(Share.count(hits)) for check, hits in rows.items()}, flush=True)
 
 
+def difference(cells: list[dict[str, Any]], first: str, second: str, check: str) -> dict[str, float]:
+    """Share under `first` less share under `second` on the same prompts and seeds: mean over concepts, which are what
+    is sampled, with Student's 95 % interval and the p-value of Wilcoxon's signed-rank test."""
+    from scipy import stats
+
+    by_concept: dict[str, list[float]] = {}
+    for one in cells:
+        right = [float(np.mean(one["variants"][name][check])) for name in (first, second)]
+        by_concept.setdefault(one["concept"], []).append(right[0] - right[1])
+    means = [float(np.mean(each)) for each in by_concept.values()]
+    low, high = stats.t.interval(0.95, len(means) - 1, np.mean(means), stats.sem(means))
+    return {"mean": float(np.mean(means)), "low": low, "high": high, "p": float(stats.wilcoxon(means).pvalue)}
+
+
 def summary(work: Path) -> dict[str, Any]:
     """All cells together, every share with its 95 % interval; pictures of one run are not independent of each other."""
     cells = [json.loads(path.read_text()) for path in sorted((work / "cells").glob("*.json"))]
@@ -204,9 +218,14 @@ def summary(work: Path) -> dict[str, Any]:
             "similarity": float(np.mean([x["similarity"] for x in each])),
         } | {check: asdict(Share.count(hit for x in each for hit in x[check])) for check in ("order", "both", "object")}
         rows[name]["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in each)
+    paired = {
+        f"{a} − {b}": {check: difference(cells, a, b, check) for check in ("order", "both")}
+        for a, b in (("DTI", "TI"), ("TI at the mean norm", "TI"), ("DTI", "DTI at TI's norm"))
+    }
     shown = json.loads((work / "positions.json").read_text()) if (work / "positions.json").exists() else {}
     return {
         "positions": {n: {c: asdict(Share.count(hits)) for c, hits in r.items()} for n, r in shown.items()},
+        "paired": paired,
         "command": "python benchmarks/effects.py",
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
