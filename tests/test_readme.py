@@ -1,11 +1,13 @@
 """Everything the README shows is run, and prints what the README says."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,3 +45,19 @@ def test_there_is_something_to_run_and_every_command_is_listed():
 def test_files_the_readme_names_exist():
     for name in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_effects_it_names_are_those_of_the_published_report():
+    published = json.loads((ROOT / "reports" / "effects" / "result.json").read_text())["variants"]
+    shares = {name: f"{100 * row['order']['share']:.1f} %" for name, row in published.items()}
+    assert f"{shares['TI']} (TI), {shares['TI at the mean norm']} (rescaled), {shares['DTI']} (DTI)" in README
+    assert f"TI {published['TI']['norm over mean']:.0f} times the mean norm" in README
+
+
+def test_the_slopes_it_names_are_those_of_the_probe():
+    from dti_geom.models import open_encoders
+    from dti_geom.probes import encoder_attenuation
+
+    measured = encoder_attenuation(open_encoders("mini", dtype=torch.float32)[0])
+    slopes = (measured.share_slope, measured.distance_slope)
+    assert "slopes −{:.3f} (variance) and −{:.3f} (distance)".format(*(abs(slope) for slope in slopes)) in README
