@@ -8,7 +8,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import keep_report, print_json, print_line, print_table, reading_progress
+from .output import print_line, print_table, reading_progress
+from .probing import show
 
 if TYPE_CHECKING:
     from dti_geom.probes import EncoderAngles
@@ -31,7 +32,6 @@ def angles(
     Prints each vector's angles beside those that words have among each other. Vectors whose initialiser is not known
     are listed without that angle. --out writes angles.json and index.html.
     """
-    from dti_geom.errors import DoesNotApply
     from dti_geom.models import open_encoders
     from dti_geom.probes import learned_vectors, model_angles
 
@@ -39,21 +39,7 @@ def angles(
     with reading_progress() as progress:
         encoders = open_encoders(model, device=device, progress=progress)
         result = model_angles(model, encoders, learned, init=init, seed=seed)
-    if not result.encoders:
-        raise DoesNotApply("\n".join(result.does_not_apply))
-    if out is not None:
-        from dti_geom.reporting import Report
-
-        keep_report(out, Report(model, angles=result), "angles.json", overwrite=overwrite)
-    if json:
-        print_json(result)
-        return
-    for measured in result.encoders:
-        _print_encoder(model, measured)
-    for reason in result.does_not_apply:
-        print_line(reason)
-    if out is not None:
-        print_line(str(out / "index.html"))
+    show(result, "angles", _print_encoder, out=out, json=json, overwrite=overwrite)
 
 
 def _print_encoder(model: str, measured: "EncoderAngles") -> None:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from . import options
-from .inputs import read_embeddings_or_skip
-from .output import keep_report, print_json, print_line, print_table, working_progress
+from .output import print_line, print_table, working_progress
+from .probing import open_for_probe, show
 
 if TYPE_CHECKING:
     from dti_geom.probes import EncoderAttention
@@ -26,27 +26,12 @@ def attention(
     entropy of its row and its context sensitivity, at the mean norm and far beyond. --out writes attention.json, with
     every head, and index.html, with maps of one prompt.
     """
-    import torch
+    from dti_geom.probes import model_attention
 
-    from dti_geom.models import open_encoders
-    from dti_geom.probes import learned_vectors, model_attention, require_some_fit
-
-    learned = learned_vectors(read_embeddings_or_skip(embedding))
-    encoders = open_encoders(model, device=device, dtype=getattr(torch, dtype.value))
-    require_some_fit(learned, [encoder.token_table.shape[1] for encoder in encoders], model)
+    encoders, learned = open_for_probe(model, embedding, device, dtype)
     with working_progress() as progress:
         result = model_attention(model, encoders, learned, seed=seed, progress=progress)
-    if out is not None:
-        from dti_geom.reporting import Report
-
-        keep_report(out, Report(model, attention=result), "attention.json", overwrite=overwrite)
-    if json:
-        print_json(result)
-        return
-    for measured in result.encoders:
-        _print_encoder(model, measured)
-    if out is not None:
-        print_line(str(out / "index.html"))
+    show(result, "attention", _print_encoder, out=out, json=json, overwrite=overwrite)
 
 
 def _print_encoder(model: str, measured: "EncoderAttention") -> None:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from . import options
-from .inputs import read_embeddings_or_skip
-from .output import keep_report, print_json, print_line, print_table, working_progress
+from .output import print_line, print_table, working_progress
+from .probing import open_for_probe, show
 
 if TYPE_CHECKING:
     from dti_geom.probes import EncoderAttenuation
@@ -26,32 +26,12 @@ def attenuation(
     explains, the accuracy of a position classifier on held-out words, and how far a position moves a token, beside the
     bound on it; at norms from 1/16 to 256 times the mean. --out writes attenuation.json and index.html.
     """
-    import torch
+    from dti_geom.probes import model_attenuation
 
-    from dti_geom.errors import DoesNotApply
-    from dti_geom.models import open_encoders
-    from dti_geom.probes import learned_vectors, model_attenuation, require_some_fit
-
-    learned = learned_vectors(read_embeddings_or_skip(embedding))
-    encoders = open_encoders(model, device=device, dtype=getattr(torch, dtype.value))
-    require_some_fit(learned, [encoder.token_table.shape[1] for encoder in encoders], model)
+    encoders, learned = open_for_probe(model, embedding, device, dtype)
     with working_progress() as progress:
         result = model_attenuation(model, encoders, learned, seed=seed, progress=progress)
-    if not result.encoders:
-        raise DoesNotApply("\n".join(result.does_not_apply))
-    if out is not None:
-        from dti_geom.reporting import Report
-
-        keep_report(out, Report(model, attenuation=result), "attenuation.json", overwrite=overwrite)
-    if json:
-        print_json(result)
-        return
-    for measured in result.encoders:
-        _print_encoder(model, measured)
-    for reason in result.does_not_apply:
-        print_line(reason)
-    if out is not None:
-        print_line(str(out / "index.html"))
+    show(result, "attenuation", _print_encoder, out=out, json=json, overwrite=overwrite)
 
 
 def _print_encoder(model: str, measured: "EncoderAttenuation") -> None:

@@ -164,11 +164,9 @@ class _Folder:
     def __init__(self, folder: Path | None, trainer: Trainer) -> None:
         self.folder = folder if trainer.processes.is_main else None  # the others only read
         self.read_from, self.trainer, self.config = folder, trainer, trainer.config
-        self.tokens = [concept.config.token for concept in trainer.concepts]
+        self.tokens, self.towers = [concept.config.token for concept in trainer.concepts], trainer.model.towers
         total = self.config.steps or 1
         self.nearest_every = max(1, total // NEAREST_TIMES)
-        # A table's directions are the same at every look-up.
-        self.vocabulary = [(tower, geometry.summarize_norms(tower.token_table)) for tower in trainer.model.towers]
 
     def restore(self) -> None:
         """Load the last checkpoint, and forget the events after it; a new run writes down what it was asked."""
@@ -230,7 +228,7 @@ class _Folder:
     def _final(self, vectors: dict[str, list[Tensor]]) -> Iterator[LearnedVectorResult]:
         for concept in self.trainer.concepts:
             token = concept.config.token
-            for (tower, norms), learned, rows in zip(self.vocabulary, concept.learned, vectors[token], strict=True):
+            for tower, learned, rows in zip(self.towers, concept.learned, vectors[token], strict=True):
                 directions = geometry.normalize(rows)
                 start = geometry.normalize(learned.start.cpu())
                 for index, row in enumerate(rows):
@@ -239,7 +237,7 @@ class _Folder:
                         tower=tower.name,
                         index=index,
                         norm=float(geometry.norms(row)),
-                        inflation=float(geometry.norms(row)) / norms.mean,
+                        inflation=float(geometry.norms(row)) / learned.reference.norms.mean,
                         angle_to_start=float(geometry.angle(directions[index], start[index])),
                         cosine_to_prior=float(directions[index] @ learned.prior[index].cpu()),
                         nearest=nearest_words(tower, row),
@@ -248,7 +246,7 @@ class _Folder:
     def _with_nearest(self, record: StepRecord) -> StepRecord:
         found: dict[tuple[str, str, int], tuple[str, ...]] = {}
         for concept in self.trainer.concepts:
-            for (tower, _), learned in zip(self.vocabulary, concept.learned, strict=True):
+            for tower, learned in zip(self.towers, concept.learned, strict=True):
                 for index, row in enumerate(learned.vectors().detach()):
                     found[concept.config.token, tower.name, index] = nearest_words(tower, row)
         return replace(
@@ -269,7 +267,7 @@ class _Folder:
 
     def _write_token(self, folder: Path, token: str, towers: list[Tensor], step: int) -> None:
         concept = next(one.config for one in self.trainer.concepts if one.config.token == token)
-        names = [tower.name for tower in self.trainer.model.towers]
+        names = [tower.name for tower in self.towers]
         preview, method = self.config.preview, self.config.method
         metadata = {
             "tool": f"dti-geom {__version__}",

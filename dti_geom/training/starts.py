@@ -22,7 +22,6 @@ class Start:
 
     vectors: Tensor  # (n, d), float32: what learning starts from
     prior: Tensor  # (n, d): the init word's rows, repeated where there are more vectors than rows
-    rows: tuple[int, ...]  # of the init word
 
 
 def reference_of(tower: Tower) -> Reference:
@@ -61,7 +60,7 @@ def start_of(model: TextToImage, number: int, concept: ConceptConfig, method: Me
         raise TrainingError(
             f"'{concept.init}' has a zero row in {tower.name}, which has no direction. Choose another word."
         )
-    return Start(vectors, prior, tuple(rows))
+    return Start(vectors, prior)
 
 
 def magnitude_of(spec: str | None, tower: Tower, reference: Reference, start: Start) -> Tensor | None:
@@ -76,7 +75,6 @@ def magnitude_of(spec: str | None, tower: Tower, reference: Reference, start: St
     known = {
         "mean": summary.mean,
         "learned": summary.mean,
-        "median": float(geometry.row_norms(tower.token_table)[geometry.row_norms(tower.token_table) > 0].median()),
         "min": summary.min,
         "max": summary.max,
     }
@@ -85,6 +83,9 @@ def magnitude_of(spec: str | None, tower: Tower, reference: Reference, start: St
         return geometry.norms(start.prior)[:, None]
     if spec in known:
         return known[spec] * ones
+    if spec == "median":
+        lengths = geometry.row_norms(tower.token_table)
+        return float(lengths[lengths > 0].median()) * ones
     if spec.startswith("token:"):
         rows = tower.vocabulary.rows(spec.removeprefix("token:"))
         if len(rows) != 1:
