@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .inputs import read_embeddings_or_skip, read_lines
-from .output import keep_report, print_json, print_line, print_table, working_progress
+from .inputs import read_lines
+from .output import print_line, print_table, working_progress
+from .probing import open_for_probe, show
 
 if TYPE_CHECKING:
     from dti_geom.models.sources import Progress
@@ -43,50 +44,46 @@ def swap(
     of the token whose norm was taken, how often direction wins, and what becomes of the output as the norm grows.
     Without --pairs, short words are paired with long ones. --out writes swap.json and index.html.
     """
-    import torch
-
-    from dti_geom.models import open_encoders
-    from dti_geom.probes import learned_vectors, model_swap, require_some_fit
+    from dti_geom.probes import model_swap
 
     named = [_two(line, at, pairs) for at, line in read_lines(pairs)] if pairs is not None else None
     words = [line for _, line in read_lines(category)] if category is not None else None
-    learned = learned_vectors(read_embeddings_or_skip(embedding))
-    encoders = open_encoders(model, device=device, dtype=getattr(torch, dtype.value))
-    require_some_fit(learned, [encoder.token_table.shape[1] for encoder in encoders], model)
+    encoders, learned = open_for_probe(model, embedding, device, dtype)
     with working_progress() as progress:
         result = model_swap(
             model, encoders, learned, pairs=named, category=words, count=count, seed=seed, progress=progress
         )
         if images:
             result = dataclasses.replace(result, painted=_paint(model, named, images, device, progress))
-    if out is not None:
-        from dti_geom.reporting import Report
+    painted = result.painted
+    show(
+        result,
+        "swap",
+        _print_encoder,
+        out=out,
+        json=json,
+        overwrite=overwrite,
+        print_more=lambda: _print_painted(painted, images) if painted else None,
+    )
 
-        keep_report(out, Report(model, swap=result), "swap.json", overwrite=overwrite)
-    if json:
-        print_json(result)
-        return
-    for measured in result.encoders:
-        _print_encoder(model, measured)
-    if result.painted is not None:
-        print_table(
-            f"Pictures of {images} pairs, seeds {', '.join(map(str, result.painted.seeds))}",
-            ["stretch", "norms", "direction", "magnitude", "wins", "of", "95 %"],
-            [
-                (
-                    f"×{one.stretch:g}",
-                    f"×{one.ratio:.3g}",
-                    one.direction,
-                    one.magnitude,
-                    one.wins.right,
-                    one.wins.total,
-                    f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f}",
-                )
-                for one in result.painted.sums
-            ],
-        )
-    if out is not None:
-        print_line(str(out / "index.html"))
+
+def _print_painted(painted: "PaintedSwap", pairs: int) -> None:
+    print_table(
+        f"Pictures of {pairs} pairs, seeds {', '.join(map(str, painted.seeds))}",
+        ["stretch", "norms", "direction", "magnitude", "wins", "of", "95 %"],
+        [
+            (
+                f"×{one.stretch:g}",
+                f"×{one.ratio:.3g}",
+                one.direction,
+                one.magnitude,
+                one.wins.right,
+                one.wins.total,
+                f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f}",
+            )
+            for one in painted.sums
+        ],
+    )
 
 
 def _paint(
