@@ -1,7 +1,10 @@
 # make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
 # make test   environment, install with test extras, a browser where one can be had, and all tests
+# make lab    environment with JupyterLab, opened on the notebooks
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
+# make reference  write cli/README.md anew from the commands
+# make reports  train, paint and measure what reports/ shows (minutes; what is below build/reports is not made again)
 # make bench  benchmarks, each beside its baseline
 # make mini   train the embedded model from nothing (hours), below build/mini; a stopped run goes on
 # make mini-eval  measure the embedded model, and write its figures and card
@@ -10,14 +13,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check format wheel bench mini mini-eval chromium clean
+.PHONY: demo test lab check format wheel reference reports bench mini mini-eval chromium clean
 
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
 
 # One process for each core, of one thread each: threads that wait for each other cost more than they bring.
 test: .venv/.installed-test chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope --nbmake tests notebooks
+
+lab: .venv/.installed-notebooks
+	$(BIN)/jupyter lab notebooks
 
 check: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -36,6 +42,27 @@ wheel: .venv/.installed-test
 	build/clean/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
 	cd / && "$(CURDIR)/build/clean/bin/dti-geom" --version && \
 	  "$(CURDIR)/build/clean/bin/dti-geom" neighbors --model mini fox
+
+reference: .venv/.installed
+	$(BIN)/python -m dti_geom_cli.reference > cli/README.md
+
+RUNS := build/reports
+ONE := OMP_NUM_THREADS=1 $(BIN)/dti-geom
+
+reports: $(RUNS)/between/interpolation.json $(RUNS)/evaluation/evaluation.json
+	$(ONE) report --full --run $(RUNS)/ti --run $(RUNS)/dti --interpolation $(RUNS)/between \
+	  --evaluation $(RUNS)/evaluation --out reports/mini
+	$(ONE) norms --model mini --out reports/norms --overwrite
+
+$(RUNS)/between/interpolation.json: $(RUNS)/ti/result.json
+	$(ONE) interpolate "<ti>" fox --embedding $(RUNS)/ti --out $(RUNS)/between --overwrite
+
+$(RUNS)/evaluation/evaluation.json: $(RUNS)/ti/result.json $(RUNS)/dti/result.json
+	$(ONE) evaluate $(RUNS)/ti $(RUNS)/dti --out $(RUNS)/evaluation --overwrite
+
+$(RUNS)/%/result.json: | .venv/.installed
+	$(ONE) train --images dti_geom/models/mini/concepts/round-teapot --init teapot --method $* --token "<$*>" \
+	  --out $(RUNS)/$* --overwrite
 
 bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/nearest.py

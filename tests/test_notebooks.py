@@ -1,31 +1,36 @@
-"""Notebooks run from top to bottom, and are committed without output."""
+"""Notebooks are committed without output and explain themselves; `make test` also runs each from top to bottom."""
 
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path):
-    jupyter_execute = Path(sys.executable).parent / "jupyter-execute"
-    command = [jupyter_execute, "--timeout=120", f"--output={tmp_path / 'run.ipynb'}", notebook]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_committed_without_output_and_explains_each_cell(notebook):
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert cells[0]["cell_type"] == "markdown"
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
     for before, cell in pairwise(cells):
         assert cell["cell_type"] == "markdown" or before["cell_type"] == "markdown"
 
 
-def test_there_are_notebooks():
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_ends_with_exercises(notebook):
+    last = json.loads(notebook.read_text(encoding="utf-8"))["cells"][-1]
+    assert "## Exercises" in "".join(last["source"])
+
+
+def test_make_test_runs_the_notebooks():
+    makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
     assert NOTEBOOKS
+    assert "--nbmake tests notebooks" in makefile
+
+
+def test_notebooks_leave_nothing_beside_themselves():
+    checkpoints = FOLDER / ".ipynb_checkpoints"  # JupyterLab's own
+    assert [path for path in FOLDER.iterdir() if path not in (*NOTEBOOKS, checkpoints)] == []
