@@ -10,10 +10,7 @@ from .output import keep_report, print_json, print_line, print_notice, print_tab
 
 if TYPE_CHECKING:
     from dti_geom.evaluation.bootstrap import Interval
-    from dti_geom.evaluation.evaluate import Candidate, Evaluation
-    from dti_geom.evaluation.scores import TextScorer
-    from dti_geom.models.diffusion import TextToImage
-    from dti_geom.models.image_encoders import ImageEncoder
+    from dti_geom.evaluation.evaluate import Evaluation
     from dti_geom.training import RunConfig
 
 
@@ -50,9 +47,9 @@ def evaluate(
         options.Numbers | None, typer.Option("--dtype", help="Of the model. Default: the device's best.")
     ] = None,
 ) -> None:
-    """Subject and text scores of learned tokens, method against method, with intervals.
+    """Subject and text scores of tokens, method against method.
 
-    Paints every run's tokens in every prompt and scores the pictures: likeness to the images a token was trained on,
+    With 95 % intervals. Paints every run's tokens in every prompt and scores the pictures: likeness to the images a token was trained on,
     and fit to the prompt with the class word in the token's place. Defaults are the paper's protocol (DINOv2, SigLIP,
     seeds 0 to 3, the pipeline's own steps and guidance); on mini its own scorer and prompts. --out keeps pictures/,
     evaluation.json, scores.csv, table.tex and index.html; a stopped call goes on with the pictures it has.
@@ -66,8 +63,8 @@ def evaluate(
     from dti_geom.evaluation.prompts import open_prompt_set
     from dti_geom.evaluation.tables import csv_of_images, latex_table
     from dti_geom.models.diffusion import open_text_to_image
-    from dti_geom.models.image_encoders import open_image_encoder
     from dti_geom.reporting import Report
+    from dti_geom.sweeps.cells import open_scorers, run_candidates
 
     if (out / "evaluation.json").exists() and not overwrite:  # better before the painting than after it
         raise FileExists(f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite.")
@@ -78,10 +75,13 @@ def evaluate(
     (name,) = models
     ours = name == "mini"
     chosen = open_prompt_set(prompts or ("mini" if ours else "paper"), dreambooth or named[0][2].concepts[0].images)
-    encoder = open_image_encoder(image_encoder or ("mini" if ours else "dinov2"), device=device)
-    text = _text_scorer(text_encoder or ("mini" if ours else "siglip"), encoder, device)
+    encoder, text = open_scorers(name, image_encoder, text_encoder, device)
     model = open_text_to_image(name, device=device, dtype=dtype and getattr(torch, dtype.value))
-    candidates = [one for label, folder, config in named for one in _candidates(label, folder, config, model)]
+    candidates = [
+        one
+        for label, folder, config in named
+        for one in run_candidates(label or method_label(config), folder, config, model)
+    ]
     if baselines:
         candidates = with_baselines(candidates, model)
     with working_progress() as progress:
@@ -119,25 +119,6 @@ def _read(run: str) -> "tuple[str | None, Path, RunConfig]":
     return label or None, Path(place), read_run(place).result.config
 
 
-def _candidates(label: str | None, folder: Path, config: "RunConfig", model: "TextToImage") -> "list[Candidate]":
-    from dti_geom.evaluation.evaluate import Candidate
-    from dti_geom.evaluation.tokens import joined_towers, token_files
-    from dti_geom.training.data import image_files
-
-    vectors = joined_towers(model, token_files([folder]))
-    return [
-        Candidate(
-            method=label or method_label(config),
-            subject=concept.subject or Path(concept.images).name,
-            class_word=concept.init,
-            references=tuple(str(path) for path in image_files(concept)),
-            vectors=tuple(vectors[concept.token]),
-            run=str(folder),
-        )
-        for concept in config.concepts
-    ]
-
-
 def method_label(config: "RunConfig") -> str:
     """A method as the paper's tables distinguish it: by name, and by magnitude and prior where they are not its own."""
     from dti_geom.training import METHODS
@@ -154,18 +135,6 @@ def _plain(magnitude: str) -> str:
         return f"{float(magnitude):g}"
     except ValueError:
         return magnitude
-
-
-def _text_scorer(name: str, encoder: "ImageEncoder", device: str) -> "TextScorer":
-    from dti_geom.errors import EvaluationError
-    from dti_geom.evaluation.scores import PromptFit, SceneChecks
-    from dti_geom.models.image_encoders import ScorerEncoder, open_image_text_encoder
-
-    if name != "mini":
-        return PromptFit(open_image_text_encoder(name, device=device))
-    if not isinstance(encoder, ScorerEncoder):
-        raise EvaluationError("--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too.")
-    return SceneChecks(encoder)
 
 
 def _print(result: "Evaluation") -> None:

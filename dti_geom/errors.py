@@ -55,3 +55,7 @@ class TrainingDiverged(DtiGeomError):
 
 class EvaluationError(DtiGeomError):
     """Pictures, paths or scores that cannot be made from what was given."""
+
+
+class SweepError(DtiGeomError):
+    """A sweep file with a mistake in it, or a sweep that cannot go on."""

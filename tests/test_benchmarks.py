@@ -4,17 +4,30 @@ import importlib.util
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "train_step.py"
+from dti_geom.evaluation.scores import ImageScore
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def train_step():
-    spec = importlib.util.spec_from_file_location("train_step", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("train_step")
+
+
+@pytest.fixture(scope="module")
+def bakeoff():
+    return script("bakeoff")
 
 
 @pytest.mark.parametrize("pipeline", ["sd15_pipeline", "sdxl_pipeline"])
@@ -40,3 +53,58 @@ def test_full_sizes_are_refused_without_a_gpu(train_step, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match="full-sdxl would run on cuda, and there is no GPU here"):
         train_step.measure(Namespace(model="full-sdxl", device="cuda"))
+
+
+def test_a_search_goes_on_beyond_its_outermost_rate_and_not_from_the_middle(bakeoff):
+    assert bakeoff.outermost({0.01: 1.0, 0.02: 3.0, 0.04: 2.0}) is None
+    assert bakeoff.outermost({0.01: 3.0, 0.02: 1.0, 0.04: 2.0}) == 0.005
+    assert bakeoff.outermost({0.01: 1.0, 0.02: 2.0, 0.04: 3.0}) == 0.08
+
+
+def scored(method, subject, subject_score, text_score, number=1):
+    image = ImageScore(method, subject, "", "a {}", "colour", 0, "x.png", subject_score, text_score)
+    return [(None, image)] * number
+
+
+def test_the_merit_of_a_setting_weighs_every_concept_the_same(bakeoff):
+    images = scored("a", "dog", 0.4, 0.9, number=3) + scored("a", "cat", 0.6, 0.7) + scored("b", "dog", -0.1, 0.9)
+    assert bakeoff.merits(images) == {"a": pytest.approx((0.5 * 0.8) ** 0.5), "b": 0.0}
+
+
+def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff):
+    rng = np.random.default_rng(0)
+    base, near, far = rng.random(12), rng.random(12) * 0.1 - 0.05, rng.random(12) * 0.1
+    images = [
+        one
+        for number in range(12)
+        for method, shift in (("mine", 0.0), ("near", near[number]), ("far", far[number]))
+        for one in scored(method, f"subject {number}", base[number] - shift, 0.5)
+    ]
+    by_method = {row["method"]: row for row in bakeoff.against(images, "mine")}
+    assert by_method["far"]["subject"] == pytest.approx(far.mean())
+    assert by_method["far"]["subject better on"] == 12
+    assert by_method["far"]["subject p"] == pytest.approx(2 / 2**12)  # the smallest there is for 12
+    assert by_method["far"]["subject p, Holm"] == pytest.approx(2 * 2 / 2**12)
+    assert by_method["near"]["subject p"] == pytest.approx(wilcoxon(near).pvalue)
+    assert by_method["near"]["subject p, Holm"] == pytest.approx(wilcoxon(near).pvalue)
+    assert {row["text p"] for row in by_method.values()} == {1.0}  # no difference at all
+
+
+def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypatch):
+    """Every method at three rates; κ at the best; then all of it on the other concepts."""
+    bench = bakeoff.Bakeoff(tmp_path, 1)
+    asked = []
+    monkeypatch.setattr(bench, "run", lambda plan: asked.append(plan) or plan)
+    monkeypatch.setattr(
+        bakeoff, "read_scores", lambda plan, _: [one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]
+    )
+    bench.winner()
+    bench.norms()
+    bench.bakeoff()
+    by_name = {plan.name: plan for plan in asked}
+    assert len(by_name["bakeoff"].cells) == 8 * 3 * 2
+    assert {len(cell.subjects) for cell in by_name["bakeoff"].cells} == {6}
+    tuned = {subject for cell in by_name["search"].cells for subject in cell.subjects}
+    tested = {subject for cell in by_name["bakeoff"].cells for subject in cell.subjects}
+    assert (len(tuned), len(tested), len(tuned & tested)) == (4, 12, 0)
+    assert len({cell.key for cell in by_name["winner"].cells}) in (2 * 3 * 2, 3 * 3 * 2)

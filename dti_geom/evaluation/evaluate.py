@@ -27,6 +27,7 @@ from dti_geom.evaluation.scores import (
     score_shots,
 )
 from dti_geom.geometry.intervals import Share
+from dti_geom.mini.figures import load_figures
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.models.diffusion import TextToImage
 from dti_geom.models.image_encoders import MINI, ImageEncoder
@@ -247,8 +248,6 @@ def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
 
 def scorer_accuracy() -> tuple[ScorerAccuracy, ...]:
     """The scorer's accuracy in each check, as it was measured when the embedded model was made."""
-    from dti_geom.mini.evaluate import load_figures  # with what trains the embedded model, diffusers among it
-
     rows = load_figures(embedded_folder() / "figures.json").rows
     return tuple(
         ScorerAccuracy(check, rows["true renders"][reading], rows["reconstructions"][reading])
@@ -279,9 +278,12 @@ def _place(model: TextToImage, candidates: Sequence[Candidate]) -> list[str]:
     """The word that each candidate is asked by."""
     names = []
     for number, one in enumerate(candidates):
-        if one.vectors is not None:
-            model.place(f"<shown-{number}>", [rows.to(model.device) for rows in one.vectors])
-        names.append(one.class_word if one.vectors is None else f"<shown-{number}>")
+        if one.vectors is None:
+            names.append(one.class_word)
+            continue
+        # A placeholder keeps its number of vectors: another evaluation by this model may need another number.
+        names.append(f"<shown-{number}-{'-'.join(str(len(rows)) for rows in one.vectors)}>")
+        model.place(names[-1], [rows.to(model.device) for rows in one.vectors])
     return names
 
 

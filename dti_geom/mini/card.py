@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dti_geom.mini.artwork import PACKAGES
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUND_NAMES, COLOURS, THING_NAMES
-from dti_geom.mini.evaluate import PSNR_TARGET, TARGETS, Figures
+from dti_geom.mini.figures import PSNR_TARGET, TARGETS, Figures
 
 NOTICES = """\
 The weights learned from, and the concept images show, emoji artwork of three makers. The artwork was cropped, scaled,

@@ -186,6 +186,11 @@ class TextToImage:
         for tower, rows in zip(self.towers, vectors, strict=True):
             tower.place(token, rows)
 
+    def forget(self) -> None:
+        """Leave no learned token placed, as in a model just opened; rounding depends on how many there are."""
+        for tower in self.towers:
+            tower.learned.clear()
+
     def free_vae(self) -> None:
         """Give the autoencoder's memory back, for good: no image can be encoded or painted after this."""
         self.vae = self.pipeline.vae = None

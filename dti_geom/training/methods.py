@@ -115,7 +115,7 @@ class LearnedVectors:
     ) -> None:
         """start, prior: (n, d), not zero. magnitude: (n, 1), None for a free norm."""
         self.method = method = method_named(config.name)
-        _refuse_what_has_no_effect(config, method)
+        refuse_what_has_no_effect(config, method)
         self.reference = reference
         self.start = start.float()
         self.prior = geometry.normalize(prior.float())
@@ -212,7 +212,7 @@ class LearnedVectors:
         return optimizers
 
 
-def _refuse_what_has_no_effect(config: MethodConfig, method: Method) -> None:
+def refuse_what_has_no_effect(config: MethodConfig, method: Method) -> None:
     """An option that this method would silently ignore is a mistake to be told of."""
     sphere, adamw = method.optimizer == "sphere", method.optimizer == "adamw"
     given = {

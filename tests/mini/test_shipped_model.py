@@ -9,9 +9,10 @@ from PIL import Image
 from dti_geom.mini.__main__ import FIGURES_FILE
 from dti_geom.mini.concepts import CONCEPTS, IMAGES_PER_CONCEPT
 from dti_geom.mini.domain import THING_NAMES
-from dti_geom.mini.evaluate import TARGETS, Figures, load_figures, sit
+from dti_geom.mini.evaluate import sit
 from dti_geom.mini.exams import ExamPaper
 from dti_geom.mini.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
+from dti_geom.mini.figures import TARGETS, Figures, load_figures
 from dti_geom.mini.generate import generate, open_pipeline
 from dti_geom.models.scorer import WEIGHTS_FILE, load_scorer
 

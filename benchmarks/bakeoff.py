@@ -1,0 +1,313 @@
+"""The bake-off of norm policies on the embedded model: every training method under one protocol.
+
+Stages, each a sweep of its own in the same folder, so that nothing is trained twice:
+
+search   on the tuning concepts: learning rates of every method, further out while the best is the outermost
+prior    on the tuning concepts: κ of DTI at its best rate
+bakeoff  on the test concepts: every method at its best setting × 3 training seeds, TI's baselines beside them
+norms    free and fixed norms after 100 and 200 updates too, first training seed: norm against scores
+beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes for DTI
+winner   on the test concepts: what was best beyond the paper, the tuned DTI, and DTI as published
+
+A setting's merit is the geometric mean of subject and text score, each averaged over concepts and prompts.
+
+python benchmarks/bakeoff.py --work build/bakeoff                      # all of it; goes on where it stopped
+python benchmarks/bakeoff.py --work build/bakeoff --stages search prior
+python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from dti_geom.artifacts import dumps, write_text
+from dti_geom.evaluation.bootstrap import Interval
+from dti_geom.evaluation.evaluate import ALL
+from dti_geom.evaluation.scores import ImageScore
+from dti_geom.mini.concepts import load_concepts
+from dti_geom.models.catalog import embedded_folder
+from dti_geom.reporting.sweep import by_group, mean_inflation
+from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_scores, run_sweep
+from dti_geom.training import METHODS
+
+STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "norms")
+RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items()}
+FURTHER = 1  # times that a search may go on beyond its outermost rate
+KAPPAS = (0.0, 1e-4, 1e-3, 1e-2)
+TRAIN = {"dtype": "bfloat16"}
+EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
+
+
+Images = list[tuple[CellState, ImageScore]]
+
+
+def concepts(split: str, together: int) -> list[list[str]]:
+    """Names of the shipped concepts, in groups that share batches."""
+    names = [one.name for one in load_concepts(embedded_folder() / "concepts") if one.split == split]
+    return [names[at : at + together] for at in range(0, len(names), together)]
+
+
+def merits(images: Images) -> dict[str, float]:
+    """Of every label: concepts weigh the same, whatever their prompts."""
+    held: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for _, one in images:
+        held[one.method][one.subject].append((one.subject_score, one.text_score))
+    means = {label: np.mean([np.mean(each, axis=0) for each in by.values()], axis=0) for label, by in held.items()}
+    return {label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()}
+
+
+class Bakeoff:
+    """The stages, in a folder; a stage asks those before it for what they found, computing what is missing."""
+
+    def __init__(self, work: Path, workers: int | None) -> None:
+        self.work, self.engine = work, LocalEngine(workers)
+
+    def tuning(self, methods: list[Any]) -> Plan:
+        return self._plan("search", concepts("tuning", 4), methods, [0], EVALUATE)
+
+    def run(self, plan: Plan) -> Plan:
+        """Compute what is missing of a plan."""
+        started = time.monotonic()
+
+        def told(outcome: Outcome | None, ended: int, total: int) -> None:
+            if outcome is None:
+                return
+            minutes = (time.monotonic() - started) / 60
+            print(
+                f"{plan.name}: {ended}/{total} {outcome.cell.label} {outcome.error or ''} {minutes:.0f} min", flush=True
+            )
+
+        failed = [state for state in run_sweep(plan, self.work, self.engine, progress=told) if state.state == "failed"]
+        if failed:
+            raise SystemExit(f"{len(failed)} cells failed, {failed[0].label} first: {failed[0].error}")
+        return plan
+
+    def merits(self, methods: list[Any]) -> dict[str, float]:
+        """Of methods on the tuning concepts, by label."""
+        return merits(read_scores(self.run(self.tuning(methods)), self.work))
+
+    def search(self) -> dict[str, dict[str, float]]:
+        """Merit of every learning rate tried, by method."""
+        tried = {name: [rate / 2, rate, rate * 2] for name, rate in RATES.items()}
+        for last in [False] * FURTHER + [True]:
+            asked = [
+                {"name": name, "label": f"{name} {rate:g}", "learning_rate": rate}
+                for name in tried
+                for rate in tried[name]
+            ]
+            found = self.merits(asked)
+            merit = {name: {rate: found[f"{name} {rate:g}"] for rate in sorted(rates)} for name, rates in tried.items()}
+            further = {name: beyond for name, each in merit.items() if (beyond := outermost(each))}
+            if last or not further:
+                break
+            for name, rate in further.items():
+                tried[name].append(rate)
+        return {name: {f"{rate:g}": value for rate, value in each.items()} for name, each in merit.items()}
+
+    def prior(self) -> dict[str, float]:
+        """Merit of every κ tried, for DTI at its best rate."""
+        rate = best(self.search()["dti"])
+        asked = [
+            {"name": "dti", "label": f"{kappa:g}", "learning_rate": float(rate), "kappa": kappa} for kappa in KAPPAS
+        ]
+        return self.merits(asked)
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every method at its best."""
+        rates = {name: {"name": name, "learning_rate": float(best(found))} for name, found in self.search().items()}
+        rates["dti"]["kappa"] = float(best(self.prior()))
+        return rates
+
+    def bakeoff(self) -> Plan:
+        return self.run(self._test("bakeoff", self._methods()))
+
+    def norms(self) -> Plan:
+        methods = [one for name, one in self.settings().items() if name in ("dti", "ti", "crossinit", "std-retraction")]
+        return self.run(self._plan("norms", concepts("test", 6), methods, [0], EVALUATE | {"checkpoints": [100, 200]}))
+
+    def beyond(self) -> dict[str, float]:
+        """Merit of what the paper did not try, each alone, on its DTI as it was tuned."""
+        dti = self.settings()["dti"]
+        rate = dti["learning_rate"]
+        changes: dict[str, dict[str, Any]] = {
+            "as it is": {},
+            "cosine": {"schedule": "cosine"},
+            "average of the last 100": {"average_last": 100},
+            "cosine from twice the rate": {"schedule": "cosine", "learning_rate": 2 * rate},
+            "Adam": {"optimizer": "adam", "learning_rate": rate / 2},
+            "Adam, cosine": {"optimizer": "adam", "learning_rate": rate / 2, "schedule": "cosine"},
+            "momentum 0.9": {"momentum": 0.9, "learning_rate": rate / 2},
+            "second moment 0.9": {"beta": 0.9},
+            "magnitude min": {"magnitude": "min"},
+            "magnitude median": {"magnitude": "median"},
+            "magnitude of the word": {"magnitude": "init"},
+            "magnitude twice the mean": {"magnitude": str(2 * mean_norm())},
+            "magnitude learned": {"magnitude": "learned"},
+        }
+        asked = [{**dti, **change, "label": label} for label, change in changes.items()]
+        self._changes = changes
+        return self.merits(asked)
+
+    def winner(self) -> Plan:
+        """The best of what goes beyond the paper, against the tuned and the published DTI, on the test concepts."""
+        label = best(self.beyond())
+        dti = self.settings()["dti"]
+        asked = [{**dti, "label": "dti"}, {"name": "dti", "label": "dti as published"}]
+        return self.run(self._test("winner", [*asked, {**dti, **self._changes[label], "label": f"dti, {label}"}]))
+
+    def _methods(self) -> list[dict[str, Any]]:
+        return [{**one, "label": name, "baselines": name == "ti"} for name, one in self.settings().items()]
+
+    def _test(self, name: str, methods: list[Any]) -> Plan:
+        return self._plan(name, concepts("test", 6), methods, [0, 1, 2], EVALUATE)
+
+    def _plan(
+        self, name: str, groups: list[list[str]], methods: Iterable[Any], seeds: list[int], evaluate: dict[str, Any]
+    ) -> Plan:
+        asked = {"concepts": groups, "methods": list(methods), "seeds": seeds, "train": TRAIN, "evaluate": evaluate}
+        return plan_of(asked, name)
+
+
+def publish(bakeoff: Bakeoff, folder: Path) -> None:
+    """Results of all stages, tables to read, and the page."""
+    found = {
+        "search": bakeoff.search(),
+        "prior": bakeoff.prior(),
+        "settings": bakeoff.settings(),
+        "beyond": bakeoff.beyond(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__,
+    }
+    tables = []
+    for name, reference in (("bakeoff", "dti"), ("winner", "dti as published"), ("norms", "")):
+        plan = getattr(bakeoff, name)()
+        sweep, images = collect(plan, bakeoff.work), read_scores(plan, bakeoff.work)
+        write_text(folder / f"{name}.json", dumps(sweep) + "\n", overwrite=True)
+        tables.append(f"## {name}\n\n{scores_table(sweep)}\n{groups_table(sweep)}")
+        if reference:
+            found[f"{name}: {reference} against"] = (tested := against(images, reference))
+            tables.append(against_table(tested, reference))
+    write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
+    write_text(folder / "tables.md", "\n".join(tables), overwrite=True)
+
+
+def against(images: Images, reference: str) -> list[dict[str, Any]]:
+    """The reference less every other method: means over concepts, and Wilcoxon's signed-rank test on the concepts'
+    differences, corrected by Holm for the number of methods, for each score on its own."""
+    held: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for _, one in images:
+        held[one.method, one.subject].append((one.subject_score, one.text_score))
+    methods = dict.fromkeys(method for method, _ in held)
+    subjects = sorted({subject for _, subject in held})
+    means = {method: np.array([np.mean(held[method, subject], axis=0) for subject in subjects]) for method in methods}
+    rows: list[dict[str, Any]] = [
+        {"method": method, "concepts": len(subjects)} for method in methods if method != reference
+    ]
+    for place, score in enumerate(("subject", "text")):
+        for row in rows:
+            differences = (means[reference] - means[row["method"]])[:, place]
+            row[score] = float(differences.mean())
+            row[f"{score} better on"] = int((differences > 0).sum())
+            row[f"{score} p"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+        held_p = 0.0
+        for rank, row in enumerate(sorted(rows, key=lambda row: row[f"{score} p"])):
+            held_p = max(held_p, min(1.0, (len(rows) - rank) * row[f"{score} p"]))
+            row[f"{score} p, Holm"] = held_p
+    return rows
+
+
+def scores_table(sweep: Sweep) -> str:
+    inflation, costs = mean_inflation(sweep), {one.label: one.training_seconds for one in sweep.costs}
+    rows = [
+        (
+            one.method,
+            f"{inflation[one.method]:.2f}" if one.method in inflation else "–",
+            interval(one.subject),
+            interval(one.text),
+            one.images,
+            f"{costs[one.method]:.1f}" if one.method in costs else "–",
+        )
+        for one in sweep.summaries
+        if one.group == ALL
+    ]
+    return table(("method", "norm ÷ mean", "subject", "text", "pictures", "s to train"), rows)
+
+
+def groups_table(sweep: Sweep) -> str:
+    groups, by_method = by_group(sweep)
+    rows = [(method, *(interval(held[group].text) for group in groups)) for method, held in by_method]
+    return table(("text score", *groups), rows)
+
+
+def against_table(tested: list[dict[str, Any]], reference: str) -> str:
+    rows = [
+        (
+            row["method"],
+            *(
+                text
+                for score in ("subject", "text")
+                for text in (f"{row[score]:+.3f}", row[f"{score} better on"], f"{row[f'{score} p, Holm']:.3f}")
+            ),
+        )
+        for row in tested
+    ]
+    of = tested[0]["concepts"]
+    columns = (f"{reference} less", "subject", f"better on, of {of}", "p", "text", f"better on, of {of}", "p")
+    return table(columns, rows)
+
+
+def interval(one: Interval) -> str:
+    return f"{one.mean:.3f}" if one.low is None else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(columns), ["---"] * len(list(columns)), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def best(merit: dict[str, float]) -> str:
+    return max(merit, key=lambda name: merit[name])
+
+
+def outermost(merit: dict[float, float]) -> float | None:
+    """The next rate beyond the best one, if that is the lowest or the highest tried."""
+    rates = sorted(merit)
+    top = max(rates, key=lambda rate: merit[rate])
+    return {rates[0]: top / 2, rates[-1]: top * 2}.get(top)
+
+
+def mean_norm() -> float:
+    from dti_geom import geometry
+    from dti_geom.models import open_encoders
+
+    return geometry.summarize_norms(open_encoders("mini")[0].token_table).mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/bakeoff"))
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--publish", type=Path, help="also write results and tables of all stages there")
+    options = parser.parse_args()
+    bakeoff = Bakeoff(options.work, options.workers)
+    for stage in options.stages:
+        found = getattr(bakeoff, stage)()
+        if isinstance(found, dict):
+            print(stage, json.dumps(found, indent=1), flush=True)
+    if options.publish:
+        publish(bakeoff, options.publish)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Concepts × methods × seeds × settings: many trainings and evaluations, each computed once."""
+
+from dti_geom.sweeps.cells import Cell, CellResult, Cost, Moment, run_candidates, run_cell
+from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome, RayEngine, engine_named
+from dti_geom.sweeps.estimate import Estimate, estimate
+from dti_geom.sweeps.plan import EvaluationConfig, Plan, plan_of, read_plan
+from dti_geom.sweeps.sweep import (
+    CellState,
+    Course,
+    LearnedNorm,
+    MethodCost,
+    Sweep,
+    collect,
+    load_plan,
+    read_scores,
+    read_states,
+    run_sweep,
+    save_sweep,
+    save_table,
+)
+
+__all__ = [
+    "Cell",
+    "CellResult",
+    "CellState",
+    "Cost",
+    "Course",
+    "Engine",
+    "Estimate",
+    "EvaluationConfig",
+    "LearnedNorm",
+    "LocalEngine",
+    "MethodCost",
+    "Moment",
+    "Outcome",
+    "Plan",
+    "RayEngine",
+    "Sweep",
+    "collect",
+    "engine_named",
+    "estimate",
+    "load_plan",
+    "plan_of",
+    "read_plan",
+    "read_scores",
+    "read_states",
+    "run_candidates",
+    "run_cell",
+    "run_sweep",
+    "save_sweep",
+    "save_table",
+]

@@ -1,0 +1,232 @@
+"""One cell of a sweep, from its first update to its scores; what is in the sweep's folder already is not done again.
+
+FOLDER/runs/RUN_KEY/       the training run, shared by all cells that differ in their evaluation alone
+FOLDER/cells/KEY/          pictures/, cell.json, cost.json; error.txt instead, if it failed
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from dti_geom.artifacts import load_result, read_embeddings, save_result, write_text
+from dti_geom.errors import EvaluationError, SweepError
+from dti_geom.evaluation.evaluate import Candidate, Evaluation, evaluate, with_baselines
+from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
+from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChecks, TextScorer
+from dti_geom.evaluation.tokens import joined_towers
+from dti_geom.models.image_encoders import ImageEncoder, ScorerEncoder, open_image_encoder, open_image_text_encoder
+from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
+from dti_geom.training import LearnedVectorResult, RunConfig, TrainingResult, learned_files, resume, train
+from dti_geom.training.data import image_files
+
+if TYPE_CHECKING:
+    from dti_geom.models.diffusion import TextToImage
+
+RESULT, COST, ERROR = "cell.json", "cost.json", "error.txt"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A learned token after some updates, and how it paints: means over the pictures of the first seed."""
+
+    subject: str
+    step: int
+    inflation: float  # mean over its vectors of norm / mean norm of the vocabulary
+    subject_score: float
+    text_score: float
+    images: int
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell comes to; the same cell comes to the same bytes, whoever computes it."""
+
+    method: str  # its name; scores of baselines carry theirs
+    seed: int
+    prompts: str
+    image_encoder: str
+    text_encoder: str
+    text_unit: str
+    vectors: tuple[LearnedVectorResult, ...]
+    last_losses: dict[str, float]  # by token
+    moments: tuple[Moment, ...]  # checkpoints, then the end
+    images: tuple[ImageScore, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a cell took where it was computed."""
+
+    training_seconds: float  # of the updates
+    evaluation_seconds: float  # pictures and scores
+    peak_memory: int  # bytes
+
+
+def run_cell(cell: Cell, folder: Path) -> CellResult:
+    """Train, or go on, or take the run that is there; then paint and score. Keeps everything below `folder`.
+
+    The model and the encoders stay open in this process for the next cell.
+    """
+    place = folder / "cells" / cell.key
+    if (place / RESULT).exists():
+        return load_result(place / RESULT, CellResult)
+    (place / ERROR).unlink(missing_ok=True)
+    run = located(cell.run)
+    model = open_model(run.model, run.device, run.dtype)
+    model.forget()
+    run_folder = folder / "runs" / cell.run_key
+    trained = (
+        resume(run_folder, model=model)
+        if (run_folder / "config.json").exists()
+        else train(run, run_folder, model=model)
+    )
+    started = time.monotonic()
+    scored = _evaluated(cell, run, trained, model, run_folder, place)
+    result = CellResult(
+        method=run.method.name,
+        seed=run.seed,
+        prompts=scored.prompts,
+        image_encoder=scored.image_encoder,
+        text_encoder=scored.text_encoder,
+        text_unit=scored.text_unit,
+        vectors=trained.vectors,
+        last_losses=trained.last_losses,
+        moments=tuple(_moments(cell, run, trained, model, run_folder, place, scored)),
+        images=tuple(replace(image, run="") for image in scored.images),
+        left_out=scored.left_out,
+    )
+    cost = Cost(trained.seconds, time.monotonic() - started, trained.peak_memory)
+    save_result(place / COST, cost, overwrite=True)
+    save_result(place / RESULT, result, overwrite=True)  # its presence says that the cell is done
+    return result
+
+
+def try_cell(cell: Cell, folder: Path) -> str | None:
+    """`run_cell`, its failure kept in error.txt and told in a line: one cell must not end the others."""
+    try:
+        run_cell(cell, folder)
+    except Exception as error:  # whatever it is
+        write_text(folder / "cells" / cell.key / ERROR, traceback.format_exc(), overwrite=True)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def run_candidates(
+    label: str, folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+) -> list[Candidate]:
+    """The tokens of a run as they are to be painted; with `step`, as its checkpoint of then keeps them."""
+    place = folder if step is None else folder / "checkpoints" / f"step-{step:06d}"
+    files = learned_files(place, run)
+    if not files:
+        raise SweepError(f"{place} holds no learned token; the run has no checkpoint after {step} updates.")
+    vectors = joined_towers(model, [read_embeddings(path) for path in files])
+    return [
+        Candidate(
+            method=label,
+            subject=concept.subject or Path(concept.images).name,
+            class_word=concept.init,
+            references=tuple(str(path) for path in image_files(concept)),
+            vectors=tuple(vectors[concept.token]),
+            run=str(folder),
+        )
+        for concept in run.concepts
+    ]
+
+
+def use_threads(threads: int) -> None:
+    """Compute with this many threads in this process."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@cache
+def open_model(name: str, device: str, dtype: str | None) -> "TextToImage":
+    """The model, opened once in this process."""
+    import torch
+
+    from dti_geom.models.diffusion import open_text_to_image
+
+    return open_text_to_image(name, device=device, dtype=getattr(torch, dtype) if dtype else None)
+
+
+@cache
+def open_scorers(model: str, image: str | None, text: str | None, device: str) -> tuple[ImageEncoder, TextScorer]:
+    """Image encoder and text scorer, opened once: the paper's, but for the embedded model, which has its own."""
+    ours = model == "mini"
+    encoder = open_image_encoder(image or ("mini" if ours else "dinov2"), device=device)
+    name = text or ("mini" if ours else "siglip")
+    if name != "mini":
+        return encoder, PromptFit(open_image_text_encoder(name, device=device))
+    if not isinstance(encoder, ScorerEncoder):
+        raise EvaluationError("--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too.")
+    return encoder, SceneChecks(encoder)
+
+
+def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
+    """What the tokens are painted in: by default the paper's, but for the embedded model, which has its own."""
+    name = asked.prompts or ("mini" if run.model == "mini" else "paper")
+    return open_prompt_set(name, asked.dreambooth or run.concepts[0].images)
+
+
+def _evaluated(
+    cell: Cell, run: RunConfig, trained: TrainingResult, model: "TextToImage", run_folder: Path, place: Path
+) -> Evaluation:
+    asked = cell.evaluation
+    candidates = run_candidates(run.method.name, run_folder, trained.config, model)
+    if asked.baselines:
+        candidates = with_baselines(candidates, model)
+    return _scores(candidates, range(asked.seeds), asked, run, model, place)
+
+
+def _moments(
+    cell: Cell,
+    run: RunConfig,
+    trained: TrainingResult,
+    model: "TextToImage",
+    run_folder: Path,
+    place: Path,
+    last: Evaluation,
+) -> list[Moment]:
+    from dti_geom import geometry
+
+    means = [geometry.summarize_norms(tower.token_table).mean for tower in model.towers]
+    found = []
+    for step in (*sorted(cell.evaluation.checkpoints), trained.steps):
+        ended = step == trained.steps
+        candidates = run_candidates(run.method.name, run_folder, trained.config, model, None if ended else step)
+        scores = last if ended else _scores(candidates, [0], cell.evaluation, run, model, place)
+        for one in candidates:
+            held = [
+                score
+                for score in scores.images
+                if (score.method, score.subject, score.seed) == (one.method, one.subject, 0)
+            ]
+            assert one.vectors is not None
+            inflation = fmean(
+                float(geometry.norms(rows).mean()) / mean for rows, mean in zip(one.vectors, means, strict=True)
+            )
+            subject, text = fmean(x.subject_score for x in held), fmean(x.text_score for x in held)
+            found.append(Moment(one.subject, step, inflation, subject, text, len(held)))
+    return found
+
+
+def _scores(
+    candidates: Sequence[Candidate],
+    seeds: Sequence[int],
+    asked: EvaluationConfig,
+    run: RunConfig,
+    model: "TextToImage",
+    place: Path,
+) -> Evaluation:
+    encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
+    prompts = prompts_of(run, asked)
+    return evaluate(model, candidates, prompts, seeds, encoder, text, place, steps=asked.steps, guidance=asked.guidance)

@@ -1,0 +1,242 @@
+"""Running a plan in a folder, and what the folder holds: states, scores of all cells together, costs."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from dti_geom.artifacts import load_result, save_result, write_text
+from dti_geom.errors import SweepError
+from dti_geom.evaluation.evaluate import (
+    Difference,
+    ScorerAccuracy,
+    Summary,
+    paired_differences,
+    scorer_accuracy,
+    summarize,
+)
+from dti_geom.evaluation.scores import ImageScore
+from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
+from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
+from dti_geom.sweeps.plan import Cell, Plan
+
+PLAN, TABLE = "plan.json", "results.csv"
+DONE, FAILED, STARTED, WAITING = "done", "failed", "started", "waiting"
+
+# A cell that has ended, or none at the start; how many have; how many there are.
+Progress = Callable[[Outcome | None, int, int], None]
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Where a cell stands."""
+
+    label: str
+    subjects: tuple[str, ...]
+    seed: int
+    key: str
+    run_key: str
+    state: str  # done | failed | started (or stopped) | waiting
+    error: str | None  # last line of its log
+    cost: Cost | None
+
+
+@dataclass(frozen=True)
+class LearnedNorm:
+    """One learned vector at the end of its training."""
+
+    label: str
+    subject: str
+    seed: int
+    tower: str
+    inflation: float  # norm / mean norm of the vocabulary
+    angle_to_start: float  # radians
+
+
+@dataclass(frozen=True)
+class Course:
+    """A token's norm against its scores, after some updates or at the end."""
+
+    label: str
+    subject: str
+    seed: int
+    step: int
+    inflation: float
+    subject_score: float
+    text_score: float
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """Medians over a method's cells, for one concept."""
+
+    label: str
+    training_seconds: float
+    evaluation_seconds: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What all finished cells say together; intervals are over subjects and picture seeds, training seeds averaged."""
+
+    name: str
+    model: str
+    cells: tuple[CellState, ...]
+    prompts: str
+    image_encoder: str
+    text_encoder: str
+    text_unit: str
+    summaries: tuple[Summary, ...]
+    differences: tuple[Difference, ...]
+    norms: tuple[LearnedNorm, ...]
+    courses: tuple[Course, ...]
+    costs: tuple[MethodCost, ...]
+    accuracy: tuple[ScorerAccuracy, ...]  # of the embedded model's scorer, where it scored
+
+
+def run_sweep(
+    plan: Plan,
+    folder: str | Path,
+    engine: Engine | None = None,
+    *,
+    retry_failed: bool = False,
+    progress: Progress = lambda outcome, ended, total: None,
+) -> list[CellState]:
+    """Compute what is not in the folder yet. A failed cell stays failed unless it is to be retried; the rest goes on.
+
+    Raises SweepError when no worker survives.
+    """
+    folder = Path(folder)
+    save_result(folder / PLAN, plan, overwrite=True)
+    skipped = {DONE} if retry_failed else {DONE, FAILED}
+    states = read_states(plan, folder)
+    todo = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state not in skipped]
+    ended = len(plan.cells) - len(todo)
+    progress(None, ended, len(plan.cells))
+    for outcome in (engine or LocalEngine())(todo, folder) if todo else ():
+        ended += 1
+        progress(outcome, ended, len(plan.cells))
+    return read_states(plan, folder)
+
+
+def load_plan(folder: str | Path) -> Plan:
+    """The plan that was run in this folder last. Raises SweepError."""
+    path = Path(folder) / PLAN
+    if not path.is_file():
+        raise SweepError(f"{folder} is not the folder of a sweep: it has no {PLAN}. Name what --out named.")
+    return load_result(path, Plan)
+
+
+def read_states(plan: Plan, folder: str | Path) -> list[CellState]:
+    """Where each cell of the plan stands."""
+    return [_state(cell, Path(folder)) for cell in plan.cells]
+
+
+def read_scores(plan: Plan, folder: str | Path) -> list[tuple[CellState, ImageScore]]:
+    """The score of every picture of the finished cells. Raises SweepError if none is finished."""
+    _, done = _finished(plan, Path(folder))
+    return _images(done)
+
+
+def collect(plan: Plan, folder: str | Path) -> Sweep:
+    """What the finished cells say together. Raises SweepError if none is finished."""
+    states, done = _finished(plan, Path(folder))
+    first, scores = done[0][1], [image for _, image in _images(done)]
+    return Sweep(
+        name=plan.name,
+        model=plan.model,
+        cells=tuple(states),
+        prompts=first.prompts,
+        image_encoder=first.image_encoder,
+        text_encoder=first.text_encoder,
+        text_unit=first.text_unit,
+        summaries=tuple(summarize(scores)),
+        differences=tuple(paired_differences(scores)),
+        norms=tuple(_norms(done)),
+        courses=tuple(
+            Course(state.label, one.subject, state.seed, one.step, one.inflation, one.subject_score, one.text_score)
+            for state, result in done
+            for one in result.moments
+        ),
+        costs=tuple(_costs(state for state, _ in done)),
+        accuracy=scorer_accuracy() if first.image_encoder == "mini" else (),
+    )
+
+
+def save_sweep(folder: str | Path, sweep: Sweep) -> None:
+    """Keep it as sweep.json."""
+    save_result(Path(folder) / "sweep.json", sweep, overwrite=True)
+
+
+def save_table(path: Path, images: Sequence[tuple[CellState, ImageScore]]) -> None:
+    """Every picture's scores as CSV, which pandas reads: a column of 0 and 1 for each check, empty where not asked."""
+    checks = sorted({name for _, image in images for name in image.checks})
+    columns = ("prompt", "group", "seed", "file", "subject_score", "text_score")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "subject", "training_seed", "cell", *columns, *checks])
+    for state, image in images:
+        held = [int(image.checks[name]) if name in image.checks else "" for name in checks]
+        fixed = [image.method, image.subject, state.seed, state.key]
+        writer.writerow([*fixed, *(getattr(image, name) for name in columns), *held])
+    write_text(path, text.getvalue(), overwrite=True)
+
+
+def _finished(plan: Plan, folder: Path) -> tuple[list[CellState], list[tuple[CellState, CellResult]]]:
+    """All states, and the results there are."""
+    states = read_states(plan, folder)
+    done = [state for state in states if state.state == DONE]
+    if not done:
+        raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
+    return states, [(state, load_result(folder / "cells" / state.key / RESULT, CellResult)) for state in done]
+
+
+def _images(done: Iterable[tuple[CellState, CellResult]]) -> list[tuple[CellState, ImageScore]]:
+    return [(state, _relabelled(image, state, result)) for state, result in done for image in result.images]
+
+
+def _state(cell: Cell, folder: Path) -> CellState:
+    key, run_key = cell.key, cell.run_key
+    place, error, cost = folder / "cells" / key, None, None
+    if (place / RESULT).exists():
+        state, cost = DONE, load_result(place / COST, Cost)
+    elif (place / ERROR).exists():
+        state, error = FAILED, (place / ERROR).read_text(encoding="utf-8").strip().splitlines()[-1]
+    else:
+        state = STARTED if place.exists() or (folder / "runs" / run_key).exists() else WAITING
+    return CellState(cell.label, cell.subjects, cell.run.seed, key, run_key, state, error, cost)
+
+
+def _counts(states: Iterable[CellState]) -> str:
+    counted: dict[str, int] = defaultdict(int)
+    for one in states:
+        counted[one.state] += 1
+    return ", ".join(f"{number} {state}" for state, number in counted.items())
+
+
+def _relabelled(image: ImageScore, state: CellState, result: CellResult) -> ImageScore:
+    """A cell knows its method's name; what it was tried with is known to the plan."""
+    if image.method == result.method or image.method == f"{result.method}-rescaled":
+        return replace(image, method=state.label + image.method.removeprefix(result.method))
+    return image
+
+
+def _norms(done: Iterable[tuple[CellState, CellResult]]) -> Iterable[LearnedNorm]:
+    for state, result in done:
+        tokens = list(dict.fromkeys(one.token for one in result.vectors))
+        for one in result.vectors:
+            subject = state.subjects[tokens.index(one.token)]
+            yield LearnedNorm(state.label, subject, state.seed, one.tower, one.inflation, one.angle_to_start)
+
+
+def _costs(states: Iterable[CellState]) -> Iterable[MethodCost]:
+    by_label: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in states:
+        assert one.cost is not None
+        each = len(one.subjects)
+        by_label[one.label].append((one.cost.training_seconds / each, one.cost.evaluation_seconds / each))
+    for label, costs in by_label.items():
+        yield MethodCost(label, *(median(values) for values in zip(*costs, strict=True)))

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dti_geom.artifacts import from_json, to_json
+from dti_geom.errors import SweepError, TrainingError
+from dti_geom.sweeps import Plan, plan_of, read_plan
+from dti_geom.sweeps.plan import located
+from dti_geom.training import MethodConfig
+
+LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}
+
+
+def labels(**asked):
+    return [cell.label for cell in plan_of(LEAST | asked, "x").cells]
+
+
+def test_every_concept_meets_every_method_and_setting_for_each_seed():
+    plan = plan_of(
+        {
+            "concepts": ["green-fox", ["flat-owl", "spotted-car"]],
+            "methods": ["dti", {"name": "ti", "learning_rate": [0.01, 0.02]}],
+            "seeds": [3, 5],
+            "settings": {"batch_size": [2, 4]},
+        },
+        "x",
+    )
+    assert len(plan.cells) == 2 * 3 * 2 * 2
+    assert len({cell.key for cell in plan.cells}) == len(plan.cells)
+    assert [cell.run.seed for cell in plan.cells] == [3] * 12 + [5] * 12  # a stopped sweep has whole seeds
+    assert {cell.subjects for cell in plan.cells} == {("green-fox",), ("flat-owl", "spotted-car")}
+
+
+def test_a_label_tells_what_is_varied_and_nothing_else():
+    assert labels(methods=[{"name": "dti", "kappa": [0, 1e-4], "learning_rate": [0.04], "schedule": "cosine"}]) == [
+        "dti kappa=0",
+        "dti kappa=0.0001",
+    ]
+    assert labels(methods=[{"name": "ti", "label": "theirs"}], settings={"steps": [5, 9]}) == [
+        "theirs steps=5",
+        "theirs steps=9",
+    ]
+    assert labels(settings=[{"steps": 5}, {"batch_size": 2, "flip": True}]) == [
+        "dti steps=5",
+        "dti batch_size=2 flip=True",
+    ]
+
+
+def test_settings_reach_the_run_its_data_and_its_method():
+    (cell,) = plan_of(
+        LEAST
+        | {
+            "methods": [{"name": "dti", "learning_rate": "1e-2", "magnitude": 0.4}],  # YAML reads 1e-2 as text
+            "train": {"steps": 7, "dtype": "bfloat16", "crops": 2},
+            "evaluate": {"seeds": 3},
+        },
+        "x",
+    ).cells
+    assert cell.run.method == MethodConfig("dti", learning_rate=0.01, magnitude="0.4")
+    assert (cell.run.steps, cell.run.dtype, cell.run.data.crops, cell.run.preview.every) == (7, "bfloat16", 2, 0)
+    assert (cell.evaluation.seeds, cell.evaluation.baselines) == (3, False)
+
+
+def test_a_method_may_ask_for_its_baselines():
+    first, second = plan_of(LEAST | {"methods": ["dti", {"name": "ti", "baselines": True}]}, "x").cells
+    assert (first.evaluation.baselines, second.evaluation.baselines) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"methdos": []}, "no key 'methdos'. Did you mean 'methods'?"),
+        ({"evaluate": {"seed": 1}}, "evaluate: no key 'seed'. Did you mean 'seeds'?"),
+        ({"evaluate": {"seeds": "four"}}, "evaluate: seeds is 'four'; expected int."),
+        ({"evaluate": {"checkpoints": [150]}}, "checkpoints are 150; a run has one every 100 updates"),
+        ({"methods": [{"name": "dti", "learningrate": 1}]}, "methods: no key 'learningrate'. Did you mean"),
+        ({"methods": [{"name": "dti", "beta": "much"}]}, "methods: beta is 'much'; expected float."),
+        ({"methods": ["dti", "dti"]}, "two are called 'dti'"),
+        ({"concepts": ["gren-fox"]}, "no concept called 'gren-fox'. Did you mean 'green-fox'?"),
+        ({"concepts": [{"init": "dog"}]}, "concepts lacks images."),
+        ({"concepts": []}, "there is nothing to do"),
+        ({"train": {"method": "ti"}}, "train: no key 'method'."),
+        ({"settings": {"stepz": [1]}}, "settings: no key 'stepz'. Did you mean 'steps'?"),
+        ({"settings": [{"stepz": 1}]}, "settings: no key 'stepz'. Did you mean 'steps'?"),
+        ({"seeds": [True]}, "seeds is True; expected int."),
+    ],
+)
+def test_a_mistake_is_named_with_the_nearest_right_word(wrong, told):
+    with pytest.raises(SweepError) as error:
+        plan_of(LEAST | wrong, "x")
+    assert told in str(error.value)
+
+
+def test_what_no_run_could_do_is_refused_before_any_starts():
+    with pytest.raises(TrainingError, match="kappa has no effect on method 'ti'"):
+        plan_of(LEAST | {"methods": [{"name": "ti", "kappa": 1e-3}]}, "x")
+    with pytest.raises(TrainingError, match="no method called 'tti'"):
+        plan_of(LEAST | {"methods": ["tti"]}, "x")
+    with pytest.raises(TrainingError, match="is not a folder"):
+        plan_of(LEAST | {"concepts": [{"images": "nowhere", "init": "dog"}]}, "x")
+
+
+def test_a_file_is_named_in_its_mistakes(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("concepts: [green-fox]\nmethods: [dtii]\n")
+    with pytest.raises(SweepError, match=r"mine\.yaml: no method called 'dtii'"):
+        read_plan(path)
+    path.write_text("concepts: [\n")
+    with pytest.raises(SweepError, match=r"mine\.yaml is no readable YAML file"):
+        read_plan(path)
+    path.write_text("!!python/object/apply:os.system ['true']\n")
+    with pytest.raises(SweepError, match="could not determine a constructor"):
+        read_plan(path)
+
+
+def test_a_plan_survives_its_file():
+    plan = plan_of(LEAST | {"evaluate": {"checkpoints": [100]}}, "x")
+    again = from_json(Plan, to_json(plan))
+    assert again == plan
+    assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
+
+
+def test_an_address_follows_what_decides_the_result_and_not_where_it_lies(tmp_path):
+    def address(folder, colour, **asked):
+        (tmp_path / folder / "dog").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), colour).save(tmp_path / folder / "dog" / "0.png")
+        concepts = [{"images": str(tmp_path / folder / "dog"), "init": "dog"}]
+        (cell,) = plan_of(LEAST | {"concepts": concepts} | asked, "x").cells
+        return cell.run_key, cell.key
+
+    first = address("a", "red")
+    assert address("b", "red") == first
+    assert address("b", "red", methods=[{"name": "dti", "label": "another name"}]) == first
+    assert address("c", "blue")[0] != first[0]
+    assert address("a", "red", train={"steps": 9})[0] != first[0]
+    run, cell = address("a", "red", evaluate={"seeds": 9})
+    assert run == first[0]  # the training is shared
+    assert cell != first[1]
+
+
+def test_a_shipped_concept_is_found_wherever_the_package_lies():
+    (cell,) = plan_of(LEAST, "x").cells
+    assert cell.run.concepts[0].images == "green-fox"
+    assert Path(located(cell.run).concepts[0].images).is_dir()
