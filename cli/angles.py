@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def angles(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR...", help="Embedding files, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
     model: options.Model = "mini",
     init: Annotated[
         str | None, typer.Option("--init", help="The word that tokens started from whose file does not say it.")
@@ -27,10 +27,11 @@ def angles(
     device: options.Device = "cpu",
     seed: options.Seed = 0,
 ) -> None:
-    """Angles of learned tokens to the words they started from, and to the nearest tokens.
+    """How far learned tokens have turned from where they started.
 
-    Prints each vector's angles beside those that words have among each other. Vectors whose initialiser is not known
-    are listed without that angle. --out writes angles.json and index.html.
+    Prints each vector's angles to its first word and to the nearest token beside those that words have among each
+    other. Vectors whose initialiser is not known are listed without that angle. --out writes angles.json and
+    index.html.
     """
     from dti_geom.models import open_encoders
     from dti_geom.probes import learned_vectors, model_angles
@@ -50,8 +51,8 @@ def _print_encoder(model: str, measured: "EncoderAngles") -> None:
         f"to the nearest token {math.degrees(measured.to_nearest):.1f}°\n"
     )
     print_table(
-        "Angles, degrees",
-        ["token", "index", "from", "angle", "nearest", "angle", "norm", "file"],
+        "Angles",
+        ["token", "index", "from", "angle °", "nearest", "angle °", "norm"],
         [
             (
                 one.token,
@@ -61,10 +62,10 @@ def _print_encoder(model: str, measured: "EncoderAngles") -> None:
                 one.nearest,
                 math.degrees(one.nearest_angle),
                 one.norm,
-                one.path,
             )
             for one in measured.learned
         ],
+        [one.path for one in measured.learned],
     )
     for one in measured.learned:
         if one.unknown is not None:

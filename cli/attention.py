@@ -20,7 +20,7 @@ def attention(
     dtype: options.Dtype = options.Numbers.float32,
     seed: options.Seed = 0,
 ) -> None:
-    """Attention and context: what a token gets and gives, and how it heeds its context, against its magnitude.
+    """A token's attention and use of context, by its magnitude.
 
     Prints, for each text tower and layer, the attention other positions pay to the token, what it gives itself, the
     entropy of its row and its context sensitivity, at the mean norm and far beyond. --out writes attention.json, with
@@ -46,12 +46,12 @@ def _print_encoder(model: str, measured: "EncoderAttention") -> None:
     for scale in (1.0, words.scales[-1]):
         print_table(
             f"{words.directions} words at ×{scale:g} the mean norm",
-            ["layer", "gets", "gives itself", "entropy", "context sensitivity"],
+            ["layer", "gets", "gives itself", "entropy, nats", "context sensitivity"],
             layer_rows(words, scale),
         )
     if learned:
         print_table(
             "Learned vectors at their own norms, first layer",
-            ["token", "own norm", "gets", "gives itself", "entropy", "context sensitivity"],
+            ["token", "own norm", "gets", "gives itself", "entropy, nats", "context sensitivity"],
             [(one.token, f"×{one.inflation:.3g}", *layer_rows(one, one.inflation or 0)[0][1:]) for one in learned],
         )

@@ -20,11 +20,12 @@ def attenuation(
     dtype: options.Dtype = options.Numbers.float32,
     seed: options.Seed = 0,
 ) -> None:
-    """Positional attenuation: how much of a token's position is left after the first normalisation, against magnitude.
+    """What is left of a token's position, against its magnitude.
 
-    Prints, for each text tower with absolute positions, the share of variance and of attention logits that position
-    explains, the accuracy of a position classifier on held-out words, and how far a position moves a token, beside the
-    bound on it; at norms from 1/16 to 256 times the mean. --out writes attenuation.json and index.html.
+    Position fades in the first normalisation as the token grows (the paper's Effect I). Prints, for each text tower
+    with absolute positions, the share of variance and of attention logits that position explains, the accuracy of a
+    position classifier on held-out words, and how far a position moves a token, beside the bound on it; at norms from
+    1/16 to 256 times the mean. --out writes attenuation.json and index.html.
     """
     from dti_geom.probes import model_attenuation
 
@@ -38,7 +39,7 @@ def _print_encoder(model: str, measured: "EncoderAttenuation") -> None:
     print_line(f"{model} · {measured.name} · {measured.words} words at {measured.positions} positions", "bold")
     print_line(f"×1 is the mean norm, {measured.reference_norm:.4g}; chance is {measured.chance:.4g}\n")
     print_table(
-        "Left of position",
+        "Left of position: shares of variance and of attention logits; distance of normalised states, and its bound",
         ["norm", "variance", "logits", "cosine", "accuracy", "distance", "bound"],
         [
             (
@@ -64,7 +65,7 @@ def _print_encoder(model: str, measured: "EncoderAttenuation") -> None:
     if measured.learned:
         print_table(
             "Learned vectors",
-            ["token", "index", "inflation", "cosine", "accuracy", "distance", "file"],
+            ["token", "index", "inflation", "cosine", "accuracy", "distance"],
             [
                 (
                     one.token,
@@ -73,8 +74,8 @@ def _print_encoder(model: str, measured: "EncoderAttenuation") -> None:
                     one.cosine,
                     one.accuracy,
                     one.largest_distance,
-                    one.path,
                 )
                 for one in measured.learned
             ],
+            [one.path for one in measured.learned],
         )

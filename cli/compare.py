@@ -15,30 +15,23 @@ if TYPE_CHECKING:
 
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT…", help="evaluation.json files, or folders of `dti-geom evaluate`.")
+        list[Path], typer.Argument(metavar="RESULT", help="evaluation.json files, or folders of `dti-geom evaluate`.")
     ],
     out: options.Out = None,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """The paper's tables beside your scores: the same rows, the difference, and its interval.
+    """The paper's tables beside your scores.
 
-    Rows are matched by model and method. A row without a run says so, a result that the paper has no row for stands
-    below, and so does what keeps a result from being the paper's experiment.
+    The same rows, the difference, and its interval. Rows are matched by model and method. A row without a run says so,
+    a result that the paper has no row for stands below, and so does what keeps a result from being the paper's
+    experiment.
     """
-    from dti_geom.artifacts import load_result
-    from dti_geom.errors import ResultFileError
     from dti_geom.evaluation.reference import TABLES
     from dti_geom.evaluation.reference import compare as beside
-    from dti_geom.reporting import Report
+    from dti_geom.reporting import Report, read_section
 
-    evaluations = []
-    for path in results:
-        file = path / "evaluation.json" if path.is_dir() else path
-        evaluation = load_result(file, Report).evaluation
-        if evaluation is None:
-            raise ResultFileError(f"{file} holds no evaluation; expected what `dti-geom evaluate --out` wrote.")
-        evaluations.append(evaluation)
+    evaluations = [read_section(path, "evaluation") for path in results]
     result = beside(evaluations)
     if out is not None:
         models = ", ".join(dict.fromkeys(one.model for one in evaluations))
@@ -48,7 +41,7 @@ def compare(
         return
     for table, title in TABLES.items():
         print_table(
-            title,
+            title[0].upper() + title[1:],
             ["model", "method", "subject", "yours", "text", "yours"],
             [
                 (

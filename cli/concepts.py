@@ -5,9 +5,10 @@ from .output import print_json, print_line, print_table
 
 
 def concepts(json: options.Json = False) -> None:
-    """The personal concepts that ship with `mini`: looks it was never trained on, five reference images each.
+    """The personal concepts that ship with `mini`.
 
-    Settings are tuned on the tuning concepts and judged on the test concepts.
+    Looks it was never trained on, five reference images each. Settings are tuned on the tuning concepts and judged on
+    the test concepts.
     """
     from dti_geom.mini.concepts import concept_files, load_concepts
     from dti_geom.models.catalog import embedded_folder

@@ -11,7 +11,7 @@ from .output import print_json, print_line, print_table, reading_progress
 
 
 def convert(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR...", help="Embedding files, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
     to: Annotated[Literal["diffusers", "webui", "sdxl", "kohya"], typer.Option("--to", help="The layout to write.")],
     rescale: Annotated[
         str | None,
@@ -27,7 +27,7 @@ def convert(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """The same embedding in the layout, and at the magnitude, that another tool wants.
+    """An embedding in the layout, at the norm, another tool wants.
 
     Reads every layout that `inspect` reads. diffusers: a folder with learned_embeds.safetensors, and
     learned_embeds_2.safetensors for a second text encoder. webui: a .pt file. sdxl: clip_l and clip_g in one

@@ -31,7 +31,8 @@ BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Pictures at once. Default: about a megapixel, at most 16.")
 ]
 Dtype = Annotated[
-    options.Numbers | None, typer.Option("--dtype", help="Numbers to compute in. Default: the device's best.")
+    options.Numbers | None,
+    typer.Option("--dtype", metavar="TYPE", help="float32, float16 or bfloat16. Default: the device's best."),
 ]
 
 
@@ -61,7 +62,7 @@ def generate(
     device: options.Device = "cpu",
     dtype: Dtype = None,
 ) -> None:
-    """Pictures for prompts × learned tokens × seeds, with an index and a contact sheet.
+    """Pictures for prompts × learned tokens × seeds.
 
     Writes PNG files named after a hash of all that decides them, index.jsonl with a line for each, and sheet.png. What
     lies there already is not painted again; other settings paint other files.

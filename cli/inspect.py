@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR...", help="Embedding files, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Hold norms against this model instead of published means.")
     ] = None,
@@ -25,7 +25,7 @@ def inspect(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """What is in these embedding files, what is wrong with it, and what to do.
+    """What is in embedding files, what is wrong with it, what to do.
 
     Reads every layout in use: diffusers, web-UI, SDXL, and the original latent-diffusion pickles. Nothing in a file is
     ever executed. Inflation is a vector's norm over the mean token norm of --model, or else over the published mean
@@ -59,10 +59,9 @@ def _print_files(results: "Sequence[InspectedFile]") -> None:
     vectors = [(result, vector) for result in results for vector in result.vectors]
     print_table(
         f"{len(results)} files, {len(vectors)} vectors in {shared or '.'}",
-        ["file", "format", "step", "token", "index", "width", "norm", "inflation"],
+        ["format", "step", "token", "index", "width", "norm", "inflation"],
         [
             (
-                os.path.relpath(file.path, shared or "."),
                 file.format,
                 file.step,
                 one.token,
@@ -73,11 +72,12 @@ def _print_files(results: "Sequence[InspectedFile]") -> None:
             )
             for file, one in vectors
         ],
+        [os.path.relpath(file.path, shared or ".") for file, _ in vectors],
     )
     if any(one.nearest for _, one in vectors):
         print_table(
             "Among the tokens",
-            ["token", "index", "percentile of norm", "nearest", "is"],
+            ["token", "index", "percentile of norm", "nearest", "copy of"],
             [
                 (one.token, one.index, one.percentile, " ".join(near.token for near in one.nearest), one.copy_of)
                 for _, one in vectors

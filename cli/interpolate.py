@@ -42,11 +42,12 @@ def interpolate(
     device: options.Device = "cpu",
     dtype: Dtype = None,
 ) -> None:
-    """What lies between two tokens, or in a square of four: pictures, norms, speed of turning, smoothness.
+    """What lies between two tokens, or in a square of four.
 
-    A token is one of --embedding or a word. Writes interpolation.json, the page index.html with a slider for each row,
-    interpolation.png (all strips), interpolation.webp (animated) and the pictures. Without --encoder, pictures of mini
-    are compared by its own scorer and those of other models not at all.
+    Pictures, norms, speed of turning and smoothness by slerp, lerp and nlerp. A token is one of --embedding or a word.
+    Writes interpolation.json, the page index.html with a slider for each row, interpolation.png (all strips),
+    interpolation.webp (animated) and the pictures. Without --encoder, pictures of mini are compared by its own scorer
+    and those of other models not at all.
     """
     from dti_geom.errors import FileExists
     from dti_geom.evaluation import METHODS, load_tokens, save_film, save_grid, token_files, with_thumbnails
@@ -87,7 +88,7 @@ def interpolate(
     print_line(f"{model} · {', '.join(ends)} · {len(result.points)} points, seeds {', '.join(map(str, drawn))}", "bold")
     print_table(
         "",
-        ["way", "tower", "least norm", "turns ° at", "largest/mean step"],
+        ["way", "tower", "least norm", "turns, ° per step of t", "largest/mean step"],
         [
             (
                 path.method if len(ends) == 2 else f"{path.method} {path.row:.2g}",

@@ -1,6 +1,7 @@
 """The `dti-geom` command."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ from .norms import norms
 from .report import report
 from .stagnation import stagnation
 from .swap import swap
+from .sweep import sweep
 from .train import train
 
 app = typer.Typer(
@@ -35,28 +37,46 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
-    norms: "dti-geom norms --model sd15 --embedding my-token.safetensors",
-    neighbors: "dti-geom neighbors --model sdxl phone dog",
-    inspect: "dti-geom inspect ~/embeddings",
-    convert: "dti-geom convert old.pt --to diffusers --rescale mean --model sd15 --out converted",
-    merge: "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged",
-    swap: "dti-geom swap --model sd15 --pairs pairs.txt",
-    attenuation: "dti-geom attenuation --model sd15 --embedding my-token.safetensors",
-    stagnation: "dti-geom stagnation --model mini --embedding ~/embeddings --out stagnation",
-    attention: "dti-geom attention --model sd15 --embedding my-token.safetensors --out attention",
-    angles: "dti-geom angles ~/embeddings --model sd15 --init dog",
-    train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
-    evaluate: "dti-geom evaluate runs/dti runs/ti --baselines --out evaluation",
-    compare: "dti-geom compare evaluation --out comparison",
-    generate: "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures",
-    interpolate: "dti-geom interpolate '<a>' '<b>' --embedding '<a>=runs/a' --embedding '<b>=runs/b' --out between",
-    report: "dti-geom report --model mini --embedding ~/embeddings --out report",
-    models: "dti-geom models",
-    concepts: "dti-geom concepts",
+# By what they are for, each with its example.
+COMMANDS: dict[str, dict[Callable[..., None], str]] = {
+    "Measure": {
+        norms: "dti-geom norms --model sd15 --embedding my-token.safetensors",
+        neighbors: "dti-geom neighbors --model sdxl phone dog",
+        angles: "dti-geom angles ~/embeddings --model sd15 --init dog",
+        swap: "dti-geom swap --model sd15 --pairs pairs.txt",
+        attenuation: "dti-geom attenuation --model sd15 --embedding my-token.safetensors",
+        stagnation: "dti-geom stagnation --model mini --embedding ~/embeddings --out stagnation",
+        attention: "dti-geom attention --model sd15 --embedding my-token.safetensors --out attention",
+    },
+    "Embedding files": {
+        inspect: "dti-geom inspect ~/embeddings",
+        convert: "dti-geom convert old.pt --to diffusers --rescale mean --model sd15 --out converted",
+        merge: "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged",
+    },
+    "Train, paint, score": {
+        train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
+        generate: "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures",
+        interpolate: "dti-geom interpolate '<a>' '<b>' --embedding '<a>=runs/a' --embedding '<b>=runs/b' --out between",
+        evaluate: "dti-geom evaluate runs/dti runs/ti --baselines --out evaluation",
+        compare: "dti-geom compare evaluation --out comparison",
+        sweep: "dti-geom sweep methods.yaml --dry-run",
+    },
+    "See": {
+        report: "dti-geom report --model mini --embedding ~/embeddings --out report",
+        models: "dti-geom models",
+        concepts: "dti-geom concepts",
+    },
 }
-for _command, _example in COMMANDS.items():
-    app.command(epilog=f"Example: {_example}")(_command)
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring with each paragraph on one line: the terminal breaks it, not the source."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+
+
+for _purpose, _commands in COMMANDS.items():
+    for _command, _example in _commands.items():
+        app.command(help=_help(_command), epilog=f"Example: {_example}", rich_help_panel=_purpose)(_command)
 
 
 def _show_version(asked: bool) -> None:

@@ -12,9 +12,7 @@ from .output import keep_report, print_json, print_line, print_table, reading_pr
 def neighbors(
     tokens: Annotated[
         list[str],
-        typer.Argument(
-            metavar="TOKEN...", help="A word (each of its tokens is shown), #id, or a token of --embedding."
-        ),
+        typer.Argument(metavar="TOKEN", help="A word (each of its tokens is shown), #id, or a token of --embedding."),
     ],
     model: options.Model = "mini",
     embedding: options.Embeddings = None,
@@ -24,9 +22,9 @@ def neighbors(
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Nearest tokens by direction (cosine) and by true Euclidean distance, side by side.
+    """The tokens nearest to a token, by direction and by distance.
 
-    --out writes neighbors.json and index.html.
+    Cosine and true Euclidean distance, side by side. --out writes neighbors.json and index.html.
     """
     from dti_geom.models import open_encoders
     from dti_geom.probes import find_neighbors, learned_vectors, parse_queries

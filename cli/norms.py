@@ -18,7 +18,7 @@ def norms(
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Token norms: how long are this encoder's tokens, which are unusual, where does my learned token fall.
+    """How long tokens are, which are unusual, where mine fall.
 
     Prints, for each text tower, the norms' summary, the special tokens, the ten longest and shortest tokens, and each
     learned vector's place among them. --out writes norms.json, one .npy array of row norms per tower, and index.html.
@@ -60,7 +60,7 @@ def _print_encoder(model: str, measured: "EncoderNorms") -> None:
         f"mean {summary.mean:.4g} ± {summary.std:.4g} (std) over {summary.count} rows, "
         f"from {summary.min:.4g} to {summary.max:.4g}; zero rows left out: {summary.zero_rows}\n"
     )
-    print_table("", [f"{percent} %" for percent in PERCENTILES], [summary.percentiles])
+    print_table("Percentiles of the norm", [f"{percent} %" for percent in PERCENTILES], [summary.percentiles])
     if measured.special:
         print_table("Special tokens", ["token", "id", "norm"], [(t.token, t.id, t.norm) for t in measured.special])
     print_table(
@@ -74,9 +74,10 @@ def _print_encoder(model: str, measured: "EncoderNorms") -> None:
     if measured.learned:
         print_table(
             "Learned vectors",
-            ["token", "index", "norm", "z-score", "percentile", "inflation", "file"],
+            ["token", "index", "norm", "z-score", "percentile", "inflation"],
             [
-                (one.token, one.index, one.norm, one.z_score, one.percentile, f"×{one.inflation:.3g}", one.path)
+                (one.token, one.index, one.norm, one.z_score, one.percentile, f"×{one.inflation:.3g}")
                 for one in measured.learned
             ],
+            [one.path for one in measured.learned],
         )

@@ -15,7 +15,10 @@ Model = Annotated[
 Embeddings = Annotated[
     list[Path] | None,
     typer.Option(
-        "--embedding", "-e", help="A learned-embedding file, or a folder of them. May be given several times."
+        "--embedding",
+        "-e",
+        metavar="FILE|DIR",
+        help="A learned-embedding file, or a folder of them. May be given several times.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
@@ -32,5 +35,7 @@ class Numbers(StrEnum):
     bfloat16 = "bfloat16"
 
 
-Dtype = Annotated[Numbers, typer.Option("--dtype", help="Numbers the encoder computes in.")]
+Dtype = Annotated[
+    Numbers, typer.Option("--dtype", metavar="TYPE", help="Of the encoder's numbers: float32, float16 or bfloat16.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Which words are sampled.")]

@@ -1,11 +1,12 @@
 """What commands print: tables and JSON on standard output, notices and progress on standard error."""
 
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from dti_geom.models.sources import Progress
     from dti_geom.reporting import Report
+    from dti_geom.sweeps import Outcome
+    from dti_geom.sweeps.sweep import Progress as CellProgress
     from dti_geom.training.run import Progress as TrainingProgress
     from dti_geom.training.trainer import StepRecord
 
@@ -24,21 +27,44 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def print_error(message: str) -> None:
     """One red message on standard error."""
-    _err.print(Text(f"error: {message}", style="red"))
+    _print_message(f"error: {message}", "red")
 
 
 def print_notice(message: str) -> None:
     """A message on standard error that does not stop anything."""
-    _err.print(Text(message, style="yellow"))
+    _print_message(message, "yellow")
+
+
+def _print_message(message: str, style: str) -> None:
+    # Only a terminal wants lines that fit it; a log keeps each message in one.
+    _err.print(Text(_filled(message, _err.width) if _err.is_terminal else _visible(message), style=style))
 
 
 def print_line(message: str = "", style: str = "") -> None:
     """A line of the result; tokens in it are text, never markup."""
-    # Broken between words only: a path or a command stays in one piece.
-    lines = (
-        textwrap.fill(line, _out.width, break_long_words=False, break_on_hyphens=False) for line in message.split("\n")
+    _out.print(Text(_filled(message, _out.width), style=style), soft_wrap=True)
+
+
+def _filled(message: str, width: int) -> str:
+    """Broken between words only: a path or a command stays in one piece. width: terminal cells, not characters."""
+    lines = []
+    for paragraph in _visible(message).split("\n"):
+        line, *words = paragraph.split(" ")
+        for word in words:
+            if cell_len(f"{line} {word}") > width:
+                lines.append(line)
+                line = word
+            else:
+                line += f" {word}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _visible(text: str) -> str:
+    """Tokens and file names come from strangers: what would steer a terminal is shown as an escape instead."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
     )
-    _out.print(Text("\n".join(lines), style=style), soft_wrap=True)
 
 
 def print_json(result: Any) -> None:
@@ -57,24 +83,56 @@ def keep_report(folder: Path, report: "Report", name: str, *, overwrite: bool) -
     return write_page(folder / "index.html", report, overwrite=overwrite)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table: numbers to the right with four significant digits, everything else as plain text."""
-    rows = [list(row) for row in rows]
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        numeric = any(isinstance(row[place], (int, float)) or str(row[place]).startswith("×") for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    for row in rows:
-        table.add_row(*(Text(_format(value)) for value in row))
-    _out.print(table)
-    _out.print()
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], files: Sequence[str] | None = None
+) -> None:
+    """A table: numbers to the right, everything else as plain text.
+
+    files: the path of each row, for a last column. Where that is too wide, the column holds numbers, and the paths
+    stand below, each in one piece.
+    """
+    rows = list(rows)
+    values = [[row[place] for row in rows] for place in range(len(columns))]
+    numeric = [any(isinstance(one, (int, float)) or str(one).startswith("×") for one in column) for column in values]
+    cells = [_aligned(column) for column in values]
+    below: dict[str, str] = {}
+    if files is not None:
+        columns, numeric, cells = [*columns, "file"], [*numeric, False], [*cells, list(files)]
+        widths = [max(map(cell_len, (name, *column))) for name, column in zip(columns, cells, strict=True)]
+        if sum(widths) + 2 * (len(widths) - 1) > _out.width:
+            below = {path: str(number) for number, path in enumerate(dict.fromkeys(files), 1)}
+            cells[-1] = [below[path] for path in files]
+    if title:
+        print_line(title)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in zip(*cells, strict=True):
+        table.add_row(*(Text(_visible(cell.replace("\n", "\\n"))) for cell in row))
+    for segments in _out.render_lines(table, pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        _out.print(line, soft_wrap=True)
+    for path, number in below.items():
+        print_line(f"file {number}: {path}")
+    print_line()
 
 
-def _format(value: Any) -> str:
+def _aligned(column: Sequence[Any]) -> list[str]:
+    """A column's cells. Its numbers share their decimals where four digits of the largest leave two of the least."""
+    numbers = [abs(value) for value in column if isinstance(value, float) and value and math.isfinite(value)]
+    decimals = max(0, 3 - math.floor(math.log10(max(numbers)))) if numbers else 0
+    if numbers and min(numbers) < 10 ** (1 - decimals):
+        return [_shown(value, lambda number: f"{number:#.4g}".rstrip(".")) for value in column]
+    while decimals and all(round(number, decimals) == round(number, decimals - 1) for number in numbers):
+        decimals -= 1  # no digits that are zeros in the whole column
+    return [_shown(value, lambda number: f"{number:.{decimals}f}") for value in column]
+
+
+def _shown(value: Any, number: Callable[[float], str]) -> str:
     if value is None:
         return "–"
-    # Trailing zeros stay, so that the digits of a column stand under each other.
-    return f"{value:#.4g}".rstrip(".") if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
 @contextmanager
@@ -138,5 +196,42 @@ def training_progress() -> "Iterator[TrainingProgress]":
             loss = sum(record.losses.values()) / len(record.losses)
             figures = f"loss {loss:.3f} · norm {record.vectors[0].norm:.3g}"
             bars.update(task, description="training", total=total, completed=record.step, figures=figures)
+
+        yield listen
+
+
+@contextmanager
+def cell_progress() -> "Iterator[CellProgress]":
+    """A listener that draws one bar for all cells of a sweep, and tells of those that fail."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        # Cells are few and long: the pace of the whole sweep tells more than that of its last half minute.
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    hidden = not _err.is_terminal
+    with Progress(*columns, console=_err, transient=True, disable=hidden, speed_estimate_period=1e9) as bars:
+        task = bars.add_task("cells", total=None, last="")
+
+        def listen(outcome: "Outcome | None", ended: int, total: int) -> None:
+            if outcome is None:  # what was done before says nothing of the pace
+                bars.reset(task, completed=ended, total=total)
+                return
+            name = f"{outcome.cell.label}, seed {outcome.cell.run.seed}"
+            if outcome.error:
+                print_notice(f"{name} failed: {outcome.error}")
+            bars.update(task, completed=ended, last=f"last: {name}")
 
         yield listen

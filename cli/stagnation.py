@@ -21,11 +21,11 @@ def stagnation(
     dtype: options.Dtype = options.Numbers.float32,
     seed: options.Seed = 0,
 ) -> None:
-    """Residual stagnation: how far the encoder turns a token's state, against its magnitude.
+    """How far the encoder turns a token's state, by its magnitude.
 
-    Prints, for each pre-norm text tower, the turn between the first state of words in prompts and the last, beside the
-    bound on it, at norms from 1/4 to 8192 times the mean, and what each branch adds. --out writes stagnation.json and
-    index.html.
+    A long token passes the residual blocks nearly unturned (the paper's Effect II). Prints, for each pre-norm text
+    tower, the turn between the first state of words in prompts and the last, beside the bound on it, at norms from 1/4
+    to 8192 times the mean, and what each branch adds. --out writes stagnation.json and index.html.
     """
     from dti_geom.probes import model_stagnation
 
@@ -42,8 +42,8 @@ def _print_encoder(model: str, measured: "EncoderStagnation") -> None:
     )
     ends = [(passage, passage.branches[-1]) for passage in (measured.natural, *measured.scales)]
     print_table(
-        "Whole turn, degrees",
-        ["norm", "|x_0|", "mean", "largest", "bound", "÷ bound"],
+        "Whole turn",
+        ["norm", "|x_0|", "mean °", "largest °", "bound °", "÷ bound"],
         [
             (
                 "their own" if passage.scale is None else f"×{passage.scale:g}",
@@ -58,7 +58,7 @@ def _print_encoder(model: str, measured: "EncoderStagnation") -> None:
     )
     print_table(
         "Branches, words at their own norms",
-        ["block", "branch", "update", "÷ state", "turn", "so far", "longest"],
+        ["block", "branch", "update", "÷ state", "turn °", "so far °", "longest"],
         [
             (
                 one.block,
@@ -75,15 +75,15 @@ def _print_encoder(model: str, measured: "EncoderStagnation") -> None:
     if measured.learned:
         print_table(
             "Learned vectors, at their own norms",
-            ["token", "index", "inflation", "turn", "file"],
+            ["token", "index", "inflation", "turn °"],
             [
                 (
                     one.token,
                     one.index,
                     f"×{one.inflation:.3g}",
                     math.degrees(one.natural.branches[-1].angle),
-                    one.path,
                 )
                 for one in measured.learned
             ],
+            [one.path for one in measured.learned],
         )

@@ -38,11 +38,12 @@ def swap(
     dtype: options.Dtype = options.Numbers.float32,
     seed: options.Seed = 0,
 ) -> None:
-    """Direction against magnitude: whom does the output follow when two tokens exchange their norms.
+    """Does the output follow a token's direction or its magnitude.
 
-    Prints, for each text tower and output, how alike the output is to that of the token whose direction was taken and
-    of the token whose norm was taken, how often direction wins, and what becomes of the output as the norm grows.
-    Without --pairs, short words are paired with long ones. --out writes swap.json and index.html.
+    Two tokens exchange their norms. Prints, for each text tower and output, how alike the output is to that of the
+    token whose direction was taken and of the token whose norm was taken, how often direction wins, and what becomes of
+    the output as the norm grows. Without --pairs, short words are paired with long ones. --out writes swap.json and
+    index.html.
     """
     from dti_geom.probes import model_swap
 
@@ -70,7 +71,7 @@ def swap(
 def _print_painted(painted: "PaintedSwap", pairs: int) -> None:
     print_table(
         f"Pictures of {pairs} pairs, seeds {', '.join(map(str, painted.seeds))}",
-        ["stretch", "norms", "direction", "magnitude", "wins", "of", "95 %"],
+        ["stretch", "norms", "direction", "magnitude", "wins", "of", "95 % interval"],
         [
             (
                 f"×{one.stretch:g}",
@@ -79,7 +80,7 @@ def _print_painted(painted: "PaintedSwap", pairs: int) -> None:
                 one.magnitude,
                 one.wins.right,
                 one.wins.total,
-                f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f}",
+                f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f} %",
             )
             for one in painted.sums
         ],
@@ -122,7 +123,7 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
     if measured.sums:
         print_table(
             "Pairs of words: similarity to either donor",
-            ["output", "stretch", "norms", "direction", "magnitude", "wins", "of", "95 %"],
+            ["output", "stretch", "norms", "direction", "magnitude", "wins", "of", "95 % interval"],
             [
                 (
                     OUTPUTS[one.output],
@@ -132,7 +133,7 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
                     one.magnitude,
                     one.wins.right,
                     one.wins.total,
-                    f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f}",
+                    f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f} %",
                 )
                 for one in measured.sums
             ],

@@ -77,7 +77,7 @@ def train(
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
     tracker: Annotated[str | None, typer.Option("--tracker", help="tensorboard or wandb.")] = None,
 ) -> None:
-    """Learn a token: a folder of images becomes a word of the model.
+    """Learn a token: a folder of images becomes a word.
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/, learned_embeds*.safetensors (they load
     with diffusers), result.json and index.html. A run that was stopped goes on with --resume RUN, to the same bytes.
@@ -193,14 +193,14 @@ def _show(result: "TrainingResult", out: Path, json: bool) -> None:
     )
     print_table(
         "",
-        ["token", "tower", "norm", "inflation", "angle to start", "nearest"],
+        ["token", "tower", "norm", "inflation", "angle to start, rad", "nearest"],
         [
             (
                 one.token,
                 one.tower,
                 one.norm,
                 f"×{one.inflation:.3g}",
-                f"{one.angle_to_start:.3f} rad",
+                one.angle_to_start,
                 ", ".join(one.nearest),
             )
             for one in result.vectors

@@ -1,18 +1,36 @@
 """Everything the README shows is run, and prints what the README says."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n\$ (dti-geom [^\n]*)\n(.*?)```", README, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+# The same for the sweep's file.
+SHORTER_SWEEP = {"seeds: [0, 1, 2]": "seeds: [0]", "steps: 400": "steps: 2", "{seeds: 4}": "{seeds: 1, steps: 1}"}
+
+# What makes a line of the README short enough for a test; nothing it says is taken away.
+SHORTER = {
+    "train": ["--steps", "3", "--preview-every", "3", "--preview-steps", "2", "--resolution", "64"],
+    "generate --embedding": ["--steps", "2"],
+    "interpolate": ["--steps", "2", "--points", "3"],
+    "evaluate": ["--steps", "1", "--seeds", "1"],
+}
 
 
 def lines(text: str) -> list[str]:
@@ -20,10 +38,10 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("command", "expected"), CONSOLE, ids=[command for command, _ in CONSOLE])
-def test_a_command_prints_what_the_readme_shows(command, expected, monkeypatch):
-    monkeypatch.setenv("NO_COLOR", "1")
-    arguments = [sys.executable, "-m", "dti_geom_cli", *command.split()[1:]]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+def test_a_command_prints_what_the_readme_shows(command, expected):
+    arguments = [sys.executable, "-m", "dti_geom_cli", *shlex.split(command)[1:]]
+    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"}
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120, env=env)
     assert lines(done.stdout) == lines(expected)
 
 
@@ -33,31 +51,199 @@ def test_a_snippet_prints_what_the_readme_shows(code, expected):
     assert lines(done.stdout) == lines(expected)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(tmp_path, monkeypatch, capsys, sd15_folder, sdxl_pipeline):
+    """Weights nobody has here are tiny ones of the same layout; files are a reader's own; the card is a processor."""
+    from dti_geom_cli.main import app
+
+    torch.save({"<mine>": torch.ones(32)}, tmp_path / "my-token.safetensors")
+    (tmp_path / "embeddings").mkdir()
+    torch.save({"<mine>": torch.ones(32)}, tmp_path / "embeddings" / "mine.bin")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), (40, 90, 20)).save(tmp_path / "photos" / "dog.jpg")
+    (sweep,) = YAML
+    for long, short in SHORTER_SWEEP.items():
+        assert long in sweep
+        sweep = sweep.replace(long, short)
+    (tmp_path / "methods.yaml").write_text(sweep)
+    (tmp_path / "dti_geom").symlink_to(ROOT / "dti_geom")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stand_ins = {"sd15": str(sd15_folder), "sdxl": str(sdxl_pipeline), "cuda": "cpu"}
+    ours = [line for line in SHELL if line.startswith("dti-geom ") and "--engine ray" not in line]  # needs a cluster
+    assert len(ours) > 10
+    for line in ours:
+        arguments = [os.path.expanduser(word) for word in shlex.split(line, comments=True)[1:]]
+        extra = [more for start, more in SHORTER.items() if line.removeprefix("dti-geom ").startswith(start)]
+        more = extra[0] if extra and "--resume" not in arguments else []
+        capsys.readouterr()
+        app([stand_ins.get(word, word) for word in arguments] + more, standalone_mode=False)
+        assert capsys.readouterr().out.strip(), line
+
+
+def test_the_sweep_has_as_many_cells_as_its_first_line_says(monkeypatch):
+    import yaml
+
+    from dti_geom.sweeps import plan_of
+
+    monkeypatch.chdir(ROOT)
+    (text,) = YAML
+    assert f"= {len(plan_of(yaml.safe_load(text), 'methods').cells)} cells" in text
+
+
+def test_every_other_line_and_every_make_named_in_passing_is_a_target_of_the_makefile():
+    targets = re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE)
+    others = [line for line in SHELL if line and not line.startswith("dti-geom ")]
+    assert all(line.startswith("make ") for line in others)
+    said = [*others, *re.findall(r"`([^`\n]*)`", README + CONTRIBUTING)]
+    named = {match[1] for line in said if (match := re.match(r"make ([\w-]+)", line))}
+    assert {"demo", "test", "check"} <= named <= set(targets)
+
+
+def test_contributing_lists_the_checks_that_make_check_runs():
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert recipe is not None
+    commands = [line.removeprefix("\t$(BIN)/") for line in recipe[1].splitlines()]
+    assert re.findall(r"^\| `([^`]+)` \|", CONTRIBUTING, re.MULTILINE) == commands
+
+
 def test_there_is_something_to_run_and_every_command_is_listed():
     from dti_geom_cli.main import COMMANDS
 
     assert CONSOLE
     assert PYTHON
-    for command in COMMANDS:
-        assert f"| `dti-geom {command.__name__}" in README
+    for commands in COMMANDS.values():
+        for command in commands:
+            assert f"| `dti-geom {command.__name__}" in README
 
 
-def test_files_the_readme_names_exist():
-    for name in re.findall(r"\]\(([\w./-]+)\)", README):
+def test_files_that_are_linked_exist():
+    for name in re.findall(r"\]\(([\w./-]+)", README + CONTRIBUTING):
         assert (ROOT / name).exists(), name
+
+
+def test_the_tables_one_adds_to_are_where_it_says():
+    section = README.split("## Changing it")[1].split("## Limits")[0]
+    source = "\n".join(path.read_text() for path in (ROOT / "dti_geom").rglob("*.py"))
+    names = re.findall(r"`([A-Z][A-Z_]{3,})`", section)
+    assert len(names) >= 8
+    for name in names:
+        assert re.search(rf"^{name}\b.* = ", source, re.MULTILINE), name
+    for file in re.findall(r"`([\w/]+\.py)`", section):
+        assert list((ROOT / "dti_geom").rglob(Path(file).name)), file
+
+
+def test_the_methods_are_those_there_are_at_their_own_rates():
+    from dti_geom.models.diffusion import ADAPTERS
+    from dti_geom.training import METHODS
+
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]* \| ([^|]*) \|$", README, re.MULTILINE))
+    rates = {name: adapter.direction_rate for name, adapter in ADAPTERS.items()}
+    assert rates.pop("SanaPipeline") == 0.01
+    assert set(rates.values()) == {0.04}
+    assert rows == {
+        name: "0.04 rad (SANA 0.01)" if method.learning_rate is None else f"{method.learning_rate:g}"
+        for name, method in METHODS.items()
+    }
+    assert "prior κ = 1e-4" in README
+    assert METHODS["dti"].kappa == 1e-4
+    assert f"drawn toward {METHODS['norm-decay'].magnitude} |" in README
+
+
+def test_the_samplers_are_those_of_the_adapters():
+    from dti_geom.models.diffusion import ADAPTERS, Mini
+
+    told = {name: f"in {one.sampling_steps} at {one.guidance:g}" for name, one in ADAPTERS.items()}
+    sd15 = ADAPTERS["StableDiffusionPipeline"]
+    assert (
+        f"Stable Diffusion in {sd15.sampling_steps} steps at guidance {sd15.guidance:g}, "
+        f"SDXL {told['StableDiffusionXLPipeline']}, SANA {told['SanaPipeline']}, "
+        f"`mini` in {Mini.sampling_steps} at {Mini.guidance:g}." in " ".join(README.split())
+    )
+
+
+def test_mini_paints_as_many_things_as_it_says():
+    from dti_geom.mini.domain import BACKGROUNDS, THINGS
+
+    assert f"paints {len(THINGS)} things on\n{len(BACKGROUNDS)} backgrounds" in README
 
 
 def test_the_effects_it_names_are_those_of_the_published_report():
     published = json.loads((ROOT / "reports" / "effects" / "result.json").read_text())["variants"]
-    shares = {name: f"{100 * row['order']['share']:.1f} %" for name, row in published.items()}
-    assert f"{shares['TI']} (TI), {shares['TI at the mean norm']} (rescaled), {shares['DTI']} (DTI)" in README
+    order, both = (
+        {name: f"{100 * row[what]['share']:.1f} %" for name, row in published.items()} for what in ("order", "both")
+    )
+    assert f"{order['TI']} (TI), {order['TI at the mean norm']} (rescaled), {order['DTI']} (DTI)" in README
     assert f"TI {published['TI']['norm over mean']:.0f} times the mean norm" in README
+    assert f"both things of a pair right in {both['TI']} (TI), {both['DTI']} (DTI)" in README
+    likeness = {name: f"{row['similarity']:.3f}".removeprefix("0") for name, row in published.items()}
+    assert f"subject {likeness['TI']} (TI), {likeness['DTI']} (DTI) |" in README
 
 
-def test_the_slopes_it_names_are_those_of_the_probe():
+def test_the_papers_scores_are_those_that_compare_shows():
+    from dti_geom.evaluation.reference import REFERENCES
+
+    main = {one.method: one for one in REFERENCES if (one.table, one.model) == ("main", "sdxl")}
+    text, subject = (
+        [f"{getattr(main[name], what):.3f}".removeprefix("0") for name in ("ti", "dti")] for what in ("text", "subject")
+    )
+    assert "SDXL: text {} (TI), {} (DTI); subject {} (TI), {} (DTI)".format(*text, *subject) in README
+
+
+def test_the_other_figures_of_its_code_are_those_that_it_prints():
+    """Position classifier at scale 4, first-layer entropies, and the norms of its TI token over its towers' means."""
+    assert ".309 (CLIP ViT-L) and .076 (bigG)" in README
+    assert "entropy of the first layer's row: .369 for a TI token, .532 for a DTI token" in README
+    assert f"a TI token of SDXL: {1.84 / 0.3870:.1f} and {2.67 / 0.4515:.1f} times its towers' mean norms" in README
+
+
+@pytest.fixture(scope="module")
+def encoders():
     from dti_geom.models import open_encoders
+
+    return open_encoders("mini", dtype=torch.float32)
+
+
+def test_the_swaps_it_counts_are_those_of_the_probe(encoders):
+    from dti_geom.probes import model_swap
+
+    sums = model_swap("mini", encoders).encoders[0].sums
+    (wins,) = {(one.wins.right, one.wins.total) for one in sums}
+    ratios = [one.ratio for one in sums]
+    told = f"in {wins[0]} of {wins[1]} pairs, at norms {min(ratios):.1f} to {max(ratios):.0f} times apart"
+    assert told in README
+
+
+def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders):
     from dti_geom.probes import encoder_attenuation
 
-    measured = encoder_attenuation(open_encoders("mini", dtype=torch.float32)[0])
+    measured = encoder_attenuation(encoders[0])
     slopes = (measured.share_slope, measured.distance_slope)
     assert "slopes −{:.3f} (variance) and −{:.3f} (distance)".format(*(abs(slope) for slope in slopes)) in README
+    accuracy = next(one.accuracy for one in measured.scales if one.scale == 4)
+    assert f"holds: {accuracy:.3f} at 4 times the mean norm".replace("0.", ".") in README
+
+
+def test_the_turns_it_names_are_those_of_the_probe(encoders):
+    from math import degrees
+
+    from dti_geom.probes import model_stagnation
+
+    scales = model_stagnation("mini", encoders).encoders[0].scales
+    turn = {passage.scale: f"{degrees(passage.branches[-1].angle):.0f}°" for passage in scales}
+    told = (
+        f"turn {turn[1]} at the mean norm, {turn[32]} at 32 times, {turn[512]} at 512 times, {turn[8192]} at 8192 times"
+    )
+    assert told in README
+
+
+def test_the_attention_it_names_is_that_of_the_probe(encoders):
+    from dti_geom.probes import model_attention
+    from dti_geom.reporting.attention import layer_rows
+
+    words = model_attention("mini", encoders).encoders[0].curves[0]
+    entropies = [f"{layer_rows(words, scale)[0][3]:.2f}" for scale in (1.0, 32.0)]
+    assert "entropy {} → {} nats from the mean norm to 32 times".format(*entropies) in README
+    final = next(one.values for one in words.sensitivity if one.layer == 0)
+    sensitivity = [f"{final[words.scales.index(scale)]:.3f}".removeprefix("0") for scale in (1.0, 32.0)]
+    assert "final state's context sensitivity {} → {} |".format(*sensitivity) in README

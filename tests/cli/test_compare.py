@@ -28,10 +28,10 @@ def test_compare_prints_the_papers_rows_and_says_what_was_not_run(run, result, t
     done = run("compare", result, "--out", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["sdxl", "ti", "0.5610", "not", "run", "0.2920", "not", "run"] in lines
-    assert ["sdxl", "dti", "0.4500", "0.5600", "0.5220", "0.4000"] in lines
-    assert any(line[:3] == ["sdxl", "dti", "0.1100"] for line in lines)
-    assert any(line[:3] == ["sdxl", "mine", "0.5600"] for line in lines)
+    assert ["sdxl", "ti", "0.561", "not", "run", "0.292", "not", "run"] in lines
+    assert ["sdxl", "dti", "0.450", "0.56", "0.522", "0.4"] in lines
+    assert any(line[:3] == ["sdxl", "dti", "0.11"] for line in lines)
+    assert any(line[:3] == ["sdxl", "mine", "0.56"] for line in lines)
     assert "sdxl: scored by mini and siglip, not dinov2 and siglip; 2 of 30 subjects; seeds 0, 1." in " ".join(
         done.stdout.split()
     )

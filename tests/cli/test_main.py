@@ -1,4 +1,7 @@
+import shlex
+
 import pytest
+import typer
 
 from dti_geom import __version__
 from dti_geom_cli.main import COMMANDS, app
@@ -25,13 +28,29 @@ def test_a_traceback_is_shown_only_on_demand(run, arguments):
     assert "Traceback" in wrong.stderr
 
 
+EXAMPLES = {command: example for commands in COMMANDS.values() for command, example in commands.items()}
+
+
 def test_every_command_has_help_with_one_example_that_names_it(run):
     listed = run("--help").stdout
-    assert len(app.registered_commands) == len(COMMANDS)
-    for command, example in COMMANDS.items():
+    assert len(app.registered_commands) + len(app.registered_groups) == len(EXAMPLES)
+    for command, example in EXAMPLES.items():
         assert command.__name__ in listed
         assert example.startswith(f"dti-geom {command.__name__}")
         assert " ".join(run(command.__name__, "--help").stdout.split()).count("Example: ") == 1
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values())
+def test_every_example_has_only_options_that_its_command_knows(example):
+    name, *arguments = shlex.split(example)[1:]
+    typer.main.get_command(app).commands[name].make_context(name, arguments)
+
+
+def test_help_lists_the_commands_by_purpose_and_none_without_one(run):
+    listed = run("--help").stdout
+    for purpose in COMMANDS:
+        assert f"─ {purpose} ─" in listed
+    assert "─ Commands ─" not in listed
 
 
 def test_output_into_a_closed_pipe_is_no_error(run, sd15_folder):

@@ -1,0 +1,192 @@
+"""What commands print: it is aligned, it fits, and what strangers wrote cannot steer the terminal."""
+
+import os
+import pty
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from rich.cells import cell_len
+from rich.console import Console
+
+from dti_geom_cli import output
+
+WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
+LONG = "a-file-whose-name-says-everything-about-how-it-was-trained-and-then-some-more-" * 2 + "深層学習.bin"
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What a function prints on a terminal of 80 columns, line by line."""
+    monkeypatch.setattr(output, "_out", Console(highlight=False, width=80))
+
+    def printed(call, *arguments, **options):
+        capsys.readouterr()
+        call(*arguments, **options)
+        return capsys.readouterr().out.splitlines()
+
+    return printed
+
+
+def too_long(lines):
+    """Lines beyond 80 cells, save a path or a command's word that stands alone."""
+    return [line for line in lines if cell_len(line) > 80 and " " in line.strip()]
+
+
+def test_digits_of_a_column_stand_under_each_other_and_common_zeros_are_left_out(printed):
+    rows = [("a", 0.5, 30.0, 0.25, 1), ("b", 0.12344, 2.5, -0.5, 20)]
+    assert printed(output.print_table, "Title", ["name", "x", "y", "z", "n"], rows) == [
+        "Title",
+        "name       x     y      z   n",
+        "a     0.5000  30.0   0.25   1",
+        "b     0.1234   2.5  -0.50  20",
+        "",
+    ]
+
+
+def test_a_column_over_many_sizes_keeps_digits_of_the_smallest(printed):
+    lines = printed(output.print_table, "", ["x"], [(123.4,), (1e-6,), (0.0,), (float("nan"),), (None,)])
+    assert [line.strip() for line in lines] == ["x", "123.4", "1.000e-06", "0.000", "nan", "–", ""]
+
+
+def test_a_table_without_rows_is_its_header(printed):
+    assert printed(output.print_table, "", ["a", "b"], [], []) == ["a  b  file", ""]
+
+
+def test_no_line_ends_in_blanks(printed):
+    rows = [("a", "short"), ("b", "a much longer cell")]
+    assert not any(line.endswith(" ") for line in printed(output.print_table, "", ["one", "two"], rows))
+
+
+def test_files_stand_in_the_table_where_they_fit_and_below_it_whole_where_not(printed):
+    short = printed(output.print_table, "", ["token"], [("<x>",)], ["run/x.bin"])
+    assert short == ["token  file", "<x>    run/x.bin", ""]
+    paths = [f"runs/{'a' * 70}.bin", "x.bin", f"runs/{'a' * 70}.bin"]
+    long = printed(output.print_table, "", ["token"], [("<x>",)] * 3, paths)
+    assert [line.split()[-1] for line in long[1:4]] == ["1", "2", "1"]
+    assert long[4:] == ["file 1:", paths[0], "file 2: x.bin", ""]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[31mred", "a\nb", "a\tb", "\u202egnp", "\x07", "\x9b2J"])
+def test_a_token_cannot_steer_the_terminal(hostile, printed):
+    lines = printed(output.print_table, "", ["token", "n"], [(hostile, 1)])
+    assert len(lines) == 3
+    assert lines[1].isprintable()
+    assert all(line.isprintable() for line in printed(output.print_line, f"token {hostile}"))
+
+
+def test_lines_are_broken_between_words_by_cells_not_characters(printed):
+    lines = printed(output.print_line, "日本 " * 40)
+    assert max(map(cell_len, lines)) <= 80
+    path = "/".join(["a-folder-with-a-name"] * 6)
+    assert printed(output.print_line, f"kept in {path} now") == ["kept in", path, "now"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with awkward embeddings of mini, and two short runs."""
+    from dti_geom_cli.main import app
+
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "learned").mkdir()
+    generator = torch.Generator().manual_seed(0)
+    torch.save({WIDE: torch.randn(2, 256, generator=generator)}, folder / "learned" / LONG)
+    torch.save({"<a>": torch.randn(256, generator=generator) / 40}, folder / "learned" / "a-step-500.bin")
+    (folder / "photos").mkdir()
+    Image.new("RGB", (64, 64), (40, 90, 20)).save(folder / "photos" / "one.png")
+    sweep = "model: mini\nconcepts: [round-teapot, green-fox]\nmethods: [dti, std-retraction]\nseeds: [0, 1]\n"
+    (folder / "methods.yaml").write_text(sweep)
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        for method in ("dti", "ti"):
+            short = f"--method {method} --steps 2 --preview-every 0 --out runs/{method}"
+            app(shlex.split(f"train --images photos --init fox {short}"), standalone_mode=False)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+COMMANDS = [
+    "models",
+    "concepts",
+    "norms -e learned",
+    f"neighbors fox '{WIDE}' -e learned",
+    "angles learned --init fox",
+    "swap -e learned --count 4 --images 1",
+    "attenuation -e learned",
+    "stagnation -e learned",
+    "attention -e learned",
+    "inspect learned",
+    "inspect learned --model mini",
+    "convert learned --to webui --rescale mean --model mini --out converted",
+    f"merge '0.7*{WIDE} + 0.3*fox' -e 'learned/{LONG}' --out merged",
+    "train --images photos --init fox --steps 2 --preview-every 0 --out trained",
+    "report -e learned --run runs/dti --out report",
+    "generate -e runs/dti --prompt 'a photo of a {}' --steps 1 --out pictures",
+    "interpolate '<p>' '<q>' -e '<p>=runs/dti' -e '<q>=runs/ti' --steps 1 --points 3 --out between",
+    "evaluate runs/dti runs/ti --baselines --seeds 1 --steps 1 --out evaluation",
+    "compare evaluation --out comparison",  # of the line above
+    "sweep methods.yaml --dry-run",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]).replace("/", " "))
+def test_what_a_command_prints_fits_80_columns(command, files, printed, monkeypatch):
+    from dti_geom_cli.main import app
+
+    monkeypatch.chdir(files)
+    lines = printed(app, shlex.split(command), standalone_mode=False)
+    assert any(lines)
+    assert not too_long(lines)
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_every_command_that_prints_is_among_them():
+    from dti_geom_cli.main import COMMANDS as KNOWN
+
+    named = {command.split()[0] for command in COMMANDS}
+    assert {command.__name__ for group in KNOWN.values() for command in group} == named
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["interpolate"]])
+def test_help_fits_80_columns(run, command):
+    lines = run(*command, "--help").stdout.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+
+
+def on_a_terminal(*arguments, **environment):
+    """What a command writes to a terminal, both streams."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    env |= {"TERM": "xterm-256color", "COLUMNS": "80"} | environment
+    with subprocess.Popen([sys.executable, "-m", "dti_geom_cli", *arguments], stdout=theirs, stderr=theirs, env=env):
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            written += part
+    os.close(ours)
+    return written.decode()
+
+
+RED = "\x1b[31m"
+
+
+def test_colour_is_for_terminals_and_for_those_who_want_it(run):
+    wrong = ("norms", "--model", "sd1.5")
+    assert RED in on_a_terminal(*wrong)
+    assert RED not in on_a_terminal(*wrong, NO_COLOR="1")
+    assert "\x1b" not in run(*wrong, NO_COLOR="", TERM="xterm-256color").stderr
+
+
+def test_json_is_pure_on_a_terminal_too():
+    import json
+
+    assert json.loads(on_a_terminal("models", "--json", NO_COLOR="1"))
