@@ -30,12 +30,13 @@ import numpy as np
 import torch
 from scipy import stats
 
-from dti_geom.artifacts import dumps, write_text
+from dti_geom.artifacts import save_result, write_text
 from dti_geom.evaluation.bootstrap import Interval
 from dti_geom.evaluation.evaluate import ALL
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.models.catalog import embedded_folder
+from dti_geom.reporting import Report
 from dti_geom.reporting.sweep import by_group, mean_inflation
 from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_scores, run_sweep
 from dti_geom.training import METHODS
@@ -192,7 +193,7 @@ def publish(bakeoff: Bakeoff, folder: Path) -> None:
     for name, reference in (("bakeoff", "dti"), ("winner", "dti as published"), ("norms", "")):
         plan = getattr(bakeoff, name)()
         sweep, images = collect(plan, bakeoff.work), read_scores(plan, bakeoff.work)
-        write_text(folder / f"{name}.json", dumps(sweep) + "\n", overwrite=True)
+        save_result(folder / f"{name}.json", Report(plan.model, sweep=sweep), overwrite=True)
         tables.append(f"## {name}\n\n{scores_table(sweep)}\n{groups_table(sweep)}")
         if reference:
             found[f"{name}: {reference} against"] = (tested := against(images, reference))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import cell_progress, print_json, print_line, print_notice, print_table
+from .output import cell_progress, keep_report, print_json, print_line, print_notice, print_table
 
 if TYPE_CHECKING:
     from dti_geom.sweeps import CellState, Plan, Sweep
@@ -114,18 +114,17 @@ def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, 
         else:
             _print_cells(states)
         return
-    from dti_geom.reporting import Report, write_page
-    from dti_geom.sweeps import collect, read_scores, save_sweep, save_table
+    from dti_geom.reporting import Report
+    from dti_geom.sweeps import collect, read_scores, save_table
 
     found = collect(plan, folder)
-    save_sweep(folder, found)
+    written = keep_report(folder, Report(plan.model, sweep=found), "sweep.json", overwrite=True)
     save_table(folder / "results.csv", read_scores(plan, folder))
-    write_page(folder / "index.html", Report(plan.model, sweep=found), overwrite=True)
     if json:
         print_json(found)
         return
     _print(found)
-    print_line(str(folder / "index.html"))
+    print_line(str(written))
 
 
 def _print_cells(states: "list[CellState]") -> None:

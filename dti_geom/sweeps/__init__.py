@@ -15,7 +15,6 @@ from dti_geom.sweeps.sweep import (
     read_scores,
     read_states,
     run_sweep,
-    save_sweep,
     save_table,
 )
 
@@ -47,6 +46,5 @@ __all__ = [
     "run_candidates",
     "run_cell",
     "run_sweep",
-    "save_sweep",
     "save_table",
 ]

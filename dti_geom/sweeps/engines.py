@@ -3,18 +3,21 @@
 Both call `try_cell` on cells that do not depend on each other, so both come to the same bytes.
 """
 
+import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
 from shutil import rmtree
 from socket import create_connection
 from tempfile import gettempdir
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -95,8 +98,8 @@ class RayEngine:
 
     def __call__(self, cells: Sequence[Cell], folder: Path) -> Iterator[Outcome]:
         """Outcomes, as they come. Raises SweepError where there is no Ray, no cluster, or no shared folder."""
-        ray = _joined(self.address)
         gpus = 1 if any(cell.run.device.startswith("cuda") for cell in cells) else 0
+        ray = _joined(self.address, {"CPU": self.threads, "GPU": gpus})
         # max_calls: Ray would end a process after each task with a GPU, and the model with it.
         task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_calls=0, max_retries=RETRIES)(_ray_cell)
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,16 +130,26 @@ def _as_completed(futures: dict["Future[str | None]", Cell]) -> Iterator[tuple[C
 
 
 def _start_worker(threads: int, free: "Queue[str]") -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     device = free.get()
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     use_threads(threads)
 
 
-def _joined(address: str) -> Any:
-    """Ray, joined to the cluster. Raises SweepError."""
-    # By default Ray looks for a cluster that is not there for a quarter of an hour.
+def _end_with_parent() -> None:
+    """A worker that outlived a killed sweep would write into the same folder as the next one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _joined(address: str, needs: dict[str, int]) -> Any:
+    """Ray, joined to a cluster where some node has what a cell needs. Raises SweepError."""
+    # By default Ray looks for a cluster that is not there for a quarter of an hour, and prints what a node reports.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     try:
         import ray
     except ImportError as error:
@@ -145,12 +158,19 @@ def _joined(address: str) -> Any:
         if address != "auto":
             host, _, port = address.rpartition(":")
             create_connection((host, int(port)), timeout=5).close()
-        ray.init(address, log_to_driver=False, logging_level="error")
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise SweepError(
-            f"no Ray cluster was joined at {address}: {error}. Expected host:port of its head, or auto on one of its "
+            f"no Ray cluster was joined at {address} ({error}). Expected host:port of its head, or auto on one of its "
             "machines. One is started by: ray start --head"
         ) from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= number for name, number in needs.items()) for node in nodes):
+        ray.shutdown()
+        raise SweepError(
+            f"no node of the cluster has what a cell needs, {needs}; {len(nodes)} have at most "
+            f"{ {name: max(node.get(name, 0) for node in nodes) for name in needs} }. Try other --threads or device."
+        )
     return ray
 
 
@@ -185,8 +205,9 @@ def _arrived(cell: Cell, ray: Any, reference: Any, folder: Path) -> Outcome:
     try:
         error, files = ray.get(reference)
     except ray.exceptions.RayError as lost:  # it could not even begin there, or killed every worker
-        error, files = str(lost).strip().splitlines()[-1], {}
-        write_text(place / ERROR, str(lost), overwrite=True)
+        log = re.sub("\x1b\\[[0-9;]*m", "", str(lost)).strip()  # Ray colours it
+        error, files = log.splitlines()[-1], {}
+        write_text(place / ERROR, log, overwrite=True)
     _unpack(files, folder, overwrite=True)
     if error is None:
         patience = time.monotonic() + LAG

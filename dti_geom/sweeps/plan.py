@@ -115,6 +115,10 @@ def plan_of(asked: Any, name: str) -> Plan:
             )
         evaluation = replace(file.evaluate, baselines=file.evaluate.baselines or baselines)
         cells.append(Cell(label + suffix, run, evaluation))
+    first: dict[str, str] = {}
+    for cell in cells:  # two workers in one run's folder would spoil it
+        if (label := first.setdefault(cell.run_key, cell.label)) != cell.label:
+            raise SweepError(f"methods: '{label}' and '{cell.label}' are the same training. Leave one out.")
     return Plan(name, file.model, tuple(cells))
 
 

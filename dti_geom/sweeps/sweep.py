@@ -3,7 +3,8 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
 
-PLAN, TABLE = "plan.json", "results.csv"
+PLAN, LOCK = "plan.json", ".lock"
 DONE, FAILED, STARTED, WAITING = "done", "failed", "started", "waiting"
 
 # A cell that has ended, or none at the start; how many have; how many there are.
@@ -109,17 +110,33 @@ def run_sweep(
 
     Raises SweepError when no worker survives.
     """
-    folder = Path(folder)
-    save_result(folder / PLAN, plan, overwrite=True)
-    skipped = {DONE} if retry_failed else {DONE, FAILED}
-    states = read_states(plan, folder)
-    todo = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state not in skipped]
-    ended = len(plan.cells) - len(todo)
-    progress(None, ended, len(plan.cells))
-    for outcome in (engine or LocalEngine())(todo, folder) if todo else ():
-        ended += 1
-        progress(outcome, ended, len(plan.cells))
-    return read_states(plan, folder)
+    with _locked(Path(folder)) as place:
+        save_result(place / PLAN, plan, overwrite=True)
+        skipped = {DONE} if retry_failed else {DONE, FAILED}
+        states = read_states(plan, place)
+        todo = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state not in skipped]
+        ended = len(plan.cells) - len(todo)
+        progress(None, ended, len(plan.cells))
+        for outcome in (engine or LocalEngine())(todo, place) if todo else ():
+            ended += 1
+            progress(outcome, ended, len(plan.cells))
+        return read_states(plan, place)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """The folder, for one sweep at a time; the lock goes with the process, however that ends."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SweepError(
+                f"{folder}: another sweep is at work there. Wait for it, or choose another --out."
+            ) from error
+        yield folder
 
 
 def load_plan(folder: str | Path) -> Plan:
@@ -164,11 +181,6 @@ def collect(plan: Plan, folder: str | Path) -> Sweep:
         costs=tuple(_costs(state for state, _ in done)),
         accuracy=scorer_accuracy() if first.image_encoder == "mini" else (),
     )
-
-
-def save_sweep(folder: str | Path, sweep: Sweep) -> None:
-    """Keep it as sweep.json."""
-    save_result(Path(folder) / "sweep.json", sweep, overwrite=True)
 
 
 def save_table(path: Path, images: Sequence[tuple[CellState, ImageScore]]) -> None:

@@ -1,12 +1,15 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 
 import pytest
 
+from dti_geom.artifacts import save_result
 from dti_geom.errors import SweepError
 from dti_geom.sweeps import LocalEngine, engine_named, plan_of, run_sweep
 
@@ -60,6 +63,39 @@ def test_a_sweep_whose_workers_keep_dying_gives_up_and_says_why(asked, tmp_path)
     with killer(always, most=9) as killed, pytest.raises(SweepError, match="3 workers were killed one after another"):
         run_sweep(plan, tmp_path, LocalEngine(1))
     assert len(killed) == 3
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from dti_geom.artifacts import load_result
+from dti_geom.sweeps import LocalEngine, Plan, run_sweep
+if __name__ == "__main__":
+    run_sweep(load_result(Path(sys.argv[1]), Plan), sys.argv[2], LocalEngine(1))
+"""
+
+
+def test_a_killed_sweep_leaves_no_worker_behind_and_goes_on(asked, kept, tmp_path):
+    plan = plan_of(asked(train=LONG | {"steps": 600}, methods=["dti"], concepts=asked()["concepts"][:1]), "stopped")
+    save_result(tmp_path / "plan.json", plan)
+    (tmp_path / "sweep.py").write_text(SCRIPT)
+    folder = tmp_path / "broken"
+    sweep = subprocess.Popen([sys.executable, tmp_path / "sweep.py", tmp_path / "plan.json", folder])
+    while not any(folder.glob("runs/*/checkpoints/step-000040.state")):
+        assert sweep.poll() is None
+        time.sleep(0.01)
+    with pytest.raises(SweepError, match="another sweep is at work there"):
+        run_sweep(plan, folder, LocalEngine(1))
+    sweep.kill()
+    sweep.wait()
+    time.sleep(2)
+    events = next(folder.glob("runs/*/events.jsonl"))
+    before = events.stat().st_size
+    time.sleep(1)
+    assert events.stat().st_size == before
+    run_sweep(plan, folder, LocalEngine(1))
+    run_sweep(plan, tmp_path / "whole", LocalEngine(1))
+    assert kept(folder) == kept(tmp_path / "whole")
 
 
 def test_a_wrong_engine_is_told_the_right_ones():

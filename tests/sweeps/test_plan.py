@@ -77,6 +77,7 @@ def test_a_method_may_ask_for_its_baselines():
         ({"methods": [{"name": "dti", "learningrate": 1}]}, "methods: no key 'learningrate'. Did you mean"),
         ({"methods": [{"name": "dti", "beta": "much"}]}, "methods: beta is 'much'; expected float."),
         ({"methods": ["dti", "dti"]}, "two are called 'dti'"),
+        ({"methods": ["ti", {"name": "ti", "label": "b"}]}, "'ti' and 'b' are the same training"),
         ({"concepts": ["gren-fox"]}, "no concept called 'gren-fox'. Did you mean 'green-fox'?"),
         ({"concepts": [{"init": "dog"}]}, "concepts lacks images."),
         ({"concepts": []}, "there is nothing to do"),
