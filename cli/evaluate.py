@@ -49,10 +49,11 @@ def evaluate(
 ) -> None:
     """Subject and text scores of tokens, method against method.
 
-    With 95 % intervals. Paints every run's tokens in every prompt and scores the pictures: likeness to the images a token was trained on,
-    and fit to the prompt with the class word in the token's place. Defaults are the paper's protocol (DINOv2, SigLIP,
-    seeds 0 to 3, the pipeline's own steps and guidance); on mini its own scorer and prompts. --out keeps pictures/,
-    evaluation.json, scores.csv, table.tex and index.html; a stopped call goes on with the pictures it has.
+    Paints every run's tokens in every prompt and scores the pictures, with 95 % intervals: likeness to the images a
+    token was trained on, and fit to the prompt with the class word in the token's place. Defaults are the paper's
+    protocol (DINOv2, SigLIP, seeds 0 to 3, the pipeline's own steps and guidance); on mini its own scorer and prompts.
+    --out keeps pictures/, evaluation.json, scores.csv, table.tex and index.html; a stopped call goes on with the
+    pictures it has.
     """
     import torch
 

@@ -7,21 +7,20 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import keep_report, print_json, print_line, print_notice, reading_progress, working_progress
+from .output import print_json, print_line, working_progress
 
 if TYPE_CHECKING:
-    from dti_geom.models import StoredEncoder
     from dti_geom.models.sources import Progress
-    from dti_geom.probes import LearnedVector, Query
-    from dti_geom.reporting import Report
+    from dti_geom.reporting import Report, ReportFolder
+    from dti_geom.training import TrainingRun
 
-# Looked around when the user names no word; those that the model has as one token each are shown.
-WORDS = ("dog", "cat", "house", "red", "two", "fox", "beach", "happy")
-LEARNED_SHOWN = 12  # neighbour tables of learned vectors: more than this is no longer read
+    from .sections import Part
 
 
 def report(
-    model: options.Model = "mini",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="As elsewhere. Default: that of the runs, or mini.")
+    ] = None,
     embedding: options.Embeddings = None,
     word: Annotated[
         list[str] | None,
@@ -29,116 +28,137 @@ def report(
     ] = None,
     training: Annotated[
         list[Path] | None,
-        typer.Option("--run", help="Folder of a finished training run. May be given several times."),
+        typer.Option("--run", metavar="DIR", help="Folder of a finished training run. May be given several times."),
     ] = None,
+    interpolation: Annotated[
+        Path | None, typer.Option("--interpolation", metavar="DIR", help="Folder of `dti-geom interpolate`.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--evaluation", metavar="DIR", help="Folder of `dti-geom evaluate`.")
+    ] = None,
+    comparison: Annotated[
+        Path | None, typer.Option("--comparison", metavar="DIR", help="Folder of `dti-geom compare`.")
+    ] = None,
+    sweep: Annotated[Path | None, typer.Option("--sweep", metavar="DIR", help="Folder of `dti-geom sweep`.")] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Also run the encoder: swap, attenuation, stagnation and attention."),
+        typer.Option("--full/--quick", help="Also run the encoder: swap, attenuation, stagnation and attention."),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and report.json.")] = Path("report"),
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="SECTION", help="Make this section anew and leave the others; several times."),
+    ] = None,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="Draw the page of --out again from the results kept there.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and results/.")] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Everything measured here for one model, as one interactive page that opens offline.
+    """Everything known of one model, as one interactive page that opens offline.
 
-    Norms with learned tokens marked, neighbour tables, inspected embeddings, curves and previews of training runs.
+    Norms with learned tokens marked, neighbour tables, inspected embeddings; with --full what magnitude does inside;
+    curves and previews of training runs; and what other commands left: pictures between tokens, scores.
+
+    Each section's result is kept in the folder and measured again only when what it was made from has changed.
     """
+    from dti_geom.reporting import ReportFolder, read_report
+    from dti_geom.reporting.results import PAGE
+
+    if redraw:
+        result, reused = ReportFolder(out, read_report(out).model).redraw(), []
+    else:
+        elsewhere = {
+            "interpolation": interpolation,
+            "evaluation": evaluation,
+            "comparison": comparison,
+            "sweep": sweep,
+        }
+        with working_progress() as progress:
+            name, parts = _parts(
+                model, embedding, word or [], training or [], elsewhere, full or bool(only), device, progress
+            )
+            folder = ReportFolder(out, name, overwrite=overwrite)
+            result, reused = _made(folder, parts, only)
+    if json:
+        print_json(result)
+        return
+    if reused:
+        print_line(f"as before: {', '.join(reused)}")
+    print_line(str(out / PAGE))
+
+
+def _parts(
+    model: str | None,
+    embedding: list[Path] | None,
+    words: list[str],
+    folders: list[Path],
+    elsewhere: dict[str, Path | None],
+    full: bool,
+    device: str,
+    progress: "Progress",
+) -> "tuple[str, list[Part]]":
+    """What the page calls the model, and every section that can be made from what was given."""
     import torch
 
     from dti_geom.artifacts import read_embeddings
     from dti_geom.models import open_encoders
-    from dti_geom.probes import (
-        Norms,
-        encoder_norms,
-        find_neighbors,
-        inspect_files,
-        learned_vectors,
-        model_angles,
-        of_width,
-    )
-    from dti_geom.reporting import Report
     from dti_geom.training import learned_files, read_run
 
-    runs = tuple(read_run(folder) for folder in training or ())
+    from .sections import Subject, measured_parts, read_part, shown_paths, training_part
+
+    runs = [read_run(folder) for folder in folders]
+    of_runs = _model_of(runs)
+    model = model or of_runs or "mini"
     files = read_embeddings_or_skip(embedding)
     files += [read_embeddings(path) for run in runs for path in learned_files(run.folder, run.result.config)]
-    learned = learned_vectors(files)
-    with reading_progress() as progress:
-        encoders = open_encoders(model, device=device, dtype=torch.float32, progress=progress)
-        widths = {encoder.token_table.shape[1] for encoder in encoders}
-        strangers = [one for one in learned if one.vector.shape[-1] not in widths]
-        fitting = [one for one in learned if one.vector.shape[-1] in widths]
-        notes = ()
-        if strangers:
-            notes = (
-                f"{len(strangers)} of {len(learned)} learned vectors have another width than this model's encoders "
-                f"({', '.join(map(str, sorted(widths)))}): they are inspected, but not placed among its tokens.",
+    places = [model, *(run.result.config.model for run in runs)]
+    places += [concept.images for run in runs for concept in run.result.config.concepts]
+    names = shown_paths([*(file.path for file in files), *folders, *map(Path, places)])
+    name = names[Path(model)]
+    encoders = open_encoders(model, device=device, dtype=torch.float32, progress=progress)
+    subject = Subject(name, encoders, files, names, progress)
+    parts = [*measured_parts(subject, words, full=full)]
+    if runs:
+        parts.append(training_part(name, runs, names))
+    parts += [read_part(name, section, path) for section, path in elsewhere.items() if path is not None]
+    return name, parts
+
+
+def _made(folder: "ReportFolder", parts: "list[Part]", only: list[str] | None) -> "tuple[Report, list[str]]":
+    """The report, written; and the sections that were not made anew."""
+    from dti_geom.errors import DtiGeomError
+
+    known = [part.name for part in parts]
+    for name in only or ():
+        if name not in known:
+            raise DtiGeomError(
+                f"--only {name}: nothing was given to make such a section from. There could be {', '.join(known)}; "
+                "--embedding, --run, --interpolation, --evaluation, --comparison and --sweep bring more."
             )
-            print_notice(notes[0])
-        measured = tuple(encoder_norms(encoder, learned) for encoder in encoders)
-        result = Report(
-            model,
-            norms=Norms(model, measured),
-            neighbors=tuple(
-                found
-                for encoder in encoders
-                for found in find_neighbors(
-                    encoder, _queries(encoder, word, of_width(learned, encoder.token_table.shape[1]))
-                )
-            ),
-            inspected=tuple(inspect_files(files, encoders, model)),
-            angles=model_angles(model, encoders, fitting) if any(one.init for one in fitting) else None,
-            training=runs,
-            notes=notes,
-        )
-    if full:
-        with working_progress() as progress:
-            result = _with_probes(result, encoders, fitting, progress)
-    page = keep_report(out, result, "report.json", overwrite=overwrite)
-    if json:
-        print_json(result)
-    else:
-        print_line(str(page))
-
-
-def _with_probes(
-    result: "Report", encoders: "list[StoredEncoder]", learned: "list[LearnedVector]", progress: "Progress"
-) -> "Report":
-    """The report, with what the probes say that run the encoder."""
-    from dataclasses import replace
-
-    from dti_geom.errors import DoesNotApply
-    from dti_geom.probes import model_attention, model_attenuation, model_stagnation, model_swap
-
-    probes = {
-        "swap": model_swap,
-        "attenuation": model_attenuation,
-        "stagnation": model_stagnation,
-        "attention": model_attention,
-    }
-    for name, probe in probes.items():
-        try:
-            measured = probe(result.model, encoders, learned, progress=progress)
-        except DoesNotApply as reason:
-            result = replace(result, notes=(*result.notes, f"{name} does not apply: {reason}"))
+    sections, reused = {}, []
+    if only:
+        sections = folder.kept_sections()
+        reused = [name for name in sections if name not in only]
+    for part in parts:
+        if only and part.name not in only:
+            continue
+        kept = None if only else folder.kept(part.name, part.key)
+        if kept is None:
+            kept = part.make()
+            folder.keep(part.name, part.key, kept)
         else:
-            result = replace(result, **{name: measured})
-    return result
+            reused.append(part.name)
+        sections[part.name] = kept
+    return folder.write(sections), reused
 
 
-def _queries(encoder: "StoredEncoder", words: list[str] | None, learned: "list[LearnedVector]") -> "list[Query]":
-    """The user's words, or the default ones this model has as single tokens; and the first learned vectors."""
-    from dti_geom.errors import UnknownToken
-    from dti_geom.probes import Query, parse_queries
+def _model_of(runs: "list[TrainingRun]") -> str | None:
+    """The one model that the runs are of, if there are runs."""
+    from dti_geom.errors import DtiGeomError
 
-    queries = parse_queries(encoder, words or (), learned)
-    if not words:
-        for word in WORDS:
-            try:
-                found = parse_queries(encoder, [word])
-            except UnknownToken:
-                continue
-            queries += found if len(found) == 1 else []
-    shown = {query.label for query in queries}
-    return queries + [Query(one.label, one.vector) for one in learned[:LEARNED_SHOWN] if one.label not in shown]
+    models = dict.fromkeys(run.result.config.model for run in runs)
+    if len(models) > 1:
+        raise DtiGeomError(f"the runs are of {len(models)} models ({', '.join(models)}). A report is of one model.")
+    return next(iter(models), None)

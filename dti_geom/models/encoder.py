@@ -157,6 +157,11 @@ class StoredEncoder:
         return self._weights.tensor(name, self._progress)[self.family.position_offset :].to(self._device)
 
     @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """Other for other weights: of each of their files the Hub's id, or its size in bytes and time of change."""
+        return tuple(self.source.identity(file) or _stamp(self.source.local(file)) for file in self._weights.shards())
+
+    @cached_property
     def tokenizer(self) -> Any | None:
         """The transformers tokenizer, or None if the model came without one."""
         held = [name for name in TOKENIZER_FILES if self.source.has(self._tokenizer_folder + name)]
@@ -322,6 +327,11 @@ def _replaced_embeddings(module: nn.Module, embeddings: Tensor) -> Iterator[None
         for lookup in lookups:
             hooks.enter_context(lookup.register_forward_hook(replace))
         yield
+
+
+def _stamp(path: Path) -> str:
+    found = path.stat()
+    return f"{path.name} {found.st_size} {found.st_mtime_ns}"
 
 
 def _keep_input(states: list[Tensor]) -> Any:

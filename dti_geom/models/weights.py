@@ -67,6 +67,10 @@ class Weights:
         names = self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
         return dict.fromkeys(names, self.entry)
 
+    def shards(self) -> list[str]:
+        """The files that hold the tensors, in order, without opening them."""
+        return sorted(set(self.files().values())) if self.entry.endswith(".json") else [self.entry]
+
     def find(self, endings: Iterable[str]) -> str | None:
         """The shortest tensor name with one of these endings, at a dot; None if there is none."""
         names = self.files()

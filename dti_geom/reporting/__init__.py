@@ -18,6 +18,7 @@ from dti_geom.reporting.interpolation import interpolation_finding, likeness_fin
 from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
 from dti_geom.reporting.norms import norm_figure, norm_finding
 from dti_geom.reporting.page import SECTIONS, Report, Section, render_page, write_page
+from dti_geom.reporting.results import ReportFolder, read_report, read_section, section_file
 from dti_geom.reporting.stagnation import branch_figure, stagnation_figure, stagnation_finding
 from dti_geom.reporting.swap import swap_figure, swap_finding, sweep_finding
 from dti_geom.reporting.training import course_figure, pace_figure, training_finding
@@ -25,6 +26,7 @@ from dti_geom.reporting.training import course_figure, pace_figure, training_fin
 __all__ = [
     "SECTIONS",
     "Report",
+    "ReportFolder",
     "Section",
     "Trajectory",
     "angle_figure",
@@ -47,7 +49,10 @@ __all__ = [
     "overlap_finding",
     "pace_figure",
     "path_figure",
+    "read_report",
+    "read_section",
     "render_page",
+    "section_file",
     "shared_tokens",
     "stagnation_figure",
     "stagnation_finding",

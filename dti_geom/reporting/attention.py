@@ -93,13 +93,13 @@ def map_figure(encoder: EncoderAttention) -> "Figure":
         "showgrid": False,
         "zeroline": False,
     }
-    figure.update_xaxes(**axis, tickangle=-90)
+    figure.update_xaxes(**axis | {"showticklabels": False})  # on a telephone they would cover each other
     figure.update_yaxes(**axis, autorange="reversed")
     for row, layer in enumerate(layers, 1):
         figure.update_yaxes(title={"text": f"layer {layer}", "standoff": 2}, row=row, col=1)
     figure.update_layout(
-        height=170 * len(layers) + 110,
-        margin={"l": 96, "r": 16, "t": 28, "b": 72},
+        height=170 * len(layers) + 54,
+        margin={"l": 96, "r": 16, "t": 28, "b": 16},
         font={"family": FONT, "size": 12, "color": INK},
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LEFT = 72  # pixels: room for an axis title beside ticks such as 1×10⁻⁵
-_CHARACTER, _SPACE = 6.8, 10  # pixels: a character of a key's 12, on the safe side, and the space behind an entry
+_CHARACTER, _SPACE = 6.8, 16  # pixels: a character of a key's 12, on the safe side, and the space behind an entry
 _LINE, _LINE_HEIGHT = 336, 17  # pixels: a line of a key
 
 
@@ -57,6 +57,7 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
     """Name the curves of these rows above each, in their own colours; the last thing to be done to a figure.
 
     Lines are as long as a telephone is wide: plotly's own legend breaks into a column there and covers the row above.
+    The page lets one hide a curve by its key, which bears the curve's name.
     """
     most = 1
     for row in rows:
@@ -74,6 +75,8 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
         most = max(most, line + 1)
         for trace, text, (start, at) in zip(entries, texts, places, strict=True):
             figure.add_annotation(
+                name=trace.name,
+                captureevents=True,
                 text=text,
                 x=0,
                 xref="paper",
@@ -82,7 +85,7 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
                 y=1,
                 yref=f"{axis} domain",
                 yanchor="bottom",
-                yshift=_LINE_HEIGHT * (line - at),
+                yshift=_LINE_HEIGHT * (line - at) + 4,  # above the half of a tick label at the upper end
                 showarrow=False,
                 font={"color": trace.line.color, "size": 12},
             )

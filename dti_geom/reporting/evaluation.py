@@ -1,6 +1,8 @@
 """The evaluation section: subject against text, method by method; and the paper's tables beside it."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from dti_geom.evaluation.evaluate import ALL, Difference, Evaluation, PromptScor
 from dti_geom.evaluation.reference import Comparison
 from dti_geom.reporting.curves import add_keys
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, PAPER, VERMILLION, hover, rows_of
-from dti_geom.reporting.text import number, plot_text, shown
+from dti_geom.reporting.text import number, plot_text, quoted, shown
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -18,10 +20,31 @@ _COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _PUBLISHED = {"ti": BLUE, "ti-rescaled": VERMILLION, "crossinit": GREEN, "dti": INK}  # the others are MUTED
 
 
+@dataclass(frozen=True)
+class Example:
+    """A picture that the page shows, with its scores; in the order of `Evaluation.pictures`."""
+
+    method: str
+    subject: str
+    prompt: str
+    seed: int
+    subject_score: float
+    text_score: float
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """One subject in one prompt, method by method."""
+
+    subject: str
+    prompt: str
+    places: tuple[int | None, ...]  # of each method's example; None where it has none
+
+
 def tradeoff_figure(evaluation: Evaluation) -> "Figure":
     """Every method's mean with its intervals; faint, each subject in each prompt, mean over seeds.
 
-    A faint point's `customdata` is the place of its picture in `Evaluation.pictures`, which the page shows beside it.
+    A faint point's `customdata` is the place of its picture in `Evaluation.pictures`, which the page shows over it.
     """
     figure = rows_of([360], left=56)
     pictures = {(one.method, one.subject, one.prompt): place for place, one in enumerate(evaluation.pictures)}
@@ -37,6 +60,7 @@ def tradeoff_figure(evaluation: Evaluation) -> "Figure":
             x=[text for text, _ in means],
             y=[subject for _, subject in means],
             mode="markers",
+            name=plot_text(summary.method),
             showlegend=False,
             marker={"color": color, "size": 7, "opacity": 0.4},
             customdata=[pictures.get(key) for key in held],
@@ -71,6 +95,54 @@ def evaluation_finding(evaluation: Evaluation) -> str:
         f"{shown(only.method)} scores {_with_interval(only.subject)} in subject and {_with_interval(only.text)} in "
         f"text, over {number(only.images)} pictures."
     )
+
+
+def examples(evaluation: Evaluation | None) -> tuple[Example, ...]:
+    """What the small pictures of an evaluation show."""
+    if evaluation is None:
+        return ()
+    first = {(one.method, one.subject, one.prompt): one for one in reversed(evaluation.images)}
+    found = [first[one.method, one.subject, one.prompt] for one in evaluation.pictures]
+    return tuple(
+        Example(one.method, one.subject, one.prompt, one.seed, one.subject_score, one.text_score) for one in found
+    )
+
+
+def example_rows(shown: Sequence[Example]) -> list[ExampleRow]:
+    """The examples as rows of the same subject in the same prompt."""
+    places = {(one.subject, one.prompt, one.method): place for place, one in enumerate(shown)}
+    methods = example_methods(shown)
+    return [
+        ExampleRow(subject, prompt, tuple(places.get((subject, prompt, method)) for method in methods))
+        for subject, prompt in dict.fromkeys((one.subject, one.prompt) for one in shown)
+    ]
+
+
+def example_methods(shown: Sequence[Example]) -> list[str]:
+    """The methods that have examples, in order."""
+    return list(dict.fromkeys(one.method for one in shown))
+
+
+def example_finding(shown: Sequence[Example]) -> str:
+    """One sentence: in how many rows the first method's picture scores above the second's."""
+    first, *others = example_methods(shown)
+    if not others:
+        return f"{number(len(shown))} pictures by {quoted(first)}."
+    pairs = [
+        (shown[row.places[0]], shown[row.places[1]])
+        for row in example_rows(shown)
+        if row.places[0] is not None and row.places[1] is not None
+    ]
+    return (
+        f"Of {number(len(pairs))} pairs of pictures of {quoted(first)} and {quoted(others[0])}, the first is more like "
+        f"its subject in {_wins([one.subject_score - other.subject_score for one, other in pairs])}, and follows the "
+        f"prompt better in {_wins([one.text_score - other.text_score for one, other in pairs])}."
+    )
+
+
+def without_small_pictures(evaluation: Evaluation | None) -> Evaluation | None:
+    """The scores alone: the page holds each picture once, as an image."""
+    return evaluation and replace(evaluation, pictures=())
 
 
 def comparison_figure(comparison: Comparison) -> "Figure":
@@ -143,6 +215,11 @@ def interval_text(interval: Interval | None) -> str:
 def score(value: float | None) -> str:
     """Three decimals, so that a column's digits stand under each other; a dash for what was not published."""
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def _wins(differences: Sequence[float]) -> str:
+    """How many are above zero; and how many below, with ties left over."""
+    return f"{sum(one > 0 for one in differences)} and less so in {sum(one < 0 for one in differences)}"
 
 
 def _add_mean(figure: "Figure", name: str, text: Interval, subject: Interval, color: str, *, key: bool = True) -> None:

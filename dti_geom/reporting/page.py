@@ -21,11 +21,16 @@ from dti_geom.reporting.evaluation import (
     comparison_figure,
     comparison_finding,
     evaluation_finding,
+    example_finding,
+    example_methods,
+    example_rows,
+    examples,
     interval_text,
     overall_methods,
     prompt_rows,
     score,
     tradeoff_figure,
+    without_small_pictures,
 )
 from dti_geom.reporting.inspection import (
     inflation_figure,
@@ -47,6 +52,18 @@ from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, over
 from dti_geom.reporting.norms import norm_figure, norm_finding
 from dti_geom.reporting.stagnation import branch_figure, stagnation_figure, stagnation_finding
 from dti_geom.reporting.swap import OUTPUTS, painted_finding, swap_figure, swap_finding, sweep_finding
+from dti_geom.reporting.sweep import (
+    by_group,
+    is_clear,
+    mean_inflation,
+    methods_finding,
+    missing,
+    norm_score_finding,
+    norm_scores_figure,
+    overall_differences,
+    overall_summaries,
+    scores_figure,
+)
 from dti_geom.reporting.training import (
     course_figure,
     duration,
@@ -55,6 +72,7 @@ from dti_geom.reporting.training import (
     training_finding,
     without_pictures,
 )
+from dti_geom.sweeps import Sweep
 from dti_geom.training import TrainingRun
 
 if TYPE_CHECKING:
@@ -77,8 +95,10 @@ class Report:
     training: tuple[TrainingRun, ...] = ()
     evaluation: Evaluation | None = None
     comparison: Comparison | None = None
+    sweep: Sweep | None = None
     interpolation: Interpolation | None = None
     notes: tuple[str, ...] = ()  # plain sentences
+    does_not_apply: dict[str, str] = field(default_factory=dict)  # sections that have no result, and why
 
 
 @dataclass(frozen=True)
@@ -93,30 +113,6 @@ class Section:
 
 SECTIONS = (
     Section("norms", "Token norms", lambda report: report.norms, {"figure": norm_figure, "finding": norm_finding}),
-    Section(
-        "neighbors",
-        "Nearest tokens",
-        lambda report: report.neighbors,
-        {
-            "figure": overlap_figure,
-            "finding": overlap_finding,
-            "query_finding": neighbors_finding,
-            "shared": shared_tokens,
-        },
-    ),
-    Section(
-        "inspection",
-        "Learned embeddings",
-        lambda report: report.inspected,
-        {
-            "figure": inflation_figure,
-            "finding": inflation_finding,
-            "ordered": ordered,
-            "trajectories": trajectories,
-            "trajectory_figure": trajectory_figure,
-            "trajectory_finding": trajectory_finding,
-        },
-    ),
     Section(
         "swap",
         "Direction against magnitude",
@@ -153,6 +149,30 @@ SECTIONS = (
         },
     ),
     Section(
+        "inspection",
+        "Learned embeddings",
+        lambda report: report.inspected,
+        {
+            "figure": inflation_figure,
+            "finding": inflation_finding,
+            "ordered": ordered,
+            "trajectories": trajectories,
+            "trajectory_figure": trajectory_figure,
+            "trajectory_finding": trajectory_finding,
+        },
+    ),
+    Section(
+        "neighbors",
+        "Nearest tokens",
+        lambda report: report.neighbors,
+        {
+            "figure": overlap_figure,
+            "finding": overlap_finding,
+            "query_finding": neighbors_finding,
+            "shared": shared_tokens,
+        },
+    ),
+    Section(
         "angles",
         "Angles to initialisers",
         lambda report: report.angles,
@@ -171,6 +191,12 @@ SECTIONS = (
         },
     ),
     Section(
+        "images",
+        "What they paint",
+        lambda report: examples(report.evaluation),
+        {"finding": example_finding, "methods": example_methods, "rows": example_rows, "score": score},
+    ),
+    Section(
         "interpolation",
         "Between tokens",
         lambda report: without_thumbnails(report.interpolation),
@@ -185,7 +211,7 @@ SECTIONS = (
     Section(
         "evaluation",
         "Subject against text",
-        lambda report: report.evaluation,
+        lambda report: without_small_pictures(report.evaluation),
         {
             "figure": tradeoff_figure,
             "finding": evaluation_finding,
@@ -207,6 +233,25 @@ SECTIONS = (
             "tables": TABLES.items,
         },
     ),
+    Section(
+        "sweep",
+        "Methods against one another",
+        lambda report: report.sweep,
+        {
+            "figure": scores_figure,
+            "norms": norm_scores_figure,
+            "finding": methods_finding,
+            "norm_finding": norm_score_finding,
+            "missing": missing,
+            "mean_inflation": mean_inflation,
+            "overall": overall_summaries,
+            "differences": overall_differences,
+            "is_clear": is_clear,
+            "by_group": by_group,
+            "interval": interval_text,
+            "score": score,
+        },
+    ),
 )
 
 
@@ -223,18 +268,15 @@ def render_page(report: Report) -> str:
 
     dumps(report)  # refuses what is not finite before anything is drawn
     templates = _templates()
-    parts = [
-        {
-            "name": section.name,
-            "title": section.title,
-            "data": to_json(result),
-            "html": Markup(
-                templates.get_template(f"{section.name}.html").render(result=result, report=report, **section.helpers)
-            ),
-        }
-        for section in SECTIONS
-        if (result := section.result(report))
-    ]
+    parts: list[dict[str, Any]] = []
+    for section in SECTIONS:
+        part = {"name": section.name, "title": section.title}
+        if result := section.result(report):
+            template = templates.get_template(f"{section.name}.html")
+            html = template.render(result=result, report=report, **section.helpers)
+            parts.append(part | {"data": to_json(result), "html": Markup(html)})
+        elif reason := report.does_not_apply.get(section.name):
+            parts.append(part | {"html": "", "reason": reason})
     return templates.get_template("page.html").render(
         report=report, parts=parts, version=__version__, plotly=Markup(get_plotlyjs())
     )

@@ -54,8 +54,9 @@ def rows_of(heights: Sequence[int], left: int = _MARGIN["l"]) -> "Figure":
         rows=len(heights), cols=1, row_heights=list(heights), vertical_spacing=_GAP / inner if len(heights) > 1 else 0
     )
     axis = {"gridcolor": GRID, "linecolor": MUTED, "zeroline": False, "ticks": "", "automargin": False}
+    below = {"ticklabelstandoff": 6}  # or the first label touches that of the other axis
     figure.update_layout(
-        template=go.layout.Template(layout={"xaxis": axis, "yaxis": axis}),
+        template=go.layout.Template(layout={"xaxis": axis | below, "yaxis": axis}),
         height=inner + _MARGIN["t"] + _MARGIN["b"],
         margin=_MARGIN | {"l": left},
         font={"family": FONT, "size": 12, "color": INK},

@@ -73,7 +73,8 @@ def _sum(encoder: EncoderSwap, stretch: float, output: str = "token") -> SwapSum
 
 
 def _draw_pairs(figure: "Figure", encoder: EncoderSwap, lanes: list[tuple[str, bool]]) -> None:
-    for learned in sorted({pair.learned for pair in encoder.pairs}):
+    kinds = sorted({pair.learned for pair in encoder.pairs})
+    for learned in kinds:
         points = [
             (lanes.index((one.output, learned)), pair, one)
             for pair in encoder.pairs
@@ -83,11 +84,9 @@ def _draw_pairs(figure: "Figure", encoder: EncoderSwap, lanes: list[tuple[str, b
         texts = [_pair_text(pair, one) for _, pair, one in points]
         directions = [(one.direction, place + 0.12) for place, _, one in points]
         magnitudes = [(one.magnitude, place + 0.34) for place, _, one in points]
-        color, names = (
-            (VERMILLION, (None, None)) if learned else (BLUE, ("like direction donor", "like magnitude donor"))
-        )
-        _add_points(figure, names[0], directions, texts, color, "circle")
-        _add_points(figure, names[1], magnitudes, texts, MUTED, "x-thin-open")
+        color, key = VERMILLION if learned else BLUE, learned == kinds[0]
+        _add_points(figure, "like direction donor", directions, texts, color, "circle", key=key)
+        _add_points(figure, "like magnitude donor", magnitudes, texts, MUTED, "x-thin-open", key=key)
     for place, (output, learned) in enumerate(lanes):
         figure.add_annotation(
             text=OUTPUTS[output] + (", learned vectors" if learned else ""),
@@ -107,16 +106,18 @@ def _draw_pairs(figure: "Figure", encoder: EncoderSwap, lanes: list[tuple[str, b
 
 def _add_points(
     figure: "Figure",
-    name: str | None,
+    name: str,
     points: list[tuple[float, float]],
     texts: list[str],
     color: str,
     symbol: str,
+    *,
+    key: bool,
 ) -> None:
     x, y = zip(*points, strict=True)
     figure.add_scatter(
         name=name,
-        showlegend=name is not None,  # for the key above the row
+        showlegend=key,  # for the key above the row
         x=x,
         y=y,
         mode="markers",

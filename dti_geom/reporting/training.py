@@ -231,6 +231,8 @@ def _add_key(figure: "Figure", lines: Sequence[_Line]) -> None:
     for place, row in enumerate(reversed(rows)):
         for start, one in row:
             figure.add_annotation(
+                name=one.name,
+                captureevents=True,
                 text=f"{_DASHES[one.dash]} {one.name}",
                 x=0,
                 xref="paper",

@@ -1,17 +1,27 @@
-import json
+import os
+import shutil
 
-from dti_geom.artifacts import load_result
+import pytest
+from typer.testing import CliRunner
+
+from dti_geom.artifacts import save_result
+from dti_geom.evaluation import Interpolation, SamplerSettings, TokenPath, VectorPath
+from dti_geom.reporting import Report, read_report
+from dti_geom_cli.main import app
 from runs import write_run
 
 
-def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
-    from dti_geom.reporting import Report
+def times_of(report):
+    """When each section's result was last written."""
+    return {path.name: path.stat().st_mtime_ns for path in (report / "results").glob("[!c]*.json")}
 
+
+def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
     out = tmp_path / "report"
     done = run("report", "--model", sd15_folder, "--embedding", learned, "--word", "cat", "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
-    report = load_result(out / "report.json", Report)
+    report = read_report(out)
     assert [one.query for one in report.neighbors] == ["cat", "<mine>"]
     assert [one.token for one in report.norms.encoders[0].learned] == ["<mine>"]
     assert len(report.inspected) == 2
@@ -22,19 +32,26 @@ def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, le
 
 
 def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp_path):
-    from dti_geom.reporting import Report
-
     for method in ("dti", "ti"):
         write_run(tmp_path / method, model=str(sd15_folder), method=method, tokens=("<script>alert(1)</script>",))
     runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
-    done = run("report", "--model", sd15_folder, *runs, "--out", tmp_path / "report")
+    done = run("report", *runs, "--out", tmp_path / "report")  # of the model that the runs are of
     assert done.returncode == 0, done.stderr
-    report = load_result(tmp_path / "report" / "report.json", Report)
+    report = read_report(tmp_path / "report")
     assert [one.result.config.method.name for one in report.training] == ["dti", "ti"]
     assert [one.token for one in report.norms.encoders[0].learned] == ["<script>alert(1)</script>"] * 2
     page = (tmp_path / "report" / "index.html").read_text()
     assert 'id="training"' in page
     assert "<script>alert(1)" not in page
+
+
+def test_runs_of_two_models_are_refused(run, tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", model="sdxl")
+    done = run("report", "--run", tmp_path / "a", "--run", tmp_path / "b", "--out", tmp_path / "report")
+    assert done.returncode == 1
+    assert "the runs are of 2 models (mini, sdxl)" in done.stderr
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(run, tmp_path):
@@ -55,11 +72,9 @@ def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
         "report", "--model", shared_data / "mini-prototype", "--embedding", shared_data / "embeddings", "--out", out
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads((out / "report.json").read_text())["result"]
-    assert len(report["inspected"]) == 30
-    run_of_steps = {
-        one["step"]: one["vectors"][0]["norm"] for one in report["inspected"] if "trajectory" in one["path"]
-    }
+    inspected = read_report(out).inspected
+    assert len(inspected) == 30
+    run_of_steps = {one.step: one.vectors[0].norm for one in inspected if "trajectory" in one.path}
     assert len(run_of_steps) == 20
     assert [run_of_steps[step] for step in sorted(run_of_steps)] == sorted(run_of_steps.values())
 
@@ -72,7 +87,124 @@ def test_full_adds_what_the_encoder_does_inside(run, tmp_path):
         assert f'id="{section}"' in page
 
 
-def test_full_says_why_a_probe_does_not_apply(run, tmp_path, sana_folder):
-    done = run("report", "--model", sana_folder, "--full", "--out", tmp_path / "report")
+def test_a_section_that_does_not_apply_says_why_in_its_place(run, tmp_path, sana_folder):
+    done = run("report", "--model", sana_folder, "--only", "attenuation", "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
-    assert "has rotary positions" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    section = page.split('<section id="attenuation"')[1].split("</section>")[0]
+    assert "has rotary positions" in section
+    assert "data-download" not in section
+
+
+@pytest.fixture
+def made(sd15_folder, learned, tmp_path):
+    """The folder of a report, of a small model and learned tokens that the test may change; and what makes it anew."""
+    model, files = shutil.copytree(sd15_folder, tmp_path / "model"), shutil.copytree(learned, tmp_path / "learned")
+
+    def make(*arguments):
+        asked = ("report", "--model", model, "--embedding", files, "--out", tmp_path / "report", *arguments)
+        return CliRunner().invoke(app, [str(one) for one in asked])
+
+    assert make().exit_code == 0
+    return tmp_path / "report", make
+
+
+def test_a_second_call_measures_nothing(made):
+    report, make = made
+    before, page = times_of(report), (report / "index.html").read_bytes()
+    done = make()
+    assert done.stdout.startswith("as before: norms, inspection, angles, neighbors\n")
+    assert times_of(report) == before
+    assert (report / "index.html").read_bytes() == page
+
+
+def test_other_words_measure_the_neighbours_alone(made):
+    assert made[1]("--word", "cat").stdout.startswith("as before: norms, inspection, angles\n")
+
+
+def test_other_weights_and_other_embeddings_measure_all_that_depends_on_them(made):
+    report, make = made
+    (weights,) = (report.parent / "model" / "text_encoder").glob("*.safetensors")
+    os.utime(weights, (0, 0))
+    assert "as before" not in make().stdout
+    (report.parent / "learned" / "hostile-step-500.bin").unlink()
+    assert "as before" not in make().stdout
+    assert "as before" in make().stdout
+
+
+def test_only_makes_one_section_anew_and_leaves_the_others(made):
+    report, make = made
+    before = times_of(report)
+    assert make("--only", "norms").stdout.startswith("as before: inspection, angles, neighbors\n")
+    after = times_of(report)
+    assert [name for name in before if after[name] != before[name]] == ["norms.json"]
+    refused = make("--only", "training")
+    assert "--only training: nothing was given to make such a section from." in str(refused.exception)
+
+
+def test_what_full_measured_is_kept_for_the_next_full(made):
+    report, make = made
+    make("--full")
+    make("--quick")
+    assert 'id="swap"' not in (report / "index.html").read_text(encoding="utf-8")
+    assert make("--full").stdout.startswith("as before: norms, swap, attenuation, stagnation, attention, ")
+
+
+def test_redraw_needs_nothing_but_the_results(made, run, tmp_path):
+    report, _ = made
+    page = (report / "index.html").read_bytes()
+    (report / "index.html").unlink()
+    shutil.rmtree(tmp_path / "model")
+    assert run("report", "--redraw", "--out", report).returncode == 0
+    assert (report / "index.html").read_bytes() == page
+    assert "holds no report" in run("report", "--redraw", "--out", tmp_path).stderr
+
+
+def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_asked(made, run, tmp_path):
+    report, _ = made
+    other = run("report", "--model", "mini", "--out", report)
+    assert other.returncode == 1
+    assert "not one of mini" in other.stderr
+    (tmp_path / "index.html").write_text("mine")
+    assert run("report", "--out", tmp_path).returncode == 1
+    assert (tmp_path / "index.html").read_text() == "mine"
+    assert run("report", "--out", tmp_path, "--overwrite").returncode == 0
+    assert (tmp_path / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_file_that_no_report_wrote_is_not_replaced(made):
+    report, make = made
+    (report / "results" / "swap.json").write_text("mine")
+    refused = make("--only", "swap")
+    assert "swap.json exists already" in str(refused.exception)
+    assert (report / "results" / "swap.json").read_text() == "mine"
+
+
+def test_what_other_commands_left_is_taken_in(run, tmp_path):
+    vector = VectorPath("text_encoder", 0, (0.4, 0.4), 1.0, (1.0,), (("cat",), ("dog",)))
+    settings = SamplerSettings(25, 5.0, 64, "float32")
+    path = TokenPath("slerp", 0.0, (vector,), ())
+    between = Interpolation("mini", "a photo of a {}", ("cat", "dog"), (0.0, 1.0), (0,), settings, None, (path,), ())
+    save_result(tmp_path / "between" / "interpolation.json", Report("mini", interpolation=between))
+    given = ("--interpolation", tmp_path / "between")
+    done = run("report", *given, "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert read_report(tmp_path / "report").interpolation == between
+    other = run("report", "--model", "sdxl", *given, "--only", "interpolation", "--out", tmp_path / "other")
+    assert other.returncode == 1
+    nothing = run("report", "--evaluation", tmp_path / "between" / "interpolation.json", "--out", tmp_path / "none")
+    assert "interpolation.json holds no evaluation" in nothing.stderr
+
+
+def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(run, sd15_folder, learned, tmp_path):
+    write_run(tmp_path / "deep" / "dti", model=str(sd15_folder))
+    run("report", "--run", tmp_path / "deep" / "dti", "--embedding", learned, "--out", tmp_path / "report")
+    report = read_report(tmp_path / "report")
+    assert report.training[0].folder == "deep/dti"
+    assert {one.path for one in report.inspected} == {
+        f"{learned.name}/mine.bin",
+        f"{learned.name}/hostile-step-500.bin",
+        "dti/learned_embeds.safetensors",
+    }
+    for file in (tmp_path / "report").rglob("*"):
+        assert file.is_dir() or str(tmp_path.parent) not in file.read_text(encoding="utf-8")

@@ -59,6 +59,8 @@ from dti_geom.probes import (
     TokenNorm,
 )
 from dti_geom.reporting import Report, render_page
+from dti_geom.sweeps import CellState, Course, LearnedNorm, MethodCost
+from dti_geom.sweeps import Sweep as MethodSweep
 from dti_geom.training import read_run
 from runs import write_run
 
@@ -457,6 +459,39 @@ def make_evaluation():
 
 
 @pytest.fixture(scope="session")
+def make_sweep(make_evaluation):
+    """One seed of each method, at two checkpoints; every method's tokens are longer than those of the one before."""
+
+    def make(methods=("dti", "ti")):
+        scored = make_evaluation(methods)
+        places = [(place, label, subject) for place, label in enumerate(methods) for subject in ("mini", "fox")]
+        return MethodSweep(
+            name="tiny",
+            model="mini",
+            cells=tuple(
+                CellState(label, ("mini", "fox"), 0, f"c{place}", f"r{place}", "failed", label, None)
+                for place, label in enumerate(methods)
+            ),
+            prompts="mini",
+            image_encoder="mini",
+            text_encoder="mini",
+            text_unit="share of checks that hold",
+            summaries=scored.summaries,
+            differences=scored.differences,
+            norms=tuple(LearnedNorm(label, one, 0, "text_encoder", 1.0 + place, 0.3) for place, label, one in places),
+            courses=tuple(
+                Course(label, one, 0, step, 1.0 + place + step / 400, 0.5, 0.9 - 0.1 * place - step / 4000)
+                for place, label, one in places
+                for step in (100, 400)
+            ),
+            costs=tuple(MethodCost(label, 20.0, 5.0) for label in methods),
+            accuracy=scored.accuracy,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def report(
     make_encoder,
     make_neighbors,
@@ -468,6 +503,7 @@ def report(
     make_angles,
     make_interpolation,
     make_evaluation,
+    make_sweep,
     placed,
     run,
     trained,
@@ -506,6 +542,7 @@ def report(
         interpolation=make_interpolation(HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])),
         evaluation=make_evaluation(HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])),
         comparison=compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")]),
+        sweep=make_sweep(HOSTILE[:3]),
         notes=(f"A note about {HOSTILE[1]}.",),
     )
 
@@ -575,7 +612,7 @@ def open_in(browser, path, width, scheme):
     page.on("request", lambda request: page.events.append(request.url))
     page.on("dialog", lambda dialog: (page.events.append(dialog.message), dialog.dismiss()))
     page.goto(path.as_uri())
-    page.wait_for_selector("#norms .bars path", state="attached")
+    page.wait_for_selector("html[data-drawn]")
     return page
 
 

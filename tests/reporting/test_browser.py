@@ -1,9 +1,12 @@
+import csv
+import io
+import itertools
 import json
 
 import pytest
 
-from dti_geom.artifacts import from_json
-from dti_geom.probes import Norms
+from dti_geom.artifacts import to_json
+from dti_geom.reporting import SECTIONS
 
 pytestmark = pytest.mark.browser
 
@@ -36,6 +39,7 @@ def test_pointing_at_a_score_shows_its_picture(page, report):
     assert "text 0.880" in hovers(page, "#evaluation .points path", place=2)
     shown = page.locator("#evaluation img.pointed")
     assert shown.get_attribute("src") == "data:image/png;base64," + report.evaluation.pictures[0].png
+    assert page.locator("#images img").first.get_attribute("src") == shown.get_attribute("src")
     hovers(page, "#norms .bars path", place=5)
     assert page.locator("img.pointed").count() == 0
 
@@ -69,29 +73,117 @@ def test_the_page_follows_the_system_theme(open_page):
     assert page.evaluate(PAPER) != dark[0]
 
 
-def test_printing_uses_the_light_colours(open_page):
-    page = open_page(scheme="dark")
+def test_printing_uses_the_light_colours_and_the_width_of_a_sheet(open_page):
+    page = open_page(width=718, scheme="dark")  # A4 between margins of 1 cm, in CSS pixels
     dark = page.evaluate(BAR)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(BAR) != dark
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate(BAR) == dark
 
 
+# The labels of a plot: each one's text and box, with the box of the whole plot, in pixels.
+LABELS = """plot => {
+    const box = one => (({ left, top, right, bottom }) => [left, top, right, bottom])(one.getBoundingClientRect());
+    const labels = plot.querySelectorAll(".xtick text, .ytick text, .annotation-text, [class^=g-] text");
+    return { whole: box(plot), labels: [...labels].map(one => [one.textContent, ...box(one)]) };
+}"""
+
+
 @pytest.mark.parametrize("width", [375, 1280])
-def test_nothing_sticks_out_of_the_page(open_page, width):
+def test_nothing_sticks_out_and_no_label_covers_another(open_page, width):
     page = open_page(width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for plot in page.locator(".plot").all():
-        assert plot.evaluate("plot => plot.querySelector('svg').clientWidth <= plot.clientWidth")
+        name = plot.get_attribute("aria-label")[:60]
+        assert plot.evaluate("plot => plot.querySelector('svg').clientWidth <= plot.clientWidth"), name
+        seen = plot.evaluate(LABELS)
+        left, top, right, bottom = seen["whole"]
+        for text, *box in seen["labels"]:
+            assert min(box[0] - left, box[1] - top, right - box[2], bottom - box[3]) > -3, (name, text)
+        for (one, *first), (other, *second) in itertools.combinations(seen["labels"], 2):
+            wide = min(first[2], second[2]) - max(first[0], second[0])
+            high = min(first[3], second[3]) - max(first[1], second[1])
+            assert wide < 3 or high < 3, (name, one, other)
 
 
-def test_the_data_button_saves_the_result(page, report):
+def hidden(page, section):
+    """Which curves of a section's first plot are hidden."""
+    return page.evaluate(f"document.querySelector('#{section} .plot').data.map(trace => trace.visible === false)")
+
+
+@pytest.mark.parametrize("section", ["attenuation", "training", "interpolation"])
+def test_a_key_hides_its_curves_and_shows_them_again(open_page, section):
+    page = open_page()
+    key = page.locator(f"#{section} .key").first
+    assert not any(hidden(page, section))
+    key.locator("text").click()
+    assert any(hidden(page, section))
+    assert not all(hidden(page, section))
+    assert key.get_attribute("aria-pressed") == "false"
+    key.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('#{section} .key').ariaPressed === 'true'")
+    assert not any(hidden(page, section))
+
+
+def test_the_slider_moves_its_picture(open_page):
+    page = open_page()
+    row = page.locator("#interpolation tr", has=page.locator(".slide")).first
+    page.evaluate("document.querySelectorAll('.still img').forEach((one, place) => { one.src += '#' + place; })")
+    row.locator("input").focus()
+    for place in (1, 2):
+        page.keyboard.press("ArrowRight")
+        assert row.locator(".slide img").get_attribute("src") == row.locator(".still img").nth(place).get_attribute(
+            "src"
+        )
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_the_data_button_saves_the_result(page, report, section):
     with page.expect_download() as download:
-        page.locator("[data-download=norms]").click()
-    assert download.value.suggested_filename == "norms.json"
+        page.locator(f"[data-download={section.name}]").click()
+    assert download.value.suggested_filename == f"{section.name}.json"
     data = json.loads(download.value.path().read_text(encoding="utf-8"))
-    assert from_json(Norms, data) == report.norms
+    assert data == json.loads(json.dumps(to_json(section.result(report))))
+
+
+def saved_tables(page, section):
+    """What the button for tables saves, as rows by column."""
+    with page.expect_download() as download:
+        page.locator(f"[data-tables={section}]").click()
+    assert download.value.suggested_filename == f"{section}.csv"
+    text = download.value.path().read_bytes().decode("utf-8")
+    head, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert len(set(head)) == len(head)
+    assert {len(row) for row in rows} == {len(head)}
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_the_table_button_saves_every_table_of_every_section(page):
+    for button in page.locator("[data-tables]").all():
+        section = button.get_attribute("data-tables")
+        shown = page.locator(f"#{section} .scroll:not(.strip) tbody tr").count()
+        assert len(saved_tables(page, section)) == shown > 0
+
+
+def test_saved_tables_hold_plain_numbers_and_any_token(page, hostile, report):
+    rows = saved_tables(page, "norms")
+    learned = [row for row in rows if row["table"].endswith("Learned vectors of text_encoder")]
+    assert [row["token"] for row in learned[1:5]] == list(hostile[:4])
+    assert float(learned[0]["norm"]) == pytest.approx(4.1)
+    assert float(learned[0]["percentile, %"]) == 99.5
+    measured = saved_tables(page, "attenuation")
+    assert all(float(row["by position"]) <= 1 for row in measured if row["by position"])
+
+
+def test_a_saved_token_is_no_formula(open_page):
+    page = open_page()
+    page.evaluate("document.querySelector('#norms td.t').textContent = '=1+1'")
+    assert "'=1+1" in [row["token"] for row in saved_tables(page, "norms")]
 
 
 def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
@@ -99,6 +191,6 @@ def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
     page.locator("nav a").first.focus()
     for _ in range(60):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class')"))
     assert {"theme", "scroll"} <= reached
     assert page.locator(".scroll:not([tabindex])").count() == 0  # not every browser makes them reachable itself

@@ -38,5 +38,5 @@ def test_a_long_key_breaks_into_lines_and_gets_room():
     add_keys(figure, (1,))
     first, second, third = figure.layout.annotations
     assert first.xshift == second.xshift
-    assert first.yshift > second.yshift == third.yshift == 0
+    assert first.yshift > second.yshift == third.yshift
     assert (figure.layout.height - height, figure.layout.margin.t - top) == (17, 17)

@@ -25,13 +25,13 @@ def test_every_method_has_its_mean_with_intervals_and_a_point_for_each_subject_a
     assert (mean.x[0], mean.y[0]) == (overall.text.mean, overall.subject.mean)
     assert mean.y[0] + mean.error_y.array[0] == overall.subject.high
     assert mean.x[0] - mean.error_x.arrayminus[0] == overall.text.low
-    faint = [trace for trace in tradeoff_figure(evaluation).data if not trace.name]
+    faint = [trace for trace in tradeoff_figure(evaluation).data if not trace.showlegend]
     assert [len(trace.x) for trace in faint] == [4, 4]
 
 
 def test_a_point_names_the_picture_it_shows(make_evaluation):
     evaluation = make_evaluation()
-    first, second = (trace for trace in tradeoff_figure(evaluation).data if not trace.name)
+    first, second = (trace for trace in tradeoff_figure(evaluation).data if not trace.showlegend)
     for trace, place in ((first, 0), (second, 1)):
         assert list(trace.customdata) == [None, None, place, None]
         kept = evaluation.pictures[place]

@@ -43,8 +43,9 @@ def test_nothing_is_loaded_from_elsewhere(parsed, html):
 def test_each_section_has_a_finding_how_it_was_measured_and_its_data(section, parsed, html, report):
     body = html.split(f'<section id="{section.name}"')[1].split("</section>")[0]
     assert 'class="finding"' in body
-    assert 'class="plot"' in body
+    assert 'class="plot"' in body or "<img" in body
     assert 'class="measured"' in body
+    assert "What this does not show:" in body
     assert f'data-download="{section.name}"' in body
     assert parsed.data(section.name) == to_json(section.result(report))
 
@@ -54,6 +55,7 @@ def test_text_from_outside_adds_no_element_and_no_handler(parsed, parse, report)
     assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in parse(render_page(tame)).elements]
     images = {attributes["src"] for tag, attributes in parsed.elements if tag == "img"}
     known = {one.uri for training in report.training for one in training.pictures}
+    known |= {f"data:image/png;base64,{one.png}" for one in report.evaluation.pictures}
     assert images == known | set(report.interpolation.thumbnails.values())
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
 
@@ -70,6 +72,20 @@ def test_sections_without_a_result_are_absent(make_encoder):
     assert re.findall(r'<section id="(\w+)"', html) == ["norms"]
     assert 'href="#neighbors"' not in html
     assert "Nothing was measured." in render_page(Report("mini"))
+
+
+def test_a_section_that_does_not_apply_says_why_in_its_place(make_encoder, hostile):
+    report = Report("mini", norms=Norms("mini", (make_encoder(),)), does_not_apply={"attenuation": hostile[1]})
+    html = render_page(report)
+    assert re.findall(r'<section id="(\w+)"', html) == ["norms", "attenuation"]
+    section = html.split('<section id="attenuation"')[1].split("</section>")[0]
+    assert "Does not apply: <bdi>&lt;/script&gt;" in section
+    assert "<button" not in section
+
+
+def test_the_story_is_told_in_order():
+    told = "norms swap attenuation stagnation attention inspection neighbors angles training images interpolation"
+    assert [section.name for section in SECTIONS] == [*told.split(), "evaluation", "comparison", "sweep"]
 
 
 def test_a_single_query_needs_no_overview(make_neighbors):
