@@ -130,7 +130,7 @@ def test_the_tables_one_adds_to_are_where_it_says():
     for name in names:
         assert re.search(rf"^{name}\b.* = ", source, re.MULTILINE), name
     for file in re.findall(r"`([\w/]+\.py)`", section):
-        assert list((ROOT / "dti_geom").rglob(Path(file).name)), file
+        assert [*(ROOT / "dti_geom").rglob(Path(file).name), *(ROOT / "cli").glob(Path(file).name)], file
 
 
 def test_the_methods_are_those_there_are_at_their_own_rates():
