@@ -22,7 +22,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ def merits(images: Images) -> dict[str, float]:
 class Bakeoff:
     """The stages, in a folder; a stage asks those before it for what they found, computing what is missing."""
 
-    def __init__(self, work: Path, workers: int | None) -> None:
-        self.work, self.engine = work, LocalEngine(workers)
+    def __init__(self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)) -> None:
+        self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
 
     def tuning(self, methods: list[Any]) -> Plan:
         return self._plan("search", concepts("tuning", 4), methods, [0], EVALUATE)
@@ -179,7 +179,7 @@ class Bakeoff:
         return [{**one, "label": name, "baselines": name == "ti"} for name, one in self.settings().items()]
 
     def _test(self, name: str, methods: list[Any]) -> Plan:
-        return self._plan(name, concepts("test", 6), methods, [0, 1, 2], EVALUATE)
+        return self._plan(name, concepts("test", 6), methods, self.seeds, EVALUATE)
 
     def _plan(
         self, name: str, groups: list[list[str]], methods: Iterable[Any], seeds: list[int], evaluate: dict[str, Any]
@@ -188,25 +188,22 @@ class Bakeoff:
         return plan_of(asked, name)
 
 
-def publish(bakeoff: Bakeoff, folder: Path) -> None:
-    """Results of all stages, tables to read, and the page."""
-    found = {
-        "search": bakeoff.search(),
-        "prior": bakeoff.prior(),
-        "settings": bakeoff.settings(),
-        "beyond": bakeoff.beyond(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
-    }
+def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
+    """Results of these stages, and tables to read."""
+    found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "torch": torch.__version__}
+    found["settings"] = bakeoff.settings()
     tables = []
-    for name, reference in (("bakeoff", "dti"), ("winner", "dti"), ("norms", "")):
-        plan = getattr(bakeoff, name)()
-        sweep, images = collect(plan, bakeoff.work), read_scores(plan, bakeoff.work)
-        save_result(folder / f"{name}.json", Report(plan.model, sweep=sweep), overwrite=True)
-        tables.append(f"## {name}\n\n{scores_table(sweep)}\n{groups_table(sweep)}")
-        if reference:
-            found[f"{name}: {reference} against"] = (tested := against(images, reference))
-            tables.append(against_table(tested, reference))
+    for stage in stages:
+        result = getattr(bakeoff, stage)()
+        if isinstance(result, dict):
+            found[stage] = result
+            continue
+        sweep, images = collect(result, bakeoff.work), read_scores(result, bakeoff.work)
+        save_result(folder / f"{stage}.json", Report(result.model, sweep=sweep), overwrite=True)
+        tables += [f"## {stage}", scores_table(sweep), groups_table(sweep)]
+        if stage != "norms":
+            found[f"{stage}, dti less"] = (tested := against(images, "dti"))
+            tables.append(against_table(tested, "dti"))
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
     write_text(folder / "tables.md", "\n".join(tables), overwrite=True)
 
@@ -308,15 +305,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/bakeoff"))
     parser.add_argument("--workers", type=int)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--publish", type=Path, help="also write results and tables of all stages there")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds on the test concepts")
+    parser.add_argument("--publish", type=Path, help="also write results and tables of these stages there")
     options = parser.parse_args()
-    bakeoff = Bakeoff(options.work, options.workers)
+    bakeoff = Bakeoff(options.work, options.workers, options.seeds)
     for stage in options.stages:
         found = getattr(bakeoff, stage)()
         if isinstance(found, dict):
             print(stage, json.dumps(found, indent=1), flush=True)
     if options.publish:
-        publish(bakeoff, options.publish)
+        publish(bakeoff, options.stages, options.publish)
 
 
 if __name__ == "__main__":

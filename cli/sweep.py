@@ -153,23 +153,23 @@ def _print(found: "Sweep") -> None:
 
     done = sum(one.state == "done" for one in found.cells)
     print_line(f"{found.model} · {done} of {len(found.cells)} cells · prompts {found.prompts}", "bold")
-    print_line(f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}\n")
+    print_line(f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}")
+    print_line("norm: mean over learned vectors, × the vocabulary's mean\n")
     norms = {
         label: [one.inflation for one in found.norms if one.label == label]
         for label in dict.fromkeys(one.label for one in found.norms)
     }
     print_table(
         "Scores over all prompts",
-        ["method", "norm ÷ mean", "subject", "95 %", "text", "95 %", "pictures"],
+        ["method", "norm", "subject", "95 %", "text", "95 %"],
         [
             (
                 one.method,
-                sum(norms[one.method]) / len(norms[one.method]) if one.method in norms else None,
+                f"×{sum(norms[one.method]) / len(norms[one.method]):.3g}" if one.method in norms else None,
                 one.subject.mean,
                 span(one.subject),
                 one.text.mean,
                 span(one.text),
-                one.images,
             )
             for one in found.summaries
             if one.group == "all"

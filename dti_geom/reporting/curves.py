@@ -94,4 +94,6 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
 
 
 def _sign(trace: Any) -> str:
-    return "◆" if trace.mode == "markers" else "╌╌" if trace.line.dash else "●"
+    if trace.mode == "markers":
+        return "●" if trace.marker.symbol == "circle" else "◆"
+    return "╌╌" if trace.line.dash else "●"

@@ -62,6 +62,7 @@ def norm_scores_figure(sweep: Sweep) -> "Figure":
         ended = [one.step == last[one.label, one.subject, one.seed] for one in held]
         figure.add_scatter(
             name=plot_text(label),
+            showlegend=True,
             x=[one.inflation for one in held],
             y=[one.text_score for one in held],
             mode="markers",

@@ -116,6 +116,11 @@ def test_without_a_spread_of_norms_there_is_no_correlation(sweep):
     assert norm_score_finding(replace(sweep, courses=fixed)).startswith("All learned tokens have the same norm")
 
 
+def test_methods_are_named_in_a_key(sweep):
+    texts = {annotation.text for annotation in norm_scores_figure(sweep).layout.annotations}
+    assert texts == {"● \u2068dti\u2069", "● \u2068ti\u2069", "● \u2068&lt;b&gt;&amp;\u2069"}
+
+
 def test_checkpoints_are_fainter_than_the_end(sweep):
     trace = norm_scores_figure(sweep).data[1]
     opacities = dict(zip([one.step for one in sweep.courses if one.label == "ti"], trace.marker.opacity, strict=True))
