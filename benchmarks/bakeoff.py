@@ -38,7 +38,7 @@ from dti_geom.mini.concepts import load_concepts
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.reporting import Report
 from dti_geom.reporting.sweep import by_group, mean_inflation
-from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_scores, run_sweep
+from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_finished, run_sweep
 from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "norms")
@@ -96,7 +96,7 @@ class Bakeoff:
 
     def merits(self, methods: list[Any]) -> dict[str, float]:
         """Of methods on the tuning concepts, by label."""
-        return merits(read_scores(self.run(self.tuning(methods)), self.work))
+        return merits(read_finished(self.run(self.tuning(methods)), self.work).images)
 
     def search(self) -> dict[str, dict[str, float]]:
         """Merit of every learning rate tried, by method."""
@@ -198,11 +198,12 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         if isinstance(result, dict):
             found[stage] = result
             continue
-        sweep, images = collect(result, bakeoff.work), read_scores(result, bakeoff.work)
+        finished = read_finished(result, bakeoff.work)
+        sweep = collect(finished)
         save_result(folder / f"{stage}.json", Report(result.model, sweep=sweep), overwrite=True)
         tables += [f"## {stage}", scores_table(sweep), groups_table(sweep)]
         if stage != "norms":
-            found[f"{stage}, dti less"] = (tested := against(images, "dti"))
+            found[f"{stage}, dti less"] = (tested := against(finished.images, "dti"))
             tables.append(against_table(tested, "dti"))
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
     write_text(folder / "tables.md", "\n".join(tables), overwrite=True)

@@ -61,11 +61,11 @@ def evaluate(
     from dti_geom.errors import EvaluationError, FileExists
     from dti_geom.evaluation.evaluate import evaluate as score
     from dti_geom.evaluation.evaluate import with_baselines
-    from dti_geom.evaluation.prompts import open_prompt_set
     from dti_geom.evaluation.tables import csv_of_images, latex_table
     from dti_geom.models.diffusion import open_text_to_image
     from dti_geom.reporting import Report
-    from dti_geom.sweeps.cells import open_scorers, run_candidates
+    from dti_geom.sweeps import EvaluationConfig
+    from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
 
     if (out / "evaluation.json").exists() and not overwrite:  # better before the painting than after it
         raise FileExists(f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite.")
@@ -74,8 +74,9 @@ def evaluate(
     if len(models) > 1:
         raise EvaluationError(f"the runs are of {len(models)} models ({', '.join(models)}). Evaluate one at a time.")
     (name,) = models
-    ours = name == "mini"
-    chosen = open_prompt_set(prompts or ("mini" if ours else "paper"), dreambooth or named[0][2].concepts[0].images)
+    chosen = prompts_of(
+        named[0][2], EvaluationConfig(prompts=prompts, dreambooth=None if dreambooth is None else str(dreambooth))
+    )
     encoder, text = open_scorers(name, image_encoder, text_encoder, device)
     model = open_text_to_image(name, device=device, dtype=dtype and getattr(torch, dtype.value))
     candidates = [

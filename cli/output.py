@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn
 
     from dti_geom.models.sources import Progress
@@ -172,24 +173,7 @@ def _bars(amount: "ProgressColumn") -> "Iterator[Progress]":
 @contextmanager
 def training_progress() -> "Iterator[TrainingProgress]":
     """A listener that draws a bar with loss, norm and the remaining time."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars:
+    with _counting("figures") as bars:
         task = bars.add_task("opening the model", total=None, figures="")
 
         def listen(record: "StepRecord", total: int) -> None:
@@ -203,6 +187,24 @@ def training_progress() -> "Iterator[TrainingProgress]":
 @contextmanager
 def cell_progress() -> "Iterator[CellProgress]":
     """A listener that draws one bar for all cells of a sweep, and tells of those that fail."""
+    # Cells are few and long: the pace of the whole sweep tells more than that of its last half minute.
+    with _counting("last", speed_estimate_period=1e9) as bars:
+        task = bars.add_task("cells", total=None, last="")
+
+        def listen(outcome: "Outcome | None", ended: int, total: int) -> None:
+            if outcome is None:  # what was done before says nothing of the pace
+                bars.reset(task, completed=ended, total=total)
+                return
+            name = f"{outcome.cell.label}, seed {outcome.cell.run.seed}"
+            if outcome.error:
+                print_notice(f"{name} failed: {outcome.error}")
+            bars.update(task, completed=ended, last=f"last: {name}")
+
+        yield listen
+
+
+def _counting(field: str, **options: Any) -> "RichProgress":
+    """A bar of so many of so many, with the remaining time, and this field of its task behind it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -217,21 +219,7 @@ def cell_progress() -> "Iterator[CellProgress]":
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        # Cells are few and long: the pace of the whole sweep tells more than that of its last half minute.
         TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}"),
+        TextColumn(f"{{task.fields[{field}]}}"),
     )
-    hidden = not _err.is_terminal
-    with Progress(*columns, console=_err, transient=True, disable=hidden, speed_estimate_period=1e9) as bars:
-        task = bars.add_task("cells", total=None, last="")
-
-        def listen(outcome: "Outcome | None", ended: int, total: int) -> None:
-            if outcome is None:  # what was done before says nothing of the pace
-                bars.reset(task, completed=ended, total=total)
-                return
-            name = f"{outcome.cell.label}, seed {outcome.cell.run.seed}"
-            if outcome.error:
-                print_notice(f"{name} failed: {outcome.error}")
-            bars.update(task, completed=ended, last=f"last: {name}")
-
-        yield listen
+    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, **options)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,8 @@ from .probing import open_for_probe, show
 if TYPE_CHECKING:
     from dti_geom.models.sources import Progress
     from dti_geom.probes import EncoderSwap, PaintedSwap
+    from dti_geom.probes.painted import PaintedSum
+    from dti_geom.probes.swap import SwapSum
 
 OUTPUTS = {"token": "at the token", "pooled": "pooled", "end": "at the end"}
 
@@ -72,18 +74,20 @@ def _print_painted(painted: "PaintedSwap", pairs: int) -> None:
     print_table(
         f"Pictures of {pairs} pairs, seeds {', '.join(map(str, painted.seeds))}",
         ["stretch", "norms", "direction", "magnitude", "wins", "of", "95 % interval"],
-        [
-            (
-                f"×{one.stretch:g}",
-                f"×{one.ratio:.3g}",
-                one.direction,
-                one.magnitude,
-                one.wins.right,
-                one.wins.total,
-                f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f} %",
-            )
-            for one in painted.sums
-        ],
+        [_wins(one) for one in painted.sums],
+    )
+
+
+def _wins(one: "SwapSum | PaintedSum") -> tuple[Any, ...]:
+    """Cells of either table."""
+    return (
+        f"×{one.stretch:g}",
+        f"×{one.ratio:.3g}",
+        one.direction,
+        one.magnitude,
+        one.wins.right,
+        one.wins.total,
+        f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f} %",
     )
 
 
@@ -127,13 +131,7 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
             [
                 (
                     OUTPUTS[one.output],
-                    f"×{one.stretch:g}",
-                    f"×{one.ratio:.3g}",
-                    one.direction,
-                    one.magnitude,
-                    one.wins.right,
-                    one.wins.total,
-                    f"{100 * one.wins.low:.0f}–{100 * one.wins.high:.0f} %",
+                    *_wins(one),
                 )
                 for one in measured.sums
             ],

@@ -115,11 +115,12 @@ def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, 
             _print_cells(states)
         return
     from dti_geom.reporting import Report
-    from dti_geom.sweeps import collect, read_scores, save_table
+    from dti_geom.sweeps import collect, read_finished, save_table
 
-    found = collect(plan, folder)
+    finished = read_finished(plan, folder)
+    found = collect(finished)
     written = keep_report(folder, Report(plan.model, sweep=found), "sweep.json", overwrite=True)
-    save_table(folder / "results.csv", read_scores(plan, folder))
+    save_table(folder / "results.csv", finished)
     if json:
         print_json(found)
         return
@@ -149,23 +150,22 @@ def _print_cells(states: "list[CellState]") -> None:
 
 
 def _print(found: "Sweep") -> None:
+    from dti_geom.reporting.sweep import mean_inflation
+
     from .evaluate import span
 
     done = sum(one.state == "done" for one in found.cells)
     print_line(f"{found.model} · {done} of {len(found.cells)} cells · prompts {found.prompts}", "bold")
     print_line(f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}")
     print_line("norm: mean over learned vectors, × the vocabulary's mean\n")
-    norms = {
-        label: [one.inflation for one in found.norms if one.label == label]
-        for label in dict.fromkeys(one.label for one in found.norms)
-    }
+    norms = mean_inflation(found)
     print_table(
         "Scores over all prompts",
         ["method", "norm", "subject", "95 %", "text", "95 %"],
         [
             (
                 one.method,
-                f"×{sum(norms[one.method]) / len(norms[one.method]):.3g}" if one.method in norms else None,
+                f"×{norms[one.method]:.3g}" if one.method in norms else None,
                 one.subject.mean,
                 span(one.subject),
                 one.text.mean,

@@ -96,7 +96,9 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
     asked = []
     monkeypatch.setattr(bench, "run", lambda plan: asked.append(plan) or plan)
     monkeypatch.setattr(
-        bakeoff, "read_scores", lambda plan, _: [one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]
+        bakeoff,
+        "read_finished",
+        lambda plan, _: Namespace(images=[one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]),
     )
     bench.winner()
     bench.norms()

@@ -2,9 +2,12 @@
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dti_geom.evaluation.bootstrap import Interval
 from dti_geom.evaluation.evaluate import ALL, Evaluation
+from dti_geom.evaluation.scores import ImageScore
 
 COLUMNS = ("method", "subject", "run", "prompt", "group", "seed", "file", "subject_score", "text_score")
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -18,12 +21,20 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 def csv_of_images(evaluation: Evaluation) -> str:
     """A line for each picture; where there are checks, a column of 0 and 1 for each, empty where it was not asked."""
     checks = list(dict.fromkeys(name for one in evaluation.images for name in one.checks))
+    return csv_of_scores(
+        COLUMNS, [([getattr(one, name) for name in COLUMNS], one) for one in evaluation.images], checks
+    )
+
+
+def csv_of_scores(
+    columns: Sequence[str], rows: Iterable[tuple[Sequence[Any], ImageScore]], checks: Sequence[str]
+) -> str:
+    """Rows of values under `columns`, and behind each the checks of its picture."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*COLUMNS, *checks])
-    for one in evaluation.images:
-        held = [int(one.checks[name]) if name in one.checks else "" for name in checks]
-        writer.writerow([*(getattr(one, name) for name in COLUMNS), *held])
+    writer.writerow([*columns, *checks])
+    for values, one in rows:
+        writer.writerow([*values, *(int(one.checks[name]) if name in one.checks else "" for name in checks)])
     return file.getvalue()
 
 

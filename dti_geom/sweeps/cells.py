@@ -7,7 +7,7 @@ FOLDER/cells/KEY/          pictures/, cell.json, cost.json; error.txt instead, i
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChec
 from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.models.image_encoders import ImageEncoder, ScorerEncoder, open_image_encoder, open_image_text_encoder
 from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
-from dti_geom.training import LearnedVectorResult, RunConfig, TrainingResult, learned_files, resume, train
+from dti_geom.training import LearnedVectorResult, RunConfig, learned_files, resume, train
 from dti_geom.training.data import image_files
 
 if TYPE_CHECKING:
@@ -87,8 +87,21 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
         if (run_folder / "config.json").exists()
         else train(run, run_folder, model=model)
     )
-    started = time.monotonic()
-    scored = _evaluated(cell, run, trained, model, run_folder, place)
+    started, asked = time.monotonic(), cell.evaluation
+
+    def after(step: int | None = None) -> list[Candidate]:
+        return run_candidates(run.method.name, run_folder, trained.config, model, step)
+
+    def scores(candidates: Sequence[Candidate], seeds: Sequence[int]) -> Evaluation:
+        return _scores(candidates, seeds, asked, run, model, place)
+
+    ended = after()
+    scored = scores(with_baselines(ended, model) if asked.baselines else ended, range(asked.seeds))
+    moments: list[Moment] = []
+    for step in sorted({*asked.checkpoints} - {trained.steps}):
+        tokens = after(step)
+        moments += _moments(step, tokens, scores(tokens, [0]), model)
+    moments += _moments(trained.steps, ended, scored, model)
     result = CellResult(
         method=run.method.name,
         seed=run.seed,
@@ -98,7 +111,7 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
         text_unit=scored.text_unit,
         vectors=trained.vectors,
         last_losses=trained.last_losses,
-        moments=tuple(_moments(cell, run, trained, model, run_folder, place, scored)),
+        moments=tuple(moments),
         images=tuple(replace(image, run="") for image in scored.images),
         left_out=scored.left_out,
     )
@@ -177,46 +190,25 @@ def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
     return open_prompt_set(name, asked.dreambooth or run.concepts[0].images)
 
 
-def _evaluated(
-    cell: Cell, run: RunConfig, trained: TrainingResult, model: "TextToImage", run_folder: Path, place: Path
-) -> Evaluation:
-    asked = cell.evaluation
-    candidates = run_candidates(run.method.name, run_folder, trained.config, model)
-    if asked.baselines:
-        candidates = with_baselines(candidates, model)
-    return _scores(candidates, range(asked.seeds), asked, run, model, place)
-
-
 def _moments(
-    cell: Cell,
-    run: RunConfig,
-    trained: TrainingResult,
-    model: "TextToImage",
-    run_folder: Path,
-    place: Path,
-    last: Evaluation,
-) -> list[Moment]:
+    step: int, candidates: Sequence[Candidate], evaluation: Evaluation, model: "TextToImage"
+) -> Iterator[Moment]:
+    """Each token after so many updates, by its pictures of the first seed."""
     from dti_geom import geometry
 
     means = [geometry.summarize_norms(tower.token_table).mean for tower in model.towers]
-    found = []
-    for step in (*sorted(cell.evaluation.checkpoints), trained.steps):
-        ended = step == trained.steps
-        candidates = run_candidates(run.method.name, run_folder, trained.config, model, None if ended else step)
-        scores = last if ended else _scores(candidates, [0], cell.evaluation, run, model, place)
-        for one in candidates:
-            held = [
-                score
-                for score in scores.images
-                if (score.method, score.subject, score.seed) == (one.method, one.subject, 0)
-            ]
-            assert one.vectors is not None
-            inflation = fmean(
-                float(geometry.norms(rows).mean()) / mean for rows, mean in zip(one.vectors, means, strict=True)
-            )
-            subject, text = fmean(x.subject_score for x in held), fmean(x.text_score for x in held)
-            found.append(Moment(one.subject, step, inflation, subject, text, len(held)))
-    return found
+    for one in candidates:
+        held = [
+            score
+            for score in evaluation.images
+            if (score.method, score.subject, score.seed) == (one.method, one.subject, 0)
+        ]
+        assert one.vectors is not None
+        inflation = fmean(
+            float(geometry.norms(rows).mean()) / mean for rows, mean in zip(one.vectors, means, strict=True)
+        )
+        subject, text = fmean(x.subject_score for x in held), fmean(x.text_score for x in held)
+        yield Moment(one.subject, step, inflation, subject, text, len(held))
 
 
 def _scores(

@@ -70,9 +70,8 @@ class LocalEngine:
                         left.remove(cell)
                         losses = 0
                         yield Outcome(cell, error)
-                except (
-                    BrokenProcessPool
-                ):  # a worker was killed, for want of memory perhaps; its cell goes on in another
+                except BrokenProcessPool:
+                    # A worker was killed, for want of memory perhaps; its cell goes on in another.
                     losses += 1
                     if losses == LOSSES:
                         raise SweepError(

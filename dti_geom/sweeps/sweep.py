@@ -1,11 +1,10 @@
 """Running a plan in a folder, and what the folder holds: states, scores of all cells together, costs."""
 
-import csv
-import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +19,7 @@ from dti_geom.evaluation.evaluate import (
     summarize,
 )
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.evaluation.tables import csv_of_scores
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
@@ -98,6 +98,20 @@ class Sweep:
     accuracy: tuple[ScorerAccuracy, ...]  # of the embedded model's scorer, where it scored
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What a folder holds of a plan, read once."""
+
+    plan: Plan
+    states: tuple[CellState, ...]  # of all cells
+    results: tuple[tuple[CellState, CellResult], ...]  # of the finished ones, scores under the plan's labels
+
+    @cached_property
+    def images(self) -> list[tuple[CellState, ImageScore]]:
+        """The score of every picture, with its cell."""
+        return [(state, image) for state, result in self.results for image in result.images]
+
+
 def run_sweep(
     plan: Plan,
     folder: str | Path,
@@ -152,20 +166,24 @@ def read_states(plan: Plan, folder: str | Path) -> list[CellState]:
     return [_state(cell, Path(folder)) for cell in plan.cells]
 
 
-def read_scores(plan: Plan, folder: str | Path) -> list[tuple[CellState, ImageScore]]:
-    """The score of every picture of the finished cells. Raises SweepError if none is finished."""
-    _, done = _finished(plan, Path(folder))
-    return _images(done)
+def read_finished(plan: Plan, folder: str | Path) -> Finished:
+    """What a folder holds of a plan. Raises SweepError if no cell is finished."""
+    states = read_states(plan, folder)
+    done = [state for state in states if state.state == DONE]
+    if not done:
+        raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
+    results = ((state, load_result(Path(folder) / "cells" / state.key / RESULT, CellResult)) for state in done)
+    return Finished(plan, tuple(states), tuple((state, _relabelled(result, state.label)) for state, result in results))
 
 
-def collect(plan: Plan, folder: str | Path) -> Sweep:
-    """What the finished cells say together. Raises SweepError if none is finished."""
-    states, done = _finished(plan, Path(folder))
-    first, scores = done[0][1], [image for _, image in _images(done)]
+def collect(finished: Finished) -> Sweep:
+    """What the finished cells say together."""
+    plan, done = finished.plan, finished.results
+    first, scores = done[0][1], [image for _, image in finished.images]
     return Sweep(
         name=plan.name,
         model=plan.model,
-        cells=tuple(states),
+        cells=finished.states,
         prompts=first.prompts,
         image_encoder=first.image_encoder,
         text_encoder=first.text_encoder,
@@ -183,31 +201,15 @@ def collect(plan: Plan, folder: str | Path) -> Sweep:
     )
 
 
-def save_table(path: Path, images: Sequence[tuple[CellState, ImageScore]]) -> None:
+def save_table(path: Path, finished: Finished) -> None:
     """Every picture's scores as CSV, which pandas reads: a column of 0 and 1 for each check, empty where not asked."""
-    checks = sorted({name for _, image in images for name in image.checks})
-    columns = ("prompt", "group", "seed", "file", "subject_score", "text_score")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "subject", "training_seed", "cell", *columns, *checks])
-    for state, image in images:
-        held = [int(image.checks[name]) if name in image.checks else "" for name in checks]
-        fixed = [image.method, image.subject, state.seed, state.key]
-        writer.writerow([*fixed, *(getattr(image, name) for name in columns), *held])
-    write_text(path, text.getvalue(), overwrite=True)
-
-
-def _finished(plan: Plan, folder: Path) -> tuple[list[CellState], list[tuple[CellState, CellResult]]]:
-    """All states, and the results there are."""
-    states = read_states(plan, folder)
-    done = [state for state in states if state.state == DONE]
-    if not done:
-        raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
-    return states, [(state, load_result(folder / "cells" / state.key / RESULT, CellResult)) for state in done]
-
-
-def _images(done: Iterable[tuple[CellState, CellResult]]) -> list[tuple[CellState, ImageScore]]:
-    return [(state, _relabelled(image, state, result)) for state, result in done for image in result.images]
+    first, last = ("method", "subject"), ("prompt", "group", "seed", "file", "subject_score", "text_score")
+    rows = [
+        ([image.method, image.subject, state.seed, state.key, *(getattr(image, name) for name in last)], image)
+        for state, image in finished.images
+    ]
+    checks = sorted({name for _, image in finished.images for name in image.checks})
+    write_text(path, csv_of_scores((*first, "training_seed", "cell", *last), rows, checks), overwrite=True)
 
 
 def _state(cell: Cell, folder: Path) -> CellState:
@@ -229,11 +231,12 @@ def _counts(states: Iterable[CellState]) -> str:
     return ", ".join(f"{number} {state}" for state, number in counted.items())
 
 
-def _relabelled(image: ImageScore, state: CellState, result: CellResult) -> ImageScore:
+def _relabelled(result: CellResult, label: str) -> CellResult:
     """A cell knows its method's name; what it was tried with is known to the plan."""
-    if image.method == result.method or image.method == f"{result.method}-rescaled":
-        return replace(image, method=state.label + image.method.removeprefix(result.method))
-    return image
+    ours = {result.method: label, f"{result.method}-rescaled": f"{label}-rescaled"}
+    return replace(
+        result, images=tuple(replace(image, method=ours.get(image.method, image.method)) for image in result.images)
+    )
 
 
 def _norms(done: Iterable[tuple[CellState, CellResult]]) -> Iterable[LearnedNorm]:

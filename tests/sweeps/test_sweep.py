@@ -11,7 +11,7 @@ from dti_geom.sweeps import (
     estimate,
     load_plan,
     plan_of,
-    read_scores,
+    read_finished,
     read_states,
     run_sweep,
     save_table,
@@ -45,7 +45,8 @@ def test_a_cell_that_is_done_is_not_computed_again(plan, folder):
 
 
 def test_all_cells_are_scored_together_under_the_plans_labels(plan, folder):
-    sweep, images = collect(plan, folder), read_scores(plan, folder)
+    finished = read_finished(plan, folder)
+    sweep, images = collect(finished), finished.images
     overall = {one.method: one for one in sweep.summaries if one.group == "all"}
     assert list(overall) == ["dti", "free", "free-rescaled", "class word"]
     # A text file's prompts are one group; two subjects × two prompts × two seeds.
@@ -55,7 +56,7 @@ def test_all_cells_are_scored_together_under_the_plans_labels(plan, folder):
 
 
 def test_learned_norms_and_courses_name_their_subjects(plan, folder):
-    sweep = collect(plan, folder)
+    sweep = collect(read_finished(plan, folder))
     assert {(one.label, one.subject) for one in sweep.norms} == {
         (label, subject) for label in ("dti", "free") for subject in ("dog", "cat")
     }
@@ -68,7 +69,7 @@ def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(asked, pla
     monkeypatch.setattr("dti_geom.sweeps.cells.train", None)  # would fail
     more = plan_of(asked(methods=["ti"], evaluate={"checkpoints": [2]}), "more")
     assert {state.state for state in run_sweep(more, folder, here)} == {"done"}
-    sweep = collect(more, folder)
+    sweep = collect(read_finished(more, folder))
     steps = {one.step: one.inflation for one in sweep.courses if one.subject == "dog"}
     assert list(steps) == [2, 4]
     assert steps[2] != steps[4]
@@ -76,7 +77,7 @@ def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(asked, pla
 
 
 def test_the_table_has_a_row_for_every_picture(plan, folder, tmp_path):
-    save_table(tmp_path / "results.csv", read_scores(plan, folder))
+    save_table(tmp_path / "results.csv", read_finished(plan, folder))
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert len(rows) == 32
     assert {row["method"] for row in rows} == {"dti", "free", "free-rescaled", "class word"}
@@ -95,7 +96,7 @@ def test_a_failed_cell_leaves_its_log_and_is_retried_only_when_asked(asked, tmp_
     run_sweep(broken, tmp_path, here, retry_failed=True, progress=lambda outcome, *_: ended.append(outcome))
     assert [outcome.error is not None for outcome in ended[2:]] == [True, True]
     with pytest.raises(SweepError, match="no cell is finished yet \\(2 failed\\)"):
-        collect(broken, tmp_path)
+        collect(read_finished(broken, tmp_path))
 
 
 def test_a_result_depends_on_the_cell_alone(asked, plan, folder, kept, tmp_path):
