@@ -12,6 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dti_geom.artifacts import load_result
+from dti_geom.reporting import Report
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -247,3 +250,31 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders):
     final = next(one.values for one in words.sensitivity if one.layer == 0)
     sensitivity = [f"{final[words.scales.index(scale)]:.3f}".removeprefix("0") for scale in (1.0, 32.0)]
     assert "final state's context sensitivity {} → {} |".format(*sensitivity) in README
+
+
+def test_the_bake_offs_reading_is_that_of_its_results():
+    folder = ROOT / "reports" / "bakeoff"
+    told = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    scores = {
+        one.method: one for one in load_result(folder / "bakeoff.json", Report).sweep.summaries if one.group == "all"
+    }
+    text = {name: f"{one.text.mean:.3f}" for name, one in scores.items()}
+    assert (
+        f"DTI {text['dti']}, TI {text['ti']}, TI at the mean norm {text['ti-rescaled']}, "
+        f"CrossInit {text['crossinit']}, the class word {text['class word']}"
+    ) in told
+    subject = {name: f"{one.subject.mean:.3f}" for name, one in scores.items()}
+    assert f"DTI {subject['dti']}, TI {subject['ti']}, category-norm {subject['category-norm']}" in told
+    rows = {row["method"]: row for row in json.loads((folder / "result.json").read_text())["bakeoff, dti less"]}
+    assert len(rows) == 9
+    for method, form in (
+        ("ti", "DTI less TI is {:+.3f}, better on 12 of 12 concepts (p = {:.3f} "),
+        ("crossinit", "DTI less CrossInit is {:+.3f} (p = {:.3f})"),
+        ("ti-rescaled", "TI at the mean norm included ({:+.3f}, p = {:.3f})"),
+    ):
+        assert form.format(rows[method]["text"], rows[method]["text p, Holm"]) in told
+    assert rows["ti"]["text better on"] == 12
+    assert {method for method, row in rows.items() if row["text p, Holm"] < 0.05} == {"ti", "crossinit"}
+    assert all(row["subject p, Holm"] >= 0.05 for row in rows.values())
+    held = [float(text[name]) for name in text if name not in ("dti", "ti", "crossinit", "class word")]
+    assert float(text["ti"]) < min(held) <= max(held) < float(text["dti"])
