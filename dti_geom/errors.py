@@ -41,6 +41,10 @@ class FileExists(DtiGeomError):
     """A file that would be overwritten without being asked."""
 
 
+class FolderInUse(DtiGeomError):
+    """A folder that another process is writing to."""
+
+
 class EditingError(DtiGeomError):
     """A conversion, magnitude or blend that cannot be made."""
 

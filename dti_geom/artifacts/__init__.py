@@ -1,7 +1,7 @@
 """Files we read and write: learned embeddings from strangers, and our own results."""
 
 from dti_geom.artifacts.embeddings import EmbeddingFile, LearnedToken, find_embedding_files, read_embeddings
-from dti_geom.artifacts.files import atomic_path, write_files, write_text
+from dti_geom.artifacts.files import alone_in, atomic_path, write_files, write_text
 from dti_geom.artifacts.results import dumps, from_json, load_result, save_result, to_json
 from dti_geom.artifacts.writing import LAYOUTS_WRITTEN, SECOND_TOWER, embedding_bytes, join_numbered, write_embeddings
 
@@ -10,6 +10,7 @@ __all__ = [
     "SECOND_TOWER",
     "EmbeddingFile",
     "LearnedToken",
+    "alone_in",
     "atomic_path",
     "dumps",
     "embedding_bytes",

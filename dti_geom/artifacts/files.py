@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old one whole."""
+"""Writing files so that neither a crash nor a second writer spoils them."""
 
 import os
 import tempfile
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dti_geom.errors import FileExists
+from dti_geom.errors import FileExists, FolderInUse
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -45,6 +47,28 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path, overwrite=overwrite) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone_in(folder: Path, wait: float = 0) -> Iterator[None]:
+    """Be the only process at work in a folder; the lock goes with the process, however that ends.
+
+    wait: seconds for another to finish. Raises FolderInUse.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise FolderInUse(
+            f"{folder}: another process is at work there. Wait for it, or choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """Concepts × methods × seeds × settings: many trainings and evaluations, each computed once."""
 
 from dti_geom.sweeps.cells import Cell, CellResult, Cost, Moment, run_candidates, run_cell
-from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome, RayEngine, engine_named
+from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome, RayEngine
 from dti_geom.sweeps.estimate import Estimate, estimate
 from dti_geom.sweeps.plan import EvaluationConfig, Plan, plan_of, read_plan
 from dti_geom.sweeps.sweep import (
@@ -38,7 +38,6 @@ __all__ = [
     "RayEngine",
     "Sweep",
     "collect",
-    "engine_named",
     "estimate",
     "load_plan",
     "plan_of",

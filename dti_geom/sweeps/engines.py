@@ -245,11 +245,3 @@ def _gpus(cells: Sequence[Cell]) -> list[str]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def engine_named(name: str, **options: Any) -> Engine:
-    """`local` or `ray`, with its options. Raises SweepError."""
-    engines: dict[str, type[LocalEngine] | type[RayEngine]] = {"local": LocalEngine, "ray": RayEngine}
-    if name not in engines:
-        raise SweepError(f"no engine called '{name}'. Known: {', '.join(engines)}.")
-    return engines[name](**options)

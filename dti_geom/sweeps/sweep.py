@@ -1,14 +1,13 @@
 """Running a plan in a folder, and what the folder holds: states, scores of all cells together, costs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from dti_geom.artifacts import load_result, save_result, write_text
+from dti_geom.artifacts import alone_in, load_result, save_result, write_text
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluate import (
     Difference,
@@ -24,7 +23,7 @@ from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
 
-PLAN, LOCK = "plan.json", ".lock"
+PLAN = "plan.json"
 DONE, FAILED, STARTED, WAITING = "done", "failed", "started", "waiting"
 
 # A cell that has ended, or none at the start; how many have; how many there are.
@@ -122,9 +121,10 @@ def run_sweep(
 ) -> list[CellState]:
     """Compute what is not in the folder yet. A failed cell stays failed unless it is to be retried; the rest goes on.
 
-    Raises SweepError when no worker survives.
+    Raises SweepError when no worker survives, FolderInUse while another sweep is at work there.
     """
-    with _locked(Path(folder)) as place:
+    place = Path(folder)
+    with alone_in(place):
         save_result(place / PLAN, plan, overwrite=True)
         skipped = {DONE} if retry_failed else {DONE, FAILED}
         states = read_states(plan, place)
@@ -135,22 +135,6 @@ def run_sweep(
             ended += 1
             progress(outcome, ended, len(plan.cells))
         return read_states(plan, place)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[Path]:
-    """The folder, for one sweep at a time; the lock goes with the process, however that ends."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SweepError(
-                f"{folder}: another sweep is at work there. Wait for it, or choose another --out."
-            ) from error
-        yield folder
 
 
 def load_plan(folder: str | Path) -> Plan:

@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from dti_geom import __version__, geometry
 from dti_geom.artifacts import (
     LearnedToken,
+    alone_in,
     atomic_path,
     from_json,
     load_result,
@@ -32,6 +33,7 @@ from dti_geom.training.config import RunConfig
 from dti_geom.training.processes import Processes
 from dti_geom.training.trainer import StepRecord, Trainer
 
+WAIT = 10.0  # seconds for a worker that lost its cluster to end, before its run is given to another
 NEAREST = 5  # words named beside a vector
 NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
 
@@ -90,7 +92,7 @@ def train(
     """Learn the tokens of `config`; with `out`, keep everything in that folder.
 
     model: one that is open already; by default `config.model` is opened. tracker: tensorboard or wandb, by accelerate.
-    Raises TrainingError, TrainingDiverged, UnknownToken, FileExists (unless `overwrite`).
+    Raises TrainingError, TrainingDiverged, UnknownToken, FileExists (unless `overwrite`), FolderInUse.
     """
     folder, processes = None if out is None else Path(out), Processes()
     if folder is not None and processes.is_main:
@@ -145,7 +147,8 @@ def _train(
     config = trainer.config
     writer = _Folder(folder, trainer)
     records: list[StepRecord] = []
-    with _full_disk_told(folder), _tracking(tracker, folder, config) as track:
+    alone = alone_in(folder, WAIT) if folder is not None and trainer.processes.is_main else nullcontext()
+    with alone, _full_disk_told(folder), _tracking(tracker, folder, config) as track:
         if folder is not None:
             writer.restore()
             records = load_events(folder) if trainer.step else []
@@ -351,6 +354,11 @@ def _start_folder(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds a run already. Go on with it by --resume {folder}, choose another --out, "
             "or pass --overwrite."
         )
+    with alone_in(folder, WAIT):
+        _forget_run(folder)
+
+
+def _forget_run(folder: Path) -> None:
     config = load_result(folder / "config.json", RunConfig)
     tokens = [concept.token for concept in config.concepts]
     for place in {folder, *(token_folder(folder, token, tokens) for token in tokens)}:

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from dti_geom.artifacts import atomic_path, write_text
-from dti_geom.errors import FileExists
+from dti_geom.artifacts import alone_in, atomic_path, write_text
+from dti_geom.errors import FileExists, FolderInUse
 
 
 def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path):
@@ -65,3 +65,26 @@ def test_results_are_readable_by_others_as_the_umask_says(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dti_geom.artifacts import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_one_processs_until_that_ends_however_it_ends(tmp_path):
+    script = [sys.executable, "-c", HOLD, tmp_path / "run"]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FolderInUse, match="run: another process is at work there"), alone_in(tmp_path / "run"):
+            pytest.fail("two were alone")
+        other.kill()
+    with alone_in(tmp_path / "run"):
+        pass
+    with alone_in(tmp_path / "run"):  # and it was given back
+        pass

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dti_geom.artifacts import read_embeddings
-from dti_geom.errors import FileExists, TrainingDiverged, TrainingError, UnknownToken
+from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
 from dti_geom.training import (
     ConceptConfig,
     MethodConfig,
@@ -168,6 +168,21 @@ def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(confi
 def test_a_resumed_folder_must_be_a_runs(tmp_path):
     with pytest.raises(TrainingError, match="is not the folder of a run"):
         resume(tmp_path)
+
+
+def test_a_run_at_work_is_left_alone_by_a_second(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("dti_geom.training.run.WAIT", 0)
+    out, refused = tmp_path / "run", []
+
+    def start_again(record, _total):
+        for again in (lambda: resume(out), lambda: train(config(), out, overwrite=True)):
+            with pytest.raises(FolderInUse, match="another process is at work there"):
+                again()
+            refused.append(record.step)
+
+    train(config(steps=1), out, progress=start_again)
+    assert refused == [1, 1]
+    assert len(load_events(out)) == 1
 
 
 def test_a_full_disk_is_one_clear_line(config, tmp_path, monkeypatch):
