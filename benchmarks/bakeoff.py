@@ -43,9 +43,9 @@ from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "norms")
 RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items()}
-FURTHER = 1  # times that a search may go on beyond its outermost rate
+FURTHER = 3  # times that a search may go on beyond its outermost rate
 AS_IT_IS = "as it is"
-KAPPAS = (0.0, 1e-4, 1e-3, 1e-2)
+KAPPAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 TRAIN = {"dtype": "bfloat16"}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
 
