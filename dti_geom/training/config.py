@@ -33,7 +33,7 @@ class MethodConfig:
 
     name: str = "dti"
     learning_rate: float | None = None  # per update, not multiplied by the batch size
-    magnitude: str | None = None  # mean | median | min | max | init | token:WORD | a number | learned
+    magnitude: str | None = None  # mean | median | min | max | init | token:WORD | 2*mean … | a number | learned
     kappa: float | None = None  # strength κ of the prior along the init word's direction
     beta: float = 0.0  # of the running second moment of Riemannian SGD
     optimizer: str = "sgd"  # on the sphere: sgd | adam

@@ -63,14 +63,15 @@ def start_of(model: TextToImage, number: int, concept: ConceptConfig, method: Me
     return Start(vectors, prior)
 
 
-def magnitude_of(spec: str | None, tower: Tower, reference: Reference, start: Start) -> Tensor | None:
-    """(n, 1): the norm that was asked for; None where it is free.
+def magnitude_of(spec: str, tower: Tower, reference: Reference, start: Start) -> Tensor:
+    """(n, 1): the norm that was asked for.
 
-    spec: mean | median | min | max (over the non-zero rows), init (the init word's rows), token:WORD, a number, learned
-    (starts at the mean). Raises TrainingError, UnknownToken.
+    spec: mean | median | min | max (over the non-zero rows), init (the init word's rows), token:WORD, any of these
+    times a number (2*mean), a number, learned (starts at the mean). Raises TrainingError, UnknownToken.
     """
-    if spec is None:
-        return None
+    factor, times, rule = spec.partition("*")
+    if times and rule != "learned" and (number := _above_zero(factor)):
+        return number * magnitude_of(rule, tower, reference, start)
     summary = reference.norms
     known = {
         "mean": summary.mean,
@@ -93,15 +94,20 @@ def magnitude_of(spec: str | None, tower: Tower, reference: Reference, start: St
                 f"magnitude '{spec}': the word is {len(rows)} tokens here; choose one of a single token."
             )
         return float(geometry.norms(tower.token_table[rows[0]].float())) * ones
+    if number := _above_zero(spec):
+        return number * ones
+    raise TrainingError(
+        f"magnitude is '{spec}'; expected mean, median, min, max, init, token:WORD, a number times one of these "
+        "(2*mean), learned or a number above 0."
+    )
+
+
+def _above_zero(text: str) -> float | None:
     try:
-        number = float(spec)
+        number = float(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise TrainingError(
-            f"magnitude is '{spec}'; expected mean, median, min, max, init, token:WORD, learned or a number above 0."
-        )
-    return number * ones
+        return None
+    return number if 0 < number < float("inf") else None
 
 
 def learned_vectors(
@@ -112,7 +118,7 @@ def learned_vectors(
     spec = method.magnitude or method_named(method.name).magnitude
     for number, tower in enumerate(model.towers):
         start, reference = start_of(model, number, concept, method, seed), reference_of(tower)
-        magnitude = magnitude_of(spec, tower, reference, start)
+        magnitude = None if spec is None else magnitude_of(spec, tower, reference, start)  # None: it is free
         learned.append(LearnedVectors(start.vectors, start.prior, magnitude, reference, method))
     return learned
 

@@ -82,7 +82,9 @@ def test_an_unknown_init_word_is_one_clear_line():
         start(open_text_to_image("mini"), init="2026")
 
 
-@pytest.mark.parametrize("spec", ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned"])
+@pytest.mark.parametrize(
+    "spec", ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned", "2*mean", "0.5*init"]
+)
 def test_every_magnitude_is_what_it_says(model, spec):
     lengths = row_norms(table(model))
     lengths = lengths[lengths > 0]
@@ -96,12 +98,16 @@ def test_every_magnitude_is_what_it_says(model, spec):
         "init": one["dog"],
         "token:cat": one["cat"],
         "0.25": 0.25,
+        "2*mean": 2 * lengths.mean(),
+        "0.5*init": one["dog"] / 2,
     }[spec]
     found = magnitude_of(spec, model.towers[0], reference_of(model.towers[0]), start(model, vectors=2))
     assert found.flatten().tolist() == pytest.approx([float(expected)] * 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("spec", ["-1", "0", "nan", "inf", "average", "token:red dog"])
+@pytest.mark.parametrize(
+    "spec", ["-1", "0", "nan", "inf", "average", "token:red dog", "2*average", "-2*mean", "2*", "*mean", "2*learned"]
+)
 def test_a_magnitude_that_is_none_is_refused(model, spec):
     with pytest.raises(TrainingError, match="magnitude"):
         magnitude_of(spec, model.towers[0], reference_of(model.towers[0]), start(model))
