@@ -8,6 +8,7 @@ bakeoff  on the test concepts: every method at its best setting × 3 training se
 norms    free and fixed norms after 100 and 200 updates too, first training seed: norm against scores
 beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes for DTI
 winner   on the test concepts: what was best beyond the paper, the tuned DTI, and DTI as published
+confirm  on the test concepts: the tuned DTI and DTI as published alone, on as many new training seeds, painted twice
 
 A setting's merit is the geometric mean of subject and text score, each averaged over concepts and prompts.
 
@@ -41,14 +42,23 @@ from dti_geom.reporting.sweep import by_group, mean_inflation
 from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_finished, run_sweep
 from dti_geom.training import METHODS
 
-STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "norms")
-RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items()}
+STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
+PRESETS = ("dti-tuned",)  # methods that are what this bake-off found
+RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS}
 FURTHER = 3  # times that a search may go on beyond its outermost rate
-AS_IT_IS = "as it is"
+AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
+REFERENCES = {
+    "bakeoff": ("dti",),
+    "winner": ("dti", AS_PUBLISHED),
+    "confirm": ("dti",),
+}  # that the others are tested against
+FINALISTS = 3  # changes that go on to the test concepts
 KAPPAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 TRAIN = {"dtype": "bfloat16"}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
 
+
+PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
 
 Images = list[tuple[CellState, ImageScore]]
 
@@ -57,6 +67,10 @@ def concepts(split: str, together: int) -> list[list[str]]:
     """Names of the shipped concepts, in groups that share batches."""
     names = [one.name for one in load_concepts(embedded_folder() / "concepts") if one.split == split]
     return [names[at : at + together] for at in range(0, len(names), together)]
+
+
+def labelled(methods: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**one, "label": label} for label, one in methods.items()]
 
 
 def merits(images: Images) -> dict[str, float]:
@@ -131,7 +145,8 @@ class Bakeoff:
         return rates
 
     def bakeoff(self) -> Plan:
-        return self.run(self._test("bakeoff", self._methods()))
+        asked = {name: {**one, "baselines": name == "ti"} for name, one in self.settings().items()}
+        return self.run(self._test("bakeoff", asked))
 
     def norms(self) -> Plan:
         methods = [one for name, one in self.settings().items() if name in ("dti", "ti", "crossinit", "std-retraction")]
@@ -148,38 +163,47 @@ class Bakeoff:
             "cosine from twice the rate": {"schedule": "cosine", "learning_rate": 2 * rate},
             "Adam": {"optimizer": "adam", "learning_rate": rate / 2},
             "Adam, cosine": {"optimizer": "adam", "learning_rate": rate / 2, "schedule": "cosine"},
+            "Adam at a tenth": {"optimizer": "adam", "learning_rate": rate / 20},
+            "Adam at four times": {"optimizer": "adam", "learning_rate": 2 * rate},
+            "Adam at sixteen times": {"optimizer": "adam", "learning_rate": 8 * rate},
             "momentum 0.9": {"momentum": 0.9, "learning_rate": rate / 2},
+            "momentum 0.9 at a fifth": {"momentum": 0.9, "learning_rate": rate / 10},
             "second moment 0.9": {"beta": 0.9},
             "magnitude min": {"magnitude": "min"},
             "magnitude median": {"magnitude": "median"},
             "magnitude of the word": {"magnitude": "init"},
             "magnitude twice the mean": {"magnitude": str(2 * mean_norm())},
             "magnitude learned": {"magnitude": "learned"},
+            "momentum 0.9, twice the mean": {
+                "momentum": 0.9,
+                "learning_rate": rate / 2,
+                "magnitude": str(2 * mean_norm()),
+            },
         }
-        asked = [{**dti, **change, "label": label} for label, change in changes.items()]
+        asked = labelled({label: dti | change for label, change in changes.items()})
         self._changes = changes
         return self.merits(asked)
 
     def winner(self) -> Plan:
         """The best of what goes beyond the paper, against the tuned and the published DTI, on the test concepts."""
-        changed, dti = (
-            best({label: merit for label, merit in self.beyond().items() if label != AS_IT_IS}),
-            self.settings()["dti"],
-        )
+        merit, dti = self.beyond(), self.settings()["dti"]
+        ranked = sorted(merit.keys() - {AS_IT_IS}, key=lambda label: -merit[label])
         asked = {
             "dti": dti,
-            f"dti, {changed}": {**dti, **self._changes[changed]},
-            "dti as published": {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa},
+            **{f"dti, {change}": {**dti, **self._changes[change]} for change in ranked[:FINALISTS]},
+            AS_PUBLISHED: PUBLISHED,
         }
-        if asked["dti as published"] == dti:
-            del asked["dti as published"]
-        return self.run(self._test("winner", [{**one, "label": label} for label, one in asked.items()]))
+        return self.run(self._test("winner", asked))
 
-    def _methods(self) -> list[dict[str, Any]]:
-        return [{**one, "label": name, "baselines": name == "ti"} for name, one in self.settings().items()]
+    def confirm(self) -> Plan:
+        asked, seeds = (
+            {"dti": self.settings()["dti"], AS_PUBLISHED: PUBLISHED},
+            [len(self.seeds) + one for one in self.seeds],
+        )
+        return self.run(self._plan("confirm", concepts("test", 6), labelled(asked), seeds, {"seeds": 2}))
 
-    def _test(self, name: str, methods: list[Any]) -> Plan:
-        return self._plan(name, concepts("test", 6), methods, self.seeds, EVALUATE)
+    def _test(self, name: str, methods: dict[str, dict[str, Any]]) -> Plan:
+        return self._plan(name, concepts("test", 6), labelled(methods), self.seeds, EVALUATE)
 
     def _plan(
         self, name: str, groups: list[list[str]], methods: Iterable[Any], seeds: list[int], evaluate: dict[str, Any]
@@ -201,10 +225,11 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         finished = read_finished(result, bakeoff.work)
         sweep = collect(finished)
         save_result(folder / f"{stage}.json", Report(result.model, sweep=sweep), overwrite=True)
-        tables += [f"## {stage}", scores_table(sweep), groups_table(sweep)]
-        if stage != "norms":
-            found[f"{stage}, dti less"] = (tested := against(finished.images, "dti"))
-            tables.append(against_table(tested, "dti"))
+        tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
+        found[f"{stage}, norm against text"] = norm_against_text(sweep)
+        for reference in REFERENCES.get(stage, ()):
+            found[f"{stage}, {reference} less"] = (tested := against(finished.images, reference))
+            tables.append(against_table(tested, reference))
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
     write_text(folder / "tables.md", "\n".join(tables), overwrite=True)
 
@@ -255,6 +280,28 @@ def groups_table(sweep: Sweep) -> str:
     groups, by_method = by_group(sweep)
     rows = [(method, *(interval(held[group].text) for group in groups)) for method, held in by_method]
     return table(("text score", *groups), rows)
+
+
+def courses_table(sweep: Sweep) -> str:
+    """Means over concepts and training seeds after so many updates."""
+    held: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
+    for one in sweep.courses:
+        held[one.label, one.step].append((one.inflation, one.subject_score, one.text_score))
+    rows = [
+        (label, step, f"{norm:.2f}", f"{subject:.3f}", f"{text:.3f}")
+        for (label, step), values in held.items()
+        for norm, subject, text in [np.mean(values, axis=0)]
+    ]
+    return table(("method", "updates", "norm ÷ mean", "subject", "text"), rows)
+
+
+def norm_against_text(sweep: Sweep) -> float:
+    """Spearman's ρ of norm and text score over all runs and checkpoints, text less its concept's mean."""
+    held: dict[str, list[float]] = defaultdict(list)
+    for one in sweep.courses:
+        held[one.subject].append(one.text_score)
+    texts = [one.text_score - float(np.mean(held[one.subject])) for one in sweep.courses]
+    return float(stats.spearmanr([one.inflation for one in sweep.courses], texts).statistic)
 
 
 def against_table(tested: list[dict[str, Any]], reference: str) -> str:

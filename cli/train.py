@@ -30,7 +30,7 @@ def train(
         str | None, typer.Option("--subject", help="Folder below --images; its class gives --init.")
     ] = None,
     concept: Concepts = None,
-    method: Annotated[str, typer.Option("--method", help="dti, ti, crossinit, or a norm policy.")] = "dti",
+    method: Annotated[str, typer.Option("--method", help="dti, dti-tuned, ti, crossinit, or a norm policy.")] = "dti",
     steps: Annotated[
         int | None, typer.Option("--steps", help="Updates. Default: the model's (mini and SD 400).")
     ] = None,
@@ -40,7 +40,10 @@ def train(
     ] = None,
     kappa: Annotated[float | None, typer.Option("--kappa", help="Strength of the prior; dti: 1e-4.")] = None,
     magnitude: Annotated[
-        str | None, typer.Option("--magnitude", help="mean, median, min, max, init, token:WORD, a number, learned.")
+        str | None,
+        typer.Option(
+            "--magnitude", help="mean, median, min, max, init, token:WORD, 2*mean and the like, a number, learned."
+        ),
     ] = None,
     start: Annotated[str, typer.Option("--start", help="word, output, mean, random, or an embedding file.")] = "word",
     vectors: Annotated[int | None, typer.Option("--vectors", help="Vectors of the token.")] = None,

@@ -252,29 +252,112 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders):
     assert "final state's context sensitivity {} → {} |".format(*sensitivity) in README
 
 
-def test_the_bake_offs_reading_is_that_of_its_results():
-    folder = ROOT / "reports" / "bakeoff"
-    told = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
-    scores = {
-        one.method: one for one in load_result(folder / "bakeoff.json", Report).sweep.summaries if one.group == "all"
+def bake_off(stage):
+    return load_result(ROOT / "reports" / "bakeoff" / f"{stage}.json", Report).sweep
+
+
+def scores_of(stage):
+    """Subject and text of each method over all prompts, as the reading writes them."""
+    return {
+        one.method: (f"{one.subject.mean:.3f}", f"{one.text.mean:.3f}")
+        for one in bake_off(stage).summaries
+        if one.group == "all"
     }
-    text = {name: f"{one.text.mean:.3f}" for name, one in scores.items()}
+
+
+BAKE_OFF = ROOT / "reports" / "bakeoff"
+READING = " ".join((BAKE_OFF / "README.md").read_text(encoding="utf-8").split())
+FOUND = json.loads((BAKE_OFF / "result.json").read_text(encoding="utf-8"))
+
+
+def test_the_bake_offs_reading_is_that_of_its_results():
+    scores = scores_of("bakeoff")
+    text = {name: text for name, (_, text) in scores.items()}
     assert (
         f"DTI {text['dti']}, TI {text['ti']}, TI at the mean norm {text['ti-rescaled']}, "
         f"CrossInit {text['crossinit']}, the class word {text['class word']}"
-    ) in told
-    subject = {name: f"{one.subject.mean:.3f}" for name, one in scores.items()}
-    assert f"DTI {subject['dti']}, TI {subject['ti']}, category-norm {subject['category-norm']}" in told
-    rows = {row["method"]: row for row in json.loads((folder / "result.json").read_text())["bakeoff, dti less"]}
+    ) in READING
+    assert (
+        f"DTI {scores['dti'][0]}, TI {scores['ti'][0]}, category-norm {scores['category-norm'][0]}; no method"
+        in READING
+    )
+    rows = {row["method"]: row for row in FOUND["bakeoff, dti less"]}
     assert len(rows) == 9
     for method, form in (
-        ("ti", "DTI less TI is {:+.3f}, better on 12 of 12 concepts (p = {:.3f} "),
+        ("ti", "DTI less TI is {:+.3f}, better on 11 of 12 concepts (p = {:.3f})"),
         ("crossinit", "DTI less CrossInit is {:+.3f} (p = {:.3f})"),
         ("ti-rescaled", "TI at the mean norm included ({:+.3f}, p = {:.3f})"),
     ):
-        assert form.format(rows[method]["text"], rows[method]["text p, Holm"]) in told
-    assert rows["ti"]["text better on"] == 12
+        assert form.format(rows[method]["text"], rows[method]["text p, Holm"]) in READING
+    assert rows["ti"]["text better on"] == 11
     assert {method for method, row in rows.items() if row["text p, Holm"] < 0.05} == {"ti", "crossinit"}
     assert all(row["subject p, Holm"] >= 0.05 for row in rows.values())
     held = [float(text[name]) for name in text if name not in ("dti", "ti", "crossinit", "class word")]
     assert float(text["ti"]) < min(held) <= max(held) < float(text["dti"])
+    counts = {one.method: f"{one.text.mean:.3f}" for one in bake_off("bakeoff").summaries if one.group == "count"}
+    assert f"DTI is behind TI ({counts['dti']}, {counts['ti']})" in READING
+    outermost = {
+        name
+        for name, merit in FOUND["search"].items()
+        if max(merit, key=merit.get) in (min(merit, key=float), max(merit, key=float))
+    }
+    assert outermost == {"norm-decay"}
+
+
+def test_the_bake_offs_reading_of_norms_is_that_of_its_checkpoints():
+    assert (
+        f"ρ = {FOUND['bakeoff, norm against text']:.2f} over all runs, {FOUND['norms, norm against text']:.2f} with"
+    ) in READING
+    means = {
+        (label, step): [
+            sum(getattr(one, name) for one in held) / len(held) for name in ("inflation", "subject_score", "text_score")
+        ]
+        for label, step in {(one.label, one.step) for one in bake_off("norms").courses}
+        for held in [[one for one in bake_off("norms").courses if (one.label, one.step) == (label, step)]]
+    }
+    (norm, subject, text), (last_norm, _, last_text) = means["ti", 100], means["ti", 400]
+    assert (
+        f"from {text:.3f} to {last_text:.3f} while its norm grows from {norm:.1f} to {last_norm:.1f} times" in READING
+    )
+    for form, at in (
+        (f"(subject {subject:.3f}, text {text:.3f})", ("ti", 100)),
+        ("DTI not ({1:.3f}, {2:.3f})", ("dti", 100)),
+        ("TI stopped at 200 updates ({1:.3f}, {2:.3f})", ("ti", 200)),
+        ("DTI at 400 ({1:.3f}, {2:.3f})", ("dti", 400)),
+    ):
+        assert form.format(*means[at]) in READING
+
+
+def test_what_lies_beyond_the_paper_is_that_of_its_stages():
+    merit = FOUND["beyond"]
+    assert f"{len(merit) - 1} changes were tried" in READING
+    best = sorted(merit, key=lambda name: -merit[name])[:3]
+    assert best == ["momentum 0.9, twice the mean", "magnitude twice the mean", "momentum 0.9"]
+    told = [f"{merit[name]:.3f}" for name in (*best, "as it is")]
+    assert (
+        "momentum 0.9 with twice the mean norm ({}), twice the mean norm ({}) and momentum ({}) were best; as it is, "
+        "{}. A"
+    ).format(*told) in READING
+    adam = max(value for name, value in merit.items() if name.startswith("Adam"))
+    assert (
+        f"cosine schedule ({merit['cosine']:.3f}) and the average ({merit['average of the last 100']:.3f}) gained "
+        f"nothing; Adam ({adam:.3f} at its best rate)"
+    ) in READING
+    scores = scores_of("winner")
+    texts = [scores[f"dti, {name}"][1] for name in best]
+    assert f"text {', '.join(texts)} against {scores['dti'][1]}, no difference significant" in READING
+    assert all(row["text p, Holm"] >= 0.05 <= row["subject p, Holm"] for row in FOUND["winner, dti less"])
+
+
+def test_the_tuned_preset_is_the_setting_that_was_confirmed():
+    from dti_geom.training import METHODS
+
+    preset, dti = METHODS["dti-tuned"], METHODS["dti"]
+    assert FOUND["settings"]["dti"] == {"name": "dti", "learning_rate": preset.learning_rate, "kappa": preset.kappa}
+    assert (preset.form, preset.optimizer, preset.magnitude) == (dti.form, dti.optimizer, dti.magnitude)
+    scores, (row,) = scores_of("confirm"), FOUND["confirm, dti less"]
+    assert (
+        f"text {scores['dti'][1]} against {scores['dti as published'][1]} as published, {row['text']:+.3f}, better on "
+        f"{row['text better on']} of 12 concepts (p = {row['text p, Holm']:.3f}), at the same likeness "
+        f"({scores['dti'][0]}, {scores['dti as published'][0]})"
+    ) in READING

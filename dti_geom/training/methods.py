@@ -5,7 +5,7 @@ Adding one is an entry; the loop, the checkpoints and the command line need not 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -98,6 +98,13 @@ METHODS: dict[str, Method] = {
         after_step=lambda v, _m, _rate, _reference: geometry.normalize(v),
     ),
 }
+
+METHODS["dti-tuned"] = replace(
+    METHODS["dti"],
+    what="dti at the rate and κ that the bake-off found on the tuning concepts of mini (reports/bakeoff)",
+    learning_rate=0.01,
+    kappa=1e-2,
+)
 
 
 def method_named(name: str) -> Method:
