@@ -91,7 +91,7 @@ def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff
 
 
 def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypatch):
-    """Every method at three rates; κ at the best; then all of it on the other concepts."""
+    """Every method at three rates; κ at the best; then all of it on the other concepts, and the winner on new seeds."""
     bench = bakeoff.Bakeoff(tmp_path, 1)
     asked = []
     monkeypatch.setattr(bench, "run", lambda plan: asked.append(plan) or plan)
@@ -101,6 +101,7 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
         lambda plan, _: Namespace(images=[one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]),
     )
     bench.winner()
+    bench.confirm()
     bench.norms()
     bench.bakeoff()
     by_name = {plan.name: plan for plan in asked}
@@ -109,4 +110,20 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
     tuned = {subject for cell in by_name["search"].cells for subject in cell.subjects}
     tested = {subject for cell in by_name["bakeoff"].cells for subject in cell.subjects}
     assert (len(tuned), len(tested), len(tuned & tested)) == (4, 12, 0)
-    assert len({cell.key for cell in by_name["winner"].cells}) in (2 * 3 * 2, 3 * 3 * 2)
+    finalists = bakeoff.FINALISTS + len(["tuned", "as published"])
+    assert len({cell.key for cell in by_name["winner"].cells}) == finalists * 3 * 2
+    assert {cell.run.method.name for cell in by_name["bakeoff"].cells}.isdisjoint(bakeoff.PRESETS)
+    trained = {cell.run_key for plan in asked for cell in plan.cells if plan.name != "confirm"}
+    assert len({cell.run_key for cell in by_name["confirm"].cells} - trained) == 2 * 3 * 2
+
+
+def test_norm_is_held_against_text_within_each_concept(bakeoff):
+    courses = [
+        Namespace(
+            label="ti", subject=subject, step=step, inflation=norm, subject_score=0.5, text_score=base - norm / 10
+        )
+        for subject, base in (("easy", 0.9), ("hard", 0.3))
+        for step, norm in ((100, 1.0), (200, 2.0), (400, base + 2))  # the easy one, ahead in text, is longer too
+    ]
+    assert bakeoff.norm_against_text(Namespace(courses=courses)) < -0.9
+    assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(Namespace(courses=courses))

@@ -63,6 +63,7 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
     out = tmp_path / "run"
     result = train(config(preview=PreviewConfig(every=3, seeds=(0, 1), steps=1)), out)
     assert sorted(path.name for path in out.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "events.jsonl",
