@@ -24,14 +24,16 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 
-from dti_geom.artifacts import save_result, write_text
+from dti_geom.artifacts import load_result, save_result, write_text
 from dti_geom.evaluation.bootstrap import Interval
 from dti_geom.evaluation.evaluate import ALL
 from dti_geom.evaluation.scores import ImageScore
@@ -39,7 +41,20 @@ from dti_geom.mini.concepts import load_concepts
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.reporting import Report
 from dti_geom.reporting.sweep import by_group, mean_inflation
-from dti_geom.sweeps import CellState, LocalEngine, Outcome, Plan, Sweep, collect, plan_of, read_finished, run_sweep
+from dti_geom.sweeps import (
+    Cell,
+    CellState,
+    Cost,
+    LocalEngine,
+    Outcome,
+    Plan,
+    Sweep,
+    collect,
+    plan_of,
+    read_finished,
+    run_sweep,
+)
+from dti_geom.sweeps.cells import COST
 from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
@@ -47,18 +62,13 @@ PRESETS = ("dti-tuned",)  # methods that are what this bake-off found
 RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS}
 FURTHER = 3  # times that a search may go on beyond its outermost rate
 AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
-REFERENCES = {
-    "bakeoff": ("dti",),
-    "winner": ("dti", AS_PUBLISHED),
-    "confirm": ("dti",),
-}  # that the others are tested against
+PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
+# What the others of a stage are tested against.
+REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
 FINALISTS = 3  # changes that go on to the test concepts
 KAPPAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 TRAIN = {"dtype": "bfloat16"}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
-
-
-PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
 
 Images = list[tuple[CellState, ImageScore]]
 
@@ -82,17 +92,44 @@ def merits(images: Images) -> dict[str, float]:
     return {label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()}
 
 
+def changes(rate: float) -> dict[str, dict[str, Any]]:
+    """What the paper did not try, for DTI at this rate."""
+    twice = str(2 * mean_norm())
+    return {
+        AS_IT_IS: {},
+        "cosine": {"schedule": "cosine"},
+        "average of the last 100": {"average_last": 100},
+        "cosine from twice the rate": {"schedule": "cosine", "learning_rate": 2 * rate},
+        "Adam": {"optimizer": "adam", "learning_rate": rate / 2},
+        "Adam, cosine": {"optimizer": "adam", "learning_rate": rate / 2, "schedule": "cosine"},
+        "Adam at a tenth": {"optimizer": "adam", "learning_rate": rate / 20},
+        "Adam at four times": {"optimizer": "adam", "learning_rate": 2 * rate},
+        "Adam at sixteen times": {"optimizer": "adam", "learning_rate": 8 * rate},
+        "momentum 0.9": {"momentum": 0.9, "learning_rate": rate / 2},
+        "momentum 0.9 at a fifth": {"momentum": 0.9, "learning_rate": rate / 10},
+        "second moment 0.9": {"beta": 0.9},
+        "magnitude min": {"magnitude": "min"},
+        "magnitude median": {"magnitude": "median"},
+        "magnitude of the word": {"magnitude": "init"},
+        "magnitude twice the mean": {"magnitude": twice},
+        "magnitude learned": {"magnitude": "learned"},
+        "momentum 0.9, twice the mean": {"momentum": 0.9, "learning_rate": rate / 2, "magnitude": twice},
+    }
+
+
 class Bakeoff:
     """The stages, in a folder; a stage asks those before it for what they found, computing what is missing."""
 
     def __init__(self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)) -> None:
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
+        self.asked: dict[str, Cell] = {}  # all that any stage has asked for, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
         return self._plan("search", concepts("tuning", 4), methods, [0], EVALUATE)
 
     def run(self, plan: Plan) -> Plan:
         """Compute what is missing of a plan."""
+        self.asked |= {cell.key: cell for cell in plan.cells}
         started = time.monotonic()
 
         def told(outcome: Outcome | None, ended: int, total: int) -> None:
@@ -138,6 +175,7 @@ class Bakeoff:
         ]
         return self.merits(asked)
 
+    @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Every method at its best."""
         rates = {name: {"name": name, "learning_rate": float(best(found))} for name, found in self.search().items()}
@@ -145,61 +183,33 @@ class Bakeoff:
         return rates
 
     def bakeoff(self) -> Plan:
-        asked = {name: {**one, "baselines": name == "ti"} for name, one in self.settings().items()}
+        asked = {name: {**one, "baselines": name == "ti"} for name, one in self.settings.items()}
         return self.run(self._test("bakeoff", asked))
 
     def norms(self) -> Plan:
-        methods = [one for name, one in self.settings().items() if name in ("dti", "ti", "crossinit", "std-retraction")]
+        methods = [one for name, one in self.settings.items() if name in ("dti", "ti", "crossinit", "std-retraction")]
         return self.run(self._plan("norms", concepts("test", 6), methods, [0], EVALUATE | {"checkpoints": [100, 200]}))
 
     def beyond(self) -> dict[str, float]:
-        """Merit of what the paper did not try, each alone, on its DTI as it was tuned."""
-        dti = self.settings()["dti"]
-        rate = dti["learning_rate"]
-        changes: dict[str, dict[str, Any]] = {
-            AS_IT_IS: {},
-            "cosine": {"schedule": "cosine"},
-            "average of the last 100": {"average_last": 100},
-            "cosine from twice the rate": {"schedule": "cosine", "learning_rate": 2 * rate},
-            "Adam": {"optimizer": "adam", "learning_rate": rate / 2},
-            "Adam, cosine": {"optimizer": "adam", "learning_rate": rate / 2, "schedule": "cosine"},
-            "Adam at a tenth": {"optimizer": "adam", "learning_rate": rate / 20},
-            "Adam at four times": {"optimizer": "adam", "learning_rate": 2 * rate},
-            "Adam at sixteen times": {"optimizer": "adam", "learning_rate": 8 * rate},
-            "momentum 0.9": {"momentum": 0.9, "learning_rate": rate / 2},
-            "momentum 0.9 at a fifth": {"momentum": 0.9, "learning_rate": rate / 10},
-            "second moment 0.9": {"beta": 0.9},
-            "magnitude min": {"magnitude": "min"},
-            "magnitude median": {"magnitude": "median"},
-            "magnitude of the word": {"magnitude": "init"},
-            "magnitude twice the mean": {"magnitude": str(2 * mean_norm())},
-            "magnitude learned": {"magnitude": "learned"},
-            "momentum 0.9, twice the mean": {
-                "momentum": 0.9,
-                "learning_rate": rate / 2,
-                "magnitude": str(2 * mean_norm()),
-            },
-        }
-        asked = labelled({label: dti | change for label, change in changes.items()})
-        self._changes = changes
-        return self.merits(asked)
+        """Merit of what the paper did not try, on its DTI as it was tuned."""
+        dti = self.settings["dti"]
+        return self.merits(labelled({label: dti | change for label, change in changes(dti["learning_rate"]).items()}))
 
     def winner(self) -> Plan:
         """The best of what goes beyond the paper, against the tuned and the published DTI, on the test concepts."""
-        merit, dti = self.beyond(), self.settings()["dti"]
+        merit, dti = self.beyond(), self.settings["dti"]
+        changed = changes(dti["learning_rate"])
         ranked = sorted(merit.keys() - {AS_IT_IS}, key=lambda label: -merit[label])
         asked = {
             "dti": dti,
-            **{f"dti, {change}": {**dti, **self._changes[change]} for change in ranked[:FINALISTS]},
+            **{f"dti, {change}": dti | changed[change] for change in ranked[:FINALISTS]},
             AS_PUBLISHED: PUBLISHED,
         }
         return self.run(self._test("winner", asked))
 
     def confirm(self) -> Plan:
-        asked, seeds = (
-            {"dti": self.settings()["dti"], AS_PUBLISHED: PUBLISHED},
-            [len(self.seeds) + one for one in self.seeds],
-        )
+        asked = {"dti": self.settings["dti"], AS_PUBLISHED: PUBLISHED}
+        seeds = [len(self.seeds) + one for one in self.seeds]
         return self.run(self._plan("confirm", concepts("test", 6), labelled(asked), seeds, {"seeds": 2}))
 
     def _test(self, name: str, methods: dict[str, dict[str, Any]]) -> Plan:
@@ -215,7 +225,7 @@ class Bakeoff:
 def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
     """Results of these stages, and tables to read."""
     found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "torch": torch.__version__}
-    found["settings"] = bakeoff.settings()
+    found["settings"] = bakeoff.settings
     tables = []
     for stage in stages:
         result = getattr(bakeoff, stage)()
@@ -227,11 +237,34 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         save_result(folder / f"{stage}.json", Report(result.model, sweep=sweep), overwrite=True)
         tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
+        found[f"{stage}, counting"] = by_prompt(finished.images, "count")
         for reference in REFERENCES.get(stage, ()):
             found[f"{stage}, {reference} less"] = (tested := against(finished.images, reference))
             tables.append(against_table(tested, reference))
+    found["core hours"] = core_hours(bakeoff.asked.values(), bakeoff.work)
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
     write_text(folder / "tables.md", "\n".join(tables), overwrite=True)
+
+
+def core_hours(cells: Iterable[Cell], folder: Path) -> float:
+    """Every training and every evaluation once, each at the median of its kind: some ran on a machine at other work."""
+    trainings: dict[int, dict[str, float]] = defaultdict(dict)
+    evaluations: dict[tuple[int, Any], list[float]] = defaultdict(list)
+    for cell in cells:
+        cost, together = load_result(folder / "cells" / cell.key / COST, Cost), len(cell.subjects)
+        trainings[together][cell.run_key] = cost.training_seconds
+        evaluations[together, cell.evaluation].append(cost.evaluation_seconds)
+    kinds = [*(list(held.values()) for held in trainings.values()), *evaluations.values()]
+    return sum(len(seconds) * median(seconds) for seconds in kinds) / 3600
+
+
+def by_prompt(images: Images, group: str) -> dict[str, dict[str, float]]:
+    """Mean text score of every method and prompt of a group."""
+    held: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _, one in images:
+        if one.group == group:
+            held[one.method][one.prompt].append(one.text_score)
+    return {method: {prompt: float(np.mean(texts)) for prompt, texts in by.items()} for method, by in held.items()}
 
 
 def against(images: Images, reference: str) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
+from dti_geom.artifacts import save_result
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.sweeps import Cost
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -115,6 +117,20 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
     assert {cell.run.method.name for cell in by_name["bakeoff"].cells}.isdisjoint(bakeoff.PRESETS)
     trained = {cell.run_key for plan in asked for cell in plan.cells if plan.name != "confirm"}
     assert len({cell.run_key for cell in by_name["confirm"].cells} - trained) == 2 * 3 * 2
+
+
+def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(bakeoff, tmp_path):
+    def cell(key, run, evaluation, training, painting):
+        save_result(tmp_path / "cells" / key / "cost.json", Cost(training, painting, 0))
+        return Namespace(key=key, run_key=run, evaluation=evaluation, subjects=("dog", "cat"))
+
+    cells = [
+        cell("a", "1", "once", 100, 10),
+        cell("b", "1", "twice", 100, 20),
+        cell("c", "2", "once", 9999, 10),  # halted
+        cell("d", "3", "once", 100, 10),
+    ]
+    assert bakeoff.core_hours(cells, tmp_path) * 3600 == pytest.approx(3 * 100 + 3 * 10 + 20)
 
 
 def test_norm_is_held_against_text_within_each_concept(bakeoff):

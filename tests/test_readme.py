@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -252,8 +253,13 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders):
     assert "final state's context sensitivity {} → {} |".format(*sensitivity) in README
 
 
+BAKE_OFF = ROOT / "reports" / "bakeoff"
+READING = " ".join((BAKE_OFF / "README.md").read_text(encoding="utf-8").split())
+FOUND = json.loads((BAKE_OFF / "result.json").read_text(encoding="utf-8"))
+
+
 def bake_off(stage):
-    return load_result(ROOT / "reports" / "bakeoff" / f"{stage}.json", Report).sweep
+    return load_result(BAKE_OFF / f"{stage}.json", Report).sweep
 
 
 def scores_of(stage):
@@ -263,11 +269,6 @@ def scores_of(stage):
         for one in bake_off(stage).summaries
         if one.group == "all"
     }
-
-
-BAKE_OFF = ROOT / "reports" / "bakeoff"
-READING = " ".join((BAKE_OFF / "README.md").read_text(encoding="utf-8").split())
-FOUND = json.loads((BAKE_OFF / "result.json").read_text(encoding="utf-8"))
 
 
 def test_the_bake_offs_reading_is_that_of_its_results():
@@ -296,6 +297,9 @@ def test_the_bake_offs_reading_is_that_of_its_results():
     assert float(text["ti"]) < min(held) <= max(held) < float(text["dti"])
     counts = {one.method: f"{one.text.mean:.3f}" for one in bake_off("bakeoff").summaries if one.group == "count"}
     assert f"DTI is behind TI ({counts['dti']}, {counts['ti']})" in READING
+    by_prompt = FOUND["bakeoff, counting"]["dti"]
+    assert {prompt for prompt, text in by_prompt.items() if text < 1} == {"a photo of two {} on the grass"}
+    assert f"All of it is {FOUND['core hours']:.1f} core-hours" in READING
     outermost = {
         name
         for name, merit in FOUND["search"].items()
@@ -308,13 +312,10 @@ def test_the_bake_offs_reading_of_norms_is_that_of_its_checkpoints():
     assert (
         f"ρ = {FOUND['bakeoff, norm against text']:.2f} over all runs, {FOUND['norms, norm against text']:.2f} with"
     ) in READING
-    means = {
-        (label, step): [
-            sum(getattr(one, name) for one in held) / len(held) for name in ("inflation", "subject_score", "text_score")
-        ]
-        for label, step in {(one.label, one.step) for one in bake_off("norms").courses}
-        for held in [[one for one in bake_off("norms").courses if (one.label, one.step) == (label, step)]]
-    }
+    held = defaultdict(list)
+    for one in bake_off("norms").courses:
+        held[one.label, one.step].append((one.inflation, one.subject_score, one.text_score))
+    means = {key: [sum(each) / len(each) for each in zip(*values, strict=True)] for key, values in held.items()}
     (norm, subject, text), (last_norm, _, last_text) = means["ti", 100], means["ti", 400]
     assert (
         f"from {text:.3f} to {last_text:.3f} while its norm grows from {norm:.1f} to {last_norm:.1f} times" in READING
@@ -350,11 +351,15 @@ def test_what_lies_beyond_the_paper_is_that_of_its_stages():
 
 
 def test_the_tuned_preset_is_the_setting_that_was_confirmed():
+    from dti_geom.models.diffusion import Mini
     from dti_geom.training import METHODS
 
     preset, dti = METHODS["dti-tuned"], METHODS["dti"]
     assert FOUND["settings"]["dti"] == {"name": "dti", "learning_rate": preset.learning_rate, "kappa": preset.kappa}
     assert (preset.form, preset.optimizer, preset.magnitude) == (dti.form, dti.optimizer, dti.magnitude)
+    assert "a quarter of `mini`'s default rate and a hundred times the paper's κ" in READING
+    assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
+    assert preset.kappa / dti.kappa == pytest.approx(100)
     scores, (row,) = scores_of("confirm"), FOUND["confirm, dti less"]
     assert (
         f"text {scores['dti'][1]} against {scores['dti as published'][1]} as published, {row['text']:+.3f}, better on "
