@@ -61,7 +61,7 @@ $(RUNS)/evaluation/evaluation.json: $(RUNS)/ti/result.json $(RUNS)/dti/result.js
 	$(ONE) evaluate $(RUNS)/ti $(RUNS)/dti --out $(RUNS)/evaluation --overwrite
 
 $(RUNS)/%/result.json: | .venv/.installed
-	$(ONE) train --images dti_geom/models/mini/concepts/round-teapot --init teapot --method $* --token "<$*>" \
+	$(ONE) train --images dti_geom/mini/weights/concepts/round-teapot --init teapot --method $* --token "<$*>" \
 	  --out $(RUNS)/$* --overwrite
 
 bench: .venv/.installed-bench
@@ -76,10 +76,10 @@ bench: .venv/.installed-bench
 
 # One thread: on a busy machine the bfloat16 backward of convolutions is many times slower on two.
 mini: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m dti_geom.mini --work build/mini
+	OMP_NUM_THREADS=1 $(BIN)/python -m dti_geom.mini.recipe --work build/mini
 
 mini-eval: .venv/.installed
-	$(BIN)/python -m dti_geom.mini eval --work build/mini
+	$(BIN)/python -m dti_geom.mini.recipe eval --work build/mini
 
 # Each stamp says that what it names was installed from these two files; a second run finds it and installs nothing.
 .venv/.installed: pyproject.toml constraints.txt

@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from scipy import stats
 
-from dti_geom.artifacts import load_result, save_result, write_text
-from dti_geom.evaluation.bootstrap import Interval
-from dti_geom.evaluation.evaluate import ALL
+from dti_geom.evaluation.evaluation import ALL
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.files import load_result, save_result, write_text
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.reporting import Report
-from dti_geom.reporting.sweep import by_group, mean_inflation
+from dti_geom.reporting.sections.sweep import by_group, mean_inflation
+from dti_geom.statistics import Interval
 from dti_geom.sweeps import (
     Cell,
     CellState,
@@ -59,7 +59,9 @@ from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
 PRESETS = ("dti-tuned",)  # methods that are what this bake-off found
-RATES = {name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS}
+RATES = {
+    name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS
+}
 FURTHER = 3  # times that a search may go on beyond its outermost rate
 AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
 PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
@@ -75,7 +77,9 @@ Images = list[tuple[CellState, ImageScore]]
 
 def concepts(split: str, together: int) -> list[list[str]]:
     """Names of the shipped concepts, in groups that share batches."""
-    names = [one.name for one in load_concepts(embedded_folder() / "concepts") if one.split == split]
+    names = [
+        one.name for one in load_concepts(embedded_folder() / "concepts") if one.split == split
+    ]
     return [names[at : at + together] for at in range(0, len(names), together)]
 
 
@@ -88,8 +92,13 @@ def merits(images: Images) -> dict[str, float]:
     held: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for _, one in images:
         held[one.method][one.subject].append((one.subject_score, one.text_score))
-    means = {label: np.mean([np.mean(each, axis=0) for each in by.values()], axis=0) for label, by in held.items()}
-    return {label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()}
+    means = {
+        label: np.mean([np.mean(each, axis=0) for each in by.values()], axis=0)
+        for label, by in held.items()
+    }
+    return {
+        label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()
+    }
 
 
 def changes(rate: float) -> dict[str, dict[str, Any]]:
@@ -113,14 +122,20 @@ def changes(rate: float) -> dict[str, dict[str, Any]]:
         "magnitude of the word": {"magnitude": "init"},
         "magnitude twice the mean": {"magnitude": twice},
         "magnitude learned": {"magnitude": "learned"},
-        "momentum 0.9, twice the mean": {"momentum": 0.9, "learning_rate": rate / 2, "magnitude": twice},
+        "momentum 0.9, twice the mean": {
+            "momentum": 0.9,
+            "learning_rate": rate / 2,
+            "magnitude": twice,
+        },
     }
 
 
 class Bakeoff:
     """The stages, in a folder; a stage asks those before it for what they found, computing what is missing."""
 
-    def __init__(self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(
+        self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)
+    ) -> None:
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
         self.asked: dict[str, Cell] = {}  # all that any stage has asked for, by address
 
@@ -137,12 +152,19 @@ class Bakeoff:
                 return
             minutes = (time.monotonic() - started) / 60
             print(
-                f"{plan.name}: {ended}/{total} {outcome.cell.label} {outcome.error or ''} {minutes:.0f} min", flush=True
+                f"{plan.name}: {ended}/{total} {outcome.cell.label} {outcome.error or ''} {minutes:.0f} min",
+                flush=True,
             )
 
-        failed = [state for state in run_sweep(plan, self.work, self.engine, progress=told) if state.state == "failed"]
+        failed = [
+            state
+            for state in run_sweep(plan, self.work, self.engine, progress=told)
+            if state.state == "failed"
+        ]
         if failed:
-            raise SystemExit(f"{len(failed)} cells failed, {failed[0].label} first: {failed[0].error}")
+            raise SystemExit(
+                f"{len(failed)} cells failed, {failed[0].label} first: {failed[0].error}"
+            )
         return plan
 
     def merits(self, methods: list[Any]) -> dict[str, float]:
@@ -159,26 +181,36 @@ class Bakeoff:
                 for rate in tried[name]
             ]
             found = self.merits(asked)
-            merit = {name: {rate: found[f"{name} {rate:g}"] for rate in sorted(rates)} for name, rates in tried.items()}
+            merit = {
+                name: {rate: found[f"{name} {rate:g}"] for rate in sorted(rates)}
+                for name, rates in tried.items()
+            }
             further = {name: beyond for name, each in merit.items() if (beyond := outermost(each))}
             if last or not further:
                 break
             for name, rate in further.items():
                 tried[name].append(rate)
-        return {name: {f"{rate:g}": value for rate, value in each.items()} for name, each in merit.items()}
+        return {
+            name: {f"{rate:g}": value for rate, value in each.items()}
+            for name, each in merit.items()
+        }
 
     def prior(self) -> dict[str, float]:
         """Merit of every κ tried, for DTI at its best rate."""
         rate = best(self.search()["dti"])
         asked = [
-            {"name": "dti", "label": f"{kappa:g}", "learning_rate": float(rate), "kappa": kappa} for kappa in KAPPAS
+            {"name": "dti", "label": f"{kappa:g}", "learning_rate": float(rate), "kappa": kappa}
+            for kappa in KAPPAS
         ]
         return self.merits(asked)
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Every method at its best."""
-        rates = {name: {"name": name, "learning_rate": float(best(found))} for name, found in self.search().items()}
+        rates = {
+            name: {"name": name, "learning_rate": float(best(found))}
+            for name, found in self.search().items()
+        }
         rates["dti"]["kappa"] = float(best(self.prior()))
         return rates
 
@@ -187,13 +219,25 @@ class Bakeoff:
         return self.run(self._test("bakeoff", asked))
 
     def norms(self) -> Plan:
-        methods = [one for name, one in self.settings.items() if name in ("dti", "ti", "crossinit", "std-retraction")]
-        return self.run(self._plan("norms", concepts("test", 6), methods, [0], EVALUATE | {"checkpoints": [100, 200]}))
+        methods = [
+            one
+            for name, one in self.settings.items()
+            if name in ("dti", "ti", "crossinit", "std-retraction")
+        ]
+        return self.run(
+            self._plan(
+                "norms", concepts("test", 6), methods, [0], EVALUATE | {"checkpoints": [100, 200]}
+            )
+        )
 
     def beyond(self) -> dict[str, float]:
         """Merit of what the paper did not try, on its DTI as it was tuned."""
         dti = self.settings["dti"]
-        return self.merits(labelled({label: dti | change for label, change in changes(dti["learning_rate"]).items()}))
+        return self.merits(
+            labelled(
+                {label: dti | change for label, change in changes(dti["learning_rate"]).items()}
+            )
+        )
 
     def winner(self) -> Plan:
         """The best of what goes beyond the paper, against the tuned and the published DTI, on the test concepts."""
@@ -210,21 +254,37 @@ class Bakeoff:
     def confirm(self) -> Plan:
         asked = {"dti": self.settings["dti"], AS_PUBLISHED: PUBLISHED}
         seeds = [len(self.seeds) + one for one in self.seeds]
-        return self.run(self._plan("confirm", concepts("test", 6), labelled(asked), seeds, {"seeds": 2}))
+        return self.run(
+            self._plan("confirm", concepts("test", 6), labelled(asked), seeds, {"seeds": 2})
+        )
 
     def _test(self, name: str, methods: dict[str, dict[str, Any]]) -> Plan:
         return self._plan(name, concepts("test", 6), labelled(methods), self.seeds, EVALUATE)
 
     def _plan(
-        self, name: str, groups: list[list[str]], methods: Iterable[Any], seeds: list[int], evaluate: dict[str, Any]
+        self,
+        name: str,
+        groups: list[list[str]],
+        methods: Iterable[Any],
+        seeds: list[int],
+        evaluate: dict[str, Any],
     ) -> Plan:
-        asked = {"concepts": groups, "methods": list(methods), "seeds": seeds, "train": TRAIN, "evaluate": evaluate}
+        asked = {
+            "concepts": groups,
+            "methods": list(methods),
+            "seeds": seeds,
+            "train": TRAIN,
+            "evaluate": evaluate,
+        }
         return plan_of(asked, name)
 
 
 def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
     """Results of these stages, and tables to read."""
-    found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "torch": torch.__version__}
+    found: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__,
+    }
     found["settings"] = bakeoff.settings
     tables = []
     for stage in stages:
@@ -264,7 +324,10 @@ def by_prompt(images: Images, group: str) -> dict[str, dict[str, float]]:
     for _, one in images:
         if one.group == group:
             held[one.method][one.prompt].append(one.text_score)
-    return {method: {prompt: float(np.mean(texts)) for prompt, texts in by.items()} for method, by in held.items()}
+    return {
+        method: {prompt: float(np.mean(texts)) for prompt, texts in by.items()}
+        for method, by in held.items()
+    }
 
 
 def against(images: Images, reference: str) -> list[dict[str, Any]]:
@@ -275,7 +338,10 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
         held[one.method, one.subject].append((one.subject_score, one.text_score))
     methods = dict.fromkeys(method for method, _ in held)
     subjects = sorted({subject for _, subject in held})
-    means = {method: np.array([np.mean(held[method, subject], axis=0) for subject in subjects]) for method in methods}
+    means = {
+        method: np.array([np.mean(held[method, subject], axis=0) for subject in subjects])
+        for method in methods
+    }
     rows: list[dict[str, Any]] = [
         {"method": method, "concepts": len(subjects)} for method in methods if method != reference
     ]
@@ -284,7 +350,9 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
             differences = (means[reference] - means[row["method"]])[:, place]
             row[score] = float(differences.mean())
             row[f"{score} better on"] = int((differences > 0).sum())
-            row[f"{score} p"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+            row[f"{score} p"] = (
+                float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+            )
         held_p = 0.0
         for rank, row in enumerate(sorted(rows, key=lambda row: row[f"{score} p"])):
             held_p = max(held_p, min(1.0, (len(rows) - rank) * row[f"{score} p"]))
@@ -293,7 +361,10 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
 
 
 def scores_table(sweep: Sweep) -> str:
-    inflation, costs = mean_inflation(sweep), {one.label: one.training_seconds for one in sweep.costs}
+    inflation, costs = (
+        mean_inflation(sweep),
+        {one.label: one.training_seconds for one in sweep.costs},
+    )
     rows = [
         (
             one.method,
@@ -311,7 +382,9 @@ def scores_table(sweep: Sweep) -> str:
 
 def groups_table(sweep: Sweep) -> str:
     groups, by_method = by_group(sweep)
-    rows = [(method, *(interval(held[group].text) for group in groups)) for method, held in by_method]
+    rows = [
+        (method, *(interval(held[group].text) for group in groups)) for method, held in by_method
+    ]
     return table(("text score", *groups), rows)
 
 
@@ -344,18 +417,32 @@ def against_table(tested: list[dict[str, Any]], reference: str) -> str:
             *(
                 text
                 for score in ("subject", "text")
-                for text in (f"{row[score]:+.3f}", row[f"{score} better on"], f"{row[f'{score} p, Holm']:.3f}")
+                for text in (
+                    f"{row[score]:+.3f}",
+                    row[f"{score} better on"],
+                    f"{row[f'{score} p, Holm']:.3f}",
+                )
             ),
         )
         for row in tested
     ]
     of = tested[0]["concepts"]
-    columns = (f"{reference} less", "subject", f"better on, of {of}", "p", "text", f"better on, of {of}", "p")
+    columns = (
+        f"{reference} less",
+        "subject",
+        f"better on, of {of}",
+        "p",
+        "text",
+        f"better on, of {of}",
+        "p",
+    )
     return table(columns, rows)
 
 
 def interval(one: Interval) -> str:
-    return f"{one.mean:.3f}" if one.low is None else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return (
+        f"{one.mean:.3f}" if one.low is None else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    )
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -382,12 +469,22 @@ def mean_norm() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path("build/bakeoff"))
     parser.add_argument("--workers", type=int)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds on the test concepts")
-    parser.add_argument("--publish", type=Path, help="also write results and tables of these stages there")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="training seeds on the test concepts",
+    )
+    parser.add_argument(
+        "--publish", type=Path, help="also write results and tables of these stages there"
+    )
     options = parser.parse_args()
     bakeoff = Bakeoff(options.work, options.workers, options.seeds)
     for stage in options.stages:

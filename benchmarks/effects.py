@@ -30,17 +30,17 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.artifacts import atomic_path, read_embeddings
-from dti_geom.geometry.intervals import Share
+from dti_geom.files import atomic_path, read_embeddings
 from dti_geom.mini.captions import with_article
 from dti_geom.mini.concepts import Concept, concept_images, load_concepts
-from dti_geom.mini.dataset import as_tensor
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
 from dti_geom.mini.exams import both_right, order_right
+from dti_geom.mini.recipe.dataset import as_tensor
 from dti_geom.mini.scenes import Item, Scene
+from dti_geom.mini.scorer import Scorer, load_scorer
 from dti_geom.models.catalog import embedded_folder
-from dti_geom.models.diffusion import TextToImage, open_text_to_image
-from dti_geom.models.scorer import Scorer, load_scorer
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.statistics import Share
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
 
 TOKEN, OTHER_TOKEN = "<x>", "<w>"
@@ -69,7 +69,10 @@ def questions(concept: Concept, seed: int) -> list[Question]:
     asked = []
     for number in range(PAIRS):
         left, from_other = number % 2 == 0, number // 2 % 2 == 1
-        other, background = others[rng.integers(len(others))], BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))]
+        other, background = (
+            others[rng.integers(len(others))],
+            BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))],
+        )
         words = "to the left of" if left != from_other else "to the right of"
         things = (with_article(other), "a {}") if from_other else ("a {}", with_article(other))
         prompt = f"a photo of {things[0]} {words} {things[1]} {BACKGROUNDS[background][0]}"
@@ -77,7 +80,9 @@ def questions(concept: Concept, seed: int) -> list[Question]:
     return asked
 
 
-def learned(work: Path, concept: Concept, method: str, seed: int, model: TextToImage) -> tuple[Tensor, float]:
+def learned(
+    work: Path, concept: Concept, method: str, seed: int, model: TextToImage
+) -> tuple[Tensor, float]:
     """The (d,) token of a finished run, and its seconds per step; the run is made or gone on with if need be."""
     folder = work / "runs" / f"{concept.name}-{method}-{seed}"
     if (folder / "config.json").exists():
@@ -98,16 +103,25 @@ def learned(work: Path, concept: Concept, method: str, seed: int, model: TextToI
 
 
 def measure(
-    model: TextToImage, scorer: Scorer, concept: Concept, vector: Tensor, thing: str, asked: list[Question]
+    model: TextToImage,
+    scorer: Scorer,
+    concept: Concept,
+    vector: Tensor,
+    thing: str,
+    asked: list[Question],
 ) -> dict[str, Any]:
     """Shares of pictures that show what a vector was asked for, and likeness to the reference pictures."""
     model.place(OTHER_TOKEN, [vector[None]])
     paint = [question.prompt.replace("{}", OTHER_TOKEN) for question in asked]
     read = scorer.read(_pictures(model, paint, 1000))
     scenes = [question.scene(thing) for question in asked]
-    backgrounds = [BACKGROUNDS[BACKGROUND_NAMES[i % len(BACKGROUND_NAMES)]][0] for i in range(ALONE)]
+    backgrounds = [
+        BACKGROUNDS[BACKGROUND_NAMES[i % len(BACKGROUND_NAMES)]][0] for i in range(ALONE)
+    ]
     alone = _pictures(model, [f"a photo of a {OTHER_TOKEN} {place}" for place in backgrounds], 2000)
-    references = scorer.embed(as_tensor(np.stack([np.asarray(p) for p in concept_images(_concepts(), concept)])))
+    references = scorer.embed(
+        as_tensor(np.stack([np.asarray(p) for p in concept_images(_concepts(), concept)]))
+    )
     return {
         "norm": float(geometry.norms(vector)),
         "order": [order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)],
@@ -151,11 +165,22 @@ def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed:
         for name, (vector, thing) in zip(VARIANTS, vectors, strict=True)
     }
     angle = float(geometry.angle(geometry.normalize(ti), geometry.normalize(dti)))
-    result = {"concept": concept.name, "seed": seed, "mean_norm": mean, "angle_ti_dti": angle, "variants": found}
+    result = {
+        "concept": concept.name,
+        "seed": seed,
+        "mean_norm": mean,
+        "angle_ti_dti": angle,
+        "variants": found,
+    }
     result["seconds_per_step"] = {"ti": ti_seconds, "dti": dti_seconds}
     with atomic_path(path) as beside:
         beside.write_text(json.dumps(result, indent=1) + "\n")
-    print(concept.name, seed, {name: f"{sum(x['order'])}/{PAIRS}" for name, x in found.items()}, flush=True)
+    print(
+        concept.name,
+        seed,
+        {name: f"{sum(x['order'])}/{PAIRS}" for name, x in found.items()},
+        flush=True,
+    )
 
 
 def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Concept]) -> None:
@@ -185,15 +210,21 @@ def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Con
             read = scorer.read(_pictures(model, told, 1000))
             scenes = [question.scene(concept.initialiser) for question in asked]
             rows = found.setdefault(name, {"order": [], "both": []})
-            rows["order"] += [order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)]
-            rows["both"] += [both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)]
+            rows["order"] += [
+                order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)
+            ]
+            rows["both"] += [
+                both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)
+            ]
     with atomic_path(work / "positions.json", overwrite=True) as beside:
         beside.write_text(json.dumps(found) + "\n")
     for name, rows in found.items():
         print(name, {check: str(Share.count(hits)) for check, hits in rows.items()}, flush=True)
 
 
-def difference(cells: list[dict[str, Any]], first: str, second: str, check: str) -> dict[str, float]:
+def difference(
+    cells: list[dict[str, Any]], first: str, second: str, check: str
+) -> dict[str, float]:
     """Share under `first` less share under `second` on the same prompts and seeds: mean over concepts, which are what
     is sampled, with Student's 95 % interval and the p-value of Wilcoxon's signed-rank test."""
     from scipy import stats
@@ -204,7 +235,12 @@ def difference(cells: list[dict[str, Any]], first: str, second: str, check: str)
         by_concept.setdefault(one["concept"], []).append(right[0] - right[1])
     means = [float(np.mean(each)) for each in by_concept.values()]
     low, high = stats.t.interval(0.95, len(means) - 1, np.mean(means), stats.sem(means))
-    return {"mean": float(np.mean(means)), "low": low, "high": high, "p": float(stats.wilcoxon(means).pvalue)}
+    return {
+        "mean": float(np.mean(means)),
+        "low": low,
+        "high": high,
+        "p": float(stats.wilcoxon(means).pvalue),
+    }
 
 
 def summary(work: Path) -> dict[str, Any]:
@@ -214,17 +250,28 @@ def summary(work: Path) -> dict[str, Any]:
     for name in VARIANTS:
         each = [one["variants"][name] for one in cells]
         rows[name] = {
-            "norm over mean": float(np.median([x["norm"] / c["mean_norm"] for x, c in zip(each, cells, strict=True)])),
+            "norm over mean": float(
+                np.median([x["norm"] / c["mean_norm"] for x, c in zip(each, cells, strict=True)])
+            ),
             "similarity": float(np.mean([x["similarity"] for x in each])),
-        } | {check: asdict(Share.count(hit for x in each for hit in x[check])) for check in ("order", "both", "object")}
+        } | {
+            check: asdict(Share.count(hit for x in each for hit in x[check]))
+            for check in ("order", "both", "object")
+        }
         rows[name]["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in each)
     paired = {
         f"{a} − {b}": {check: difference(cells, a, b, check) for check in ("order", "both")}
         for a, b in (("DTI", "TI"), ("TI at the mean norm", "TI"), ("DTI", "DTI at TI's norm"))
     }
-    shown = json.loads((work / "positions.json").read_text()) if (work / "positions.json").exists() else {}
+    shown = (
+        json.loads((work / "positions.json").read_text())
+        if (work / "positions.json").exists()
+        else {}
+    )
     return {
-        "positions": {n: {c: asdict(Share.count(hits)) for c, hits in r.items()} for n, r in shown.items()},
+        "positions": {
+            n: {c: asdict(Share.count(hits)) for c, hits in r.items()} for n, r in shown.items()
+        },
         "paired": paired,
         "command": "python benchmarks/effects.py",
         "torch": torch.__version__,
@@ -248,13 +295,21 @@ def summary(work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path("build/effects"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
-    parser.add_argument("--positions", action="store_true", help="words without their own position, and nothing else")
-    parser.add_argument("--summary", type=Path, help="write the summary of what is there, and measure nothing")
+    parser.add_argument(
+        "--positions",
+        action="store_true",
+        help="words without their own position, and nothing else",
+    )
+    parser.add_argument(
+        "--summary", type=Path, help="write the summary of what is there, and measure nothing"
+    )
     options = parser.parse_args()
     if options.summary:
         with atomic_path(options.summary, overwrite=True) as beside:

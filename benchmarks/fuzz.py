@@ -38,13 +38,24 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from dti_geom.artifacts import read_embeddings
 from dti_geom.errors import EmbeddingFileError
+from dti_geom.files import read_embeddings
 
 MEMORY = 64 * 2**20  # bytes that reading a file may add to the address space
 PATIENCE = 10  # seconds for one file
 # What no read of a tensor file does; a canary cannot see a call that fails.
-FORBIDDEN = ("exec", "compile", "import", "pickle.", "os.", "subprocess.", "socket.", "ctypes.", "shutil.", "marshal.")
+FORBIDDEN = (
+    "exec",
+    "compile",
+    "import",
+    "pickle.",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "ctypes.",
+    "shutil.",
+    "marshal.",
+)
 
 
 # --- Seeds ---
@@ -71,11 +82,20 @@ def honest_files() -> dict[str, bytes]:
 
     contents = {
         "diffusers": {"<cat>": vectors(16), "<dog>": vectors(2, 16, dtype=torch.float16)},
-        "web-ui": {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors(3, 8)}, "name": "x", "step": 9},
-        "ldm": {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors(2, 8))})},
+        "web-ui": {
+            "string_to_token": {"*": 265},
+            "string_to_param": {"*": vectors(3, 8)},
+            "name": "x",
+            "step": 9,
+        },
+        "ldm": {
+            "string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors(2, 8))})
+        },
         "two-tower": [{"<x>": vectors(8)}, {"<x>": vectors(12, dtype=torch.bfloat16)}],
         "lists": {"<x>": (vectors(8), vectors(12, dtype=torch.float64))},
-        "checkpoint": {"state_dict": {f"model.{layer}.weight": vectors(2, 2) for layer in range(20)}},
+        "checkpoint": {
+            "state_dict": {f"model.{layer}.weight": vectors(2, 2) for layer in range(20)}
+        },
         "shared": {"<x>": (table := vectors(4, 8))[0], "<y>": table[1], "<z>": table.T},
     }
     files = {}
@@ -143,13 +163,17 @@ def attacks(canary: Path) -> dict[str, bytes]:
     inner = files["system zip"]
     files["nested"] = zipped({"data.pkl": inner, "version": b"3"})
     files["archive in archive"] = zipped({"inner.pt": inner})
-    files["bomb"] = zipped({"data.pkl": programs["system"], "data/0": bytes(2**24)}, zipfile.ZIP_DEFLATED)
+    files["bomb"] = zipped(
+        {"data.pkl": programs["system"], "data/0": bytes(2**24)}, zipfile.ZIP_DEFLATED
+    )
     files["pickle bomb"] = zipped({"data.pkl": b"N" * 2**24}, zipfile.ZIP_DEFLATED)
     files["tar"] = tarred({"storages": inner, "tensors": inner, "pickle": programs["system"]})
     entry = '"%s":{"dtype":"%s","shape":%s,"data_offsets":[0,%d]}'
     for name, header in {
         "huge header": b"{" + b" " * 10**6 + b"}",
-        "huge tensor": ("{" + entry % ("<x>", "F32", "[4294967296,4294967296]", 2**62) + "}").encode(),
+        "huge tensor": (
+            "{" + entry % ("<x>", "F32", "[4294967296,4294967296]", 2**62) + "}"
+        ).encode(),
         "lying shape": ("{" + entry % ("<x>", "F32", "[1000000]", 32) + "}").encode(),
         "wrong dtype": ("{" + entry % ("<x>", "F9", "[8]", 32) + "}").encode(),
         "integer": ("{" + entry % ("<x>", "I64", "[4]", 32) + "}").encode(),
@@ -172,7 +196,11 @@ def storage_pickle(count: int, shape: tuple[int, ...], stride: tuple[int, ...]) 
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:
-            return ("storage", torch.FloatStorage, "0", "cpu", count) if isinstance(value, Storage) else None
+            return (
+                ("storage", torch.FloatStorage, "0", "cpu", count)
+                if isinstance(value, Storage)
+                else None
+            )
 
     stream = io.BytesIO()
     call = Call(torch._utils._rebuild_tensor_v2, Storage(), 0, shape, stride, False, {})
@@ -199,7 +227,9 @@ def tarred(members: dict[str, bytes]) -> bytes:
 
 
 def legacy(program: bytes) -> bytes:
-    head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    head = [
+        pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    ]
     return b"".join(head) + program + pickle.dumps(["0"], 2) + struct.pack("<q", 8) + bytes(32)
 
 
@@ -223,14 +253,23 @@ def _inside_zip(data: bytes, others: list[bytes], chance: random.Random) -> byte
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(info.file_size for info in archive.infolist()) > 2**20:
                 return _changed(data, others, chance)
-            members = {info.filename.removeprefix("archive/"): archive.read(info) for info in archive.infolist()}
+            members = {
+                info.filename.removeprefix("archive/"): archive.read(info)
+                for info in archive.infolist()
+            }
     except Exception:  # an earlier mutation broke it
         return _changed(data, others, chance)
     if not members:
         return data
-    name = "data.pkl" if "data.pkl" in members and chance.random() < 0.7 else chance.choice(sorted(members))
+    name = (
+        "data.pkl"
+        if "data.pkl" in members and chance.random() < 0.7
+        else chance.choice(sorted(members))
+    )
     if chance.random() < 0.1:
-        members[chance.choice(["data/1", "byteorder", "constants.pkl", "../x", "data.pkl"])] = members.pop(name)
+        members[chance.choice(["data/1", "byteorder", "constants.pkl", "../x", "data.pkl"])] = (
+            members.pop(name)
+        )
     else:
         members[name] = _changed(members[name], others, chance)
     return zipped(members, chance.choice([zipfile.ZIP_STORED] * 9 + [zipfile.ZIP_DEFLATED]))
@@ -241,7 +280,14 @@ def _inside_header(data: bytes, chance: random.Random) -> bytes:
     header, body = data[8 : 8 + length], data[8 + length :]
     if chance.random() < 0.5:
         old, new = chance.choice(
-            [(b"F32", b"F64"), (b"F32", b"I32"), (b"[", b"[0,"), (b",", b",,"), (b"16", b"-1"), (b"8", b"9" * 30)]
+            [
+                (b"F32", b"F64"),
+                (b"F32", b"I32"),
+                (b"[", b"[0,"),
+                (b",", b",,"),
+                (b"16", b"-1"),
+                (b"8", b"9" * 30),
+            ]
         )
         header = header.replace(old, new, chance.randint(1, 3))
     else:
@@ -282,10 +328,32 @@ def _changed(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
 
 
 _INSTRUCTIONS = (  # whole pickle instructions, so that mutants stay programs
-    *(bytes([code]) for code in b")]}(NRQbuseatlod021\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x93\x94."),
-    *(b"h\0", b"q\0", b"K\x01", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"\x8a\x01\xff", b"\x82\x01", b"G" + bytes(8)),
-    *(b"X\x03\0\0\0<x>", b"\x8c\x07storage", b"U\x01a", b"cposix\nsystem\n", b"ctorch\nFloatStorage\n"),
-    *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"c__builtin__\nset\n"),
+    *(
+        bytes([code])
+        for code in b")]}(NRQbuseatlod021\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x93\x94."
+    ),
+    *(
+        b"h\0",
+        b"q\0",
+        b"K\x01",
+        b"M\xff\xff",
+        b"J\xff\xff\xff\x7f",
+        b"\x8a\x01\xff",
+        b"\x82\x01",
+        b"G" + bytes(8),
+    ),
+    *(
+        b"X\x03\0\0\0<x>",
+        b"\x8c\x07storage",
+        b"U\x01a",
+        b"cposix\nsystem\n",
+        b"ctorch\nFloatStorage\n",
+    ),
+    *(
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ccollections\nOrderedDict\n",
+        b"c__builtin__\nset\n",
+    ),
     b"ctorch.nn.modules.container\nParameterDict\n",
 )
 
@@ -297,7 +365,9 @@ def file_number(number: int, seed: int, named: dict[str, bytes]) -> tuple[str, b
         return names[number], named[names[number]]
     chance = random.Random(seed << 32 | number)
     # An honest file has more ways to go wrong deep inside the reader than an attack that is refused at its first name.
-    kinds = [[name for name in names if name.startswith("attack") == attack] for attack in (False, True)]
+    kinds = [
+        [name for name in names if name.startswith("attack") == attack] for attack in (False, True)
+    ]
     name = chance.choice(kinds[chance.random() < 0.4])
     others = [named[chance.choice(names)] for _ in range(3)]
     return name, mutated(named[name], others, chance)
@@ -319,7 +389,9 @@ class Outcome:
     problem: str | None  # a crash or an execution
 
 
-def read_one(number: int, name: str, data: bytes, path: Path, canary: Path, events: list[str]) -> Outcome:
+def read_one(
+    number: int, name: str, data: bytes, path: Path, canary: Path, events: list[str]
+) -> Outcome:
     """Read one file under all the guards."""
     path.write_bytes(data)
     before = _memory("VmRSS")
@@ -477,7 +549,10 @@ def _memory(field: str) -> int:
 
 def summary(found: list[Outcome]) -> dict[str, Any]:
     """The figures of a run."""
-    largest, slowest = max(found, key=lambda one: one.memory), max(found, key=lambda one: one.seconds)
+    largest, slowest = (
+        max(found, key=lambda one: one.memory),
+        max(found, key=lambda one: one.seconds),
+    )
     small = [one for one in found if one.size <= 1024]
     return {
         "files": len(found),
@@ -495,7 +570,9 @@ def summary(found: list[Outcome]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="N", help="read file N alone, in this process")

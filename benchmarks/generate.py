@@ -29,12 +29,16 @@ WAYS = ("painted", "one", "default")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="mini", help="a name or pipeline folder")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--only", nargs="+", choices=WAYS, help=argparse.SUPPRESS)  # in this process
+    parser.add_argument(
+        "--only", nargs="+", choices=WAYS, help=argparse.SUPPRESS
+    )  # in this process
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(options)))
@@ -45,7 +49,11 @@ def main() -> None:
     if options.json:
         print(json.dumps(result, indent=1))
         return
-    print("{model}, {pictures} pictures, {steps} steps, {size} px, {threads} threads, torch {torch}".format(**result))
+    print(
+        "{model}, {pictures} pictures, {steps} steps, {size} px, {threads} threads, torch {torch}".format(
+            **result
+        )
+    )
     for way in WAYS:
         seconds, processor = result["seconds"][way], result["cpu_seconds"][way]
         print(
@@ -57,9 +65,19 @@ def main() -> None:
 
 def child(options: argparse.Namespace, *ways: str, runs: int | None = None) -> dict[str, Any]:
     """Measure these ways in a process of their own."""
-    given = ("--model", options.model, "--pictures", str(options.pictures), "--runs", str(runs or options.runs))
+    given = (
+        "--model",
+        options.model,
+        "--pictures",
+        str(options.pictures),
+        "--runs",
+        str(runs or options.runs),
+    )
     done = subprocess.run(
-        [sys.executable, __file__, *given, "--only", *ways], stdout=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, __file__, *given, "--only", *ways],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
     )
     if done.returncode:
         raise SystemExit(done.returncode)  # it has said why
@@ -70,7 +88,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from dti_geom.evaluation import paint_pictures
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.pipelines import open_text_to_image
 
     ways = list(options.only)
     models = {}
@@ -88,7 +106,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     def one_at_a_time(way: str, folder: str) -> None:
         model = models[way]
-        for number, (prompt, seed) in enumerate((prompt, seed) for prompt in half for seed in seeds):
+        for number, (prompt, seed) in enumerate(
+            (prompt, seed) for prompt in half for seed in seeds
+        ):
             result = model.pipeline(
                 prompt,
                 num_inference_steps=model.sampling_steps,
@@ -97,7 +117,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             )
             result.images[0].save(Path(folder) / f"{number}.png")
 
-    work: dict[str, Callable[[str, str], None]] = {"painted": paint, "one": one_at_a_time, "default": paint}
+    work: dict[str, Callable[[str, str], None]] = {
+        "painted": paint,
+        "one": one_at_a_time,
+        "default": paint,
+    }
     for way in ways:  # the first call of each picks its kernels
         models[way].generate([prompts[0]], [0], steps=1)
     seconds: dict[str, list[float]] = {way: [] for way in ways}

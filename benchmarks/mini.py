@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dti_geom.mini.autoencoder import encode
-from dti_geom.mini.dataset import as_tensor
-from dti_geom.mini.evaluate import seconds_for_one
-from dti_geom.mini.export import SHIPPED
-from dti_geom.mini.generate import open_pipeline
+from dti_geom.mini.recipe.autoencoder import encode
+from dti_geom.mini.recipe.dataset import as_tensor
+from dti_geom.mini.recipe.evaluate import seconds_for_one
+from dti_geom.mini.recipe.export import SHIPPED
+from dti_geom.mini.recipe.generate import open_pipeline
 
 STEPS = 400
 BATCH = 4
@@ -45,7 +45,9 @@ def seconds_for_training(pipeline, steps: int = STEPS) -> float:
     word = pipeline.tokenizer.convert_tokens_to_ids("teapot</w>")
     rows = WithLearnedRow(table, table[word])
     pipeline.text_encoder.set_input_embeddings(rows)
-    ids = pipeline.tokenizer("a photo of a teapot", padding="max_length", return_tensors="pt").input_ids
+    ids = pipeline.tokenizer(
+        "a photo of a teapot", padding="max_length", return_tensors="pt"
+    ).input_ids
     ids[ids == word] = len(table)
     optimiser = torch.optim.AdamW([rows.learned], 0.02)
     scheduler = pipeline.scheduler

@@ -40,7 +40,9 @@ def clustered_table(rows: int, dim: int, generator: torch.Generator) -> torch.Te
     centres = torch.randn(max(1, rows // 20), dim, generator=generator)
     sizes = 1 / torch.arange(1.0, len(centres) + 1)
     member = torch.multinomial(sizes, rows, replacement=True, generator=generator)
-    return with_clip_norms(centres[member] + 1.7 * torch.randn(rows, dim, generator=generator), generator)
+    return with_clip_norms(
+        centres[member] + 1.7 * torch.randn(rows, dim, generator=generator), generator
+    )
 
 
 def with_clip_norms(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -56,7 +58,9 @@ def faiss_search(index: faiss.Index, x: torch.Tensor, k: int) -> Found:
 
 
 def sklearn_search(x: torch.Tensor, k: int) -> Found:
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine", n_jobs=THREADS).fit(x.numpy())
+    search = NearestNeighbors(
+        n_neighbors=k, algorithm="brute", metric="cosine", n_jobs=THREADS
+    ).fit(x.numpy())
     values, indices = search.kneighbors(x.numpy())
     return 1 - torch.from_numpy(values), torch.from_numpy(indices)
 
@@ -77,7 +81,9 @@ def measured(search: Callable[[], Found]) -> tuple[Found, dict[str, float | None
 
 def reset_peak() -> float | None:
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what the last method freed, lest the next reuse it unseen
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # give back what the last method freed, lest the next reuse it unseen
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
     except (OSError, AttributeError):
         return None
@@ -85,7 +91,11 @@ def reset_peak() -> float | None:
 
 
 def resident(field: str) -> float | None:
-    lines = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    lines = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    ]
     return int(lines[0].split()[1]) / 1024 if lines else None
 
 
@@ -133,14 +143,18 @@ def compare(name: str, x: torch.Tensor, k: int) -> dict:
         ("euclidean", ["faiss IndexFlatL2"]),
     ):
         ours = f"nearest {metric}"
-        figures[ours]["times_faster_than_fastest_baseline"] = min(baselines) / figures[ours]["seconds"]
+        figures[ours]["times_faster_than_fastest_baseline"] = (
+            min(baselines) / figures[ours]["seconds"]
+        )
         for other in others:
             figures[other]["agreement"] = agreement(x, metric, found[ours], found[other])
     return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=49408)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--k", type=int, default=10)
@@ -155,15 +169,23 @@ def main() -> None:
         "k": options.k,
         "threads": THREADS,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "scikit-learn": sklearn.__version__},
+        "versions": {
+            "torch": torch.__version__,
+            "faiss": faiss.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
         "tables": {},
     }
     for name, build in (("random", random_table), ("clustered", clustered_table)):
-        result["tables"][name] = compare(name, build(options.rows, options.dim, generator), options.k)
+        result["tables"][name] = compare(
+            name, build(options.rows, options.dim, generator), options.k
+        )
     if options.json:
         print(json.dumps(result, indent=1))
         return
-    print(f"{options.rows} × {options.dim}, k = {options.k}, {THREADS} threads, {result['machine']}")
+    print(
+        f"{options.rows} × {options.dim}, k = {options.k}, {THREADS} threads, {result['machine']}"
+    )
     print(" ".join(f"{name} {version}" for name, version in result["versions"].items()))
     for name, figures in result["tables"].items():
         print(f"\n{name} table        seconds      cpu s    peak MB")
@@ -171,14 +193,14 @@ def main() -> None:
             memory = "—" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}"
             note = ""
             if "agreement" in row:
-                note = (
-                    "  {other_row:.3%} other rows, worse by ≤ {theirs_worse:.0e} (ours by ≤ {ours_worse:.0e})".format(
-                        **row["agreement"]
-                    )
+                note = "  {other_row:.3%} other rows, worse by ≤ {theirs_worse:.0e} (ours by ≤ {ours_worse:.0e})".format(
+                    **row["agreement"]
                 )
             if "times_faster_than_fastest_baseline" in row:
                 note = f"  {row['times_faster_than_fastest_baseline']:.2f}× the fastest baseline"
-            print(f"{label:20s} {row['seconds']:10.2f} {row['cpu_seconds']:10.2f} {memory:>10s}{note}")
+            print(
+                f"{label:20s} {row['seconds']:10.2f} {row['cpu_seconds']:10.2f} {memory:>10s}{note}"
+            )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ import time
 from pathlib import Path
 
 CONFIGS = Path(__file__).parents[1] / "tests" / "data" / "published"
-ENCODERS = {"49408x768": ("clip-vit-l-14-text", "float32"), "256000x2304": ("gemma-2-2b", "bfloat16")}
+ENCODERS = {
+    "49408x768": ("clip-vit-l-14-text", "float32"),
+    "256000x2304": ("gemma-2-2b", "bfloat16"),
+}
 WHOLE_ENCODER = """
 import sys, transformers, dti_geom.geometry
 cls, folder = sys.argv[1:]
@@ -39,8 +42,13 @@ def make_encoder(folder: Path, config_name: str, dtype_name: str) -> None:
     config.save_pretrained(folder)
     with torch.device("meta"):
         state = cls(config).state_dict()
-    tensors = {name: torch.zeros(value.shape, dtype=getattr(torch, dtype_name)) for name, value in state.items()}
-    table = next(name for name in tensors if name.endswith(("token_embedding.weight", "embed_tokens.weight")))
+    tensors = {
+        name: torch.zeros(value.shape, dtype=getattr(torch, dtype_name))
+        for name, value in state.items()
+    }
+    table = next(
+        name for name in tensors if name.endswith(("token_embedding.weight", "embed_tokens.weight"))
+    )
     tensors[table].normal_(std=0.014, generator=torch.Generator().manual_seed(0))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
@@ -60,7 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--make", nargs=3, metavar=("FOLDER", "CONFIG", "DTYPE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--make", nargs=3, metavar=("FOLDER", "CONFIG", "DTYPE"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.make:
         make_encoder(Path(arguments.make[0]), *arguments.make[1:])
@@ -69,10 +79,20 @@ def main() -> None:
     for size, (config_name, dtype_name) in ENCODERS.items():
         with tempfile.TemporaryDirectory() as place:
             # In a process of its own: a child's peak starts from what its parent holds, which must stay small.
-            subprocess.run([sys.executable, __file__, "--make", place, config_name, dtype_name], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--make", place, config_name, dtype_name], check=True
+            )
             cls = json.loads((CONFIGS / f"{config_name}.json").read_text())["cls"]
             ways = {
-                "norms": [sys.executable, "-m", "dti_geom_cli", "norms", "--model", place, "--json"],
+                "norms": [
+                    sys.executable,
+                    "-m",
+                    "dti_geom_cli",
+                    "norms",
+                    "--model",
+                    place,
+                    "--json",
+                ],
                 "whole_encoder": [sys.executable, "-c", WHOLE_ENCODER, cls, place],
                 "import_torch": [sys.executable, "-c", "import torch"],
             }

@@ -15,21 +15,36 @@ PAINTS = "performance.getEntriesByType('paint').map(one => [one.name, one.startT
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pages", nargs="+", type=Path)
-    parser.add_argument("--times", type=int, default=5, help="loads of each page, in a browser that knows none of it")
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=5,
+        help="loads of each page, in a browser that knows none of it",
+    )
     arguments = parser.parse_args()
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(
+        filter(None, map(shutil.which, names)), None
+    )
     if found is None:
         raise SystemExit("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        print(f"Chromium {browser.version}, {os.cpu_count()} cores, median of {arguments.times} loads")
+        browser = driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu"]
+        )
+        print(
+            f"Chromium {browser.version}, {os.cpu_count()} cores, median of {arguments.times} loads"
+        )
         for page in arguments.pages:
             first, drawn = zip(*(load(browser, page) for _ in range(arguments.times)), strict=True)
             size = page.stat().st_size / 1e6
-            print(f"{page}: {size:.2f} MB, first paint {median(first):.0f} ms, all plots drawn {median(drawn):.0f} ms")
+            print(
+                f"{page}: {size:.2f} MB, first paint {median(first):.0f} ms, all plots drawn {median(drawn):.0f} ms"
+            )
         browser.close()
 
 

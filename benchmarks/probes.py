@@ -43,7 +43,9 @@ cls(cls.config_class(**facts["config"], architectures=[facts["cls"]])).save_pret
 def measure(command: list[str]) -> dict[str, float]:
     """Seconds, processor seconds and peak resident MiB of a process."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     errors = process.stderr.read() if process.stderr else ""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -57,7 +59,9 @@ def measure(command: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="what `dti-geom --model` accepts")
     parser.add_argument("--only", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--json", action="store_true")
@@ -65,7 +69,11 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as place:
         if arguments.model is None:
-            subprocess.run([sys.executable, "-c", MAKE, str(CONFIG), place], check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-c", MAKE, str(CONFIG), place],
+                check=True,
+                stderr=subprocess.DEVNULL,
+            )
         for way in arguments.only:
             results[way] = measure([sys.executable, "-c", RUN, way, arguments.model or place])
             if not arguments.json:

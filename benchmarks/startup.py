@@ -33,7 +33,10 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(medians))
     else:
-        print(f"median of {arguments.runs}: " + ", ".join(f"{name} {value:.3f} s" for name, value in medians.items()))
+        print(
+            f"median of {arguments.runs}: "
+            + ", ".join(f"{name} {value:.3f} s" for name, value in medians.items())
+        )
 
 
 if __name__ == "__main__":

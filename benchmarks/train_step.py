@@ -42,18 +42,28 @@ FULL = {"full-sd15": 512, "full-sdxl": 768}  # pixels of a side
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini", help="mini, sdxl-tiny, full-sd15, full-sdxl or a pipeline folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="mini", help="mini, sdxl-tiny, full-sd15, full-sdxl or a pipeline folder"
+    )
     parser.add_argument("--steps", type=int, default=15, help="measured steps of each way")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--resolution", type=int, help="pixels of a side; default: the model's")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: the trainer's")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="default: the trainer's"
+    )
     parser.add_argument("--device", help="default: cuda for full-*, else cpu")
     parser.add_argument("--threads", type=int, help="of torch; default: its own")
-    parser.add_argument("--compile", action="store_true", help="compile the denoiser of floor and step")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the denoiser of floor and step"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--make", metavar="FOLDER", help=argparse.SUPPRESS)
-    parser.add_argument("--only", nargs="+", choices=WAYS, help=argparse.SUPPRESS)  # in this process
+    parser.add_argument(
+        "--only", nargs="+", choices=WAYS, help=argparse.SUPPRESS
+    )  # in this process
     options = parser.parse_args()
     options.device = options.device or ("cuda" if options.model in FULL else "cpu")
     if options.make:
@@ -90,13 +100,17 @@ def in_processes(options: argparse.Namespace, place: str) -> dict[str, Any]:
     ]  # fmt: skip
     measured = json.loads(run(*given, "--steps", str(options.steps), "--only", *WAYS))
     seconds, processor = measured.pop("seconds"), measured.pop("cpu_seconds")
-    peaks = {way: json.loads(run(*given, "--steps", "1", "--only", way))["peak_mib"] for way in seconds}
+    peaks = {
+        way: json.loads(run(*given, "--steps", "1", "--only", way))["peak_mib"] for way in seconds
+    }
     return measured | {
         "model": options.model,
         **{f"{way}_s": seconds.get(way) for way in WAYS},
         **{f"{way}_cpu_s": processor.get(way) for way in WAYS},
         "step_to_floor": seconds["step"] / seconds["floor"],
-        "step_to_textbook": seconds["step"] / seconds["textbook"] if "textbook" in seconds else None,
+        "step_to_textbook": seconds["step"] / seconds["textbook"]
+        if "textbook" in seconds
+        else None,
         "peak_mib": peaks,
     }
 
@@ -111,9 +125,7 @@ def report(result: dict[str, Any], *, as_json: bool) -> None:
     )
     for way, peak in result["peak_mib"].items():
         seconds, processor = result[f"{way}_s"], result[f"{way}_cpu_s"]
-        ratios = (
-            f"{seconds / result['floor_s']:5.2f} × floor ({processor / result['floor_cpu_s']:.2f} × of processor time)"
-        )
+        ratios = f"{seconds / result['floor_s']:5.2f} × floor ({processor / result['floor_cpu_s']:.2f} × of processor time)"
         print(f"{way:<24} {seconds:8.4f} s  {processor:8.4f} cpu s  {ratios}  {peak:6.0f} MiB")
 
 
@@ -140,8 +152,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 torch.cuda.synchronize()
             taken[way].append((time.perf_counter() - wall, time.process_time() - processor))
     return {
-        "seconds": {way: statistics.median(wall for wall, _ in pairs[WARM_UP:]) for way, pairs in taken.items()},
-        "cpu_seconds": {way: statistics.median(cpu for _, cpu in pairs[WARM_UP:]) for way, pairs in taken.items()},
+        "seconds": {
+            way: statistics.median(wall for wall, _ in pairs[WARM_UP:])
+            for way, pairs in taken.items()
+        },
+        "cpu_seconds": {
+            way: statistics.median(cpu for _, cpu in pairs[WARM_UP:])
+            for way, pairs in taken.items()
+        },
         "peak_mib": peak_memory(device) / 2**20,
         "steps": options.steps,
         "batch_size": options.batch_size,
@@ -158,7 +176,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """One step of each way that was asked for and applies; fills in the options that were left to the model."""
     import torch
 
-    from dti_geom.models.diffusion import (
+    from dti_geom.models.pipelines import (
         ADAPTERS,
         StableDiffusion,
         StableDiffusionXL,
@@ -188,7 +206,9 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
             return steps  # no example script to compare with
     precisions = {"textbook": torch.float32, "textbook_same_precision": dtype}
     for way, precision in precisions.items():
-        if way in options.only and not (way == "textbook_same_precision" and dtype == torch.float32):
+        if way in options.only and not (
+            way == "textbook_same_precision" and dtype == torch.float32
+        ):
             steps[way] = textbook(options, precision)
     return steps
 
@@ -197,13 +217,16 @@ def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
     """The denoiser there and back again."""
     import torch
 
-    from dti_geom.models.diffusion import View
+    from dti_geom.models.pipelines import View
 
     side, generator = options.resolution, torch.Generator().manual_seed(0)
     latent = model.encode_images(torch.zeros(1, 3, side, side)).mean
     noisy = torch.randn(options.batch_size, *latent.shape[1:], generator=generator).to(model.device)
     times = model.noising.draw_times([generator] * options.batch_size).to(model.device)
-    prompts, view = [f"a photo of a {word_of(options)}"] * options.batch_size, View((side, side), (0, 0), (side, side))
+    prompts, view = (
+        [f"a photo of a {word_of(options)}"] * options.batch_size,
+        View((side, side), (0, 0), (side, side)),
+    )
     with torch.no_grad():
         conditioning = model.encode_prompts(prompts, [view] * options.batch_size)
     learned = [value for name, value in conditioning.items() if name in ("states", "pooled")]
@@ -218,19 +241,26 @@ def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
 
 def towers(model: Any, options: argparse.Namespace) -> Callable[[], object]:
     """The text encoders there and back, from a learned token to the conditioning."""
-    from dti_geom.models.diffusion import TEMPLATES, View
+    from dti_geom.models.pipelines import TEMPLATES, View
 
-    rows = [tower.token_table[tower.vocabulary.rows(word_of(options))].float() for tower in model.towers]
+    rows = [
+        tower.token_table[tower.vocabulary.rows(word_of(options))].float() for tower in model.towers
+    ]
     vectors = [one.clone().requires_grad_() for one in rows]
     side = options.resolution
-    prompts = [TEMPLATES[number % len(TEMPLATES)].replace("{}", TOKEN) for number in range(options.batch_size)]
+    prompts = [
+        TEMPLATES[number % len(TEMPLATES)].replace("{}", TOKEN)
+        for number in range(options.batch_size)
+    ]
     views = [View((side, side), (0, 0), (side, side))] * options.batch_size
 
     def step() -> None:
         model.place(TOKEN, vectors)  # the trainer puts its own in place before each step
         conditioning = model.encode_prompts(prompts, views)
         sum(
-            conditioning[name].float().square().mean() for name in ("states", "pooled") if name in conditioning
+            conditioning[name].float().square().mean()
+            for name in ("states", "pooled")
+            if name in conditioning
         ).backward()
 
     return step
@@ -259,19 +289,26 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
     from torch.nn.functional import mse_loss
 
     from dti_geom.models.catalog import embedded_folder
-    from dti_geom.models.diffusion import TEMPLATES
-    from dti_geom.models.encoder import import_transformers, quiet
+    from dti_geom.models.encoders import import_transformers, quiet
+    from dti_geom.models.pipelines import TEMPLATES
 
     with quiet(import_transformers()), quiet(diffusers):
         if options.model in FULL:
             pipeline = full_pipeline(options.model, options.device, torch.float32)
         else:
             folder = embedded_folder() if options.model == "mini" else options.model
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32).to(options.device)
-        unet, vae = (part.requires_grad_(False).to(precision) for part in (pipeline.unet, pipeline.vae))
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32).to(
+                options.device
+            )
+        unet, vae = (
+            part.requires_grad_(False).to(precision) for part in (pipeline.unet, pipeline.vae)
+        )
     scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
     towers = [
-        (pipeline.components[name.replace("text_encoder", "tokenizer")], part.requires_grad_(False).train())
+        (
+            pipeline.components[name.replace("text_encoder", "tokenizer")],
+            part.requires_grad_(False).train(),
+        )
         for name, part in sorted(pipeline.components.items())
         if name.startswith("text_encoder") and part is not None
     ]
@@ -286,7 +323,11 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
         kept_rows.append(torch.arange(rows, device=table.device) != ids[0])
     originals = [table.detach().clone() for table in tables]
     optimizer = torch.optim.AdamW(tables, lr=5e-4, weight_decay=1e-2)
-    side = options.resolution or FULL.get(options.model) or unet.config.sample_size * pipeline.vae_scale_factor
+    side = (
+        options.resolution
+        or FULL.get(options.model)
+        or unet.config.sample_size * pipeline.vae_scale_factor
+    )
     options.resolution = side
     paths = sorted(pictures().glob("*.png"))
     generator = torch.Generator().manual_seed(0)
@@ -297,14 +338,20 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
     def encode_text(prompts: list[str]) -> tuple[Any, dict[str, Any]]:
         """What the UNet attends to, and what else it is told."""
         outputs = []
-        with torch.autocast(torch.device(options.device).type, precision, enabled=precision != torch.float32):
+        with torch.autocast(
+            torch.device(options.device).type, precision, enabled=precision != torch.float32
+        ):
             for tokenizer, encoder in towers:
-                ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+                ids = tokenizer(
+                    prompts, padding="max_length", truncation=True, return_tensors="pt"
+                ).input_ids
                 outputs.append(encoder(ids.to(options.device), output_hidden_states=True))
         if len(towers) == 1:
             return outputs[0].last_hidden_state.to(precision), {}
         states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        time_ids = torch.tensor([[side, side, 0, 0, side, side]] * options.batch_size, device=options.device)
+        time_ids = torch.tensor(
+            [[side, side, 0, 0, side, side]] * options.batch_size, device=options.device
+        )
         return states.to(precision), {
             "text_embeds": outputs[1].text_embeds.to(precision),
             "time_ids": time_ids.to(precision),
@@ -313,11 +360,18 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
     def step() -> None:
         pixels = torch.stack([opened(paths[number], side) for number in choose(len(paths))])
         prompts = [TEMPLATES[number].replace("{}", TOKEN) for number in choose(len(TEMPLATES))]
-        latents = vae.encode(pixels.to(options.device, precision)).latent_dist.sample() * vae.config.scaling_factor
+        latents = (
+            vae.encode(pixels.to(options.device, precision)).latent_dist.sample()
+            * vae.config.scaling_factor
+        )
         noise = torch.randn_like(latents)
-        times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=options.device)
+        times = torch.randint(
+            scheduler.config.num_train_timesteps, (len(latents),), device=options.device
+        )
         states, added = encode_text(prompts)
-        answer = unet(scheduler.add_noise(latents, noise, times), times, states, added_cond_kwargs=added).sample
+        answer = unet(
+            scheduler.add_noise(latents, noise, times), times, states, added_cond_kwargs=added
+        ).sample
         velocity = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(latents, noise, times) if velocity else noise
         mse_loss(answer.float(), target.float()).backward()
@@ -359,10 +413,17 @@ def full_pipeline(model: str, device: str, dtype: Any) -> Any:
 
     def tokenizer(published_as: str, pad_token: str) -> Any:
         with tempfile.TemporaryDirectory() as place:
-            pipelines.clip_tower(Path(place), width=32, seed=0, published_as=published_as, pad_token=pad_token)
+            pipelines.clip_tower(
+                Path(place), width=32, seed=0, published_as=published_as, pad_token=pad_token
+            )
             return transformers.CLIPTokenizer.from_pretrained(Path(place) / "tokenizer")
 
-    noise = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    noise = {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "steps_offset": 1,
+    }
     parts = {
         "text_encoder": build("clip-vit-l-14-text"),
         "tokenizer": tokenizer("clip-vit-l-14-text", "<|endoftext|>"),

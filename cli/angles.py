@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 
 def angles(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")
+    ],
     model: options.Model = "mini",
     init: Annotated[
-        str | None, typer.Option("--init", help="The word that tokens started from whose file does not say it.")
+        str | None,
+        typer.Option(
+            "--init", help="The word that tokens started from whose file does not say it."
+        ),
     ] = None,
     out: options.Out = None,
     json: options.Json = False,

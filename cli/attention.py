@@ -35,10 +35,12 @@ def attention(
 
 
 def _print_encoder(model: str, measured: "EncoderAttention") -> None:
-    from dti_geom.reporting.attention import layer_rows
+    from dti_geom.reporting.sections.attention import layer_rows
 
     kind = "causal" if measured.causal else "bidirectional"
-    print_line(f"{model} · {measured.name} · {len(measured.contexts)} prompts, {kind} attention", "bold")
+    print_line(
+        f"{model} · {measured.name} · {len(measured.contexts)} prompts, {kind} attention", "bold"
+    )
     print_line(
         f"equal attention would be {measured.uniform:.4g}, the largest entropy {measured.most_entropy:.4g} nats\n"
     )
@@ -53,5 +55,8 @@ def _print_encoder(model: str, measured: "EncoderAttention") -> None:
         print_table(
             "Learned vectors at their own norms, first layer",
             ["token", "own norm", "gets", "gives itself", "entropy, nats", "context sensitivity"],
-            [(one.token, f"×{one.inflation:.3g}", *layer_rows(one, one.inflation or 0)[0][1:]) for one in learned],
+            [
+                (one.token, f"×{one.inflation:.3g}", *layer_rows(one, one.inflation or 0)[0][1:])
+                for one in learned
+            ],
         )

@@ -36,8 +36,13 @@ def attenuation(
 
 
 def _print_encoder(model: str, measured: "EncoderAttenuation") -> None:
-    print_line(f"{model} · {measured.name} · {measured.words} words at {measured.positions} positions", "bold")
-    print_line(f"×1 is the mean norm, {measured.reference_norm:.4g}; chance is {measured.chance:.4g}\n")
+    print_line(
+        f"{model} · {measured.name} · {measured.words} words at {measured.positions} positions",
+        "bold",
+    )
+    print_line(
+        f"×1 is the mean norm, {measured.reference_norm:.4g}; chance is {measured.chance:.4g}\n"
+    )
     print_table(
         "Left of position: shares of variance and of attention logits; distance of normalised states, and its bound",
         ["norm", "variance", "logits", "cosine", "accuracy", "distance", "bound"],

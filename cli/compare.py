@@ -10,12 +10,15 @@ from .evaluate import print_accuracy, span
 from .output import keep_report, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from dti_geom.evaluation.bootstrap import Interval
+    from dti_geom.statistics import Interval
 
 
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT", help="evaluation.json files, or folders of `dti-geom evaluate`.")
+        list[Path],
+        typer.Argument(
+            metavar="RESULT", help="evaluation.json files, or folders of `dti-geom evaluate`."
+        ),
     ],
     out: options.Out = None,
     json: options.Json = False,
@@ -75,7 +78,10 @@ def compare(
         print_table(
             "Without a row in the paper",
             ["model", "method", "subject", "95 %", "text", "95 %"],
-            [(one.model, one.method, *_pair(one.subject), *_pair(one.text)) for one in result.others],
+            [
+                (one.model, one.method, *_pair(one.subject), *_pair(one.text))
+                for one in result.others
+            ],
         )
     for note in result.notes:
         print_line(note)

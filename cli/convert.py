@@ -11,19 +11,29 @@ from .output import print_json, print_line, print_table, reading_progress
 
 
 def convert(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
-    to: Annotated[Literal["diffusers", "webui", "sdxl", "kohya"], typer.Option("--to", help="The layout to write.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")
+    ],
+    to: Annotated[
+        Literal["diffusers", "webui", "sdxl", "kohya"],
+        typer.Option("--to", help="The layout to write."),
+    ],
     rescale: Annotated[
         str | None,
         typer.Option(
-            "--rescale", metavar="RULE", help="New norm: mean, median, token:WORD (these need --model), or a number."
+            "--rescale",
+            metavar="RULE",
+            help="New norm: mean, median, token:WORD (these need --model), or a number.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The model whose vocabulary --rescale is about.")
+        str | None,
+        typer.Option("--model", "-m", help="The model whose vocabulary --rescale is about."),
     ] = None,
     token: Annotated[str | None, typer.Option("--token", help="A new name for the token.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path("converted"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path(
+        "converted"
+    ),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -9,42 +9,61 @@ from . import options
 from .output import keep_report, print_json, print_line, print_notice, print_table, working_progress
 
 if TYPE_CHECKING:
-    from dti_geom.evaluation.bootstrap import Interval
-    from dti_geom.evaluation.evaluate import Evaluation
+    from dti_geom.evaluation.evaluation import Evaluation
+    from dti_geom.statistics import Interval
     from dti_geom.training import RunConfig
 
 
 def evaluate(
     runs: Annotated[
-        list[str], typer.Argument(metavar="[LABEL=]RUN…", help="Folders of finished runs. A label replaces the method.")
+        list[str],
+        typer.Argument(
+            metavar="[LABEL=]RUN…", help="Folders of finished runs. A label replaces the method."
+        ),
     ],
     prompts: Annotated[
         str | None,
-        typer.Option("--prompts", help="mini, dreambooth, compositional, styles, paper, or a file, a prompt a line."),
+        typer.Option(
+            "--prompts",
+            help="mini, dreambooth, compositional, styles, paper, or a file, a prompt a line.",
+        ),
     ] = None,
     dreambooth: Annotated[
-        Path | None, typer.Option("--dreambooth", help="Folder of the DreamBooth dataset, for its prompts.")
+        Path | None,
+        typer.Option("--dreambooth", help="Folder of the DreamBooth dataset, for its prompts."),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt, from seeds 0, 1, …")] = 4,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Pictures of each prompt, from seeds 0, 1, …")
+    ] = 4,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also the class word, and each token at the vocabulary's mean norm.")
+        bool,
+        typer.Option(
+            "--baselines", help="Also the class word, and each token at the vocabulary's mean norm."
+        ),
     ] = False,
     image_encoder: Annotated[
-        str | None, typer.Option("--image-encoder", help="dinov2, clip, siglip, mini, a Hub id, or a folder.")
+        str | None,
+        typer.Option("--image-encoder", help="dinov2, clip, siglip, mini, a Hub id, or a folder."),
     ] = None,
     text_encoder: Annotated[
-        str | None, typer.Option("--text-encoder", help="siglip, clip, mini, a Hub id, or a folder.")
+        str | None,
+        typer.Option("--text-encoder", help="siglip, clip, mini, a Hub id, or a folder."),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampler steps. Default: the model's.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", help="Default: the model's.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")] = Path(
-        "evaluation"
-    ),
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Sampler steps. Default: the model's.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Default: the model's.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")
+    ] = Path("evaluation"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
     dtype: Annotated[
-        options.Numbers | None, typer.Option("--dtype", help="Of the model. Default: the device's best.")
+        options.Numbers | None,
+        typer.Option("--dtype", help="Of the model. Default: the device's best."),
     ] = None,
 ) -> None:
     """Subject and text scores of tokens, method against method.
@@ -57,25 +76,34 @@ def evaluate(
     """
     import torch
 
-    from dti_geom.artifacts import write_text
     from dti_geom.errors import EvaluationError, FileExists
-    from dti_geom.evaluation.evaluate import evaluate as score
-    from dti_geom.evaluation.evaluate import with_baselines
+    from dti_geom.evaluation.evaluation import evaluate as score
+    from dti_geom.evaluation.evaluation import with_baselines
     from dti_geom.evaluation.tables import csv_of_images, latex_table
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.files import write_text
+    from dti_geom.models.pipelines import open_text_to_image
     from dti_geom.reporting import Report
     from dti_geom.sweeps import EvaluationConfig
     from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
 
-    if (out / "evaluation.json").exists() and not overwrite:  # better before the painting than after it
-        raise FileExists(f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite.")
+    if (
+        out / "evaluation.json"
+    ).exists() and not overwrite:  # better before the painting than after it
+        raise FileExists(
+            f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite."
+        )
     named = [_read(run) for run in runs]
     models = dict.fromkeys(config.model for _, _, config in named)
     if len(models) > 1:
-        raise EvaluationError(f"the runs are of {len(models)} models ({', '.join(models)}). Evaluate one at a time.")
+        raise EvaluationError(
+            f"the runs are of {len(models)} models ({', '.join(models)}). Evaluate one at a time."
+        )
     (name,) = models
     chosen = prompts_of(
-        named[0][2], EvaluationConfig(prompts=prompts, dreambooth=None if dreambooth is None else str(dreambooth))
+        named[0][2],
+        EvaluationConfig(
+            prompts=prompts, dreambooth=None if dreambooth is None else str(dreambooth)
+        ),
     )
     encoder, text = open_scorers(name, image_encoder, text_encoder, device)
     model = open_text_to_image(name, device=device, dtype=dtype and getattr(torch, dtype.value))
@@ -126,7 +154,9 @@ def method_label(config: "RunConfig") -> str:
     from dti_geom.training import METHODS
 
     method, own = config.method, METHODS[config.method.name]
-    magnitude = "" if method.magnitude in (None, own.magnitude) else f" m={_plain(method.magnitude)}"
+    magnitude = (
+        "" if method.magnitude in (None, own.magnitude) else f" m={_plain(method.magnitude)}"
+    )
     kappa = "" if method.kappa in (None, own.kappa) else f" κ={method.kappa:g}"
     return method.name + magnitude + kappa
 
@@ -145,14 +175,19 @@ def _print(result: "Evaluation") -> None:
         f"{', '.join(map(str, result.seeds))}",
         "bold",
     )
-    print_line(f"subject: cosine by {result.image_encoder} · text: {result.text_unit} by {result.text_encoder}\n")
+    print_line(
+        f"subject: cosine by {result.image_encoder} · text: {result.text_unit} by {result.text_encoder}\n"
+    )
     if len({one.subject for one in result.images}) == 1:
         print_line("One subject: the intervals are over its seeds alone.\n")
     columns = ["subject", "95 %", "text", "95 %", "pictures"]
     print_table(
         "Scores",
         ["method", "prompts", *columns],
-        [(one.method, one.group, *_cells(one.subject), *_cells(one.text), one.images) for one in result.summaries],
+        [
+            (one.method, one.group, *_cells(one.subject), *_cells(one.text), one.images)
+            for one in result.summaries
+        ],
     )
     if result.differences:
         print_table(

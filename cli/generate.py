@@ -10,7 +10,7 @@ from .inputs import read_lines
 from .output import print_json, print_line, working_progress
 
 if TYPE_CHECKING:
-    from dti_geom.models.diffusion import TextToImage
+    from dti_geom.models.pipelines import TextToImage
 
 Tokens = Annotated[
     list[str] | None,
@@ -21,36 +21,58 @@ Tokens = Annotated[
     ),
 ]
 Seeds = Annotated[
-    list[int] | None, typer.Option("--seed", "-s", help="Of a picture's noise. May be given several times; 0.")
+    list[int] | None,
+    typer.Option("--seed", "-s", help="Of a picture's noise. May be given several times; 0."),
 ]
 Count = Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds 0 to one less than this.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Sampler steps. Default: the model's own.")]
-Guidance = Annotated[float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's own.")]
-Size = Annotated[int | None, typer.Option("--size", help="Pixels of a side. Default: what the model was trained at.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Sampler steps. Default: the model's own.")
+]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's own.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", help="Pixels of a side. Default: what the model was trained at."),
+]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Pictures at once. Default: about a megapixel, at most 16.")
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Pictures at once. Default: about a megapixel, at most 16."
+    ),
 ]
 Dtype = Annotated[
     options.Numbers | None,
-    typer.Option("--dtype", metavar="TYPE", help="float32, float16 or bfloat16. Default: the device's best."),
+    typer.Option(
+        "--dtype", metavar="TYPE", help="float32, float16 or bfloat16. Default: the device's best."
+    ),
 ]
 
 
 def generate(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures; a stopped call goes on there.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the pictures; a stopped call goes on there."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A name of `dti-geom models`, a Hub id or a pipeline folder. Default: mini."
+            "--model",
+            "-m",
+            help="A name of `dti-geom models`, a Hub id or a pipeline folder. Default: mini.",
         ),
     ] = None,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="{} stands for each learned token. Several times.")
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="{} stands for each learned token. Several times."),
     ] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="A file of prompts, one a line.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="A file of prompts, one a line.")
+    ] = None,
     embedding: Tokens = None,
     preview: Annotated[
-        str | None, typer.Option("--preview", help="A token file: paint its trainer's previews again.")
+        str | None,
+        typer.Option("--preview", help="A token file: paint its trainer's previews again."),
     ] = None,
     seed: Seeds = None,
     seeds: Count = None,
@@ -68,16 +90,32 @@ def generate(
     lies there already is not painted again; other settings paint other files.
     """
     from dti_geom.errors import EvaluationError
-    from dti_geom.evaluation import load_tokens, paint_pictures, read_preview, save_sheet, token_files
+    from dti_geom.evaluation import (
+        load_tokens,
+        paint_pictures,
+        read_preview,
+        save_sheet,
+        token_files,
+    )
 
-    asked: dict[str, Any] = {"steps": steps, "guidance": guidance, "size": size, "batch_size": batch_size}
-    wanted, chosen = [*(prompt or ()), *(line for _, line in read_lines(prompts))] if prompts else prompt or [], dtype
+    asked: dict[str, Any] = {
+        "steps": steps,
+        "guidance": guidance,
+        "size": size,
+        "batch_size": batch_size,
+    }
+    wanted, chosen = (
+        [*(prompt or ()), *(line for _, line in read_lines(prompts))] if prompts else prompt or [],
+        dtype,
+    )
     drawn = chosen_seeds(seed, seeds)
     files = token_files(embedding or ())
     number = chosen.value if chosen else None
     if preview is not None:
         if wanted or files or seed or seeds:
-            raise EvaluationError("--preview brings its own prompts, seeds and token. Leave the others out.")
+            raise EvaluationError(
+                "--preview brings its own prompts, seeds and token. Leave the others out."
+            )
         files = token_files([preview])
         told = read_preview(files[0])
         wanted, drawn = list(told.prompts), list(told.seeds)
@@ -97,7 +135,9 @@ def generate(
             f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one of them."
         )
     with working_progress() as progress:
-        result = paint_pictures(painter, wanted, drawn, out, tokens=tokens, progress=progress, **asked)
+        result = paint_pictures(
+            painter, wanted, drawn, out, tokens=tokens, progress=progress, **asked
+        )
     sheet = save_sheet(result, out)
     if json:
         print_json(result)
@@ -115,7 +155,9 @@ def chosen_seeds(named: list[int] | None, count: int | None) -> list[int]:
     from dti_geom.errors import EvaluationError
 
     if named and count:
-        raise EvaluationError("--seed and --seeds both say which noise to start from. Give one of them.")
+        raise EvaluationError(
+            "--seed and --seeds both say which noise to start from. Give one of them."
+        )
     return list(named or range(count or 1))
 
 
@@ -123,6 +165,6 @@ def open_painter(model: str, device: str, dtype: str | None) -> "TextToImage":
     """A text-to-image model in numbers named as torch names them."""
     import torch
 
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.pipelines import open_text_to_image
 
     return open_text_to_image(model, device=device, dtype=getattr(torch, dtype) if dtype else None)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from .output import print_notice
 
 if TYPE_CHECKING:
-    from dti_geom.artifacts import EmbeddingFile
     from dti_geom.errors import EmbeddingFileError
+    from dti_geom.files import EmbeddingFile
 
 
 def read_embedding_paths(
@@ -18,8 +18,8 @@ def read_embedding_paths(
 
     A file that was named itself must open: its error is raised. One that a folder happens to hold is passed over.
     """
-    from dti_geom.artifacts import find_embedding_files, read_embeddings
     from dti_geom.errors import EmbeddingFileError
+    from dti_geom.files import find_embedding_files, read_embeddings
 
     files, failures = [], []
     for path in paths or ():
@@ -38,9 +38,14 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     from dti_geom.errors import DtiGeomError
 
     try:
-        lines = [(number, line.strip()) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
+        lines = [
+            (number, line.strip())
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        ]
     except (OSError, UnicodeDecodeError) as error:
-        raise DtiGeomError(f"{path} is no readable text file ({error}). Write one entry a line, in UTF-8.") from error
+        raise DtiGeomError(
+            f"{path} is no readable text file ({error}). Write one entry a line, in UTF-8."
+        ) from error
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise DtiGeomError(f"{path} is empty. Write one entry a line.")

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Embedding files, or folders of them.")
+    ],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Hold norms against this model instead of published means.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Hold norms against this model instead of published means."
+        ),
     ] = None,
     out: options.Out = None,
     json: options.Json = False,
@@ -37,7 +42,9 @@ def inspect(
 
     files, failures = read_embedding_paths(paths)
     with reading_progress() as progress:
-        results = inspect_files(files, open_encoders(model, progress=progress) if model else (), model or "")
+        results = inspect_files(
+            files, open_encoders(model, progress=progress) if model else (), model or ""
+        )
     if out is not None and results:
         from dti_geom.reporting import Report
 
@@ -79,7 +86,13 @@ def _print_files(results: "Sequence[InspectedFile]") -> None:
             "Among the tokens",
             ["token", "index", "percentile of norm", "nearest", "copy of"],
             [
-                (one.token, one.index, one.percentile, " ".join(near.token for near in one.nearest), one.copy_of)
+                (
+                    one.token,
+                    one.index,
+                    one.percentile,
+                    " ".join(near.token for near in one.nearest),
+                    one.copy_of,
+                )
                 for _, one in vectors
             ],
         )
@@ -94,8 +107,16 @@ def _print_files(results: "Sequence[InspectedFile]") -> None:
         )
     for width in sorted({vector.dim for _, vector in vectors}):
         one = next(vector for _, vector in vectors if vector.dim == width)
-        tower = f"text encoder {one.tower}" if one.tower in ("1", "2") else one.tower or "no encoder known here"
-        against = f"against the {one.reference}" if one.reference else "unknown, no mean is published: give --model"
+        tower = (
+            f"text encoder {one.tower}"
+            if one.tower in ("1", "2")
+            else one.tower or "no encoder known here"
+        )
+        against = (
+            f"against the {one.reference}"
+            if one.reference
+            else "unknown, no mean is published: give --model"
+        )
         print_line(f"width {width}: {tower}; inflation {against}")
     print_line()
     advised = defaultdict(list)

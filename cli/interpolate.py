@@ -7,29 +7,57 @@ from typing import Annotated
 import typer
 
 from . import options
-from .generate import BatchSize, Count, Dtype, Guidance, Seeds, Size, Steps, Tokens, chosen_seeds, open_painter
+from .generate import (
+    BatchSize,
+    Count,
+    Dtype,
+    Guidance,
+    Seeds,
+    Size,
+    Steps,
+    Tokens,
+    chosen_seeds,
+    open_painter,
+)
 from .output import keep_report, print_json, print_line, print_table, working_progress
 
-RESULT, GRID, FILM, PAGE = "interpolation.json", "interpolation.png", "interpolation.webp", "index.html"
+RESULT, GRID, FILM, PAGE = (
+    "interpolation.json",
+    "interpolation.png",
+    "interpolation.webp",
+    "index.html",
+)
 
 
 def interpolate(
     ends: Annotated[
-        list[str], typer.Argument(help="Two tokens, or the four corners of a square.", metavar="A B [C D]")
+        list[str],
+        typer.Argument(help="Two tokens, or the four corners of a square.", metavar="A B [C D]"),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for result, pictures, animation and page.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for result, pictures, animation and page.")
+    ],
     model: options.Model = "mini",
     embedding: Tokens = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="{} is where the points stand.")] = "a photo of a {}",
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="{} is where the points stand.")
+    ] = "a photo of a {}",
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="slerp, lerp or nlerp; several times. Default: all.")
+        list[str] | None,
+        typer.Option("--method", help="slerp, lerp or nlerp; several times. Default: all."),
     ] = None,
     points: Annotated[
-        int | None, typer.Option("--points", min=2, help="Of a path, ends included. Default: 9; of a square 5 × 5.")
+        int | None,
+        typer.Option(
+            "--points", min=2, help="Of a path, ends included. Default: 9; of a square 5 × 5."
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", help="Compares the pictures: mini, dinov2, clip, siglip, a Hub id or a folder."),
+        typer.Option(
+            "--encoder",
+            help="Compares the pictures: mini, dinov2, clip, siglip, a Hub id or a folder.",
+        ),
     ] = None,
     seed: Seeds = None,
     seeds: Count = None,
@@ -50,14 +78,23 @@ def interpolate(
     and those of other models not at all.
     """
     from dti_geom.errors import FileExists
-    from dti_geom.evaluation import METHODS, load_tokens, save_film, save_grid, token_files, with_thumbnails
+    from dti_geom.evaluation import (
+        METHODS,
+        load_tokens,
+        save_film,
+        save_grid,
+        token_files,
+        with_thumbnails,
+    )
     from dti_geom.evaluation import interpolate as walk
     from dti_geom.models.image_encoders import open_image_encoder
     from dti_geom.reporting import Report, likeness_finding
 
     for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting, not behind them
         if (out / kept).exists() and not overwrite:
-            raise FileExists(f"{out / kept} exists already. Choose another place, or pass --overwrite to replace it.")
+            raise FileExists(
+                f"{out / kept} exists already. Choose another place, or pass --overwrite to replace it."
+            )
     drawn, files = chosen_seeds(seed, seeds), token_files(embedding or ())
     compared = encoder or (model if model == "mini" else None)
     painter = open_painter(model, device, dtype.value if dtype else None)
@@ -85,7 +122,10 @@ def interpolate(
     if json:
         print_json(result)
         return
-    print_line(f"{model} · {', '.join(ends)} · {len(result.points)} points, seeds {', '.join(map(str, drawn))}", "bold")
+    print_line(
+        f"{model} · {', '.join(ends)} · {len(result.points)} points, seeds {', '.join(map(str, drawn))}",
+        "bold",
+    )
     print_table(
         "",
         ["way", "tower", "least norm", "turns, ° per step of t", "largest/mean step"],
@@ -95,7 +135,10 @@ def interpolate(
                 one.tower if one.index == 0 else f"{one.tower} [{one.index}]",
                 min(one.norms),
                 f"{degrees(min(one.speeds)):.1f} to {degrees(max(one.speeds)):.1f}",
-                max((strip.unevenness for strip in path.strips if strip.unevenness is not None), default=None),
+                max(
+                    (strip.unevenness for strip in path.strips if strip.unevenness is not None),
+                    default=None,
+                ),
             )
             for path in result.paths
             for one in path.vectors

@@ -71,12 +71,16 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
 
 def _help(command: Callable[..., None]) -> str:
     """The docstring with each paragraph on one line: the terminal breaks it, not the source."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+    return "\n\n".join(
+        " ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n")
+    )
 
 
 for _purpose, _commands in COMMANDS.items():
     for _command, _example in _commands.items():
-        app.command(help=_help(_command), epilog=f"Example: {_example}", rich_help_panel=_purpose)(_command)
+        app.command(help=_help(_command), epilog=f"Example: {_example}", rich_help_panel=_purpose)(
+            _command
+        )
 
 
 def _show_version(asked: bool) -> None:
@@ -88,7 +92,8 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks of errors (works after a command too).")
@@ -105,7 +110,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom")
+        app(
+            args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
+        )
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         sys.stderr.close()
         raise SystemExit(1) from None

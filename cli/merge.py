@@ -14,22 +14,27 @@ def merge(
     expression: Annotated[
         str,
         typer.Argument(
-            metavar="EXPRESSION", help='Weighted names: a word, "several words", #id, or a token of --embedding.'
+            metavar="EXPRESSION",
+            help='Weighted names: a word, "several words", #id, or a token of --embedding.',
         ),
     ],
     model: options.Model = "mini",
     embedding: options.Embeddings = None,
     method: Annotated[
         Literal["slerp", "lerp"],
-        typer.Option("--method", help="slerp: mean direction on the sphere. lerp: direction of the weighted sum."),
+        typer.Option(
+            "--method",
+            help="slerp: mean direction on the sphere. lerp: direction of the weighted sum.",
+        ),
     ] = "slerp",
     token: Annotated[str, typer.Option("--token", help="The name of the blend.")] = "<merged>",
     to: Annotated[
-        Literal["diffusers", "webui", "sdxl", "kohya"], typer.Option("--to", help="The layout to write.")
+        Literal["diffusers", "webui", "sdxl", "kohya"],
+        typer.Option("--to", help="The layout to write."),
     ] = "diffusers",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; a folder for diffusers.")] = Path(
-        "merged"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file to write; a folder for diffusers.")
+    ] = Path("merged"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -46,7 +51,14 @@ def merge(
     with reading_progress() as progress:
         encoders = open_encoders(model, progress=progress)
         result = merge_tokens(
-            expression, encoders, learned, out, method=method, token=token, layout=to, overwrite=overwrite
+            expression,
+            encoders,
+            learned,
+            out,
+            method=method,
+            token=token,
+            layout=to,
+            overwrite=overwrite,
         )
     if json:
         print_json(result)
@@ -57,7 +69,9 @@ def merge(
         [
             (one.encoder, one.index, one.norm, term.name, term.weight, norm, similarity)
             for one in result.vectors
-            for term, norm, similarity in zip(result.terms, one.term_norms, one.similarities, strict=True)
+            for term, norm, similarity in zip(
+                result.terms, one.term_norms, one.similarities, strict=True
+            )
         ],
     )
     for file in result.files:

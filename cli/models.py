@@ -26,4 +26,6 @@ def models(json: options.Json = False) -> None:
         [(one["name"], one["what"], "yes" if one["here"] else "no") for one in listed],
     )
     print_table("", ["name", "weights from"], [(one["name"], one["source"]) for one in listed])
-    print_line("Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or causal LM.")
+    print_line(
+        "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or causal LM."
+    )

@@ -12,7 +12,10 @@ from .output import keep_report, print_json, print_line, print_table, reading_pr
 def neighbors(
     tokens: Annotated[
         list[str],
-        typer.Argument(metavar="TOKEN", help="A word (each of its tokens is shown), #id, or a token of --embedding."),
+        typer.Argument(
+            metavar="TOKEN",
+            help="A word (each of its tokens is shown), #id, or a token of --embedding.",
+        ),
     ],
     model: options.Model = "mini",
     embedding: options.Embeddings = None,

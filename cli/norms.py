@@ -35,7 +35,7 @@ def norms(
         import numpy
 
         from dti_geom import geometry
-        from dti_geom.artifacts import atomic_path
+        from dti_geom.files import atomic_path
         from dti_geom.reporting import Report
 
         keep_report(out, Report(model, norms=result), "norms.json", overwrite=overwrite)
@@ -55,14 +55,24 @@ def _print_encoder(model: str, measured: "EncoderNorms") -> None:
     from dti_geom.geometry import PERCENTILES
 
     summary = measured.norms
-    print_line(f"{model} · {measured.name} · {measured.vocab_size} tokens of width {measured.dim}", "bold")
+    print_line(
+        f"{model} · {measured.name} · {measured.vocab_size} tokens of width {measured.dim}", "bold"
+    )
     print_line(
         f"mean {summary.mean:.4g} ± {summary.std:.4g} (std) over {summary.count} rows, "
         f"from {summary.min:.4g} to {summary.max:.4g}; zero rows left out: {summary.zero_rows}\n"
     )
-    print_table("Percentiles of the norm", [f"{percent} %" for percent in PERCENTILES], [summary.percentiles])
+    print_table(
+        "Percentiles of the norm",
+        [f"{percent} %" for percent in PERCENTILES],
+        [summary.percentiles],
+    )
     if measured.special:
-        print_table("Special tokens", ["token", "id", "norm"], [(t.token, t.id, t.norm) for t in measured.special])
+        print_table(
+            "Special tokens",
+            ["token", "id", "norm"],
+            [(t.token, t.id, t.norm) for t in measured.special],
+        )
     print_table(
         "Longest and shortest tokens",
         ["longest", "id", "norm", "shortest", "id", "norm"],
@@ -76,7 +86,14 @@ def _print_encoder(model: str, measured: "EncoderNorms") -> None:
             "Learned vectors",
             ["token", "index", "norm", "z-score", "percentile", "inflation"],
             [
-                (one.token, one.index, one.norm, one.z_score, one.percentile, f"×{one.inflation:.3g}")
+                (
+                    one.token,
+                    one.index,
+                    one.norm,
+                    one.z_score,
+                    one.percentile,
+                    f"×{one.inflation:.3g}",
+                )
                 for one in measured.learned
             ],
             [one.path for one in measured.learned],

@@ -9,7 +9,9 @@ import typer
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder."
+        "--model",
+        "-m",
+        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder.",
     ),
 ]
 Embeddings = Annotated[
@@ -22,8 +24,13 @@ Embeddings = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")
+]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 
 
@@ -36,6 +43,9 @@ class Numbers(StrEnum):
 
 
 Dtype = Annotated[
-    Numbers, typer.Option("--dtype", metavar="TYPE", help="Of the encoder's numbers: float32, float16 or bfloat16.")
+    Numbers,
+    typer.Option(
+        "--dtype", metavar="TYPE", help="Of the encoder's numbers: float32, float16 or bfloat16."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Which words are sampled.")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn
 
-    from dti_geom.models.sources import Progress
+    from dti_geom.progress import Progress
     from dti_geom.reporting import Report
     from dti_geom.sweeps import Outcome
     from dti_geom.sweeps.sweep import Progress as CellProgress
@@ -38,7 +38,9 @@ def print_notice(message: str) -> None:
 
 def _print_message(message: str, style: str) -> None:
     # Only a terminal wants lines that fit it; a log keeps each message in one.
-    _err.print(Text(_filled(message, _err.width) if _err.is_terminal else _visible(message), style=style))
+    _err.print(
+        Text(_filled(message, _err.width) if _err.is_terminal else _visible(message), style=style)
+    )
 
 
 def print_line(message: str = "", style: str = "") -> None:
@@ -64,20 +66,21 @@ def _filled(message: str, width: int) -> str:
 def _visible(text: str) -> str:
     """Tokens and file names come from strangers: what would steer a terminal is shown as an escape instead."""
     return "".join(
-        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in text
     )
 
 
 def print_json(result: Any) -> None:
     """The result as JSON and nothing else."""
-    from dti_geom.artifacts import dumps
+    from dti_geom.files import dumps
 
     print(dumps(result))
 
 
 def keep_report(folder: Path, report: "Report", name: str, *, overwrite: bool) -> Path:
     """Write a page and, beside it under this name, the results it was drawn from. Returns the page's path."""
-    from dti_geom.artifacts import save_result
+    from dti_geom.files import save_result
     from dti_geom.reporting import write_page
 
     save_result(folder / name, report, overwrite=overwrite)
@@ -85,7 +88,10 @@ def keep_report(folder: Path, report: "Report", name: str, *, overwrite: bool) -
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], files: Sequence[str] | None = None
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    files: Sequence[str] | None = None,
 ) -> None:
     """A table: numbers to the right, everything else as plain text.
 
@@ -94,12 +100,17 @@ def print_table(
     """
     rows = list(rows)
     values = [[row[place] for row in rows] for place in range(len(columns))]
-    numeric = [any(isinstance(one, (int, float)) or str(one).startswith("×") for one in column) for column in values]
+    numeric = [
+        any(isinstance(one, (int, float)) or str(one).startswith("×") for one in column)
+        for column in values
+    ]
     cells = [_aligned(column) for column in values]
     below: dict[str, str] = {}
     if files is not None:
         columns, numeric, cells = [*columns, "file"], [*numeric, False], [*cells, list(files)]
-        widths = [max(map(cell_len, (name, *column))) for name, column in zip(columns, cells, strict=True)]
+        widths = [
+            max(map(cell_len, (name, *column))) for name, column in zip(columns, cells, strict=True)
+        ]
         if sum(widths) + 2 * (len(widths) - 1) > _out.width:
             below = {path: str(number) for number, path in enumerate(dict.fromkeys(files), 1)}
             cells[-1] = [below[path] for path in files]
@@ -107,7 +118,9 @@ def print_table(
         print_line(title)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold", no_wrap=right)
+        table.add_column(
+            Text(name), justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
     for row in zip(*cells, strict=True):
         table.add_row(*(Text(_visible(cell.replace("\n", "\\n"))) for cell in row))
     for segments in _out.render_lines(table, pad=False):
@@ -121,11 +134,17 @@ def print_table(
 
 def _aligned(column: Sequence[Any]) -> list[str]:
     """A column's cells. Its numbers share their decimals where four digits of the largest leave two of the least."""
-    numbers = [abs(value) for value in column if isinstance(value, float) and value and math.isfinite(value)]
+    numbers = [
+        abs(value)
+        for value in column
+        if isinstance(value, float) and value and math.isfinite(value)
+    ]
     decimals = max(0, 3 - math.floor(math.log10(max(numbers)))) if numbers else 0
     if numbers and min(numbers) < 10 ** (1 - decimals):
         return [_shown(value, lambda number: f"{number:#.4g}".rstrip(".")) for value in column]
-    while decimals and all(round(number, decimals) == round(number, decimals - 1) for number in numbers):
+    while decimals and all(
+        round(number, decimals) == round(number, decimals - 1) for number in numbers
+    ):
         decimals -= 1  # no digits that are zeros in the whole column
     return [_shown(value, lambda number: f"{number:.{decimals}f}") for value in column]
 
@@ -179,7 +198,9 @@ def training_progress() -> "Iterator[TrainingProgress]":
         def listen(record: "StepRecord", total: int) -> None:
             loss = sum(record.losses.values()) / len(record.losses)
             figures = f"loss {loss:.3f} · norm {record.vectors[0].norm:.3g}"
-            bars.update(task, description="training", total=total, completed=record.step, figures=figures)
+            bars.update(
+                task, description="training", total=total, completed=record.step, figures=figures
+            )
 
         yield listen
 

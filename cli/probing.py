@@ -47,7 +47,9 @@ def show(
     if out is not None:
         from dti_geom.reporting import Report
 
-        keep_report(out, Report(result.model, **{name: result}), f"{name}.json", overwrite=overwrite)
+        keep_report(
+            out, Report(result.model, **{name: result}), f"{name}.json", overwrite=overwrite
+        )
     if json:
         print_json(result)
         return

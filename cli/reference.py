@@ -25,7 +25,9 @@ NAMES = {
 
 def reference() -> str:
     """Every command as Markdown: what it answers, its usage, arguments and options with their defaults, an example."""
-    return "\n".join([INTRODUCTION, *(_section(path, one) for path, one in _commands("dti-geom", _root()))])
+    return "\n".join(
+        [INTRODUCTION, *(_section(path, one) for path, one in _commands("dti-geom", _root()))]
+    )
 
 
 def _root() -> Any:
@@ -56,7 +58,8 @@ def _section(path: str, command: Any) -> str:
     if rows:
         lines += ["", "| | | default |", "|---|---|---|"]
         lines += [
-            " | ".join((f"| {_cell(name)}", _cell(_prose(one.help or "")), f"{_default(one)} |")) for name, one in rows
+            " | ".join((f"| {_cell(name)}", _cell(_prose(one.help or "")), f"{_default(one)} |"))
+            for name, one in rows
         ]
     if command.epilog:
         lines += ["", "```sh", command.epilog.removeprefix("Example: "), "```"]
@@ -65,7 +68,9 @@ def _section(path: str, command: Any) -> str:
 
 def _argument(argument: Any) -> str:
     name = (argument.metavar or argument.name.upper()).rstrip(".…")
-    name += "…" if argument.nargs == -1 and " " not in name else ""  # "A B [C D]" says itself how many
+    name += (
+        "…" if argument.nargs == -1 and " " not in name else ""
+    )  # "A B [C D]" says itself how many
     return name if argument.required or name.startswith("[") else f"[{name}]"
 
 
@@ -95,7 +100,10 @@ def _default(option: Any) -> str:
 def _prose(text: str) -> str:
     """On one line, with nothing in it that Markdown would take for markup, save code."""
     parts = " ".join(text.split()).split("`")
-    return "`".join(part if at % 2 else part.replace("<", "\\<").replace("*", "\\*") for at, part in enumerate(parts))
+    return "`".join(
+        part if at % 2 else part.replace("<", "\\<").replace("*", "\\*")
+        for at, part in enumerate(parts)
+    )
 
 
 def _cell(text: str) -> str:

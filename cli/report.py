@@ -10,7 +10,7 @@ from .inputs import read_embeddings_or_skip
 from .output import print_json, print_line, working_progress
 
 if TYPE_CHECKING:
-    from dti_geom.models.sources import Progress
+    from dti_geom.progress import Progress
     from dti_geom.reporting import Report, ReportFolder
     from dti_geom.training import TrainingRun
 
@@ -19,39 +19,61 @@ if TYPE_CHECKING:
 
 def report(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="As elsewhere. Default: that of the runs, or mini.")
+        str | None,
+        typer.Option("--model", "-m", help="As elsewhere. Default: that of the runs, or mini."),
     ] = None,
     embedding: options.Embeddings = None,
     word: Annotated[
         list[str] | None,
-        typer.Option("--word", "-w", help="A word to show the neighbours of. May be given several times."),
+        typer.Option(
+            "--word", "-w", help="A word to show the neighbours of. May be given several times."
+        ),
     ] = None,
     training: Annotated[
         list[Path] | None,
-        typer.Option("--run", metavar="DIR", help="Folder of a finished training run. May be given several times."),
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="Folder of a finished training run. May be given several times.",
+        ),
     ] = None,
     interpolation: Annotated[
-        Path | None, typer.Option("--interpolation", metavar="DIR", help="Folder of `dti-geom interpolate`.")
+        Path | None,
+        typer.Option("--interpolation", metavar="DIR", help="Folder of `dti-geom interpolate`."),
     ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option("--evaluation", metavar="DIR", help="Folder of `dti-geom evaluate`.")
+        Path | None,
+        typer.Option("--evaluation", metavar="DIR", help="Folder of `dti-geom evaluate`."),
     ] = None,
     comparison: Annotated[
-        Path | None, typer.Option("--comparison", metavar="DIR", help="Folder of `dti-geom compare`.")
+        Path | None,
+        typer.Option("--comparison", metavar="DIR", help="Folder of `dti-geom compare`."),
     ] = None,
-    sweep: Annotated[Path | None, typer.Option("--sweep", metavar="DIR", help="Folder of `dti-geom sweep`.")] = None,
+    sweep: Annotated[
+        Path | None, typer.Option("--sweep", metavar="DIR", help="Folder of `dti-geom sweep`.")
+    ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full/--quick", help="Also run the encoder: swap, attenuation, stagnation and attention."),
+        typer.Option(
+            "--full/--quick",
+            help="Also run the encoder: swap, attenuation, stagnation and attention.",
+        ),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="SECTION", help="Make this section anew and leave the others; several times."),
+        typer.Option(
+            "--only",
+            metavar="SECTION",
+            help="Make this section anew and leave the others; several times.",
+        ),
     ] = None,
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="Draw the page of --out again from the results kept there.")
+        bool,
+        typer.Option("--redraw", help="Draw the page of --out again from the results kept there."),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html and results/.")] = Path("report"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for index.html and results/.")
+    ] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
@@ -77,7 +99,14 @@ def report(
         }
         with working_progress() as progress:
             name, parts = _parts(
-                model, embedding, word or [], training or [], elsewhere, full or bool(only), device, progress
+                model,
+                embedding,
+                word or [],
+                training or [],
+                elsewhere,
+                full or bool(only),
+                device,
+                progress,
             )
             folder = ReportFolder(out, name, overwrite=overwrite)
             result, reused = _made(folder, parts, only)
@@ -102,7 +131,7 @@ def _parts(
     """What the page calls the model, and every section that can be made from what was given."""
     import torch
 
-    from dti_geom.artifacts import read_embeddings
+    from dti_geom.files import read_embeddings
     from dti_geom.models import open_encoders
     from dti_geom.training import learned_files, read_run
 
@@ -112,7 +141,11 @@ def _parts(
     of_runs = _model_of(runs)
     model = model or of_runs or "mini"
     files = read_embeddings_or_skip(embedding)
-    files += [read_embeddings(path) for run in runs for path in learned_files(run.folder, run.result.config)]
+    files += [
+        read_embeddings(path)
+        for run in runs
+        for path in learned_files(run.folder, run.result.config)
+    ]
     places = [model, *(run.result.config.model for run in runs)]
     places += [concept.images for run in runs for concept in run.result.config.concepts]
     names = shown_paths([*(file.path for file in files), *folders, *map(Path, places)])
@@ -122,11 +155,15 @@ def _parts(
     parts = [*measured_parts(subject, words, full=full)]
     if runs:
         parts.append(training_part(name, runs, names))
-    parts += [read_part(name, section, path) for section, path in elsewhere.items() if path is not None]
+    parts += [
+        read_part(name, section, path) for section, path in elsewhere.items() if path is not None
+    ]
     return name, parts
 
 
-def _made(folder: "ReportFolder", parts: "list[Part]", only: list[str] | None) -> "tuple[Report, list[str]]":
+def _made(
+    folder: "ReportFolder", parts: "list[Part]", only: list[str] | None
+) -> "tuple[Report, list[str]]":
     """The report, written; and the sections that were not made anew."""
     from dti_geom.errors import DtiGeomError
 
@@ -160,5 +197,7 @@ def _model_of(runs: "list[TrainingRun]") -> str | None:
 
     models = dict.fromkeys(run.result.config.model for run in runs)
     if len(models) > 1:
-        raise DtiGeomError(f"the runs are of {len(models)} models ({', '.join(models)}). A report is of one model.")
+        raise DtiGeomError(
+            f"the runs are of {len(models)} models ({', '.join(models)}). A report is of one model."
+        )
     return next(iter(models), None)

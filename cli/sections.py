@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dti_geom.artifacts import EmbeddingFile
+    from dti_geom.files import EmbeddingFile
     from dti_geom.models import StoredEncoder
-    from dti_geom.models.sources import Progress
     from dti_geom.probes import LearnedVector, Query
+    from dti_geom.progress import Progress
     from dti_geom.reporting import Report
     from dti_geom.training import TrainingRun
 
@@ -93,7 +93,9 @@ def training_part(model: str, runs: "Sequence[TrainingRun]", names: dict[Path, s
     from dti_geom.reporting import Report
     from dti_geom.reporting.results import key_of
 
-    read = [_digest(Path(run.folder) / name) for run in runs for name in ("result.json", "events.jsonl")]
+    read = [
+        _digest(Path(run.folder) / name) for run in runs for name in ("result.json", "events.jsonl")
+    ]
     shown = [_renamed(run, names) for run in runs]
     pictures = [(run.folder, len(run.pictures)) for run in shown]
     return Part("training", key_of(read, pictures), lambda: Report(model, training=tuple(shown)))
@@ -109,7 +111,9 @@ def read_part(model: str, section: str, path: Path) -> Part:
         result = read_section(path, section)
         of = getattr(result, "model", model)  # a comparison is of several
         if of != model and Path(of).resolve() != Path(model).resolve():
-            raise ResultFileError(f"{path} is of {of}, but the report is of {model}. Give the report --model {of}.")
+            raise ResultFileError(
+                f"{path} is of {of}, but the report is of {model}. Give the report --model {of}."
+            )
         return Report(model, **{section: result})
 
     return Part(section, key_of(_digest(section_file(path, section))), make)
@@ -153,7 +157,9 @@ def _norms(subject: Subject) -> "Report":
         f"({', '.join(map(str, subject.widths))}): they are inspected, but not placed among its tokens.",
     )
     measured = tuple(encoder_norms(encoder, subject.learned) for encoder in subject.encoders)
-    return Report(subject.model, norms=Norms(subject.model, measured), notes=notes if strangers else ())
+    return Report(
+        subject.model, norms=Norms(subject.model, measured), notes=notes if strangers else ()
+    )
 
 
 def _neighbors(subject: Subject, words: Sequence[str]) -> "Report":
@@ -164,7 +170,8 @@ def _neighbors(subject: Subject, words: Sequence[str]) -> "Report":
         one
         for encoder in subject.encoders
         for one in find_neighbors(
-            encoder, _queries(encoder, words, of_width(subject.learned, encoder.token_table.shape[1]))
+            encoder,
+            _queries(encoder, words, of_width(subject.learned, encoder.token_table.shape[1])),
         )
     )
     if not found:
@@ -173,7 +180,9 @@ def _neighbors(subject: Subject, words: Sequence[str]) -> "Report":
     return Report(subject.model, neighbors=found)
 
 
-def _queries(encoder: "StoredEncoder", words: Sequence[str], learned: "list[LearnedVector]") -> "list[Query]":
+def _queries(
+    encoder: "StoredEncoder", words: Sequence[str], learned: "list[LearnedVector]"
+) -> "list[Query]":
     """The user's words, or the default ones this model has as single tokens; and the first learned vectors."""
     from dti_geom.errors import UnknownToken
     from dti_geom.probes import Query, parse_queries
@@ -187,14 +196,18 @@ def _queries(encoder: "StoredEncoder", words: Sequence[str], learned: "list[Lear
                 continue
             queries += found if len(found) == 1 else []
     shown = {query.label for query in queries}
-    return queries + [Query(one.label, one.vector) for one in learned[:LEARNED_SHOWN] if one.label not in shown]
+    return queries + [
+        Query(one.label, one.vector) for one in learned[:LEARNED_SHOWN] if one.label not in shown
+    ]
 
 
 def _inspection(subject: Subject) -> "Report":
     from dti_geom.probes import inspect_files
     from dti_geom.reporting import Report
 
-    return Report(subject.model, inspected=inspect_files(subject.named, subject.encoders, subject.model))
+    return Report(
+        subject.model, inspected=inspect_files(subject.named, subject.encoders, subject.model)
+    )
 
 
 def _angles(subject: Subject) -> "Report":
@@ -202,7 +215,9 @@ def _angles(subject: Subject) -> "Report":
     from dti_geom.reporting import Report
 
     if any(one.init for one in subject.fitting):
-        return Report(subject.model, angles=model_angles(subject.model, subject.encoders, subject.fitting))
+        return Report(
+            subject.model, angles=model_angles(subject.model, subject.encoders, subject.fitting)
+        )
     reason = "no file says which word of this model its token started from; `dti-geom angles --init WORD` is told."
     return Report(subject.model, does_not_apply={"angles": reason})
 
@@ -213,7 +228,9 @@ def _probe(subject: Subject, name: str, probe: Callable[..., Any]) -> Part:
         from dti_geom.reporting import Report
 
         try:
-            result = probe(subject.model, subject.encoders, subject.fitting, progress=subject.progress)
+            result = probe(
+                subject.model, subject.encoders, subject.fitting, progress=subject.progress
+            )
         except DoesNotApply as error:
             return Report(subject.model, does_not_apply={name: str(error)})
         if not result.encoders:

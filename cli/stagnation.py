@@ -36,7 +36,10 @@ def stagnation(
 
 
 def _print_encoder(model: str, measured: "EncoderStagnation") -> None:
-    print_line(f"{model} · {measured.name} · {measured.words} words in {len(measured.prompts)} prompts", "bold")
+    print_line(
+        f"{model} · {measured.name} · {measured.words} words in {len(measured.prompts)} prompts",
+        "bold",
+    )
     print_line(
         f"×1 is the mean norm, {measured.reference_norm:.4g}; longest updates add up to {measured.total_bound:.4g}\n"
     )

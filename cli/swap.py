@@ -12,10 +12,10 @@ from .output import print_line, print_table, working_progress
 from .probing import open_for_probe, show
 
 if TYPE_CHECKING:
-    from dti_geom.models.sources import Progress
     from dti_geom.probes import EncoderSwap, PaintedSwap
     from dti_geom.probes.painted import PaintedSum
     from dti_geom.probes.swap import SwapSum
+    from dti_geom.progress import Progress
 
 OUTPUTS = {"token": "at the token", "pooled": "pooled", "end": "at the end"}
 
@@ -23,14 +23,21 @@ OUTPUTS = {"token": "at the token", "pooled": "pooled", "end": "at the end"}
 def swap(
     model: options.Model = "mini",
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", help="A file of pairs to swap: two tokens a line, words or #id.")
+        Path | None,
+        typer.Option("--pairs", help="A file of pairs to swap: two tokens a line, words or #id."),
     ] = None,
     category: Annotated[
-        Path | None, typer.Option("--category", help="A file of words, one a line, to draw the pairs from.")
+        Path | None,
+        typer.Option("--category", help="A file of words, one a line, to draw the pairs from."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many pairs to draw.")] = 32,
     images: Annotated[
-        int, typer.Option("--images", min=0, help="Also paint this many pairs and compare the pictures (mini only).")
+        int,
+        typer.Option(
+            "--images",
+            min=0,
+            help="Also paint this many pairs and compare the pictures (mini only).",
+        ),
     ] = 0,
     embedding: options.Embeddings = None,
     out: options.Out = None,
@@ -54,10 +61,19 @@ def swap(
     encoders, learned = open_for_probe(model, embedding, device, dtype)
     with working_progress() as progress:
         result = model_swap(
-            model, encoders, learned, pairs=named, category=words, count=count, seed=seed, progress=progress
+            model,
+            encoders,
+            learned,
+            pairs=named,
+            category=words,
+            count=count,
+            seed=seed,
+            progress=progress,
         )
         if images:
-            result = dataclasses.replace(result, painted=_paint(model, named, images, device, progress))
+            result = dataclasses.replace(
+                result, painted=_paint(model, named, images, device, progress)
+            )
     painted = result.painted
     show(
         result,
@@ -95,7 +111,7 @@ def _paint(
     model: str, pairs: list[tuple[str, str]] | None, count: int, device: str, progress: "Progress"
 ) -> "PaintedSwap":
     from dti_geom.errors import DtiGeomError
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.pipelines import open_text_to_image
     from dti_geom.probes import painted_swap, scorer_of_mini
 
     if model != "mini":
@@ -104,7 +120,9 @@ def _paint(
             "dti_geom.probes.painted_swap an encoder of your own."
         )
     painter = open_text_to_image(model, device=device)
-    return painted_swap(painter, scorer_of_mini(), pairs and pairs[:count], count=count, progress=progress)
+    return painted_swap(
+        painter, scorer_of_mini(), pairs and pairs[:count], count=count, progress=progress
+    )
 
 
 def _two(line: str, number: int, path: Path | None) -> tuple[str, str]:
@@ -120,7 +138,10 @@ def _two(line: str, number: int, path: Path | None) -> tuple[str, str]:
 
 
 def _print_encoder(model: str, measured: "EncoderSwap") -> None:
-    print_line(f"{model} · {measured.name} · {len(measured.pairs)} pairs in {len(measured.carriers)} prompts", "bold")
+    print_line(
+        f"{model} · {measured.name} · {len(measured.pairs)} pairs in {len(measured.carriers)} prompts",
+        "bold",
+    )
     if measured.left_out:
         print_line(f"left out, not one token here: {', '.join(measured.left_out)}")
     print_line()
@@ -142,7 +163,14 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
             "Learned vectors, at the token",
             ["first", "norm", "second", "norm", "direction", "magnitude"],
             [
-                (pair.first, pair.norms[0], pair.second, pair.norms[1], one.direction, one.magnitude)
+                (
+                    pair.first,
+                    pair.norms[0],
+                    pair.second,
+                    pair.norms[1],
+                    one.direction,
+                    one.magnitude,
+                )
                 for pair in learned
                 for one in pair.resemblances
                 if one.output == "token"
@@ -152,7 +180,10 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
     print_table(
         f"Similarity to itself at the mean norm, {words.directions} words",
         ["norm", *(OUTPUTS[one.output] for one in words.outputs)],
-        [(f"×{scale:g}", *(one.similarity[at] for one in words.outputs)) for at, scale in enumerate(words.scales)],
+        [
+            (f"×{scale:g}", *(one.similarity[at] for one in words.outputs))
+            for at, scale in enumerate(words.scales)
+        ],
     )
     if swept:
         print_table(
@@ -162,7 +193,10 @@ def _print_encoder(model: str, measured: "EncoderSwap") -> None:
                 (
                     sweep.token,
                     f"×{sweep.inflation:.3g}",
-                    *(one.similarity[sweep.scales.index(sweep.inflation or 0)] for one in sweep.outputs),
+                    *(
+                        one.similarity[sweep.scales.index(sweep.inflation or 0)]
+                        for one in sweep.outputs
+                    ),
                 )
                 for sweep in swept
             ],

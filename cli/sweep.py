@@ -29,30 +29,47 @@ class Results(StrEnum):
 
 def sweep(
     what: Annotated[
-        str, typer.Argument(metavar="FILE.yaml|status|report", help="A sweep file; or what to do with a folder.")
+        str,
+        typer.Argument(
+            metavar="FILE.yaml|status|report", help="A sweep file; or what to do with a folder."
+        ),
     ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="Of a sweep, for status and report.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for everything. Default: the file's name.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for everything. Default: the file's name."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cells and an estimate of time and disk, and compute nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the cells and an estimate of time and disk, and compute nothing.",
+        ),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also compute cells that failed before.")
     ] = False,
     engine: Annotated[
-        EngineName, typer.Option("--engine", help="Processes of this machine, or a Ray cluster that is running.")
+        EngineName,
+        typer.Option(
+            "--engine", help="Processes of this machine, or a Ray cluster that is running."
+        ),
     ] = EngineName.local,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="local: processes. Default: one per GPU, or per core.")
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="local: processes. Default: one per GPU, or per core."
+        ),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of each worker.")] = 1,
     address: Annotated[str, typer.Option("--address", help="ray: of the cluster.")] = "auto",
     results: Annotated[
-        Results, typer.Option("--results", help="ray: --out is one folder for all nodes, or files are sent to it.")
+        Results,
+        typer.Option(
+            "--results", help="ray: --out is one folder for all nodes, or files are sent to it."
+        ),
     ] = Results.shared,
     json: options.Json = False,
 ) -> None:
@@ -72,7 +89,9 @@ def sweep(
         _show(plan, read_states(plan, folder), folder, json, page=what == "report")
         return
     if folder is not None:
-        raise SweepError(f"'{what}' and '{folder}' were given; expected one sweep file. Name the folder with --out.")
+        raise SweepError(
+            f"'{what}' and '{folder}' were given; expected one sweep file. Name the folder with --out."
+        )
     plan = read_plan(what)
     place = out or Path(plan.name)
     if dry_run:
@@ -138,25 +157,33 @@ def _print_cells(states: "list[CellState]") -> None:
                 one.seed,
                 one.label,
                 " ".join(one.subjects),
-                None if one.cost is None else (one.cost.training_seconds + one.cost.evaluation_seconds) / 60,
+                None
+                if one.cost is None
+                else (one.cost.training_seconds + one.cost.evaluation_seconds) / 60,
             )
             for one in states
         ],
     )
     for one in states:
         if one.error:
-            print_notice(f"{one.label}, seed {one.seed}, {' '.join(one.subjects)} failed: {one.error}")
+            print_notice(
+                f"{one.label}, seed {one.seed}, {' '.join(one.subjects)} failed: {one.error}"
+            )
             print_notice(f"  log: cells/{one.key}/error.txt; --retry-failed computes it again")
 
 
 def _print(found: "Sweep") -> None:
-    from dti_geom.reporting.sweep import mean_inflation
+    from dti_geom.reporting.sections.sweep import mean_inflation
 
     from .evaluate import span
 
     done = sum(one.state == "done" for one in found.cells)
-    print_line(f"{found.model} · {done} of {len(found.cells)} cells · prompts {found.prompts}", "bold")
-    print_line(f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}")
+    print_line(
+        f"{found.model} · {done} of {len(found.cells)} cells · prompts {found.prompts}", "bold"
+    )
+    print_line(
+        f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}"
+    )
     print_line("norm: mean over learned vectors, × the vocabulary's mean\n")
     norms = mean_inflation(found)
     print_table(
@@ -177,4 +204,6 @@ def _print(found: "Sweep") -> None:
     )
     for state in found.cells:
         if state.error:
-            print_notice(f"{state.label}, seed {state.seed} failed: {state.error} (cells/{state.key}/error.txt)")
+            print_notice(
+                f"{state.label}, seed {state.seed} failed: {state.error} (cells/{state.key}/error.txt)"
+            )

@@ -23,54 +23,98 @@ Concepts = Annotated[
 
 def train(
     model: options.Model = "mini",
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of images, or a dataset root.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of images, or a dataset root.")
+    ] = None,
     token: Annotated[str, typer.Option("--token", help="The new token.")] = "<x>",
-    init: Annotated[str | None, typer.Option("--init", help="Class word: where the token starts, what it is.")] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Class word: where the token starts, what it is.")
+    ] = None,
     subject: Annotated[
         str | None, typer.Option("--subject", help="Folder below --images; its class gives --init.")
     ] = None,
     concept: Concepts = None,
-    method: Annotated[str, typer.Option("--method", help="dti, dti-tuned, ti, crossinit, or a norm policy.")] = "dti",
+    method: Annotated[
+        str, typer.Option("--method", help="dti, dti-tuned, ti, crossinit, or a norm policy.")
+    ] = "dti",
     steps: Annotated[
         int | None, typer.Option("--steps", help="Updates. Default: the model's (mini and SD 400).")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per concept and backward pass.")] = 4,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images per concept and backward pass.")
+    ] = 4,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Per update; dti: radians. Default: the method's.")
+        float | None,
+        typer.Option("--learning-rate", help="Per update; dti: radians. Default: the method's."),
     ] = None,
-    kappa: Annotated[float | None, typer.Option("--kappa", help="Strength of the prior; dti: 1e-4.")] = None,
+    kappa: Annotated[
+        float | None, typer.Option("--kappa", help="Strength of the prior; dti: 1e-4.")
+    ] = None,
     magnitude: Annotated[
         str | None,
         typer.Option(
-            "--magnitude", help="mean, median, min, max, init, token:WORD, 2*mean and the like, a number, learned."
+            "--magnitude",
+            help="mean, median, min, max, init, token:WORD, 2*mean and the like, a number, learned.",
         ),
     ] = None,
-    start: Annotated[str, typer.Option("--start", help="word, output, mean, random, or an embedding file.")] = "word",
+    start: Annotated[
+        str, typer.Option("--start", help="word, output, mean, random, or an embedding file.")
+    ] = "word",
     vectors: Annotated[int | None, typer.Option("--vectors", help="Vectors of the token.")] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="On the sphere: sgd or adam.")] = "sgd",
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help="On the sphere: sgd or adam.")
+    ] = "sgd",
     momentum: Annotated[float, typer.Option("--momentum", help="Of Riemannian SGD.")] = 0.0,
     beta: Annotated[float, typer.Option("--beta", help="Of Riemannian SGD's second moment.")] = 0.0,
-    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Of AdamW; 0.01.")] = None,
-    schedule: Annotated[str, typer.Option("--schedule", help="constant, linear or cosine.")] = "constant",
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Of AdamW; 0.01.")
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="constant, linear or cosine.")
+    ] = "constant",
     warmup: Annotated[int, typer.Option("--warmup", help="Updates of rising learning rate.")] = 0,
-    average_last: Annotated[int, typer.Option("--average-last", help="Average the last N updates' vectors.")] = 0,
-    accumulate: Annotated[int, typer.Option("--accumulate", help="Backward passes per update.")] = 1,
-    min_snr: Annotated[float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights.")] = None,
+    average_last: Annotated[
+        int, typer.Option("--average-last", help="Average the last N updates' vectors.")
+    ] = 0,
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", help="Backward passes per update.")
+    ] = 1,
+    min_snr: Annotated[
+        float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights.")
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option("--resolution", help="Pixels of a side. Default: the model's.")
     ] = None,
-    crops: Annotated[int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")] = 1,
+    crops: Annotated[
+        int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
+    ] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
-    captions: Annotated[bool, typer.Option("--captions", help="Prompts from NAME.txt beside each image.")] = False,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Folder of NAME.png: white counts.")] = None,
-    template: Annotated[list[str] | None, typer.Option("--template", help="A prompt with {} for the token.")] = None,
-    preview_every: Annotated[int, typer.Option("--preview-every", help="Updates between previews; 0: none.")] = 200,
-    preview_prompt: Annotated[list[str] | None, typer.Option("--preview-prompt", help="With {} for the token.")] = None,
-    preview_steps: Annotated[int | None, typer.Option("--preview-steps", help="Sampler steps.")] = None,
-    checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")] = 100,
+    captions: Annotated[
+        bool, typer.Option("--captions", help="Prompts from NAME.txt beside each image.")
+    ] = False,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Folder of NAME.png: white counts.")
+    ] = None,
+    template: Annotated[
+        list[str] | None, typer.Option("--template", help="A prompt with {} for the token.")
+    ] = None,
+    preview_every: Annotated[
+        int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
+    ] = 200,
+    preview_prompt: Annotated[
+        list[str] | None, typer.Option("--preview-prompt", help="With {} for the token.")
+    ] = None,
+    preview_steps: Annotated[
+        int | None, typer.Option("--preview-steps", help="Sampler steps.")
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
+    ] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     out: options.Out = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with the run in this folder.")
+    ] = None,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
@@ -117,7 +161,12 @@ def train(
             average_last,
         ),
         data=DataConfig(
-            resolution, crops, flip, captions, str(masks) if masks else None, tuple(template) if template else None
+            resolution,
+            crops,
+            flip,
+            captions,
+            str(masks) if masks else None,
+            tuple(template) if template else None,
         ),
         preview=preview,
         steps=steps,
@@ -152,7 +201,9 @@ def _concepts(
             raise TrainingError("--images and --concept both say what to learn. Give one of them.")
         return tuple(_named_concept(one, token, init, start, vectors) for one in named)
     if images is None:
-        raise TrainingError("nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`.")
+        raise TrainingError(
+            "nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`."
+        )
     if init is None and subject is not None:
         init = class_word(images, subject)
     if init is None:
@@ -160,7 +211,9 @@ def _concepts(
     return (ConceptConfig(token, str(images), init, subject, start, vectors),)
 
 
-def _named_concept(text: str, token: str, init: str | None, start: str, vectors: int | None) -> "ConceptConfig":
+def _named_concept(
+    text: str, token: str, init: str | None, start: str, vectors: int | None
+) -> "ConceptConfig":
     """A concept that ships with mini, or `<x>=FOLDER:word`."""
     from dti_geom.errors import TrainingError
     from dti_geom.mini.concepts import load_concepts
@@ -176,8 +229,12 @@ def _named_concept(text: str, token: str, init: str | None, start: str, vectors:
     folder = embedded_folder() / "concepts"
     known = {concept.name: concept for concept in load_concepts(folder)}
     if text not in known:
-        raise TrainingError(f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\".")
-    return ConceptConfig(token, str(folder / text), init or known[text].initialiser, None, start, vectors)
+        raise TrainingError(
+            f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
+        )
+    return ConceptConfig(
+        token, str(folder / text), init or known[text].initialiser, None, start, vectors
+    )
 
 
 def _show(result: "TrainingResult", out: Path, json: bool) -> None:
@@ -214,7 +271,7 @@ def _show(result: "TrainingResult", out: Path, json: bool) -> None:
 
 def _write_page(result: "TrainingResult", out: Path) -> None:
     """The run's page: curves, previews, and its vectors among the vocabulary's norms."""
-    from dti_geom.artifacts import read_embeddings
+    from dti_geom.files import read_embeddings
     from dti_geom.models import open_encoders
     from dti_geom.probes import Norms, encoder_norms, learned_vectors
     from dti_geom.reporting import Report, write_page
@@ -223,4 +280,6 @@ def _write_page(result: "TrainingResult", out: Path) -> None:
     model = result.config.model
     learned = learned_vectors([read_embeddings(path) for path in learned_files(out, result.config)])
     norms = Norms(model, tuple(encoder_norms(encoder, learned) for encoder in open_encoders(model)))
-    write_page(out / "index.html", Report(model, norms=norms, training=(read_run(out),)), overwrite=True)
+    write_page(
+        out / "index.html", Report(model, norms=norms, training=(read_run(out),)), overwrite=True
+    )

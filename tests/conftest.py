@@ -20,7 +20,9 @@ from pipelines import (
     seeded,
 )
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the real Hub anything; those with a server of their own say so
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # no test asks the real Hub anything; those with a server of their own say so
+)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +38,9 @@ def shared_data() -> Path:
 def sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stable Diffusion 1.x: one CLIP tower, weights under the `text_model.` prefix of transformers 4."""
     folder = tmp_path_factory.mktemp("sd15")
-    _pipeline(folder, "StableDiffusionPipeline", text_encoder="CLIPTextModel", tokenizer="CLIPTokenizer")
+    _pipeline(
+        folder, "StableDiffusionPipeline", text_encoder="CLIPTextModel", tokenizer="CLIPTokenizer"
+    )
     clip_tower(folder, width=32, seed=1)
     return folder
 
@@ -122,7 +126,12 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         "clip": lambda: tf.CLIPModel(
             tf.CLIPConfig(
                 text_config=clip_config(32),
-                vision_config={**clip_config(32), "image_size": 8, "patch_size": 4, "projection_dim": 16},
+                vision_config={
+                    **clip_config(32),
+                    "image_size": 8,
+                    "patch_size": 4,
+                    "projection_dim": 16,
+                },
                 projection_dim=16,
             )
         ),
@@ -165,8 +174,15 @@ def _metaspace_tokenizer(folder: Path) -> None:
         *("▁" + word for word in WORDS),
         "cat",
     ]
-    tokenizer = Tokenizer(models.Unigram([(piece, -len(pieces) + len(piece)) for piece in pieces], unk_id=3))
+    tokenizer = Tokenizer(
+        models.Unigram([(piece, -len(pieces) + len(piece)) for piece in pieces], unk_id=3)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    special = {
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "bos_token": "<bos>",
+        "unk_token": "<unk>",
+    }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)

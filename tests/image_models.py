@@ -21,7 +21,9 @@ _CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.2613
 
 def build_dinov2(folder: Path) -> Path:
     """As facebook/dinov2-base: the short side to 18, the middle 16 px cut out."""
-    seeded(lambda: transformers.Dinov2Model(transformers.Dinov2Config(**_SIZES)), 1).save_pretrained(folder)
+    seeded(
+        lambda: transformers.Dinov2Model(transformers.Dinov2Config(**_SIZES)), 1
+    ).save_pretrained(folder)
     _write_preprocessor(
         folder,
         image_processor_type="BitImageProcessor",
@@ -61,7 +63,12 @@ def build_clip(folder: Path) -> Path:
 def build_siglip(folder: Path) -> Path:
     """As google/siglip2-base-patch16-224: no crop, a Gemma tokenizer, a bias beside the scale of the logit."""
     vocabulary = gemma_tokenizer(folder)
-    text = {**clip_config(16), "vocab_size": vocabulary, "num_attention_heads": 2, "projection_size": 16}
+    text = {
+        **clip_config(16),
+        "vocab_size": vocabulary,
+        "num_attention_heads": 2,
+        "projection_size": 16,
+    }
     config = transformers.SiglipConfig(text_config=text, vision_config=_SIZES)
     model = seeded(lambda: transformers.SiglipModel(config), 3)
     model.logit_bias.data.fill_(-1.5)  # untrained it is 0
@@ -78,5 +85,10 @@ def build_siglip(folder: Path) -> Path:
 
 
 def _write_preprocessor(folder: Path, **settings: object) -> None:
-    flags = {"do_normalize": True, "do_rescale": True, "do_resize": True, "rescale_factor": 0.00392156862745098}
+    flags = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "rescale_factor": 0.00392156862745098,
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(flags | settings))

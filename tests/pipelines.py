@@ -32,8 +32,18 @@ _SD_UNET = {
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     "norm_num_groups": 8,
 }
-_VAE = {"sample_size": 64, "block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-_SD_NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+_VAE = {
+    "sample_size": 64,
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+_SD_NOISE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "steps_offset": 1,
+}
 _SD_PARTS: dict[str, tuple[str | None, str | None]] = {
     "text_encoder": ("transformers", "CLIPTextModel"),
     "tokenizer": ("transformers", "CLIPTokenizer"),
@@ -42,7 +52,13 @@ _SD_PARTS: dict[str, tuple[str | None, str | None]] = {
     "safety_checker": (None, None),
     "feature_extractor": (None, None),
 }
-_CLIP_QUIRKS = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "hidden_act")
+_CLIP_QUIRKS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "max_position_embeddings",
+    "hidden_act",
+)
 
 
 def build_sd15(folder: Path) -> None:
@@ -50,7 +66,14 @@ def build_sd15(folder: Path) -> None:
     import diffusers
 
     clip_tower(folder, width=32, seed=1, published_as="clip-vit-l-14-text")
-    _save(folder / "unet", "sd15-unet", seed=2, **_SD_UNET, cross_attention_dim=32, attention_head_dim=2)
+    _save(
+        folder / "unet",
+        "sd15-unet",
+        seed=2,
+        **_SD_UNET,
+        cross_attention_dim=32,
+        attention_head_dim=2,
+    )
     _save(folder / "vae", "sd-vae", seed=3, **_VAE)
     scheduler = diffusers.PNDMScheduler(**_SD_NOISE, skip_prk_steps=True, set_alpha_to_one=False)
     scheduler.save_pretrained(folder / "scheduler")
@@ -63,7 +86,14 @@ def build_sd21(folder: Path) -> None:
     import diffusers
 
     clip_tower(folder, width=48, seed=1, published_as="openclip-vit-h-14-text", pad_token="!")
-    _save(folder / "unet", "sd21-base-unet", seed=2, **_SD_UNET, cross_attention_dim=48, attention_head_dim=(2, 4))
+    _save(
+        folder / "unet",
+        "sd21-base-unet",
+        seed=2,
+        **_SD_UNET,
+        cross_attention_dim=48,
+        attention_head_dim=(2, 4),
+    )
     _save(folder / "vae", "sd-vae", seed=3, **_VAE)
     options = {"prediction_type": "v_prediction", "clip_sample": False, "set_alpha_to_one": False}
     diffusers.DDIMScheduler(**_SD_NOISE, **options).save_pretrained(folder / "scheduler")
@@ -85,7 +115,13 @@ def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     channels = (32, 64, 128) if bench else (16, 32, 32)
     clip_tower(folder, width=first, seed=1, published_as="clip-vit-l-14-text")
     clip_tower(
-        folder, "_2", width=second, seed=2, projection=True, published_as="openclip-vit-bigg-14-text", pad_token="!"
+        folder,
+        "_2",
+        width=second,
+        seed=2,
+        projection=True,
+        published_as="openclip-vit-bigg-14-text",
+        pad_token="!",
     )
     _save(
         folder / "unet",
@@ -182,7 +218,9 @@ def _save(folder: Path, name: str, *, seed: int, **sizes: Any) -> None:
     seeded(lambda: getattr(diffusers, facts["cls"])(**config), seed).save_pretrained(folder)
 
 
-def _write_index(folder: Path, kind: str, parts: dict[str, tuple[str | None, str | None]], **options: bool) -> None:
+def _write_index(
+    folder: Path, kind: str, parts: dict[str, tuple[str | None, str | None]], **options: bool
+) -> None:
     index = {"_class_name": kind, "_diffusers_version": "0.35.0", **options, **parts}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
@@ -214,7 +252,11 @@ def clip_tower(
     last = len(_clip_vocabulary()) - 1
     options = {"bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
     if published_as:
-        options |= {key: value for key, value in published(published_as)["config"].items() if key in _CLIP_QUIRKS}
+        options |= {
+            key: value
+            for key, value in published(published_as)["config"].items()
+            if key in _CLIP_QUIRKS
+        }
     config = transformers.CLIPTextConfig(**clip_config(width) | options, projection_dim=width)
     cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
     model = seeded(lambda: cls(config), seed)
@@ -225,11 +267,15 @@ def clip_tower(
     if not projection:
         state = {f"text_model.{name}": value for name, value in state.items()}
     save_file(
-        {name: value.contiguous() for name, value in state.items()}, encoder / "model.safetensors", {"format": "pt"}
+        {name: value.contiguous() for name, value in state.items()},
+        encoder / "model.safetensors",
+        {"format": "pt"},
     )
     tokenizer = folder / f"tokenizer{suffix}"
     tokenizer.mkdir()
-    (tokenizer / "vocab.json").write_text(json.dumps({token: row for row, token in enumerate(_clip_vocabulary())}))
+    (tokenizer / "vocab.json").write_text(
+        json.dumps({token: row for row, token in enumerate(_clip_vocabulary())})
+    )
     (tokenizer / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_clip_merges()) + "\n")
     (tokenizer / "tokenizer_config.json").write_text(
         json.dumps(
@@ -260,21 +306,43 @@ def _clip_merges() -> list[str]:
 
 def _clip_vocabulary() -> list[str]:
     """CLIP's order: bytes, bytes that end a word, merges, special tokens."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = [256 + place for place in range(256 - len(printable))]
     letters = [chr(code) for code in printable + others]
     merged = [merge.replace(" ", "") for merge in _clip_merges()]
-    return [*letters, *(f"{letter}</w>" for letter in letters), *merged, "<|startoftext|>", "<|endoftext|>"]
+    return [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *merged,
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
 
 
 def gemma_tokenizer(folder: Path) -> int:
     """A tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost. Returns its size."""
     from transformers import GemmaTokenizer
 
-    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    pieces = [
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<unk>",
+        "<mask>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+    ]
     pieces += "abcdefghijklmnopqrstuvwxyz"
-    merges = list(dict.fromkeys(("▁" + word[:end], word[end]) for word in WORDS for end in range(len(word))))
+    merges = list(
+        dict.fromkeys(("▁" + word[:end], word[end]) for word in WORDS for end in range(len(word)))
+    )
     pieces += ["".join(merge) for merge in merges]
-    tokenizer = GemmaTokenizer({piece: row for row, piece in enumerate(pieces)}, merges, add_bos_token=True)
+    tokenizer = GemmaTokenizer(
+        {piece: row for row, piece in enumerate(pieces)}, merges, add_bos_token=True
+    )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)

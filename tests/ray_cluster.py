@@ -8,7 +8,11 @@ import os
 import sys
 
 # Loopback addresses, which Ray takes for the machine's others unless it is told that there is no cluster.
-os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": sys.argv[1]}
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TMPDIR": sys.argv[1],
+}
 
 from ray.cluster_utils import Cluster
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from dti_geom.artifacts import save_result, to_json
+from dti_geom.files import save_result, to_json
 from dti_geom.training import (
     ConceptConfig,
     LearnedVectorResult,
@@ -49,14 +49,23 @@ def write_run(
         preview=PreviewConfig(steps // 2, tuple(prompts), (0, 1)),
         steps=steps,
     )
-    named = [(token, tower, index) for token in tokens for tower in towers for index in range(vectors)]
+    named = [
+        (token, tower, index) for token in tokens for tower in towers for index in range(vectors)
+    ]
     records = [
         StepRecord(
             step,
             {token: loss(step) for token in tokens},
             0.02,
             tuple(
-                VectorRecord(*name, norm(step) * 2 ** name[2], step / 100, 1 - step / 100, 0.1 / step, words(step))
+                VectorRecord(
+                    *name,
+                    norm(step) * 2 ** name[2],
+                    step / 100,
+                    1 - step / 100,
+                    0.1 / step,
+                    words(step),
+                )
                 for name in named
             ),
             0.1 + 0.01 * (step % 3),
@@ -90,7 +99,9 @@ def write_run(
     )
     save_result(folder / "config.json", config)
     save_result(folder / "result.json", result)
-    (folder / "events.jsonl").write_text("".join(json.dumps(to_json(record)) + "\n" for record in records))
+    (folder / "events.jsonl").write_text(
+        "".join(json.dumps(to_json(record)) + "\n" for record in records)
+    )
     for token in tokens:
         rows = torch.full((vectors, width), norm(steps) / width**0.5)
         save_file({token: rows}, token_folder(folder, token, tokens) / "learned_embeds.safetensors")
@@ -104,7 +115,9 @@ def _previews(folder: Path, config: RunConfig) -> list[Preview]:
         place = token_folder(folder, token, tokens) / "previews"
         place.mkdir(parents=True)
         for step in (0, config.preview.every, 2 * config.preview.every):
-            asked = [(prompt, seed) for prompt in config.preview.prompts for seed in config.preview.seeds]
+            asked = [
+                (prompt, seed) for prompt in config.preview.prompts for seed in config.preview.seeds
+            ]
             for number, (prompt, seed) in enumerate(asked):
                 path = place / f"step-{step:06d}-{number:02d}.png"
                 Image.new("RGB", (8, 8), (step % 256, number, len(previews) % 256)).save(path)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from dti_geom.artifacts import save_result
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.files import save_result
 from dti_geom.sweeps import Cost
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -69,7 +69,11 @@ def scored(method, subject, subject_score, text_score, number=1):
 
 
 def test_the_merit_of_a_setting_weighs_every_concept_the_same(bakeoff):
-    images = scored("a", "dog", 0.4, 0.9, number=3) + scored("a", "cat", 0.6, 0.7) + scored("b", "dog", -0.1, 0.9)
+    images = (
+        scored("a", "dog", 0.4, 0.9, number=3)
+        + scored("a", "cat", 0.6, 0.7)
+        + scored("b", "dog", -0.1, 0.9)
+    )
     assert bakeoff.merits(images) == {"a": pytest.approx((0.5 * 0.8) ** 0.5), "b": 0.0}
 
 
@@ -100,7 +104,9 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
     monkeypatch.setattr(
         bakeoff,
         "read_finished",
-        lambda plan, _: Namespace(images=[one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]),
+        lambda plan, _: Namespace(
+            images=[one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]
+        ),
     )
     bench.winner()
     bench.confirm()
@@ -119,7 +125,9 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypa
     assert len({cell.run_key for cell in by_name["confirm"].cells} - trained) == 2 * 3 * 2
 
 
-def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(bakeoff, tmp_path):
+def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(
+    bakeoff, tmp_path
+):
     def cell(key, run, evaluation, training, painting):
         save_result(tmp_path / "cells" / key / "cost.json", Cost(training, painting, 0))
         return Namespace(key=key, run_key=run, evaluation=evaluation, subjects=("dog", "cat"))
@@ -136,10 +144,21 @@ def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_
 def test_norm_is_held_against_text_within_each_concept(bakeoff):
     courses = [
         Namespace(
-            label="ti", subject=subject, step=step, inflation=norm, subject_score=0.5, text_score=base - norm / 10
+            label="ti",
+            subject=subject,
+            step=step,
+            inflation=norm,
+            subject_score=0.5,
+            text_score=base - norm / 10,
         )
         for subject, base in (("easy", 0.9), ("hard", 0.3))
-        for step, norm in ((100, 1.0), (200, 2.0), (400, base + 2))  # the easy one, ahead in text, is longer too
+        for step, norm in (
+            (100, 1.0),
+            (200, 2.0),
+            (400, base + 2),
+        )  # the easy one, ahead in text, is longer too
     ]
     assert bakeoff.norm_against_text(Namespace(courses=courses)) < -0.9
-    assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(Namespace(courses=courses))
+    assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(
+        Namespace(courses=courses)
+    )

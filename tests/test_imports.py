@@ -13,7 +13,10 @@ HEAVY = ("torch", "transformers", "diffusers", "plotly", "sklearn")
 
 def modules_after(code: str) -> set[str]:
     printed = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return set(printed.split())
 
@@ -32,11 +35,15 @@ def test_neither_the_package_nor_its_help_loads_a_heavy_library(code):
 
 
 def test_reporting_is_imported_without_plotly():
-    assert not modules_after("import dti_geom.reporting").intersection({"plotly", "transformers", "diffusers"})
+    assert not modules_after("import dti_geom.reporting").intersection(
+        {"plotly", "transformers", "diffusers"}
+    )
 
 
 def test_the_listed_packages_are_the_folders_there_are():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
     packages = [path.parent.relative_to(ROOT) for path in (ROOT / "dti_geom").rglob("__init__.py")]
     folders = {".".join(package.parts) for package in packages} | {"dti_geom_cli"}
     assert listed == folders
@@ -44,6 +51,10 @@ def test_the_listed_packages_are_the_folders_there_are():
 
 def test_imports_run_downhill():
     lint = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
+        [Path(sys.executable).parent / "lint-imports"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert lint.returncode == 0, lint.stdout

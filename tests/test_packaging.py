@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.install
 def test_the_wheel_holds_what_it_should(tmp_path):
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if tracked.returncode:
         pytest.skip("not a git checkout, so it is unknown which files belong to the project")
     source = tmp_path / "source"  # a copy, since building leaves folders behind

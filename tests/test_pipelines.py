@@ -31,7 +31,13 @@ def paint(request):
     def generate(prompt: str, seed: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(seed)
         output = pipeline(
-            prompt, height=64, width=64, num_inference_steps=2, generator=generator, output_type="np", **options
+            prompt,
+            height=64,
+            width=64,
+            num_inference_steps=2,
+            generator=generator,
+            output_type="np",
+            **options,
         )
         return output.images[0]
 
@@ -75,9 +81,16 @@ def test_a_pipeline_is_small(name, request):
 
 @pytest.mark.parametrize(
     ("name", "prediction"),
-    [("sd15", "epsilon"), ("sd21", "v_prediction"), ("sdxl", "epsilon"), ("sana", "flow_prediction")],
+    [
+        ("sd15", "epsilon"),
+        ("sd21", "v_prediction"),
+        ("sdxl", "epsilon"),
+        ("sana", "flow_prediction"),
+    ],
 )
-def test_a_scheduler_says_what_its_model_predicts_and_how_much_noise_it_saw(name, prediction, request):
+def test_a_scheduler_says_what_its_model_predicts_and_how_much_noise_it_saw(
+    name, prediction, request
+):
     scheduler = _open(request.getfixturevalue(f"{name}_pipeline")).scheduler
     assert scheduler.config.prediction_type == prediction
     if name == "sana":
@@ -86,7 +99,9 @@ def test_a_scheduler_says_what_its_model_predicts_and_how_much_noise_it_saw(name
         assert scheduler.alphas_cumprod[-1].sqrt() == pytest.approx(0.0683, abs=1e-4)
 
 
-@pytest.mark.parametrize(("name", "widths"), [("sd15", [32]), ("sd21", [48]), ("sdxl", [32, 48]), ("sana", [32])])
+@pytest.mark.parametrize(
+    ("name", "widths"), [("sd15", [32]), ("sd21", [48]), ("sdxl", [32, 48]), ("sana", [32])]
+)
 def test_the_text_towers_open_as_those_of_any_model(name, widths, request):
     encoders = open_encoders(str(request.getfixturevalue(f"{name}_pipeline")))
     assert [encoder.token_table.shape[1] for encoder in encoders] == widths

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 from dti_geom.reporting import Report
 
 ROOT = Path(__file__).parents[1]
@@ -23,10 +23,18 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n\$ (dti-geom [^\n]*)\n(.*?)```", README, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
 YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SHELL = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
 
 # The same for the sweep's file.
-SHORTER_SWEEP = {"seeds: [0, 1, 2]": "seeds: [0]", "steps: 400": "steps: 2", "{seeds: 4}": "{seeds: 1, steps: 1}"}
+SHORTER_SWEEP = {
+    "seeds: [0, 1, 2]": "seeds: [0]",
+    "steps: 400": "steps: 2",
+    "{seeds: 4}": "{seeds: 1, steps: 1}",
+}
 
 # What makes a line of the README short enough for a test; nothing it says is taken away.
 SHORTER = {
@@ -45,18 +53,24 @@ def lines(text: str) -> list[str]:
 def test_a_command_prints_what_the_readme_shows(command, expected):
     arguments = [sys.executable, "-m", "dti_geom_cli", *shlex.split(command)[1:]]
     env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120, env=env)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, check=True, timeout=120, env=env
+    )
     assert lines(done.stdout) == lines(expected)
 
 
 @pytest.mark.parametrize(("code", "expected"), PYTHON)
 def test_a_snippet_prints_what_the_readme_shows(code, expected):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert lines(done.stdout) == lines(expected)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(tmp_path, monkeypatch, capsys, sd15_folder, sdxl_pipeline):
+def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
+    tmp_path, monkeypatch, capsys, sd15_folder, sdxl_pipeline
+):
     """Weights nobody has here are tiny ones of the same layout; files are a reader's own; the card is a processor."""
     from dti_geom_cli.main import app
 
@@ -74,11 +88,17 @@ def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     stand_ins = {"sd15": str(sd15_folder), "sdxl": str(sdxl_pipeline), "cuda": "cpu"}
-    ours = [line for line in SHELL if line.startswith("dti-geom ") and "--engine ray" not in line]  # needs a cluster
+    ours = [
+        line for line in SHELL if line.startswith("dti-geom ") and "--engine ray" not in line
+    ]  # needs a cluster
     assert len(ours) > 10
     for line in ours:
         arguments = [os.path.expanduser(word) for word in shlex.split(line, comments=True)[1:]]
-        extra = [more for start, more in SHORTER.items() if line.removeprefix("dti-geom ").startswith(start)]
+        extra = [
+            more
+            for start, more in SHORTER.items()
+            if line.removeprefix("dti-geom ").startswith(start)
+        ]
         more = extra[0] if extra and "--resume" not in arguments else []
         capsys.readouterr()
         app([stand_ins.get(word, word) for word in arguments] + more, standalone_mode=False)
@@ -134,11 +154,14 @@ def test_the_tables_one_adds_to_are_where_it_says():
     for name in names:
         assert re.search(rf"^{name}\b.* = ", source, re.MULTILINE), name
     for file in re.findall(r"`([\w/]+\.py)`", section):
-        assert [*(ROOT / "dti_geom").rglob(Path(file).name), *(ROOT / "cli").glob(Path(file).name)], file
+        assert [
+            *(ROOT / "dti_geom").rglob(Path(file).name),
+            *(ROOT / "cli").glob(Path(file).name),
+        ], file
 
 
 def test_the_methods_are_those_there_are_at_their_own_rates():
-    from dti_geom.models.diffusion import ADAPTERS
+    from dti_geom.models.pipelines import ADAPTERS
     from dti_geom.training import METHODS
 
     rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]* \| ([^|]*) \|$", README, re.MULTILINE))
@@ -146,7 +169,9 @@ def test_the_methods_are_those_there_are_at_their_own_rates():
     assert rates.pop("SanaPipeline") == 0.01
     assert set(rates.values()) == {0.04}
     assert rows == {
-        name: "0.04 rad (SANA 0.01)" if method.learning_rate is None else f"{method.learning_rate:g}"
+        name: "0.04 rad (SANA 0.01)"
+        if method.learning_rate is None
+        else f"{method.learning_rate:g}"
         for name, method in METHODS.items()
     }
     assert "prior κ = 1e-4" in README
@@ -155,7 +180,7 @@ def test_the_methods_are_those_there_are_at_their_own_rates():
 
 
 def test_the_samplers_are_those_of_the_adapters():
-    from dti_geom.models.diffusion import ADAPTERS, Mini
+    from dti_geom.models.pipelines import ADAPTERS, Mini
 
     told = {name: f"in {one.sampling_steps} at {one.guidance:g}" for name, one in ADAPTERS.items()}
     sd15 = ADAPTERS["StableDiffusionPipeline"]
@@ -175,12 +200,18 @@ def test_mini_paints_as_many_things_as_it_says():
 def test_the_effects_it_names_are_those_of_the_published_report():
     published = json.loads((ROOT / "reports" / "effects" / "result.json").read_text())["variants"]
     order, both = (
-        {name: f"{100 * row[what]['share']:.1f} %" for name, row in published.items()} for what in ("order", "both")
+        {name: f"{100 * row[what]['share']:.1f} %" for name, row in published.items()}
+        for what in ("order", "both")
     )
-    assert f"{order['TI']} (TI), {order['TI at the mean norm']} (rescaled), {order['DTI']} (DTI)" in README
+    assert (
+        f"{order['TI']} (TI), {order['TI at the mean norm']} (rescaled), {order['DTI']} (DTI)"
+        in README
+    )
     assert f"TI {published['TI']['norm over mean']:.0f} times the mean norm" in README
     assert f"both things of a pair right in {both['TI']} (TI), {both['DTI']} (DTI)" in README
-    likeness = {name: f"{row['similarity']:.3f}".removeprefix("0") for name, row in published.items()}
+    likeness = {
+        name: f"{row['similarity']:.3f}".removeprefix("0") for name, row in published.items()
+    }
     assert f"subject {likeness['TI']} (TI), {likeness['DTI']} (DTI) |" in README
 
 
@@ -189,16 +220,22 @@ def test_the_papers_scores_are_those_that_compare_shows():
 
     main = {one.method: one for one in REFERENCES if (one.table, one.model) == ("main", "sdxl")}
     text, subject = (
-        [f"{getattr(main[name], what):.3f}".removeprefix("0") for name in ("ti", "dti")] for what in ("text", "subject")
+        [f"{getattr(main[name], what):.3f}".removeprefix("0") for name in ("ti", "dti")]
+        for what in ("text", "subject")
     )
-    assert "SDXL: text {} (TI), {} (DTI); subject {} (TI), {} (DTI)".format(*text, *subject) in README
+    assert (
+        "SDXL: text {} (TI), {} (DTI); subject {} (TI), {} (DTI)".format(*text, *subject) in README
+    )
 
 
 def test_the_other_figures_of_its_code_are_those_that_it_prints():
     """Position classifier at scale 4, first-layer entropies, and the norms of its TI token over its towers' means."""
     assert ".309 (CLIP ViT-L) and .076 (bigG)" in README
     assert "entropy of the first layer's row: .369 for a TI token, .532 for a DTI token" in README
-    assert f"a TI token of SDXL: {1.84 / 0.3870:.1f} and {2.67 / 0.4515:.1f} times its towers' mean norms" in README
+    assert (
+        f"a TI token of SDXL: {1.84 / 0.3870:.1f} and {2.67 / 0.4515:.1f} times its towers' mean norms"
+        in README
+    )
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +260,10 @@ def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders):
 
     measured = encoder_attenuation(encoders[0])
     slopes = (measured.share_slope, measured.distance_slope)
-    assert "slopes −{:.3f} (variance) and −{:.3f} (distance)".format(*(abs(slope) for slope in slopes)) in README
+    assert (
+        "slopes −{:.3f} (variance) and −{:.3f} (distance)".format(*(abs(slope) for slope in slopes))
+        in README
+    )
     accuracy = next(one.accuracy for one in measured.scales if one.scale == 4)
     assert f"holds: {accuracy:.3f} at 4 times the mean norm".replace("0.", ".") in README
 
@@ -235,21 +275,21 @@ def test_the_turns_it_names_are_those_of_the_probe(encoders):
 
     scales = model_stagnation("mini", encoders).encoders[0].scales
     turn = {passage.scale: f"{degrees(passage.branches[-1].angle):.0f}°" for passage in scales}
-    told = (
-        f"turn {turn[1]} at the mean norm, {turn[32]} at 32 times, {turn[512]} at 512 times, {turn[8192]} at 8192 times"
-    )
+    told = f"turn {turn[1]} at the mean norm, {turn[32]} at 32 times, {turn[512]} at 512 times, {turn[8192]} at 8192 times"
     assert told in README
 
 
 def test_the_attention_it_names_is_that_of_the_probe(encoders):
     from dti_geom.probes import model_attention
-    from dti_geom.reporting.attention import layer_rows
+    from dti_geom.reporting.sections.attention import layer_rows
 
     words = model_attention("mini", encoders).encoders[0].curves[0]
     entropies = [f"{layer_rows(words, scale)[0][3]:.2f}" for scale in (1.0, 32.0)]
     assert "entropy {} → {} nats from the mean norm to 32 times".format(*entropies) in README
     final = next(one.values for one in words.sensitivity if one.layer == 0)
-    sensitivity = [f"{final[words.scales.index(scale)]:.3f}".removeprefix("0") for scale in (1.0, 32.0)]
+    sensitivity = [
+        f"{final[words.scales.index(scale)]:.3f}".removeprefix("0") for scale in (1.0, 32.0)
+    ]
     assert "final state's context sensitivity {} → {} |".format(*sensitivity) in README
 
 
@@ -291,14 +331,25 @@ def test_the_bake_offs_reading_is_that_of_its_results():
     ):
         assert form.format(rows[method]["text"], rows[method]["text p, Holm"]) in READING
     assert rows["ti"]["text better on"] == 11
-    assert {method for method, row in rows.items() if row["text p, Holm"] < 0.05} == {"ti", "crossinit"}
+    assert {method for method, row in rows.items() if row["text p, Holm"] < 0.05} == {
+        "ti",
+        "crossinit",
+    }
     assert all(row["subject p, Holm"] >= 0.05 for row in rows.values())
-    held = [float(text[name]) for name in text if name not in ("dti", "ti", "crossinit", "class word")]
+    held = [
+        float(text[name]) for name in text if name not in ("dti", "ti", "crossinit", "class word")
+    ]
     assert float(text["ti"]) < min(held) <= max(held) < float(text["dti"])
-    counts = {one.method: f"{one.text.mean:.3f}" for one in bake_off("bakeoff").summaries if one.group == "count"}
+    counts = {
+        one.method: f"{one.text.mean:.3f}"
+        for one in bake_off("bakeoff").summaries
+        if one.group == "count"
+    }
     assert f"DTI is behind TI ({counts['dti']}, {counts['ti']})" in READING
     by_prompt = FOUND["bakeoff, counting"]["dti"]
-    assert {prompt for prompt, text in by_prompt.items() if text < 1} == {"a photo of two {} on the grass"}
+    assert {prompt for prompt, text in by_prompt.items() if text < 1} == {
+        "a photo of two {} on the grass"
+    }
     assert f"All of it is {FOUND['core hours']:.1f} core-hours" in READING
     outermost = {
         name
@@ -315,10 +366,14 @@ def test_the_bake_offs_reading_of_norms_is_that_of_its_checkpoints():
     held = defaultdict(list)
     for one in bake_off("norms").courses:
         held[one.label, one.step].append((one.inflation, one.subject_score, one.text_score))
-    means = {key: [sum(each) / len(each) for each in zip(*values, strict=True)] for key, values in held.items()}
+    means = {
+        key: [sum(each) / len(each) for each in zip(*values, strict=True)]
+        for key, values in held.items()
+    }
     (norm, subject, text), (last_norm, _, last_text) = means["ti", 100], means["ti", 400]
     assert (
-        f"from {text:.3f} to {last_text:.3f} while its norm grows from {norm:.1f} to {last_norm:.1f} times" in READING
+        f"from {text:.3f} to {last_text:.3f} while its norm grows from {norm:.1f} to {last_norm:.1f} times"
+        in READING
     )
     for form, at in (
         (f"(subject {subject:.3f}, text {text:.3f})", ("ti", 100)),
@@ -346,17 +401,29 @@ def test_what_lies_beyond_the_paper_is_that_of_its_stages():
     ) in READING
     scores = scores_of("winner")
     texts = [scores[f"dti, {name}"][1] for name in best]
-    assert f"text {', '.join(texts)} against {scores['dti'][1]}, no difference significant" in READING
-    assert all(row["text p, Holm"] >= 0.05 <= row["subject p, Holm"] for row in FOUND["winner, dti less"])
+    assert (
+        f"text {', '.join(texts)} against {scores['dti'][1]}, no difference significant" in READING
+    )
+    assert all(
+        row["text p, Holm"] >= 0.05 <= row["subject p, Holm"] for row in FOUND["winner, dti less"]
+    )
 
 
 def test_the_tuned_preset_is_the_setting_that_was_confirmed():
-    from dti_geom.models.diffusion import Mini
+    from dti_geom.models.pipelines import Mini
     from dti_geom.training import METHODS
 
     preset, dti = METHODS["dti-tuned"], METHODS["dti"]
-    assert FOUND["settings"]["dti"] == {"name": "dti", "learning_rate": preset.learning_rate, "kappa": preset.kappa}
-    assert (preset.form, preset.optimizer, preset.magnitude) == (dti.form, dti.optimizer, dti.magnitude)
+    assert FOUND["settings"]["dti"] == {
+        "name": "dti",
+        "learning_rate": preset.learning_rate,
+        "kappa": preset.kappa,
+    }
+    assert (preset.form, preset.optimizer, preset.magnitude) == (
+        dti.form,
+        dti.optimizer,
+        dti.magnitude,
+    )
     assert "a quarter of `mini`'s default rate and a hundred times the paper's κ" in READING
     assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
     assert preset.kappa / dti.kappa == pytest.approx(100)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dti_geom import __version__, geometry
-from dti_geom.artifacts import EmbeddingFile, LearnedToken, embedding_bytes, join_numbered, write_files
 from dti_geom.editing.rescaling import encoder_for, rescale, target_norm
 from dti_geom.errors import EditingError
+from dti_geom.files import EmbeddingFile, LearnedToken, embedding_bytes, join_numbered, write_files
 from dti_geom.models import TextEncoder
 
 SUFFIXES = {"diffusers": "", "webui": ".pt", "sdxl": ".safetensors", "kohya": ".safetensors"}
@@ -65,13 +65,17 @@ def convert(
     concepts = [concept for group in _pairs(files) for concept in _concepts(group)]
     if token is not None:
         if len(concepts) > 1:
-            raise EditingError(f"--token names one token, and these files hold {len(concepts)}. Convert one at a time.")
+            raise EditingError(
+                f"--token names one token, and these files hold {len(concepts)}. Convert one at a time."
+            )
         concepts = [_renamed(concept, token) for concept in concepts]
     written: dict[Path, bytes] = {}
     results = []
     for concept in concepts:
         after = tuple(_rescaled(each, rescale_to, encoders) for each in concept.tokens)
-        vectors = tuple(one for pair in zip(concept.tokens, after, strict=True) for one in _compare(*pair))
+        vectors = tuple(
+            one for pair in zip(concept.tokens, after, strict=True) for one in _compare(*pair)
+        )
         path = output_path(concept.files[0], after[0].token, layout, out)
         metadata = _metadata(concept, vectors, rescale_to)
         made = embedding_bytes(path, after, layout, metadata=metadata)
@@ -91,7 +95,11 @@ def output_path(source: EmbeddingFile, token: str, layout: str, out: Path) -> Pa
 
     A file of several tokens gives each a name of its own.
     """
-    name = source.path.resolve().parent.name if source.path.stem.startswith("learned_embeds") else source.path.stem
+    name = (
+        source.path.resolve().parent.name
+        if source.path.stem.startswith("learned_embeds")
+        else source.path.stem
+    )
     if len({each.token for each in join_numbered(source.tokens)}) > 1:
         name = f"{name}-{re.sub(r'[^0-9A-Za-z._-]+', '', token)[:60]}"
     return out / f"{name}{SUFFIXES.get(layout, '')}"
@@ -101,7 +109,9 @@ def _pairs(files: Iterable[EmbeddingFile]) -> list[tuple[EmbeddingFile, ...]]:
     """The files, with the second tower of a `learned_embeds` file beside the first."""
     by_path = {file.path: file for file in files}
     firsts = [path for path in by_path if path.stem.startswith("learned_embeds")]
-    second_of = {path: second for path in firsts if (second := path.with_stem(f"{path.stem}_2")) in by_path}
+    second_of = {
+        path: second for path in firsts if (second := path.with_stem(f"{path.stem}_2")) in by_path
+    }
     return [
         (file, by_path[second_of[path]]) if path in second_of else (file,)
         for path, file in by_path.items()
@@ -123,19 +133,25 @@ def _renamed(concept: _Concept, token: str) -> _Concept:
     return replace(concept, tokens=tuple(replace(each, token=token) for each in concept.tokens))
 
 
-def _rescaled(learned: LearnedToken, rule: str | None, encoders: Sequence[TextEncoder]) -> LearnedToken:
+def _rescaled(
+    learned: LearnedToken, rule: str | None, encoders: Sequence[TextEncoder]
+) -> LearnedToken:
     if rule is None:
         return learned
     return rescale(learned, target_norm(rule, encoder_for(learned, encoders)))
 
 
 def _compare(before: LearnedToken, after: LearnedToken) -> list[ConvertedVector]:
-    norms = zip(geometry.norms(before.vectors).tolist(), geometry.norms(after.vectors).tolist(), strict=True)
+    norms = zip(
+        geometry.norms(before.vectors).tolist(), geometry.norms(after.vectors).tolist(), strict=True
+    )
     dim = before.vectors.shape[1]
     return [ConvertedVector(before.tower, index, dim, *pair) for index, pair in enumerate(norms)]
 
 
-def _metadata(concept: _Concept, vectors: Sequence[ConvertedVector], rule: str | None) -> Mapping[str, str]:
+def _metadata(
+    concept: _Concept, vectors: Sequence[ConvertedVector], rule: str | None
+) -> Mapping[str, str]:
     kept = {key: value for file in concept.files for key, value in file.metadata.items()}
     for key in ("format", "name", "tower"):  # the new file has its own
         kept.pop(key, None)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dti_geom import __version__, geometry
-from dti_geom.artifacts import LearnedToken, embedding_bytes, write_files
 from dti_geom.errors import EditingError, GeometryError
+from dti_geom.files import LearnedToken, embedding_bytes, write_files
 from dti_geom.models import TextEncoder
 
 Method = Literal["slerp", "lerp"]
@@ -102,7 +102,9 @@ def merge(
     """
     terms = parse_expression(expression)
     if method == "slerp" and any(term.weight < 0 for term in terms):
-        raise EditingError(f"'{expression}' has a negative weight, which slerp has no meaning for. Use --method lerp.")
+        raise EditingError(
+            f"'{expression}' has a negative weight, which slerp has no meaning for. Use --method lerp."
+        )
     blended, described = [], []
     for place, encoder in enumerate(encoders, 1):
         operands = _operands(terms, encoder, place, learned)
@@ -113,18 +115,26 @@ def merge(
                 encoder.name,
                 index,
                 float(geometry.norms(vector)),
-                tuple(torch.cosine_similarity(vector.double(), operands[:, index], dim=-1).tolist()),
+                tuple(
+                    torch.cosine_similarity(vector.double(), operands[:, index], dim=-1).tolist()
+                ),
                 tuple(geometry.norms(operands[:, index]).tolist()),
             )
             for index, vector in enumerate(vectors)
         ]
-    metadata = {"expression": expression, "method": f"merge by {method}", "tool": f"dti-geom {__version__}"}
+    metadata = {
+        "expression": expression,
+        "method": f"merge by {method}",
+        "tool": f"dti-geom {__version__}",
+    }
     files = embedding_bytes(path, blended, layout, metadata=metadata)
     write_files(files, overwrite=overwrite)
     return Merged(expression, method, token, terms, tuple(described), tuple(map(str, files)))
 
 
-def _operands(terms: Sequence[Term], encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]) -> Tensor:
+def _operands(
+    terms: Sequence[Term], encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]
+) -> Tensor:
     """The vectors of each term in one encoder, (terms, n, d) in float64."""
     found = [_named(term.name, encoder, place, learned).double() for term in terms]
     count = max(map(len, found))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dti_geom import geometry
-from dti_geom.artifacts import SECOND_TOWER, LearnedToken
 from dti_geom.errors import EditingError
+from dti_geom.files import SECOND_TOWER, LearnedToken
 from dti_geom.models import TextEncoder
 
 RULES = "mean, median, token:WORD, or a number above 0"

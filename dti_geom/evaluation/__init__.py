@@ -12,7 +12,13 @@ from dti_geom.evaluation.interpolation import (
     save_grid,
     with_thumbnails,
 )
-from dti_geom.evaluation.pictures import Picture, Pictures, SamplerSettings, paint_pictures, save_sheet
+from dti_geom.evaluation.pictures import (
+    Picture,
+    Pictures,
+    SamplerSettings,
+    paint_pictures,
+    save_sheet,
+)
 from dti_geom.evaluation.previews import Preview, read_preview
 from dti_geom.evaluation.tokens import load_tokens, token_files
 

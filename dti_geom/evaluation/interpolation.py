@@ -15,9 +15,9 @@ from dti_geom import geometry
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.pictures import SamplerSettings, open_picture, paint_pictures
 from dti_geom.evaluation.sheets import contact_sheet, save_animation, save_picture
-from dti_geom.models.diffusion import TextToImage
 from dti_geom.models.image_encoders import ImageEncoder
-from dti_geom.models.sources import Progress, silent
+from dti_geom.models.pipelines import TextToImage
+from dti_geom.progress import Progress, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,8 +56,12 @@ class VectorPath:
     index: int  # among the token's vectors
     norms: tuple[float, ...]  # at each point, embedding units
     angle: float  # between the ends, radians
-    speeds: tuple[float, ...]  # of turning between neighbouring points, radians per unit of t; one fewer than points
-    nearest: tuple[tuple[str, ...], ...]  # at each point, the vocabulary's words by direction, nearest first
+    speeds: tuple[
+        float, ...
+    ]  # of turning between neighbouring points, radians per unit of t; one fewer than points
+    nearest: tuple[
+        tuple[str, ...], ...
+    ]  # at each point, the vocabulary's words by direction, nearest first
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,12 @@ class Strip:
 
     seed: int
     files: tuple[str, ...]  # at each point
-    steps: tuple[float, ...]  # angles between the features of neighbouring pictures, radians; () without an encoder
-    unevenness: float | None  # largest step / mean step: 1 is as smooth as can be. None if nothing moves
+    steps: tuple[
+        float, ...
+    ]  # angles between the features of neighbouring pictures, radians; () without an encoder
+    unevenness: (
+        float | None
+    )  # largest step / mean step: 1 is as smooth as can be. None if nothing moves
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,9 @@ def interpolate(
     _check_counts(model, ends, corners)
     places = tuple(place / (points - 1) for place in range(points))
     rows = places if len(ends) == 4 else (0.0,)
-    course = {(method, row): _across(method, corners, row, places) for method in methods for row in rows}
+    course = {
+        (method, row): _across(method, corners, row, places) for method in methods for row in rows
+    }
     names = _place(model, course)
     pictures = paint_pictures(
         model,
@@ -160,7 +170,10 @@ def interpolate(
             method,
             row,
             tuple(_vector_paths(model, course[method, row], nearest[method, row])),
-            tuple(_strip(seed, [files[name, seed] for name in names[method, row]], features) for seed in seeds),
+            tuple(
+                _strip(seed, [files[name, seed] for name in names[method, row]], features)
+                for seed in seeds
+            ),
         )
         for method, row in course
     )
@@ -173,7 +186,11 @@ def interpolate(
         pictures.settings,
         encoder.name if encoder else None,
         paths,
-        tuple(_likeness(paths, two, places, features) for two in combinations(methods, 2) if features and points > 2),
+        tuple(
+            _likeness(paths, two, places, features)
+            for two in combinations(methods, 2)
+            if features and points > 2
+        ),
     )
 
 
@@ -184,22 +201,34 @@ def end_vectors(model: TextToImage, end: str) -> Vectors:
     return [tower.token_table[tower.vocabulary.rows(end)].float().cpu() for tower in model.towers]
 
 
-def save_grid(result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False) -> None:
+def save_grid(
+    result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False
+) -> None:
     """Write every strip, one below the other, as one picture. `folder` holds the pictures."""
     rows = [
-        (f"{_label(result, one)}, seed {strip.seed}", [open_picture(Path(folder) / file) for file in strip.files])
+        (
+            f"{_label(result, one)}, seed {strip.seed}",
+            [open_picture(Path(folder) / file) for file in strip.files],
+        )
         for one in result.paths
         for strip in one.strips
     ]
-    save_picture(contact_sheet(rows, [f"{place:.2g}" for place in result.points]), path, overwrite=overwrite)
+    save_picture(
+        contact_sheet(rows, [f"{place:.2g}" for place in result.points]), path, overwrite=overwrite
+    )
 
 
-def save_film(result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False) -> None:
+def save_film(
+    result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False
+) -> None:
     """Write an animated WebP in which all paths run beside each other. `folder` holds the pictures."""
     frames = [
         contact_sheet(
             [
-                (_label(result, one), [open_picture(Path(folder) / strip.files[place]) for strip in one.strips])
+                (
+                    _label(result, one),
+                    [open_picture(Path(folder) / strip.files[place]) for strip in one.strips],
+                )
                 for one in result.paths
             ]
         )
@@ -211,7 +240,10 @@ def save_film(result: Interpolation, folder: str | Path, path: Path, *, overwrit
 def with_thumbnails(result: Interpolation, folder: str | Path) -> Interpolation:
     """The result with its pictures, made small, inside; `folder` holds them."""
     files = {file for path in result.paths for strip in path.strips for file in strip.files}
-    return replace(result, thumbnails={file: _data_uri(open_picture(Path(folder) / file)) for file in sorted(files)})
+    return replace(
+        result,
+        thumbnails={file: _data_uri(open_picture(Path(folder) / file)) for file in sorted(files)},
+    )
 
 
 # --- The way ---
@@ -219,14 +251,18 @@ def with_thumbnails(result: Interpolation, folder: str | Path) -> Interpolation:
 
 def _check(ends: Sequence[str], methods: Sequence[str], points: int, prompt: str) -> None:
     if len(ends) not in (2, 4):
-        raise EvaluationError(f"{len(ends)} tokens were given; a path has two ends, a square four corners.")
+        raise EvaluationError(
+            f"{len(ends)} tokens were given; a path has two ends, a square four corners."
+        )
     for method in methods:
         if method not in METHODS:
             raise EvaluationError(f"no method called '{method}'. Known: {', '.join(METHODS)}.")
     if points < 2:
         raise EvaluationError(f"points is {points}; a path has 2 or more, its ends included.")
     if "{}" not in prompt:
-        raise EvaluationError(f"the prompt '{prompt}' has no {{}} for the points. Write one such as '{CARRIER}'.")
+        raise EvaluationError(
+            f"the prompt '{prompt}' has no {{}} for the points. Write one such as '{CARRIER}'."
+        )
 
 
 def _check_counts(model: TextToImage, ends: Sequence[str], corners: Sequence[Vectors]) -> None:
@@ -240,7 +276,9 @@ def _check_counts(model: TextToImage, ends: Sequence[str], corners: Sequence[Vec
             )
 
 
-def _across(method: str, corners: Sequence[Vectors], row: float, places: Sequence[float]) -> list[Vectors]:
+def _across(
+    method: str, corners: Sequence[Vectors], row: float, places: Sequence[float]
+) -> list[Vectors]:
     """The points of one row, from left to right."""
     left, right = corners[:2]
     if len(corners) == 4:
@@ -254,12 +292,16 @@ def _between(method: str, a: Vectors, b: Vectors, t: float) -> Vectors:
     return [METHODS[method](x.double(), y.double(), t).float() for x, y in zip(a, b, strict=True)]
 
 
-def _place(model: TextToImage, course: dict[tuple[str, float], list[Vectors]]) -> dict[tuple[str, float], list[str]]:
+def _place(
+    model: TextToImage, course: dict[tuple[str, float], list[Vectors]]
+) -> dict[tuple[str, float], list[str]]:
     """Place every point as a token of its own; returns their names."""
     names: dict[tuple[str, float], list[str]] = {}
     for number, (way, points) in enumerate(course.items()):
         # The number of vectors stands in the name, since a token of the model keeps its own.
-        names[way] = [f"<path-{len(vectors[0])}-{number}-{place}>" for place, vectors in enumerate(points)]
+        names[way] = [
+            f"<path-{len(vectors[0])}-{number}-{place}>" for place, vectors in enumerate(points)
+        ]
         for name, vectors in zip(names[way], points, strict=True):
             model.place(name, [rows.to(model.device) for rows in vectors])
     return names
@@ -276,10 +318,15 @@ def _nearest(
     for place, tower in enumerate(model.towers):
         rows = torch.cat([point[place] for points in course.values() for point in points])
         table = tower.token_table
-        found = geometry.nearest(rows.to(table.device, table.dtype), table, min(_NEAREST, len(table))).indices
+        found = geometry.nearest(
+            rows.to(table.device, table.dtype), table, min(_NEAREST, len(table))
+        ).indices
         words.append(iter([tuple(tower.vocabulary.tokens(each)) for each in found.tolist()]))
     return {
-        way: [[[next(words[place]) for _ in rows] for place, rows in enumerate(point)] for point in points]
+        way: [
+            [[next(words[place]) for _ in rows] for place, rows in enumerate(point)]
+            for point in points
+        ]
         for way, points in course.items()
     }
 
@@ -302,23 +349,32 @@ def _vector_paths(
             )
 
 
-def _features(encoder: ImageEncoder | None, folder: Path, files: Sequence[str]) -> dict[str, Tensor]:
+def _features(
+    encoder: ImageEncoder | None, folder: Path, files: Sequence[str]
+) -> dict[str, Tensor]:
     if encoder is None:
         return {}
-    rows = geometry.normalize(encoder.embed([open_picture(folder / file) for file in files]).double())
+    rows = geometry.normalize(
+        encoder.embed([open_picture(folder / file) for file in files]).double()
+    )
     return dict(zip(files, rows, strict=True))
 
 
 def _strip(seed: int, files: Sequence[str], features: dict[str, Tensor]) -> Strip:
     if not features:
         return Strip(seed, tuple(files), (), None)
-    steps = [float(geometry.angle(features[one], features[other])) for one, other in pairwise(files)]
+    steps = [
+        float(geometry.angle(features[one], features[other])) for one, other in pairwise(files)
+    ]
     mean = sum(steps) / len(steps)
     return Strip(seed, tuple(files), tuple(steps), max(steps) / mean if mean else None)
 
 
 def _likeness(
-    paths: Sequence[TokenPath], methods: tuple[str, str], places: Sequence[float], features: dict[str, Tensor]
+    paths: Sequence[TokenPath],
+    methods: tuple[str, str],
+    places: Sequence[float],
+    features: dict[str, Tensor],
 ) -> Likeness:
     ours, theirs = ([path for path in paths if path.method == method] for method in methods)
     apart = [

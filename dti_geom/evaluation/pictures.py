@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dti_geom.artifacts import to_json, write_text
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.sheets import contact_sheet, save_picture
-from dti_geom.models.diffusion import TextToImage
-from dti_geom.models.sources import Progress, silent
+from dti_geom.files import to_json, write_text
+from dti_geom.models.pipelines import TextToImage
+from dti_geom.progress import Progress, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 INDEX = "index.jsonl"
 SHEET = "sheet.png"
-_PIXELS, _MOST = 1 << 20, 16  # of a batch, unless told otherwise: about a megapixel, and not more than 16 pictures
+_PIXELS, _MOST = (
+    1 << 20,
+    16,
+)  # of a batch, unless told otherwise: about a megapixel, and not more than 16 pictures
 _SAMPLE = 64  # numbers of each weight that stand for all of it
 
 
@@ -90,7 +93,11 @@ def paint_pictures(
     settings = _settings(model, steps, guidance, size)
     batch_size = batch_size or max(1, min(_MOST, _PIXELS // settings.size**2))
     wanted = _named(model, settings, _filled(prompts, tokens), seeds)
-    missing = [one for one in {one.file: one for one in wanted}.values() if not (folder / one.file).exists()]
+    missing = [
+        one
+        for one in {one.file: one for one in wanted}.values()
+        if not (folder / one.file).exists()
+    ]
     index = _Index(folder, model.name, settings)
     index.start([one for one in wanted if (folder / one.file).exists()])
     started = time.monotonic()
@@ -118,7 +125,11 @@ def save_sheet(result: Pictures, folder: str | Path) -> Path:
     for one in result.pictures:
         rows.setdefault(one.prompt, []).append(open_picture(folder / one.file))
     seeds = dict.fromkeys(one.seed for one in result.pictures)
-    save_picture(contact_sheet(list(rows.items()), [f"seed {seed}" for seed in seeds]), folder / SHEET, overwrite=True)
+    save_picture(
+        contact_sheet(list(rows.items()), [f"seed {seed}" for seed in seeds]),
+        folder / SHEET,
+        overwrite=True,
+    )
     return folder / SHEET
 
 
@@ -151,7 +162,11 @@ class _Index:
         return {**to_json(picture), "settings": to_json(self.settings), "model": self.model}
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        lines = (
+            self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if self.path.exists()
+            else []
+        )
         for number, text in enumerate(lines, 1):
             if not text.endswith("\n"):  # a crash tore it
                 return
@@ -169,11 +184,18 @@ def _json_line(line: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def _settings(model: TextToImage, steps: int | None, guidance: float | None, size: int | None) -> SamplerSettings:
-    side, multiple = model.resolution if size is None else size, int(model.pipeline.vae_scale_factor)
+def _settings(
+    model: TextToImage, steps: int | None, guidance: float | None, size: int | None
+) -> SamplerSettings:
+    side, multiple = (
+        model.resolution if size is None else size,
+        int(model.pipeline.vae_scale_factor),
+    )
     if side <= 0 or side % multiple:
         near = max(1, side // multiple) * multiple
-        raise EvaluationError(f"size is {side}; {model.name} paints sides that {multiple} divides. Try {near}.")
+        raise EvaluationError(
+            f"size is {side}; {model.name} paints sides that {multiple} divides. Try {near}."
+        )
     steps = model.sampling_steps if steps is None else steps
     if steps < 1:
         raise EvaluationError(
@@ -202,7 +224,10 @@ def _filled(prompts: Sequence[str], tokens: Sequence[str]) -> list[tuple[str, st
 
 
 def _named(
-    model: TextToImage, settings: SamplerSettings, filled: Sequence[tuple[str, str | None]], seeds: Sequence[int]
+    model: TextToImage,
+    settings: SamplerSettings,
+    filled: Sequence[tuple[str, str | None]],
+    seeds: Sequence[int],
 ) -> list[Picture]:
     if not seeds:
         raise EvaluationError("no seed was given. Give one, such as 0.")
@@ -226,7 +251,11 @@ def _digests(model: TextToImage) -> dict[str, str]:
 
 def _fingerprint(model: TextToImage) -> str:
     """Weights, by up to _SAMPLE numbers of each tensor, and sampler."""
-    modules: list[nn.Module] = [model.denoiser, model.vae, *(tower.module for tower in model.towers)]
+    modules: list[nn.Module] = [
+        model.denoiser,
+        model.vae,
+        *(tower.module for tower in model.towers),
+    ]
     weights = [parameter.flatten() for module in modules for parameter in module.parameters()]
     scheduler = model.pipeline.scheduler
     config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}

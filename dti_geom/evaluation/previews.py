@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from dti_geom.artifacts import EmbeddingFile, from_json
 from dti_geom.errors import EvaluationError
+from dti_geom.files import EmbeddingFile, from_json
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from dti_geom.mini.exams import (
 )
 from dti_geom.mini.scenes import Axis, Item, Scene
 
-SUBJECT, OTHER = "{}", "{other}"  # in a prompt: the subject, and another one of those evaluated together
+SUBJECT, OTHER = (
+    "{}",
+    "{other}",
+)  # in a prompt: the subject, and another one of those evaluated together
 DREAMBOOTH_FILE = "prompts_and_classes.txt"
 LIVE_CLASSES = ("cat", "dog")  # of the DreamBooth dataset; everything else there is an object
 
@@ -82,7 +85,9 @@ class Prompt:
 
     text: str
     group: str  # what it asks for
-    scene: Scene | None = None  # what a picture of the embedded model has to show; things may be SUBJECT and OTHER
+    scene: Scene | None = (
+        None  # what a picture of the embedded model has to show; things may be SUBJECT and OTHER
+    )
 
     def filled(self, subject: str, other: str | None) -> str:
         """With these words or tokens in the places."""
@@ -93,7 +98,9 @@ class Prompt:
         if self.scene is None:
             return None
         things = {SUBJECT: subject, OTHER: other or ""}
-        first, *second = (replace(item, thing=things.get(item.thing, item.thing)) for item in self.scene.items)
+        first, *second = (
+            replace(item, thing=things.get(item.thing, item.thing)) for item in self.scene.items
+        )
         return replace(self.scene, first=first, second=second[0] if second else None)
 
 
@@ -102,7 +109,9 @@ class PromptSet:
     """Prompts that may depend on the subject."""
 
     name: str
-    of: Callable[[str, str], tuple[Prompt, ...]]  # class word, and what the scorer of the embedded model calls it
+    of: Callable[
+        [str, str], tuple[Prompt, ...]
+    ]  # class word, and what the scorer of the embedded model calls it
 
 
 def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSet:
@@ -144,7 +153,9 @@ def mini_prompts(thing: str) -> tuple[Prompt, ...]:
     scenes += [("left and right", scene) for scene in _pairs("row", "beach", others)]
     scenes += [("above and below", scene) for scene in _pairs("column", "snow", others)]
     scenes += [("two concepts", scene) for scene in _pairs("row", "wood", [OTHER, OTHER])]
-    return tuple(Prompt(_told(scene, number), group, scene) for number, (group, scene) in enumerate(scenes))
+    return tuple(
+        Prompt(_told(scene, number), group, scene) for number, (group, scene) in enumerate(scenes)
+    )
 
 
 def checks_of(scene: Scene) -> dict[str, Check]:
@@ -171,7 +182,9 @@ def dreambooth_prompts(folder: str | Path | None) -> tuple[tuple[Prompt, ...], t
         raise EvaluationError(
             f"{path} does not exist; these prompts are the DreamBooth dataset's own. Name its folder with --dreambooth."
         )
-    objects, heading, live = path.read_text(encoding="utf-8", errors="replace").partition("Live Subject Prompts")
+    objects, heading, live = path.read_text(encoding="utf-8", errors="replace").partition(
+        "Live Subject Prompts"
+    )
     found = tuple(
         tuple(
             Prompt(prompt.replace("{0} {1}", SUBJECT), "dreambooth")
@@ -211,7 +224,9 @@ def _from_file(path: Path) -> list[Prompt]:
     bad = [line for line in prompts if SUBJECT not in line]
     if bad or not prompts:
         found = f"'{bad[0]}' has no {{}}" if bad else "it is empty"
-        raise EvaluationError(f"{path}: {found}; expected one prompt a line with {{}} for the subject.")
+        raise EvaluationError(
+            f"{path}: {found}; expected one prompt a line with {{}} for the subject."
+        )
     return [Prompt(line, path.stem) for line in prompts]
 
 

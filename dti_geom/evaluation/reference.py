@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation.bootstrap import Interval
-from dti_geom.evaluation.evaluate import ALL, Evaluation, Summary
+from dti_geom.evaluation.evaluation import ALL, Evaluation, Summary
 from dti_geom.models.catalog import MODELS
+from dti_geom.statistics import Interval
 
 TABLES = {
     "main": "the paper's main table: 30 DreamBooth subjects, seeds 0 to 3",
@@ -105,7 +105,11 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     published = {(row.model, row.method) for row in REFERENCES}
     return Comparison(
         rows=tuple(_compared(row, ours.get((row.model, row.method))) for row in REFERENCES),
-        others=tuple(OtherRow(*key, one.subject, one.text) for key, one in ours.items() if key not in published),
+        others=tuple(
+            OtherRow(*key, one.subject, one.text)
+            for key, one in ours.items()
+            if key not in published
+        ),
         notes=tuple(note for evaluation in evaluations for note in _departures(evaluation)),
     )
 
@@ -113,7 +117,9 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
 def _compared(row: ReferenceRow, ours: Summary | None) -> ComparedRow:
     if ours is None:
         return ComparedRow(row, None, None, None, None)
-    return ComparedRow(row, ours.subject, ours.text, _less(ours.subject, row.subject), _less(ours.text, row.text))
+    return ComparedRow(
+        row, ours.subject, ours.text, _less(ours.subject, row.subject), _less(ours.text, row.text)
+    )
 
 
 def _less(interval: Interval, published: float | None) -> Interval | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.prompts import Prompt, checks_of
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, ScorerEncoder
-from dti_geom.models.sources import Progress, silent
+from dti_geom.progress import Progress, silent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +53,9 @@ class ImageScore:
     file: str
     subject_score: float  # mean cosine to the reference images, −1 … 1
     text_score: float  # 0 … 1 but for a cosine; see `Evaluation.text_unit`
-    checks: dict[str, bool] = field(default_factory=dict)  # that the text score is the share of, on `mini`
+    checks: dict[str, bool] = field(
+        default_factory=dict
+    )  # that the text score is the share of, on `mini`
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class TextScorer(Protocol):
         """What a score is, in words."""
         ...
 
-    def score(self, pictures: "Sequence[Image]", shots: Sequence[Shot]) -> list[tuple[float, dict[str, bool]]]:
+    def score(
+        self, pictures: "Sequence[Image]", shots: Sequence[Shot]
+    ) -> list[tuple[float, dict[str, bool]]]:
         """For each picture its score, and the checks behind it, if it has any."""
         ...
 
@@ -90,9 +94,14 @@ class PromptFit:
         self._encoder = encoder
         self.name, self.unit = encoder.name, encoder.unit
 
-    def score(self, pictures: "Sequence[Image]", shots: Sequence[Shot]) -> list[tuple[float, dict[str, bool]]]:
+    def score(
+        self, pictures: "Sequence[Image]", shots: Sequence[Shot]
+    ) -> list[tuple[float, dict[str, bool]]]:
         """The encoder's scores; there are no checks."""
-        return [(value, {}) for value in self._encoder.score(pictures, [shot.told for shot in shots]).tolist()]
+        return [
+            (value, {})
+            for value in self._encoder.score(pictures, [shot.told for shot in shots]).tolist()
+        ]
 
 
 class SceneChecks:
@@ -105,7 +114,9 @@ class SceneChecks:
         self._scorer = scorer
         self.name = scorer.name
 
-    def score(self, pictures: "Sequence[Image]", shots: Sequence[Shot]) -> list[tuple[float, dict[str, bool]]]:
+    def score(
+        self, pictures: "Sequence[Image]", shots: Sequence[Shot]
+    ) -> list[tuple[float, dict[str, bool]]]:
         """Shares, and the checks they count. Raises EvaluationError for a prompt without a scene."""
         scored = []
         for answers, shot in zip(self._scorer.read(pictures), shots, strict=True):
@@ -125,10 +136,14 @@ class References:
     """The images a subject is known by, as an image encoder sees them."""
 
     features: Tensor  # (n, d), unit norm
-    thing: str  # what the scorer of the embedded model reads in most of them; empty for other encoders
+    thing: (
+        str  # what the scorer of the embedded model reads in most of them; empty for other encoders
+    )
 
 
-def read_references(files: Sequence[str | Path], encoder: ImageEncoder) -> tuple[References, list[LeftOut]]:
+def read_references(
+    files: Sequence[str | Path], encoder: ImageEncoder
+) -> tuple[References, list[LeftOut]]:
     """Embed a subject's images; those that do not open are left out. Raises EvaluationError if none opens."""
     images, left_out = [], []
     for file in files:
@@ -168,7 +183,9 @@ def score_shots(
         left_out += [image for _, image in opened if isinstance(image, LeftOut)]
         held = [(shot, image) for shot, image in opened if not isinstance(image, LeftOut)]
         if held:
-            scores += _scored([shot for shot, _ in held], [image for _, image in held], references, encoder, text)
+            scores += _scored(
+                [shot for shot, _ in held], [image for _, image in held], references, encoder, text
+            )
     progress("scores", len(shots), len(shots))
     return scores, left_out
 
@@ -181,7 +198,9 @@ def open_image(path: Path) -> "Image | LeftOut":
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGBA")
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
-        reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        reason = (
+            "it is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        )
         return LeftOut(str(path), reason)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
@@ -194,7 +213,9 @@ def _scored(
     text: TextScorer,
 ) -> Iterator[ImageScore]:
     features = encoder.embed(images)
-    for shot, feature, (text_score, checks) in zip(shots, features, text.score(images, shots), strict=True):
+    for shot, feature, (text_score, checks) in zip(
+        shots, features, text.score(images, shots), strict=True
+    ):
         yield ImageScore(
             method=shot.method,
             subject=shot.subject,

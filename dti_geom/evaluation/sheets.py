@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dti_geom.artifacts import atomic_path
+from dti_geom.files import atomic_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +28,11 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[str] = ()) -> "Image":
     shown = rows[:MAX_ROWS]
     side = min(max(shown[0][1][0].width, CELL[0]), CELL[1])
     width = _GAP + max(len(pictures) for _, pictures in shown) * (side + _GAP)
-    height = _LABEL * (bool(columns) + (len(rows) > len(shown))) + len(shown) * (_LABEL + side + 2 * _GAP) + _GAP
+    height = (
+        _LABEL * (bool(columns) + (len(rows) > len(shown)))
+        + len(shown) * (_LABEL + side + 2 * _GAP)
+        + _GAP
+    )
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
 
@@ -65,5 +69,10 @@ def save_animation(frames: "Sequence[Image]", path: Path, *, overwrite: bool = F
     there_and_back = [*frames, *frames[-2:0:-1]]
     with atomic_path(path, overwrite=overwrite) as beside:
         there_and_back[0].save(
-            beside, save_all=True, append_images=there_and_back[1:], duration=_FRAME, loop=0, quality=85
+            beside,
+            save_all=True,
+            append_images=there_and_back[1:],
+            duration=_FRAME,
+            loop=0,
+            quality=85,
         )

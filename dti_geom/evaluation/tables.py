@@ -5,11 +5,21 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dti_geom.evaluation.bootstrap import Interval
-from dti_geom.evaluation.evaluate import ALL, Evaluation
+from dti_geom.evaluation.evaluation import ALL, Evaluation
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.statistics import Interval
 
-COLUMNS = ("method", "subject", "run", "prompt", "group", "seed", "file", "subject_score", "text_score")
+COLUMNS = (
+    "method",
+    "subject",
+    "run",
+    "prompt",
+    "group",
+    "seed",
+    "file",
+    "subject_score",
+    "text_score",
+)
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -22,7 +32,9 @@ def csv_of_images(evaluation: Evaluation) -> str:
     """A line for each picture; where there are checks, a column of 0 and 1 for each, empty where it was not asked."""
     checks = list(dict.fromkeys(name for one in evaluation.images for name in one.checks))
     return csv_of_scores(
-        COLUMNS, [([getattr(one, name) for name in COLUMNS], one) for one in evaluation.images], checks
+        COLUMNS,
+        [([getattr(one, name) for name in COLUMNS], one) for one in evaluation.images],
+        checks,
     )
 
 
@@ -34,7 +46,9 @@ def csv_of_scores(
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*columns, *checks])
     for values, one in rows:
-        writer.writerow([*values, *(int(one.checks[name]) if name in one.checks else "" for name in checks)])
+        writer.writerow(
+            [*values, *(int(one.checks[name]) if name in one.checks else "" for name in checks)]
+        )
     return file.getvalue()
 
 
@@ -51,7 +65,16 @@ def latex_table(evaluation: Evaluation) -> str:
         "bootstrap intervals over subjects and seeds"
     )
     head = "method & subject & text & images \\\\"
-    lines = [caption, r"\begin{tabular}{lccr}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    lines = [
+        caption,
+        r"\begin{tabular}{lccr}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -6,9 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dti_geom.artifacts import EmbeddingFile, LearnedToken, find_embedding_files, join_numbered, read_embeddings
 from dti_geom.errors import EmbeddingFileError
-from dti_geom.models.diffusion import TextToImage
+from dti_geom.files import (
+    EmbeddingFile,
+    LearnedToken,
+    find_embedding_files,
+    join_numbered,
+    read_embeddings,
+)
+from dti_geom.models.pipelines import TextToImage
 
 # In a run's folder: what it ended with, for one token or for several. Its checkpoints lie deeper.
 _LEARNED = ("learned_embeds*.safetensors", "[0-9][0-9]-*/learned_embeds*.safetensors")
@@ -81,7 +87,11 @@ def joined_towers(model: TextToImage, files: Sequence[EmbeddingFile]) -> dict[st
 
 
 def _files(path: Path) -> list[Path]:
-    learned = [file for pattern in _LEARNED for file in sorted(path.glob(pattern))] if path.is_dir() else []
+    learned = (
+        [file for pattern in _LEARNED for file in sorted(path.glob(pattern))]
+        if path.is_dir()
+        else []
+    )
     return learned or find_embedding_files(path)
 
 
@@ -95,7 +105,9 @@ def _renamed(files: list[EmbeddingFile], name: str) -> list[EmbeddingFile]:
     return [
         replace(
             file,
-            tokens=tuple(LearnedToken(name, each.tower, each.vectors) for each in join_numbered(file.tokens)),
+            tokens=tuple(
+                LearnedToken(name, each.tower, each.vectors) for each in join_numbered(file.tokens)
+            ),
         )
         for file in files
     ]

@@ -34,8 +34,14 @@ def unit_tolerance(dtype: torch.dtype) -> float:
 def check_table_like(x: Tensor, name: str) -> None:
     """Raise unless `x` is a floating-point tensor (..., d); its numbers are not looked at."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0 or x.shape[-1] == 0:
-        found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise GeometryError(f"{name} is {found}; expected a floating-point tensor of shape (..., d) with d > 0.")
+        found = (
+            f"{x.dtype} of shape {tuple(x.shape)}"
+            if isinstance(x, Tensor)
+            else f"a {type(x).__name__}"
+        )
+        raise GeometryError(
+            f"{name} is {found}; expected a floating-point tensor of shape (..., d) with d > 0."
+        )
 
 
 def check_vectors(x: Tensor, name: str) -> None:

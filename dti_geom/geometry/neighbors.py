@@ -66,7 +66,9 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
             "with the same d. Check that both come from the same encoder."
         )
     flat = queries.reshape(-1, table.shape[1])
-    same = flat.dtype == table.dtype and flat.shape == table.shape and flat.stride() == table.stride()
+    same = (
+        flat.dtype == table.dtype and flat.shape == table.shape and flat.stride() == table.stride()
+    )
     same = same and flat.data_ptr() == table.data_ptr()
     table_norms = _row_norms(table, "table")
     query_norms = table_norms if same else _row_norms(flat, "queries")
@@ -76,7 +78,9 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
         check_nonzero(query_norms[:, None], "queries")
     if not 1 <= k <= usable:
         rows = "rows" if usable == len(table) else "non-zero rows"
-        raise GeometryError(f"k is {k} and the table has {usable} {rows}; expected k from 1 to {usable}.")
+        raise GeometryError(
+            f"k is {k} and the table has {usable} {rows}; expected k from 1 to {usable}."
+        )
 
     values = torch.empty(len(flat), k, dtype=working_dtype(queries, table), device=table.device)
     indices = torch.empty(len(flat), k, dtype=torch.int64, device=table.device)
@@ -92,7 +96,13 @@ def nearest(queries: Tensor, table: Tensor, k: int, metric: Metric = "cosine") -
             whole = same and len(ids) == len(flat)
             source = _Side(flat, query_norms) if whole else _Side(flat[ids], query_norms[ids])
             query, row, crowded = _shortlist(
-                source, _Side(table, table_norms), k, metric, precision, len(table) if last else 8 * k + 128, whole
+                source,
+                _Side(table, table_norms),
+                k,
+                metric,
+                precision,
+                len(table) if last else 8 * k + 128,
+                whole,
             )
             value = _exact(source.rows, table, query, row, metric).to(values.dtype)
             done = ids[~crowded]
@@ -142,16 +152,28 @@ class _Screen:
     each half square is carried as a sum of three numbers of the screening precision, against ones.
     """
 
-    def __init__(self, metric: Metric, precision: torch.dtype, result: torch.dtype, scale: Tensor, tile: int) -> None:
-        self.metric, self.precision, self.result, self.scale, self.tile = metric, precision, result, scale, tile
+    def __init__(
+        self, metric: Metric, precision: torch.dtype, result: torch.dtype, scale: Tensor, tile: int
+    ) -> None:
+        self.metric, self.precision, self.result, self.scale, self.tile = (
+            metric,
+            precision,
+            result,
+            scale,
+            tile,
+        )
         self.compute = torch.promote_types(precision, torch.float32)
 
     def operand(self, side: _Side, start: int, is_query: bool) -> _Operand:
         chunk, length = side.rows[start : start + _BLOCK], side.norms[start : start + _BLOCK]
-        scale = torch.where(length > 0, length, 1)[:, None] if self.metric == "cosine" else self.scale
+        scale = (
+            torch.where(length > 0, length, 1)[:, None] if self.metric == "cosine" else self.scale
+        )
         x = (chunk.to(torch.promote_types(chunk.dtype, self.compute)) / scale).to(self.compute)
         length = torch.linalg.vector_norm(x, dim=1)
-        dead = length == 0 if self.metric == "cosine" else torch.zeros_like(length, dtype=torch.bool)
+        dead = (
+            length == 0 if self.metric == "cosine" else torch.zeros_like(length, dtype=torch.bool)
+        )
         if self.metric == "cosine":
             x = x / torch.where(dead, 1, length)[:, None]
             length = torch.where(dead, 0.0, torch.ones_like(length))
@@ -166,7 +188,9 @@ class _Screen:
                 pieces.append(rest.to(self.precision))
                 rest = rest - pieces[-1]
             squares, ones = torch.stack(pieces, dim=1), matrix.new_ones(len(matrix), 3)
-            matrix = torch.cat([matrix, squares, ones] if is_query else [matrix, ones, squares], dim=1)
+            matrix = torch.cat(
+                [matrix, squares, ones] if is_query else [matrix, ones, squares], dim=1
+            )
         padding = -len(chunk) % self.tile
         matrix = torch.nn.functional.pad(matrix, (0, 0, 0, padding))
         length = torch.nn.functional.pad(length, (0, padding))
@@ -187,11 +211,21 @@ class _Screen:
         a, b = q.rounding, t.rounding
         summing = 2 * q.matrix.shape[1] * torch.finfo(self.compute).eps
         length = q.norms[: q.count, None]
-        return (a + b + a * b + summing) * length * reach + summing * (length.square() + reach.square()) + 1e-17
+        return (
+            (a + b + a * b + summing) * length * reach
+            + summing * (length.square() + reach.square())
+            + 1e-17
+        )
 
 
 def _shortlist(
-    queries: _Side, table: _Side, k: int, metric: Metric, precision: torch.dtype, limit: int, same: bool
+    queries: _Side,
+    table: _Side,
+    k: int,
+    metric: Metric,
+    precision: torch.dtype,
+    limit: int,
+    same: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs (query, row) that hold every query's k nearest rows, by query then row; and the queries left out.
 
@@ -201,7 +235,9 @@ def _shortlist(
     tile = 1 << max(0, min(_TILE, min(_BLOCK, rows) // (4 * k)).bit_length() - 1)
     largest = max(float(side.norms.max()) if len(side.norms) else 0.0 for side in (queries, table))
     result = working_dtype(queries.rows, table.rows)
-    screen = _Screen(metric, precision, result, _binary_scale(table.norms.new_tensor([largest])), tile)
+    screen = _Screen(
+        metric, precision, result, _binary_scale(table.norms.new_tensor([largest])), tile
+    )
     state = _Bounds(n, k, limit, screen)
     # One buffer for every block: fresh memory for each would cost as much as a tenth of the product.
     buffer = torch.empty((_BLOCK + tile) ** 2, dtype=precision, device=table.rows.device)
@@ -261,7 +297,9 @@ class _Bounds:
             # Pairs of a crowded query are dropped at once: kept to the end, they could fill the memory.
             fits = self.kept[q.start + query[hit]] <= self.limit
             hit, member = hit[fits], member[fits]
-            self.found.append((q.start + query[hit], t.start + member * tiles + tile[hit], upper[hit, member]))
+            self.found.append(
+                (q.start + query[hit], t.start + member * tiles + tile[hit], upper[hit, member])
+            )
         best[self.kept[q.start : q.start + q.count] > self.limit] = torch.inf
 
     def pairs(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -305,11 +343,15 @@ def _precise_norms(x: Tensor, ids: Tensor) -> Tensor:
     return torch.cat(parts)[place] if parts else x.new_empty(0, dtype=torch.float64)
 
 
-def _rank(query: Tensor, row: Tensor, value: Tensor, n: int, k: int, descending: bool) -> tuple[Tensor, Tensor]:
+def _rank(
+    query: Tensor, row: Tensor, value: Tensor, n: int, k: int, descending: bool
+) -> tuple[Tensor, Tensor]:
     """The first k pairs of each query, (n, k); pairs come by query then row, which stable sorting keeps for ties."""
     order = value.sort(descending=descending, stable=True).indices
     order = order[query[order].sort(stable=True).indices]
     _, counts = query.unique_consecutive(return_counts=True)
-    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    place = torch.arange(len(query), device=query.device) - (
+        counts.cumsum(0) - counts
+    ).repeat_interleave(counts)
     order = order[place < k]
     return value[order].reshape(n, k), row[order].reshape(n, k)

@@ -110,14 +110,18 @@ class RiemannianSGD(_SphereOptimizer):
         beta = group["beta"]
         state["steps"] += moves
         state["second_moment"] = torch.where(
-            moves, beta * state["second_moment"] + (1 - beta) * norms(g) ** 2, state["second_moment"]
+            moves,
+            beta * state["second_moment"] + (1 - beta) * norms(g) ** 2,
+            state["second_moment"],
         )
         # Rows that never moved have steps = 0, hence 0/0 here; they are left out below.
         corrected = state["second_moment"] / (1 - beta ** state["steps"].to(g.dtype))
         g = g / (corrected.sqrt() + group["eps"])[..., None]
         if group["momentum"] > 0:
             before = state.setdefault("momentum", torch.zeros_like(g))
-            g = torch.where(moves[..., None], group["momentum"] * project_tangent(param, before) + g, before)
+            g = torch.where(
+                moves[..., None], group["momentum"] * project_tangent(param, before) + g, before
+            )
             state["momentum"] = g
         param[moves] = retract(param[moves], -group["lr"] * g[moves]).to(param.dtype)
 
@@ -144,7 +148,13 @@ class RiemannianAdam(_SphereOptimizer):
         eps: float = 1e-8,
     ) -> None:
         """Check the options and that every row of every parameter is unit; they mean what they do in RiemannianSGD."""
-        defaults = {"lr": lr, "kappa": kappa, "prior_direction": prior_direction, "betas": betas, "eps": eps}
+        defaults = {
+            "lr": lr,
+            "kappa": kappa,
+            "prior_direction": prior_direction,
+            "betas": betas,
+            "eps": eps,
+        }
         super().__init__(params, defaults)
 
     def _step_param(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
@@ -157,9 +167,13 @@ class RiemannianAdam(_SphereOptimizer):
         (beta1, beta2), steps = group["betas"], state["steps"]
         steps += moves
         carried = beta1 * project_tangent(param, state["first_moment"]) + (1 - beta1) * g
-        first = state["first_moment"] = torch.where(moves[..., None], carried, state["first_moment"])
+        first = state["first_moment"] = torch.where(
+            moves[..., None], carried, state["first_moment"]
+        )
         second = state["second_moment"] = torch.where(
-            moves, beta2 * state["second_moment"] + (1 - beta2) * norms(g) ** 2, state["second_moment"]
+            moves,
+            beta2 * state["second_moment"] + (1 - beta2) * norms(g) ** 2,
+            state["second_moment"],
         )
         count = steps.to(g.dtype)
         size = (second / (1 - beta2**count)).sqrt() + group["eps"]

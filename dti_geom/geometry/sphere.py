@@ -99,7 +99,9 @@ def slerp(x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
     v, w = _unit(x_work), _unit(y_work)
     _check_not_antipodal(v, w, result_dtype(x, y), "x", "y")
     x_norm, y_norm = norms(x_work)[..., None], norms(y_work)[..., None]
-    return ((x_norm + t_work * (y_norm - x_norm)) * _exp(v, t_work * _log(v, w))).to(result_dtype(x, y))
+    return ((x_norm + t_work * (y_norm - x_norm)) * _exp(v, t_work * _log(v, w))).to(
+        result_dtype(x, y)
+    )
 
 
 def project_tangent(v: Tensor, g: Tensor) -> Tensor:
@@ -162,12 +164,18 @@ def frechet_mean(points: Tensor, weights: Tensor | None = None) -> Tensor:
     """
     check_vectors(points, "points")
     if points.dim() < 2 or points.shape[-2] == 0:
-        raise GeometryError(f"points has shape {tuple(points.shape)}; expected (..., n, d) with n > 0.")
+        raise GeometryError(
+            f"points has shape {tuple(points.shape)}; expected (..., n, d) with n > 0."
+        )
     check_unit(points, "points")
     if weights is None:
         weights = points.new_ones(points.shape[-2])
     check_vectors(weights, "weights")
-    if weights.shape[-1] != points.shape[-2] or (weights < 0).any() or (weights.sum(dim=-1) <= 0).any():
+    if (
+        weights.shape[-1] != points.shape[-2]
+        or (weights < 0).any()
+        or (weights.sum(dim=-1) <= 0).any()
+    ):
         raise GeometryError(
             f"weights has shape {tuple(weights.shape)}; expected (..., {points.shape[-2]}), one non-negative number "
             "per point, with a positive sum."
@@ -229,7 +237,9 @@ def _tangent(v: Tensor, g: Tensor) -> Tensor:
 
 
 def _angle(v: Tensor, w: Tensor) -> Tensor:
-    return 2 * torch.atan2(torch.linalg.vector_norm(v - w, dim=-1), torch.linalg.vector_norm(v + w, dim=-1))
+    return 2 * torch.atan2(
+        torch.linalg.vector_norm(v - w, dim=-1), torch.linalg.vector_norm(v + w, dim=-1)
+    )
 
 
 def _exp(v: Tensor, tangent: Tensor) -> Tensor:
@@ -277,7 +287,9 @@ def _path_inputs(x: Tensor, y: Tensor, t: float | Tensor) -> tuple[Tensor, Tenso
     return x.to(dtype), y.to(dtype), position[..., None]
 
 
-def _check_not_antipodal(v: Tensor, w: Tensor, dtype: torch.dtype, v_name: str, w_name: str) -> None:
+def _check_not_antipodal(
+    v: Tensor, w: Tensor, dtype: torch.dtype, v_name: str, w_name: str
+) -> None:
     """Raise where v + w is lost in the rounding of `dtype`: every great circle through v also meets −v."""
     gap = torch.linalg.vector_norm(v.detach() + w.detach(), dim=-1)
     if (gap <= 4 * torch.finfo(dtype).eps).any():

@@ -49,7 +49,11 @@ def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary
         )
     # Sorted by hand because torch.quantile refuses more than 16 million rows.
     ordered = nonzero.sort().values
-    place = torch.tensor(PERCENTILES, dtype=torch.float64, device=ordered.device) / 100 * (ordered.numel() - 1)
+    place = (
+        torch.tensor(PERCENTILES, dtype=torch.float64, device=ordered.device)
+        / 100
+        * (ordered.numel() - 1)
+    )
     below, above = ordered[place.floor().long()], ordered[place.ceil().long()]
     return NormSummary(
         count=nonzero.numel(),

@@ -34,13 +34,22 @@ class VonMisesFisher:
         check_vectors(mean_direction, "mean_direction")
         check_unit(mean_direction, "mean_direction")
         if mean_direction.shape[-1] < 2:
-            raise GeometryError("mean_direction has dimension 1; expected 2 or more, the sphere of R^1 is two points.")
+            raise GeometryError(
+                "mean_direction has dimension 1; expected 2 or more, the sphere of R^1 is two points."
+            )
         if not isinstance(concentration, Tensor):
             concentration = torch.tensor(concentration, dtype=torch.float64)
         kappa = concentration.to(mean_direction.device)
         if not torch.isfinite(kappa).all() or (kappa < 0).any():
-            raise GeometryError(f"concentration is {concentration}; expected finite numbers, 0 or more.")
-        check_same_space(mean_direction, kappa[..., None].expand(*kappa.shape, mean_direction.shape[-1]), "μ", "κ")
+            raise GeometryError(
+                f"concentration is {concentration}; expected finite numbers, 0 or more."
+            )
+        check_same_space(
+            mean_direction,
+            kappa[..., None].expand(*kappa.shape, mean_direction.shape[-1]),
+            "μ",
+            "κ",
+        )
         self.mean_direction = mean_direction
         self.concentration = kappa
         self._mu = _unit(mean_direction.double())
@@ -87,7 +96,9 @@ class VonMisesFisher:
         return entropy.expand(self._batch_shape()).to(self._dtype)
 
     @torch.no_grad()
-    def sample(self, shape: int | tuple[int, ...] = (), *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, shape: int | tuple[int, ...] = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Independent draws, the same ones bit for bit from a generator in the same state.
 
         shape: how many, a number or a shape. Returns (*shape, ..., d), unit norm.
@@ -104,22 +115,32 @@ class VonMisesFisher:
         pending = torch.arange(len(mu), device=mu.device)
         while pending.numel():
             centre, k = mu[pending], kappa[pending]
-            gauss = torch.randn(centre.shape, dtype=torch.float64, device=mu.device, generator=generator)
-            uniform = torch.rand(k.shape, dtype=torch.float64, device=mu.device, generator=generator)
+            gauss = torch.randn(
+                centre.shape, dtype=torch.float64, device=mu.device, generator=generator
+            )
+            uniform = torch.rand(
+                k.shape, dtype=torch.float64, device=mu.device, generator=generator
+            )
             along = (gauss * centre).sum(dim=-1)
             across = gauss - along[:, None] * centre
-            z = (1 + along / torch.linalg.vector_norm(gauss, dim=-1)) / 2  # Beta((d − 1)/2, (d − 1)/2)
+            z = (
+                1 + along / torch.linalg.vector_norm(gauss, dim=-1)
+            ) / 2  # Beta((d − 1)/2, (d − 1)/2)
             z = z.clamp(0, 1)
             m = self.dim - 1
             b = m / (2 * k + torch.sqrt(4 * k * k + m * m))
             gap = 2 * b * z / (1 - (1 - b) * z)  # 1 − w, for the proposed w = μᵀx
             gap0 = 2 * b / (1 + b)  # 1 − w0
             # Wood's κw + m·log(1 − w0·w) − κw0 − m·log(1 − w0²), all in terms of the gaps.
-            log_ratio = k * (gap0 - gap) + m * torch.log((gap0 + gap - gap0 * gap) / (gap0 * (2 - gap0)))
+            log_ratio = k * (gap0 - gap) + m * torch.log(
+                (gap0 + gap - gap0 * gap) / (gap0 * (2 - gap0))
+            )
             # A draw exactly along μ has no direction to turn to; it happens if μ came from the same seed.
             accept = (log_ratio >= torch.log(uniform)) & across.any(dim=-1)
             gap, centre, turn = gap[accept, None], centre[accept], _unit(across[accept])
-            out[pending[accept]] = _unit((1 - gap) * centre + torch.sqrt(gap * (2 - gap)) * _tangent(centre, turn))
+            out[pending[accept]] = _unit(
+                (1 - gap) * centre + torch.sqrt(gap * (2 - gap)) * _tangent(centre, turn)
+            )
             pending = pending[~accept]
         return out.reshape(*full, self.dim).to(self.mean_direction.dtype)
 
@@ -135,18 +156,24 @@ class VonMisesFisher:
         """
         check_vectors(samples, "samples")
         if samples.dim() != 2 or samples.shape[0] == 0 or samples.shape[1] < 2:
-            raise GeometryError(f"samples has shape {tuple(samples.shape)}; expected (n, d) with n ≥ 1 and d ≥ 2.")
+            raise GeometryError(
+                f"samples has shape {tuple(samples.shape)}; expected (n, d) with n ≥ 1 and d ≥ 2."
+            )
         check_unit(samples, "samples")
         dim = samples.shape[1]
         mean = _unit(samples.detach().double()).mean(dim=0)
         length = float(torch.linalg.vector_norm(mean))
         if length <= torch.finfo(samples.dtype).eps or length >= 1 - 1e-13:
-            balance, end = ("balance out to zero", "0") if length < 0.5 else ("are all the same", "infinite")
+            balance, end = (
+                ("balance out to zero", "0") if length < 0.5 else ("are all the same", "infinite")
+            )
             raise GeometryError(
                 f"the {len(samples)} samples {balance}; expected a spread around one direction, since the most likely "
                 f"concentration is {end} here. Set it by hand: VonMisesFisher(direction, concentration)."
             )
-        kappa = torch.tensor(length * (dim - length**2) / (1 - length**2), dtype=torch.float64, device=samples.device)
+        kappa = torch.tensor(
+            length * (dim - length**2) / (1 - length**2), dtype=torch.float64, device=samples.device
+        )
         for _ in range(100):
             with torch.enable_grad():
                 point = kappa.requires_grad_()
@@ -188,7 +215,12 @@ def _log_relative_normalizer(dim: int, kappa: Tensor) -> tuple[Tensor, Tensor]:
             series = series + c * t**power
             slope = slope + c * power * t ** max(power - 1, 0)
             limit += c
-    g = excess - nu * torch.log1p(excess / (2 * nu)) - torch.log1p(excess / nu) / 2 + torch.log(series / limit)
+    g = (
+        excess
+        - nu * torch.log1p(excess / (2 * nu))
+        - torch.log1p(excess / nu) / 2
+        + torch.log(series / limit)
+    )
     ratio = 1 / (s + nu) - 1 / (2 * s * s) - nu / s**3 * slope / series  # A_ν/κ
     for _ in range(steps):
         # ρ_{ν−1} = 1/(1 + κ²ρ_ν/4ν(ν + 1)), with ρ_ν/(2ν + 2) = ratio.

@@ -38,11 +38,16 @@ def _sky(top: Colour, bottom: Colour) -> Image.Image:
 def _hill(picture: Image.Image, colour: Colour, height: float, swing: float, rng: Rng) -> None:
     """Fill everything below a wavy line; height and swing in shares of the side."""
     phase, length = rng.uniform(0, 6.28), rng.uniform(0.5, 1.1)
-    line = [(x, SIDE * (height + swing * np.sin(phase + 6.28 * x / SIDE / length))) for x in range(0, SIDE + 8, 8)]
+    line = [
+        (x, SIDE * (height + swing * np.sin(phase + 6.28 * x / SIDE / length)))
+        for x in range(0, SIDE + 8, 8)
+    ]
     ImageDraw.Draw(picture).polygon([*line, (SIDE + 8, SIDE), (0, SIDE)], fill=colour)
 
 
-def _dots(picture: Image.Image, count: int, radius: tuple[float, float], colour: Colour, rng: Rng) -> None:
+def _dots(
+    picture: Image.Image, count: int, radius: tuple[float, float], colour: Colour, rng: Rng
+) -> None:
     draw = ImageDraw.Draw(picture)
     for x, y in rng.uniform(0, SIDE, (count, 2)):
         r = rng.uniform(*radius) * SCALE
@@ -81,7 +86,9 @@ def night(rng: Rng) -> Image.Image:
     _dots(picture, 16, (0.7, 1.1), (255, 255, 215), rng)
     if rng.random() < 0.5:
         x, y = rng.uniform(0.08, 0.8) * SIDE, rng.uniform(0.05, 0.15) * SIDE
-        ImageDraw.Draw(picture).ellipse((x, y, x + 0.14 * SIDE, y + 0.14 * SIDE), fill=(250, 245, 205))
+        ImageDraw.Draw(picture).ellipse(
+            (x, y, x + 0.14 * SIDE, y + 0.14 * SIDE), fill=(250, 245, 205)
+        )
     return picture
 
 
@@ -94,7 +101,9 @@ def brick(rng: Rng) -> Image.Image:
     for row in range(PIXELS // 8):
         for x in range(-start - (row % 2) * width // 2, SIDE, width):
             shade = _shaded((172, 78, 62), rng.uniform(-0.1, 0.1))
-            draw.rectangle((x, row * height, x + width - gap - 1, (row + 1) * height - gap - 1), fill=shade)
+            draw.rectangle(
+                (x, row * height, x + width - gap - 1, (row + 1) * height - gap - 1), fill=shade
+            )
     return picture
 
 
@@ -118,7 +127,13 @@ def ocean(rng: Rng) -> Image.Image:
     for height in np.arange(0.08, 1.0, 0.14):
         base = _blend((70, 165, 230), (18, 75, 150), float(height))
         _hill(picture, base, float(height + rng.uniform(-0.02, 0.02)), 0.02, rng)
-        _hill(picture, _blend((45, 140, 215), (12, 62, 135), float(height)), float(height) + 0.05, 0.02, rng)
+        _hill(
+            picture,
+            _blend((45, 140, 215), (12, 62, 135), float(height)),
+            float(height) + 0.05,
+            0.02,
+            rng,
+        )
     return picture
 
 
@@ -139,9 +154,13 @@ def forest(rng: Rng) -> Image.Image:
         for x in np.arange(-0.1, 1.0, 0.22) + rng.uniform(-0.05, 0.05):
             left, width = (x + 0.11 * step) * SIDE, 0.24 * SIDE
             bottom, top = foot * SIDE, (foot - rng.uniform(0.5, 0.62)) * SIDE
-            draw.rectangle((left + width * 0.42, bottom, left + width * 0.58, bottom + 0.12 * SIDE), fill=(84, 56, 36))
+            draw.rectangle(
+                (left + width * 0.42, bottom, left + width * 0.58, bottom + 0.12 * SIDE),
+                fill=(84, 56, 36),
+            )
             draw.polygon(
-                [(left, bottom), (left + width, bottom), (left + width / 2, top)], fill=(24, 78 + 22 * step, 42)
+                [(left, bottom), (left + width, bottom), (left + width / 2, top)],
+                fill=(24, 78 + 22 * step, 42),
             )
     return picture
 
@@ -172,7 +191,9 @@ def mountains(rng: Rng) -> Image.Image:
         peak, left, right = (centre, top), (centre - half, 0.8), (centre + half, 0.8)
         draw.polygon([(x * SIDE, y * SIDE) for x, y in (peak, right, left)], fill=(112, 122, 148))
         cap = 0.28
-        corners = [(peak[0] + cap * (x - peak[0]), peak[1] + cap * (y - peak[1])) for x, y in (right, left)]
+        corners = [
+            (peak[0] + cap * (x - peak[0]), peak[1] + cap * (y - peak[1])) for x, y in (right, left)
+        ]
         draw.polygon([(x * SIDE, y * SIDE) for x, y in (peak, *corners)], fill=(245, 248, 252))
     _hill(picture, (120, 150, 96), 0.76, 0.02, rng)
     return picture
@@ -186,7 +207,20 @@ def white(rng: Rng) -> Image.Image:
 
 PAINTERS: dict[str, Callable[[Rng], Image.Image]] = {
     painter.__name__: painter
-    for painter in (snow, beach, meadow, night, brick, wood, ocean, desert, forest, city, mountains, white)
+    for painter in (
+        snow,
+        beach,
+        meadow,
+        night,
+        brick,
+        wood,
+        ocean,
+        desert,
+        forest,
+        city,
+        mountains,
+        white,
+    )
 }
 assert tuple(PAINTERS) == BACKGROUND_NAMES
 

@@ -53,13 +53,21 @@ def relation(scene: Scene, turned: bool) -> str:
     """A pair in words; `turned` names the right or lower thing first."""
     assert scene.second is not None
     first, second = with_article(noun(scene.first)), with_article(noun(scene.second))
-    words, reverse = {"row": ("to the left of", "to the right of"), "column": ("above", "below")}[scene.axis]
+    words, reverse = {"row": ("to the left of", "to the right of"), "column": ("above", "below")}[
+        scene.axis
+    ]
     return f"{second} {reverse} {first}" if turned else f"{first} {words} {second}"
 
 
 def caption(scene: Scene, rng: Rng) -> str:
     """One way of telling the scene."""
-    body = _several(scene, rng) if scene.count > 1 else _pair(scene, rng) if scene.second else _alone(scene, rng)
+    body = (
+        _several(scene, rng)
+        if scene.count > 1
+        else _pair(scene, rng)
+        if scene.second
+        else _alone(scene, rng)
+    )
     if rng.random() < TELLS_BACKGROUND:
         body += " " + _pick(BACKGROUNDS[scene.background], rng)
     return body
@@ -86,5 +94,7 @@ def _pair(scene: Scene, rng: Rng) -> str:
     turned = bool(rng.random() < 0.5)
     if scene.axis == "row" and rng.random() < USES_WITH:
         nouns = [with_article(noun(item)) for item in scene.items]
-        return _pick(PLAIN_TEMPLATES, rng).format(" with ".join(reversed(nouns) if turned else nouns))
+        return _pick(PLAIN_TEMPLATES, rng).format(
+            " with ".join(reversed(nouns) if turned else nouns)
+        )
     return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, turned))

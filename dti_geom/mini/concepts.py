@@ -94,7 +94,9 @@ def patterned(picture: Image.Image, pattern: str) -> Image.Image:
 def with_concepts(sprites: Sprites) -> Sprites:
     """The artwork plus the patterned sprites, filed under the pattern as their style."""
     patterned_sprites = {
-        (concept.item.style, concept.item.thing): patterned(sprites[STYLES[0], concept.item.thing], concept.item.style)
+        (concept.item.style, concept.item.thing): patterned(
+            sprites[STYLES[0], concept.item.thing], concept.item.style
+        )
         for concept in CONCEPTS
         if concept.kind == "pattern"
     }
@@ -114,7 +116,9 @@ def save_concepts(folder: Path, sprites: Sprites, seed: int) -> None:
         target = folder / concept.name
         target.mkdir(parents=True, exist_ok=True)
         files = [f"{concept.name}/{number}.png" for number in range(IMAGES_PER_CONCEPT)]
-        for file, pixels in zip(files, reference_images(concept, sprites, seed + index), strict=True):
+        for file, pixels in zip(
+            files, reference_images(concept, sprites, seed + index), strict=True
+        ):
             Image.fromarray(pixels).save(folder / file, optimize=True)
         backgrounds = list(REFERENCE_BACKGROUNDS)
         entries.append({**asdict(concept), "images": files, "backgrounds": backgrounds})
@@ -125,7 +129,9 @@ def load_concepts(folder: Path) -> tuple[Concept, ...]:
     """The concepts that ship in `folder`, in the order they are listed there."""
     path = folder / "concepts.json"
     if not path.exists():
-        raise ModelFilesError(f"{path} is missing; the embedded model ships it, so the installation is incomplete.")
+        raise ModelFilesError(
+            f"{path} is missing; the embedded model ships it, so the installation is incomplete."
+        )
     return tuple(_concept_from(entry) for entry in json.loads(path.read_text()))
 
 

@@ -54,9 +54,16 @@ STRANGERS: tuple[Thing, ...] = (
 THING_NAMES: tuple[str, ...] = tuple(thing.name for thing in THINGS)
 PLURALS: dict[str, str] = {thing.name: thing.plural for thing in THINGS + STRANGERS}
 
-STYLES: tuple[str, ...] = ("drawn", "flat", "round")  # Noto, Twemoji, Fluent; the generator trains on the first only
+STYLES: tuple[str, ...] = (
+    "drawn",
+    "flat",
+    "round",
+)  # Noto, Twemoji, Fluent; the generator trains on the first only
 
-PATTERNS: tuple[str, ...] = ("spotted", "striped")  # styles of some personal concepts; they have no one colour
+PATTERNS: tuple[str, ...] = (
+    "spotted",
+    "striped",
+)  # styles of some personal concepts; they have no one colour
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 30, 35),
@@ -107,7 +114,10 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {
 }
 BACKGROUND_NAMES: tuple[str, ...] = tuple(BACKGROUNDS)
 
-ACCESSORIES: dict[str, str] = {"hat": "1f3a9", "bow": "1f380"}  # name in captions: code point of its artwork
+ACCESSORIES: dict[str, str] = {
+    "hat": "1f3a9",
+    "bow": "1f380",
+}  # name in captions: code point of its artwork
 
 SIZES: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "large": ("large", "big")}
 
@@ -116,7 +126,9 @@ COUNT_WORDS: tuple[str, ...] = ("one", "two", "three")
 
 def _held_out_places() -> frozenset[tuple[str, str]]:
     count = len(BACKGROUND_NAMES)
-    return frozenset((thing, BACKGROUND_NAMES[(5 * i + 3) % count]) for i, thing in enumerate(THING_NAMES))
+    return frozenset(
+        (thing, BACKGROUND_NAMES[(5 * i + 3) % count]) for i, thing in enumerate(THING_NAMES)
+    )
 
 
 def _held_out_colours() -> frozenset[tuple[str, str]]:

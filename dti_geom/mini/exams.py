@@ -116,12 +116,20 @@ class ExamPaper:
     def all(self) -> list[Exam]:
         """Every row of the table."""
         thing, background, colour = object_right, background_right, colour_right
-        pair_checks: dict[str, Check] = {"order": order_right, "both": both_right, "background": background}
+        pair_checks: dict[str, Check] = {
+            "order": order_right,
+            "both": both_right,
+            "background": background,
+        }
         return [
             self._exam("single", self._plain, {"object": thing, "background": background}),
-            self._exam("held-out place", self._held_out_place, {"object": thing, "background": background}),
+            self._exam(
+                "held-out place", self._held_out_place, {"object": thing, "background": background}
+            ),
             self._exam("colour", self._coloured, {"colour": colour, "object": thing}),
-            self._exam("held-out colour", self._held_out_colour, {"colour": colour, "object": thing}),
+            self._exam(
+                "held-out colour", self._held_out_colour, {"colour": colour, "object": thing}
+            ),
             self._exam("accessory", self._wearing, {"accessory": accessory_right, "object": thing}),
             self._exam("size", self._sized, {"size": size_right, "object": thing}),
             self._exam("count", self._counted, {"count": count_right, "object": thing}),
@@ -151,7 +159,9 @@ class ExamPaper:
 
     def _coloured(self) -> Scene:
         thing = self._pick(THING_NAMES)
-        colours = [colour for colour in colours_of(thing) if (colour, thing) not in HELD_OUT_COLOURS]
+        colours = [
+            colour for colour in colours_of(thing) if (colour, thing) not in HELD_OUT_COLOURS
+        ]
         return self._trained(Item(thing, self._pick(colours)))
 
     def _held_out_colour(self) -> Scene:
@@ -170,7 +180,9 @@ class ExamPaper:
 
     def _pair(self, axis: Axis) -> Scene:
         while True:
-            first, second = (THING_NAMES[i] for i in self.rng.choice(len(THING_NAMES), 2, replace=False))
+            first, second = (
+                THING_NAMES[i] for i in self.rng.choice(len(THING_NAMES), 2, replace=False)
+            )
             scene = Scene(self._pick(BACKGROUND_NAMES), Item(first), Item(second), axis)
             if not is_held_out(scene):
                 return scene

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dti_geom.geometry.intervals import Share
+from dti_geom.statistics import Share
 
 Row = dict[str, Share]
 
@@ -67,5 +67,8 @@ class Figures:
 def load_figures(path: Path) -> Figures:
     """What `Figures.save` wrote."""
     fields = json.loads(path.read_text())
-    rows = {name: {check: Share(**share) for check, share in row.items()} for name, row in fields["rows"].items()}
+    rows = {
+        name: {check: Share(**share) for check, share in row.items()}
+        for name, row in fields["rows"].items()
+    }
     return Figures(**{**fields, "rows": rows})

@@ -50,7 +50,10 @@ def labels_of(scene: Scene) -> dict[str, int]:
     for place, item in zip(("first", "second"), scene.items, strict=False):
         if item.style not in PATTERNS:
             values[f"{place}_colour"] = item.colour or NATURAL
-    return {name: classes.index(values[name]) if name in values else IGNORED for name, classes in READINGS.items()}
+    return {
+        name: classes.index(values[name]) if name in values else IGNORED
+        for name, classes in READINGS.items()
+    }
 
 
 def labels_told(scene: Scene, caption: str) -> dict[str, int]:

@@ -66,7 +66,8 @@ class Scene:
 def is_held_out(scene: Scene) -> bool:
     """Whether training must not see this scene."""
     return any(
-        (item.thing, scene.background) in HELD_OUT_PLACES or (item.colour, item.thing) in HELD_OUT_COLOURS
+        (item.thing, scene.background) in HELD_OUT_PLACES
+        or (item.colour, item.thing) in HELD_OUT_COLOURS
         for item in scene.items
     )
 
@@ -161,7 +162,9 @@ def tinted(picture: Image.Image, colour: str) -> Image.Image:
     dark = np.clip(light / 0.55, 0, 1)[..., None]
     bright = np.clip((light - 0.55) / 0.45, 0, 1)[..., None]
     painted = paint * (0.3 + 0.7 * dark) + (255 - paint) * 0.6 * bright
-    return Image.fromarray(np.dstack([painted.round().astype(np.uint8), pixels[..., 3].astype(np.uint8)]))
+    return Image.fromarray(
+        np.dstack([painted.round().astype(np.uint8), pixels[..., 3].astype(np.uint8)])
+    )
 
 
 def with_accessory(picture: Image.Image, accessory: Image.Image, kind: str) -> Image.Image:
@@ -174,13 +177,19 @@ def with_accessory(picture: Image.Image, accessory: Image.Image, kind: str) -> I
         canvas.alpha_composite(hat, (max(0, (canvas.width - hat.width) // 2), 0))
     else:
         bow = resized(accessory, round(side * 0.5))
-        canvas = Image.new("RGBA", (max(picture.width, bow.width), picture.height + round(bow.height * 0.25)))
+        canvas = Image.new(
+            "RGBA", (max(picture.width, bow.width), picture.height + round(bow.height * 0.25))
+        )
         canvas.alpha_composite(picture, ((canvas.width - picture.width) // 2, 0))
         canvas.alpha_composite(bow, ((canvas.width - bow.width) // 2, canvas.height - bow.height))
     return canvas
 
 
-SINGLE_SIZES: dict[str | None, tuple[int, int]] = {"small": (19, 22), None: (37, 41), "large": (54, 58)}
+SINGLE_SIZES: dict[str | None, tuple[int, int]] = {
+    "small": (19, 22),
+    None: (37, 41),
+    "large": (54, 58),
+}
 
 
 class Painter:
@@ -191,7 +200,8 @@ class Painter:
         self.sprites = sprites
         self.rng = np.random.default_rng(seed)
         self.backgrounds = {
-            name: [backgrounds.paint(name, self.rng) for _ in range(variants)] for name in BACKGROUND_NAMES
+            name: [backgrounds.paint(name, self.rng) for _ in range(variants)]
+            for name in BACKGROUND_NAMES
         }
         self._cache: dict[tuple[Item, int], Image.Image] = {}
 
@@ -236,12 +246,21 @@ class Painter:
                     (item, size, x + jitter(1), level + jitter(1))
                     for item, x in zip(scene.items, (16, 48), strict=True)
                 ]
-            return [(item, size, 32 + jitter(3), y + jitter(1)) for item, y in zip(scene.items, (17, 47), strict=True)]
+            return [
+                (item, size, 32 + jitter(3), y + jitter(1))
+                for item, y in zip(scene.items, (17, 47), strict=True)
+            ]
         if scene.count > 1:
-            size = int(self.rng.integers(26, 29)) if scene.count == 2 else int(self.rng.integers(19, 21))
+            size = (
+                int(self.rng.integers(26, 29))
+                if scene.count == 2
+                else int(self.rng.integers(19, 21))
+            )
             level = 36 + jitter(3)
             centres = {2: (16, 48), 3: (11, 32, 53)}[scene.count]
             return [(scene.first, size, x + jitter(1), level + jitter(1)) for x in centres]
-        size = int(self.rng.integers(*SINGLE_SIZES[scene.size])) + (9 if scene.first.accessory else 0)
+        size = int(self.rng.integers(*SINGLE_SIZES[scene.size])) + (
+            9 if scene.first.accessory else 0
+        )
         reach = 8 if scene.size == "small" else 3
         return [(scene.first, size, 32 + jitter(reach), 36 + jitter(3))]

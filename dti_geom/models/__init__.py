@@ -6,7 +6,7 @@ what are its hidden states.
 """
 
 from dti_geom.models.catalog import MODELS, KnownModel, is_here, open_encoders
-from dti_geom.models.encoder import Block, Branch, HiddenStates, StoredEncoder, TextEncoder
+from dti_geom.models.encoders import Block, Branch, HiddenStates, StoredEncoder, TextEncoder
 from dti_geom.models.published import PUBLISHED, PublishedTable
 from dti_geom.models.vocabulary import Vocabulary
 

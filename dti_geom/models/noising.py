@@ -49,7 +49,9 @@ class Diffusion:
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
         """Uniform over the T discrete times."""
-        return torch.cat([torch.randint(len(self.signal), (1,), generator=generator) for generator in generators])
+        return torch.cat(
+            [torch.randint(len(self.signal), (1,), generator=generator) for generator in generators]
+        )
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """√ᾱ·x + √(1 − ᾱ)·ε."""
@@ -93,7 +95,9 @@ class Flow:
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
         """Raises DoesNotApply."""
-        raise DoesNotApply("min-SNR weights belong to diffusion models; this one is trained by flow matching.")
+        raise DoesNotApply(
+            "min-SNR weights belong to diffusion models; this one is trained by flow matching."
+        )
 
 
 def _per_sample(table: Tensor, t: Tensor, x: Tensor) -> Tensor:

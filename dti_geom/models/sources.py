@@ -5,18 +5,13 @@ Both answer the same few questions, and neither fetches more than was asked for.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from dti_geom.errors import ModelFilesError, UnknownModel
-
-Progress = Callable[[str, int, int], None]  # what is being read, bytes done, bytes in all
-
-
-def silent(_what: str, _done: int, _total: int) -> None:
-    """The progress listener that listens to nothing."""
+from dti_geom.progress import Progress, silent
 
 
 class Source(Protocol):
@@ -62,7 +57,9 @@ class Folder:
     def local(self, file: str) -> Path:
         """The file's path."""
         if not self.has(file):
-            raise ModelFilesError(f"{self.path} has no {file}. Is it a complete diffusers or transformers folder?")
+            raise ModelFilesError(
+                f"{self.path} has no {file}. Is it a complete diffusers or transformers folder?"
+            )
         return self.path / file
 
     def read(self, file: str, start: int, stop: int, progress: Progress = silent) -> bytearray:
@@ -119,11 +116,19 @@ class HubRepository:
         from huggingface_hub import get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers
 
-        headers = build_hf_headers() | {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        headers = build_hf_headers() | {
+            "Range": f"bytes={start}-{stop - 1}",
+            "Accept-Encoding": "identity",
+        }
         buffer = bytearray()
-        with self._reachable(), get_session().stream("GET", hf_hub_url(self.name, file), headers=headers) as response:
+        with (
+            self._reachable(),
+            get_session().stream("GET", hf_hub_url(self.name, file), headers=headers) as response,
+        ):
             response.raise_for_status()
-            if response.status_code != 206:  # the server ignores ranges and would send the whole file
+            if (
+                response.status_code != 206
+            ):  # the server ignores ranges and would send the whole file
                 return Folder(self.local(file).parent).read(Path(file).name, start, stop)
             total = int(response.headers["Content-Length"])
             for chunk in response.iter_bytes(1 << 20):
@@ -172,7 +177,12 @@ class HubRepository:
         except OSError as error:  # HfHubHTTPError and the connection errors of the standard library
             raise self._unreachable(error) from error
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            if type(error).__module__.split(".")[0] not in (
+                "httpx",
+                "httpx2",
+                "httpcore",
+                "httpcore2",
+            ):
                 raise
             raise self._unreachable(error) from error
 
@@ -190,7 +200,9 @@ def read_json(source: Source, file: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelFilesError(f"{path} is not valid JSON ({error}). Fetch the file again.") from error
+        raise ModelFilesError(
+            f"{path} is not valid JSON ({error}). Fetch the file again."
+        ) from error
     if not isinstance(value, dict):
         raise ModelFilesError(f"{path} holds a {type(value).__name__}; an object was expected.")
     return value

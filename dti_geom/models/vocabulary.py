@@ -35,11 +35,19 @@ class Vocabulary:
                 raise UnknownToken(f"{text}: the token table has rows #0 to #{self.size - 1}.")
             return [row]
         if self.tokenizer is None:
-            raise UnknownToken(f"'{text}': this model came without a tokenizer. Name rows as #id, for example #320.")
+            raise UnknownToken(
+                f"'{text}': this model came without a tokenizer. Name rows as #id, for example #320."
+            )
         rows = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         unknown = self.tokenizer.unk_token_id
-        if not rows or max(rows) >= self.size or (unknown in rows and text != self.tokenizer.unk_token):
-            raise UnknownToken(f"'{text}' is not made of tokens this model knows. Try another word, or a row as #id.")
+        if (
+            not rows
+            or max(rows) >= self.size
+            or (unknown in rows and text != self.tokenizer.unk_token)
+        ):
+            raise UnknownToken(
+                f"'{text}' is not made of tokens this model knows. Try another word, or a row as #id."
+            )
         return list(rows)
 
     @property

@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dti_geom.artifacts.files import atomic_path
 from dti_geom.errors import ModelFilesError
-from dti_geom.models.sources import Progress, Source, first_existing, read_json, silent
+from dti_geom.files.atomic import atomic_path
+from dti_geom.models.sources import Source, first_existing, read_json
+from dti_geom.progress import Progress, silent
 
 # In the order they are looked for: what transformers itself prefers, then half precision, then pickles.
 WEIGHT_FILES = (
@@ -30,7 +31,9 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_FIRST_READ = 1 << 17  # holds the header of every text encoder published so far; longer ones take a second request
+_FIRST_READ = (
+    1 << 17
+)  # holds the header of every text encoder published so far; longer ones take a second request
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 
@@ -61,10 +64,14 @@ class Weights:
         if self.entry.endswith(".json"):
             shards = read_json(self.source, self.entry).get("weight_map")
             if not isinstance(shards, dict):
-                raise ModelFilesError(f"{self.entry} has no weight_map, so it does not say where the tensors lie.")
+                raise ModelFilesError(
+                    f"{self.entry} has no weight_map, so it does not say where the tensors lie."
+                )
             return {name: self.folder + shard for name, shard in shards.items()}
         names: Iterable[str]
-        names = self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
+        names = (
+            self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
+        )
         return dict.fromkeys(names, self.entry)
 
     def shards(self) -> list[str]:
@@ -95,7 +102,11 @@ class Weights:
         cached = cache_folder() / "tables" / f"{key}.safetensors"
         if not cached.exists():
             with atomic_path(cached, overwrite=True) as beside:
-                save_file({"table": self._slice(file, name, progress)}, beside, {"source": identity, "tensor": name})
+                save_file(
+                    {"table": self._slice(file, name, progress)},
+                    beside,
+                    {"source": identity, "tensor": name},
+                )
         return load_file(cached)["table"]
 
     def _slice(self, file: str, name: str, progress: Progress) -> Tensor:
@@ -110,10 +121,14 @@ class Weights:
         start, stop = entry["data_offsets"]
         shape = torch.Size(entry["shape"])
         if stop - start != shape.numel() * dtype.itemsize:
-            raise ModelFilesError(f"{file}: the header contradicts itself on {name}. Fetch the file again.")
+            raise ModelFilesError(
+                f"{file}: the header contradicts itself on {name}. Fetch the file again."
+            )
         data = self.source.read(file, base + start, base + stop, progress)
         if len(data) != stop - start:
-            raise ModelFilesError(f"{file} ends inside {name}: it is truncated. Fetch the file again.")
+            raise ModelFilesError(
+                f"{file} ends inside {name}: it is truncated. Fetch the file again."
+            )
         return torch.frombuffer(data, dtype=dtype).reshape(shape)
 
     def _header(self, file: str) -> tuple[dict[str, Any], int]:
@@ -122,13 +137,17 @@ class Weights:
             data = self.source.read(file, 0, _FIRST_READ)
             length = int.from_bytes(data[:8], "little")
             if len(data) < 10 or data[8:9] != b"{" or length > _LONGEST_HEADER:
-                raise ModelFilesError(f"{self.source.name}: {file} is not a safetensors file. Fetch it again.")
+                raise ModelFilesError(
+                    f"{self.source.name}: {file} is not a safetensors file. Fetch it again."
+                )
             if len(data) < 8 + length:
                 data += self.source.read(file, len(data), 8 + length)
             try:
                 header = json.loads(data[8 : 8 + length])
             except ValueError as error:
-                raise ModelFilesError(f"{file}: the safetensors header is broken. Fetch the file again.") from error
+                raise ModelFilesError(
+                    f"{file}: the safetensors header is broken. Fetch the file again."
+                ) from error
             header.pop("__metadata__", None)
             self._headers[file] = header, 8 + length
         return self._headers[file]
@@ -144,7 +163,9 @@ class Weights:
                     f"{path} did not open as tensors only, and nothing else in it was run ({reason}). "
                     "Files of PyTorch before 1.6 need re-saving; or use the model's safetensors weights."
                 ) from error
-            self._pickles[file] = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+            self._pickles[file] = {
+                name: value for name, value in loaded.items() if isinstance(value, Tensor)
+            }
         return self._pickles[file]
 
 

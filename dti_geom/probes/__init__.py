@@ -33,8 +33,21 @@ from dti_geom.probes.inspection import (
 )
 from dti_geom.probes.learned import LearnedVector, learned_vectors, of_width, require_some_fit
 from dti_geom.probes.neighbors import Near, Neighbors, Query, Similar, find_neighbors, parse_queries
-from dti_geom.probes.norms import EncoderNorms, Histogram, Norms, PlacedToken, TokenNorm, encoder_norms
-from dti_geom.probes.painted import PaintedPair, PaintedSum, PaintedSwap, painted_swap, scorer_of_mini
+from dti_geom.probes.norms import (
+    EncoderNorms,
+    Histogram,
+    Norms,
+    PlacedToken,
+    TokenNorm,
+    encoder_norms,
+)
+from dti_geom.probes.painted import (
+    PaintedPair,
+    PaintedSum,
+    PaintedSwap,
+    painted_swap,
+    scorer_of_mini,
+)
 from dti_geom.probes.running import PROBES, NotMeasured, run
 from dti_geom.probes.stagnation import (
     BranchBound,

@@ -39,7 +39,9 @@ class EncoderAngles(Drawable):
 
     name: str
     words: int  # sampled whole words, which the next two figures describe
-    between_words: tuple[float, ...]  # 5th, 50th and 95th percentile (BAND) of their pairwise angles, radians
+    between_words: tuple[
+        float, ...
+    ]  # 5th, 50th and 95th percentile (BAND) of their pairwise angles, radians
     to_nearest: float  # median angle from a word to the nearest other token, radians
     learned: tuple[LearnedAngle, ...]
 
@@ -71,7 +73,11 @@ def model_angles(
 
 @torch.no_grad()
 def encoder_angles(
-    encoder: TextEncoder, learned: Sequence[LearnedVector], *, init: str | None = None, seed: int = 0
+    encoder: TextEncoder,
+    learned: Sequence[LearnedVector],
+    *,
+    init: str | None = None,
+    seed: int = 0,
 ) -> EncoderAngles:
     """Angles of the vectors that have the table's width to their initialisers and to the nearest tokens.
 
@@ -88,7 +94,9 @@ def encoder_angles(
         )
     rows = whole_words(encoder, WORDS, seed)
     if len(rows) < 2:
-        raise DoesNotApply(f"{encoder.name} has one whole word; angles between words take two or more.")
+        raise DoesNotApply(
+            f"{encoder.name} has one whole word; angles between words take two or more."
+        )
     words = geometry.normalize(table[rows.to(table.device)].float())
     return EncoderAngles(
         name=encoder.name,
@@ -99,7 +107,9 @@ def encoder_angles(
     )
 
 
-def _learned(encoder: TextEncoder, learned: Sequence[LearnedVector], init: str | None) -> tuple[LearnedAngle, ...]:
+def _learned(
+    encoder: TextEncoder, learned: Sequence[LearnedVector], init: str | None
+) -> tuple[LearnedAngle, ...]:
     table = encoder.token_table
     vectors = torch.stack([one.vector.to(table.device, torch.float32) for one in learned])
     directions, norms = geometry.normalize(vectors), geometry.norms(vectors).tolist()
@@ -124,7 +134,9 @@ def _learned(encoder: TextEncoder, learned: Sequence[LearnedVector], init: str |
     return tuple(found)
 
 
-def _initializer(encoder: TextEncoder, one: LearnedVector, init: str | None) -> tuple[int | None, str | None]:
+def _initializer(
+    encoder: TextEncoder, one: LearnedVector, init: str | None
+) -> tuple[int | None, str | None]:
     """The row a vector started from, or why it is not known."""
     word = one.init or init
     if word is None:

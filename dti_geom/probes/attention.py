@@ -14,10 +14,10 @@ from torch.special import entr
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import TextEncoder
-from dti_geom.models.sources import Progress, silent
 from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import SCALES, Prompts, carrier_prompts, run_prompts, whole_words
+from dti_geom.progress import Progress, silent
 
 # Other words around the same position, so that a change of state is owed to the words and not to the place.
 CONTEXTS = (
@@ -37,8 +37,12 @@ class HeadAttention:
 
     layer: int  # from 1
     head: int  # from 1
-    received: tuple[float, ...]  # weight the token gets from each position that may attend to it, itself left out
-    itself: tuple[float, ...]  # weight the token gives to itself; the rest of its row goes to others
+    received: tuple[
+        float, ...
+    ]  # weight the token gets from each position that may attend to it, itself left out
+    itself: tuple[
+        float, ...
+    ]  # weight the token gives to itself; the rest of its row goes to others
     entropy: tuple[float, ...]  # of the token's own row, nats
 
 
@@ -107,7 +111,10 @@ def model_attention(
     """`encoder_attention` of each encoder."""
     return Attention(
         model,
-        tuple(encoder_attention(encoder, learned, words=words, seed=seed, progress=progress) for encoder in encoders),
+        tuple(
+            encoder_attention(encoder, learned, words=words, seed=seed, progress=progress)
+            for encoder in encoders
+        ),
     )
 
 
@@ -136,7 +143,11 @@ def encoder_attention(
     rows = whole_words(encoder, words, seed)
     prompts = carrier_prompts(encoder, CONTEXTS)
     directions = geometry.normalize(table[rows.to(table.device)].float())
-    at_mean = next(run_prompts(encoder, prompts, mean * directions[:1], f"mask of {encoder.name}", attention=True))
+    at_mean = next(
+        run_prompts(
+            encoder, prompts, mean * directions[:1], f"mask of {encoder.name}", attention=True
+        )
+    )
     watch = _Watch(encoder, prompts, _is_causal(at_mean.attention, prompts.mask), mean, progress)
     curves = [watch.curves(f"attention in {encoder.name}", directions, scales)]
     for one in of_width(learned, table.shape[1]):
@@ -144,10 +155,14 @@ def encoder_attention(
         inflation = float(geometry.norms(vector)) / mean
         every = sorted({*scales, inflation})
         curves.append(
-            watch.curves(f"attention of {one.label}", geometry.normalize(vector), every, one.label, inflation)
+            watch.curves(
+                f"attention of {one.label}", geometry.normalize(vector), every, one.label, inflation
+            )
         )
     names = encoder.vocabulary.tokens(rows.tolist())
-    longest = max(range(len(names)), key=lambda at: len(names[at]))  # a word that means something, if there is one
+    longest = max(
+        range(len(names)), key=lambda at: len(names[at])
+    )  # a word that means something, if there is one
     prompt = prompts.ids[0, : int(prompts.ends[0]) + 1].tolist()
     place = int(prompts.places[0])
     prompt[place] = int(rows[longest])
@@ -168,16 +183,28 @@ def encoder_attention(
 class _Watch:
     """Reads what concerns the token off an encoder's attention weights and states."""
 
-    def __init__(self, encoder: TextEncoder, prompts: Prompts, causal: bool, mean: float, progress: Progress) -> None:
-        self.encoder, self.prompts, self.causal, self.mean, self.progress = encoder, prompts, causal, mean, progress
+    def __init__(
+        self, encoder: TextEncoder, prompts: Prompts, causal: bool, mean: float, progress: Progress
+    ) -> None:
+        self.encoder, self.prompts, self.causal, self.mean, self.progress = (
+            encoder,
+            prompts,
+            causal,
+            mean,
+            progress,
+        )
         self._every = torch.arange(len(prompts.places))
         positions, places = torch.arange(prompts.ids.shape[1]), prompts.places[:, None]
         later = positions > positions[:, None]
         allowed = prompts.mask[:, None, :].bool() & ~(later if causal else torch.zeros_like(later))
-        self._attending = prompts.mask.bool() & (positions != places) & allowed[self._every, :, prompts.places]
+        self._attending = (
+            prompts.mask.bool() & (positions != places) & allowed[self._every, :, prompts.places]
+        )
         self._attended = self._attending.any(dim=1)
         if not self._attended.any():
-            raise DoesNotApply(f"{encoder.name}: in no prompt may any other position attend to the token.")
+            raise DoesNotApply(
+                f"{encoder.name}: in no prompt may any other position attend to the token."
+            )
         self._same_place = (places == places.T) & ~torch.eye(len(places), dtype=torch.bool)
         if not self._same_place.any():
             raise DoesNotApply(
@@ -199,13 +226,21 @@ class _Watch:
         norms = self.mean * torch.tensor(scales, device=directions.device)
         vectors = (norms[:, None, None] * directions).flatten(0, 1)
         attention, sensitivity = [], []
-        for states in run_prompts(self.encoder, self.prompts, vectors, what, self.progress, attention=True):
-            attention.append(torch.stack([self._of_layer(weights) for weights in states.attention], dim=1))
+        for states in run_prompts(
+            self.encoder, self.prompts, vectors, what, self.progress, attention=True
+        ):
+            attention.append(
+                torch.stack([self._of_layer(weights) for weights in states.attention], dim=1)
+            )
             sensitivity.append(
-                torch.stack([self._context(state) for state in (states.last, *states.states[1:])], dim=1)
+                torch.stack(
+                    [self._context(state) for state in (states.last, *states.states[1:])], dim=1
+                )
             )
         shape = (len(scales), len(directions))
-        of_heads = torch.cat(attention).unflatten(0, shape).mean(dim=1)  # (scales, layers, heads, 3)
+        of_heads = (
+            torch.cat(attention).unflatten(0, shape).mean(dim=1)
+        )  # (scales, layers, heads, 3)
         of_layers = torch.cat(sensitivity).unflatten(0, shape).mean(dim=1)  # (scales, 1 + layers)
         return AttentionCurves(
             token=token,
@@ -213,12 +248,15 @@ class _Watch:
             inflation=inflation,
             scales=tuple(scales),
             heads=tuple(
-                HeadAttention(layer, head, *(tuple(values.tolist()) for values in found.unbind(dim=-1)))
+                HeadAttention(
+                    layer, head, *(tuple(values.tolist()) for values in found.unbind(dim=-1))
+                )
                 for layer, heads in enumerate(of_heads.unbind(dim=1), 1)
                 for head, found in enumerate(heads.unbind(dim=1), 1)
             ),
             sensitivity=tuple(
-                Sensitivity(layer, tuple(values.tolist())) for layer, values in enumerate(of_layers.unbind(dim=1))
+                Sensitivity(layer, tuple(values.tolist()))
+                for layer, values in enumerate(of_layers.unbind(dim=1))
             ),
         )
 
@@ -227,9 +265,14 @@ class _Watch:
         vectors = self.mean * torch.tensor(MAPPED, device=direction.device)[:, None] * direction
         found = [
             torch.stack(
-                [self._by_vector(weights)[:, 0, :, :length, :length].mean(dim=1) for weights in states.attention]
+                [
+                    self._by_vector(weights)[:, 0, :, :length, :length].mean(dim=1)
+                    for weights in states.attention
+                ]
             )
-            for states in run_prompts(self.encoder, self.prompts, vectors, "heat maps", attention=True)
+            for states in run_prompts(
+                self.encoder, self.prompts, vectors, "heat maps", attention=True
+            )
         ]
         by_layer = torch.cat(found, dim=1).tolist()
         chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
@@ -247,9 +290,13 @@ class _Watch:
         split = self._by_vector(weights).movedim(2, 1)  # (k, heads, P, L, L)
         places = self.prompts.places
         row = split[:, :, self._every, places]
-        columns = split[:, :, self._every, :, places].movedim(0, 2)  # indices apart put their dimension in front
+        columns = split[:, :, self._every, :, places].movedim(
+            0, 2
+        )  # indices apart put their dimension in front
         itself = row[:, :, self._every, places].mean(dim=-1)
-        return torch.stack([self._received(columns), itself, entr(row).sum(dim=-1).mean(dim=-1)], dim=-1)
+        return torch.stack(
+            [self._received(columns), itself, entr(row).sum(dim=-1).mean(dim=-1)], dim=-1
+        )
 
     def _received(self, columns: Tensor) -> Tensor:
         """(…, P, L), weights to the token from each position, to (…): the mean over those that may attend to it."""

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import TextEncoder
-from dti_geom.models.sources import Progress, silent
 from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import WIDE_SCALES, in_chunks, where_it_applies, whole_words
+from dti_geom.progress import Progress, silent
 
-LARGEST_RATIO = 0.25  # ‖p‖/(m‖v‖) up to which the first order of the expansion in it is all that counts
+LARGEST_RATIO = (
+    0.25  # ‖p‖/(m‖v‖) up to which the first order of the expansion in it is all that counts
+)
 ROUNDING_MARGIN = 8  # ‖p‖/(m‖v‖) must be this many machine epsilons
 EPSILON_MARGIN = 100  # a token's variance must be this many times the epsilon inside N
 FEWEST_FITTED = 3
@@ -33,16 +35,24 @@ class PositionalSignal:
     their interaction.
     """
 
-    scale: float | None  # norm of every e, in multiples of reference_norm; None: each word at its own norm
+    scale: (
+        float | None
+    )  # norm of every e, in multiples of reference_norm; None: each word at its own norm
     position_share: float  # explained by position
     word_share: float  # explained by the word
     cosine: float  # between two positions of the same word, mean over pairs and words
-    logit_share: float | None  # of attention logits, explained by positions alone; None: no q_proj and k_proj
-    accuracy: float  # of the position classifier on held-out words, mean over positions, from 0 to 1
+    logit_share: (
+        float | None
+    )  # of attention logits, explained by positions alone; None: no q_proj and k_proj
+    accuracy: (
+        float  # of the position classifier on held-out words, mean over positions, from 0 to 1
+    )
     accuracy_by_position: tuple[float, ...]
     distance: float  # ‖N(e + p_i) − N(e)‖, mean over words and positions
     largest_distance: float
-    bound: float | None  # ‖g‖_∞ √d · 2‖Pp‖/‖Pe‖, largest over words and positions; None: Pe is zero, nothing is bounded
+    bound: (
+        float | None
+    )  # ‖g‖_∞ √d · 2‖Pp‖/‖Pe‖, largest over words and positions; None: Pe is zero, nothing is bounded
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,9 @@ class EncoderAttenuation(Drawable):
     chance: float  # accuracy of a guess: 1 / positions
     natural: PositionalSignal
     scales: tuple[PositionalSignal, ...]
-    fitted: tuple[float, float] | None  # first and last scale of the fit; None: fewer than three where theory applies
+    fitted: (
+        tuple[float, float] | None
+    )  # first and last scale of the fit; None: fewer than three where theory applies
     share_slope: float | None  # of log position_share on log scale; theory says −2
     distance_slope: float | None  # of log distance on log scale; theory says −1
     learned: tuple[LearnedSignal, ...]
@@ -103,7 +115,9 @@ def model_attenuation(
     """`encoder_attenuation` of each encoder it applies to, with the reasons for the others."""
     measured, reasons = where_it_applies(
         encoders,
-        lambda encoder: encoder_attenuation(encoder, learned, words=words, scales=scales, seed=seed, progress=progress),
+        lambda encoder: encoder_attenuation(
+            encoder, learned, words=words, scales=scales, seed=seed, progress=progress
+        ),
     )
     return Attenuation(model, measured, reasons)
 
@@ -136,7 +150,9 @@ def encoder_attenuation(
     first = _first_layer(encoder)
     rows = whole_words(encoder, words, seed)
     if len(rows) < 4:
-        raise DoesNotApply(f"{encoder.name} has {len(rows)} whole words; four are needed to train on two and test two.")
+        raise DoesNotApply(
+            f"{encoder.name} has {len(rows)} whole words; four are needed to train on two and test two."
+        )
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     table = encoder.token_table
     vectors = table[rows.to(table.device)].float()
@@ -175,7 +191,9 @@ def encoder_attenuation(
         natural=natural,
         scales=tuple(by_scale),
         fitted=(fitted[0][0], fitted[-1][0]) if enough else None,
-        share_slope=_slope([(scale, one.position_share) for scale, one in fitted]) if enough else None,
+        share_slope=_slope([(scale, one.position_share) for scale, one in fitted])
+        if enough
+        else None,
         distance_slope=_slope([(scale, one.distance) for scale, one in fitted]) if enough else None,
         learned=_learned(first, classifier, of_width(learned, table.shape[1]), reference),
     )
@@ -206,7 +224,9 @@ class _FirstLayer:
     def lengths(self, vectors: Tensor) -> Tensor:
         """Norms of what N divides by: ‖Px‖ where it removes the mean, ‖x‖ where not. (..., d) to (...)."""
         vectors = vectors.double()
-        return geometry.norms(vectors - vectors.mean(dim=-1, keepdim=True) if self.centred else vectors)
+        return geometry.norms(
+            vectors - vectors.mean(dim=-1, keepdim=True) if self.centred else vectors
+        )
 
     def theory_applies(self, vectors: Tensor) -> bool:
         """Whether N(e + p) is N(e) plus a small multiple of p that rounding leaves alone."""
@@ -214,7 +234,8 @@ class _FirstLayer:
         epsilon = getattr(self.norm, "eps", None) or 0.0
         return bool(
             position.max() <= LARGEST_RATIO * token.min()
-            and position.square().mean().sqrt() >= ROUNDING_MARGIN * torch.finfo(self.dtype).eps * token.max()
+            and position.square().mean().sqrt()
+            >= ROUNDING_MARGIN * torch.finfo(self.dtype).eps * token.max()
             and token.min() ** 2 / vectors.shape[-1] >= EPSILON_MARGIN * epsilon
         )
 
@@ -250,7 +271,9 @@ class _StateSums:
         by_position = torch.as_tensor(self.by_position) / len(by_word)
         mean = by_word.mean(dim=0)
         variance = self.square / (len(by_word) * len(by_position)) - float(mean.square().sum())
-        position, word = (float((each - mean).square().sum(dim=-1).mean()) for each in (by_position, by_word))
+        position, word = (
+            float((each - mean).square().sum(dim=-1).mean()) for each in (by_position, by_word)
+        )
         return position / variance, word / variance
 
 
@@ -278,9 +301,13 @@ class _LogitSums:
     def share(self) -> float | None:
         """Explained by positions; None where no head has logits that differ."""
         query, key = (torch.as_tensor(each) / self.words for each in self.by_position)
-        query_square, key_square = (torch.as_tensor(each) / (self.words * len(query)) for each in self.squares)
+        query_square, key_square = (
+            torch.as_tensor(each) / (self.words * len(query)) for each in self.squares
+        )
         mean = key.mean(dim=0)
-        total = (query_square * (key_square - torch.einsum("hc,he->hce", mean, mean))).sum(dim=(1, 2))
+        total = (query_square * (key_square - torch.einsum("hc,he->hce", mean, mean))).sum(
+            dim=(1, 2)
+        )
         explained = (_second_moment(query) * _second_moment(key - mean)).sum(dim=(1, 2))
         shares = (explained / total)[total > 0]
         return float(shares.mean()) if len(shares) else None
@@ -298,7 +325,9 @@ def _first_layer(encoder: TextEncoder) -> _FirstLayer:
             "positional part of the input that magnitude could attenuate. `stagnation` does apply."
         )
     if len(positions) < 2:
-        raise DoesNotApply(f"{encoder.name} has {len(positions)} position; at least two are needed to tell them apart.")
+        raise DoesNotApply(
+            f"{encoder.name} has {len(positions)} position; at least two are needed to tell them apart."
+        )
     attention = encoder.blocks[0].branches[0]
     function = attention.function
     has_projections = all(hasattr(function, name) for name in ("q_proj", "k_proj", "num_heads"))
@@ -317,11 +346,17 @@ def _fit_classifier(normalized: Tensor) -> Any:
 
     words, positions, _ = normalized.shape
     classifier = LogisticRegression(max_iter=1000)
-    return classifier.fit(normalized.flatten(0, 1).float().cpu().numpy(), torch.arange(positions).repeat(words).numpy())
+    return classifier.fit(
+        normalized.flatten(0, 1).float().cpu().numpy(),
+        torch.arange(positions).repeat(words).numpy(),
+    )
 
 
 def _measure(
-    first: _FirstLayer, classifier: Any, vectors: Tensor, sums: Sequence[_StateSums | _LogitSums] = ()
+    first: _FirstLayer,
+    classifier: Any,
+    vectors: Tensor,
+    sums: Sequence[_StateSums | _LogitSums] = (),
 ) -> _Measured:
     """What is measured of each of these vectors (n, d); the sums hear of every chunk of normalised states."""
     positions, dim = first.positions.shape
@@ -372,7 +407,9 @@ def _signal(
 def _learned(
     first: _FirstLayer, classifier: Any, learned: Sequence[LearnedVector], reference: float
 ) -> tuple[LearnedSignal, ...]:
-    learned = [one for one in learned if one.vector.any()]  # a zero vector has no direction to measure
+    learned = [
+        one for one in learned if one.vector.any()
+    ]  # a zero vector has no direction to measure
     if not learned:
         return ()
     vectors = torch.stack([one.vector.float() for one in learned]).to(first.positions.device)

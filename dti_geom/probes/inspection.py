@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.artifacts import EmbeddingFile
+from dti_geom.files import EmbeddingFile
 from dti_geom.geometry import NormSummary
 from dti_geom.models import PUBLISHED, TextEncoder
 from dti_geom.probes.learned import LearnedVector, learned_vectors, of_width
@@ -59,14 +59,18 @@ class InspectedVector:
     """One vector of an embedding file."""
 
     token: str
-    tower: str | None  # as the file says, else guessed from the width; None for a width nobody publishes
+    tower: (
+        str | None
+    )  # as the file says, else guessed from the width; None for a width nobody publishes
     index: int
     dim: int
     dtype: str
     norm: float  # embedding units
     inflation: float | None  # norm / mean norm of the reference; None where there is no reference
     reference: str | None
-    percentile: float | None = None  # share of the vocabulary's rows that are not longer, in percent
+    percentile: float | None = (
+        None  # share of the vocabulary's rows that are not longer, in percent
+    )
     nearest: tuple[Similar, ...] = ()  # rows of the vocabulary by direction
     copy_of: str | None = None  # the row of the vocabulary that this is, up to rounding
     twin: Twin | None = None
@@ -85,7 +89,9 @@ class InspectedFile:
     advice: str = ""  # one sentence
 
 
-def inspect_file(file: EmbeddingFile, measured: Mapping[int, Reference] | None = None) -> InspectedFile:
+def inspect_file(
+    file: EmbeddingFile, measured: Mapping[int, Reference] | None = None
+) -> InspectedFile:
     """Vectors, norms and inflation of one file; `measured` references, by width, go before the published ones."""
     references = published_references() | dict(measured or {})
     return InspectedFile(
@@ -106,7 +112,10 @@ def inspect_files(
     of a folder in the order of their steps.
     """
     tables = [_Table(encoder) for encoder in encoders]
-    references = {table.width: measured_reference(model, table.encoder.name, table.summary) for table in tables}
+    references = {
+        table.width: measured_reference(model, table.encoder.name, table.summary)
+        for table in tables
+    }
     inspected = [inspect_file(file, references) for file in files]
     learned = [learned_vectors([file]) for file in files]
     turns = _turns(inspected, learned)
@@ -202,8 +211,12 @@ def _place(vector: Tensor, table: _Table, near: Neighbors | None) -> _Place:
     if near is None:  # a zero vector has no neighbours
         return _Place(percentile)
     closest = near.euclidean[0]
-    distance = float((table.encoder.token_table[closest.id].cpu().double() - vector.double()).norm())
-    return _Place(percentile, near.cosine, closest.token if distance <= ROUNDING * float(norm) else None)
+    distance = float(
+        (table.encoder.token_table[closest.id].cpu().double() - vector.double()).norm()
+    )
+    return _Place(
+        percentile, near.cosine, closest.token if distance <= ROUNDING * float(norm) else None
+    )
 
 
 def _twin(one: LearnedVector, vectors: Sequence[LearnedVector]) -> Twin | None:
@@ -228,7 +241,9 @@ def _turns(
     for file, vectors in zip(inspected, learned, strict=True):
         for one in vectors:
             if file.step is not None and one.vector.any():
-                run = runs[PurePath(file.path).parent, one.token, one.tower, one.index, len(one.vector)]
+                run = runs[
+                    PurePath(file.path).parent, one.token, one.tower, one.index, len(one.vector)
+                ]
                 run.setdefault(file.step, one)
     turns = {}
     for run in runs.values():
@@ -249,7 +264,9 @@ def _degrees(one: LearnedVector, other: LearnedVector) -> float:
 
 def _advised(file: InspectedFile, model: str) -> InspectedFile:
     verdict, advice = _advice(file, model)
-    same = sum(one.twin is not None and one.twin.similarity > 1 - ROUNDING**2 for one in file.vectors)
+    same = sum(
+        one.twin is not None and one.twin.similarity > 1 - ROUNDING**2 for one in file.vectors
+    )
     if same:
         advice += f"; {same} of its {len(file.vectors)} vectors point the same way as another"
     return replace(file, verdict=verdict, advice=f"{advice}.")
@@ -258,9 +275,7 @@ def _advised(file: InspectedFile, model: str) -> InspectedFile:
 def _advice(file: InspectedFile, model: str) -> tuple[Verdict, str]:
     zero = next((one for one in file.vectors if not one.norm), None)
     if zero:
-        found = (
-            f"broken: vector {zero.index} is zero and has no direction; take an earlier file of the same training run"
-        )
+        found = f"broken: vector {zero.index} is zero and has no direction; take an earlier file of the same training run"
         return "broken", found
     if all(one.copy_of for one in file.vectors):
         rows = ", ".join(dict.fromkeys(one.copy_of for one in file.vectors if one.copy_of))
@@ -268,13 +283,22 @@ def _advice(file: InspectedFile, model: str) -> tuple[Verdict, str]:
     judged = [(one.inflation, one) for one in file.vectors if one.inflation is not None]
     if not judged:
         widths = ", ".join(sorted({str(one.dim) for one in file.vectors}))
-        return "unknown", f"not judged: no mean norm is known for width {widths}; name the model with --model"
+        return (
+            "unknown",
+            f"not judged: no mean norm is known for width {widths}; name the model with --model",
+        )
     most, longest = max(judged, key=lambda pair: pair[0])
     least, shortest = min(judged, key=lambda pair: pair[0])
     if _is_long(longest):
-        return "inflated", f"inflated ×{most:.3g}: rescale it with `{_command(file, longest, model)}`"
+        return (
+            "inflated",
+            f"inflated ×{most:.3g}: rescale it with `{_command(file, longest, model)}`",
+        )
     if _is_short(shortest):
-        return "short", f"short, ×{least:.3g} of the mean: rescale it with `{_command(file, shortest, model)}`"
+        return (
+            "short",
+            f"short, ×{least:.3g} of the mean: rescale it with `{_command(file, shortest, model)}`",
+        )
     return "in distribution", "in distribution: leave it as it is"
 
 
@@ -291,7 +315,9 @@ def _is_short(one: InspectedVector) -> bool:
 
 
 def _command(file: InspectedFile, one: InspectedVector, model: str) -> str:
-    layout = {"web-ui": "webui", "ldm": "webui", "emb_params": "kohya", "sdxl": "sdxl"}.get(file.format, "diffusers")
+    layout = {"web-ui": "webui", "ldm": "webui", "emb_params": "kohya", "sdxl": "sdxl"}.get(
+        file.format, "diffusers"
+    )
     if one.percentile is not None and model:
         rule = f"mean --model {shlex.quote(model)}"
     elif len({each.dim for each in file.vectors}) > 1:

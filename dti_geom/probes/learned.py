@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dti_geom.artifacts import EmbeddingFile
 from dti_geom.errors import EmbeddingFileError
+from dti_geom.files import EmbeddingFile
 
 INIT_KEYS = ("init", "initializer_token")  # of a file's metadata: ours, and what diffusers calls it
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, DtiGeomError
 from dti_geom.models import HiddenStates, TextEncoder
-from dti_geom.models.sources import Progress, silent
+from dti_geom.progress import Progress, silent
 
 # The word stands first, last, early and late, alone and among others.
 CARRIERS = (
@@ -21,11 +21,15 @@ CARRIERS = (
     "a photo of a red car on the grass under {}",
 )
 SCALES = tuple(2.0**power for power in range(-2, 6))  # 0.25 … 32, in multiples of the mean norm
-WIDE_SCALES = tuple(2.0**power for power in range(-4, 9))  # 0.0625 … 256: 3.6 decades, for fitting slopes
+WIDE_SCALES = tuple(
+    2.0**power for power in range(-4, 9)
+)  # 0.0625 … 256: 3.6 decades, for fitting slopes
 
 Result = TypeVar("Result")
 
-_NUMBERS_AT_ONCE = 1 << 21  # a batch holds about this many; the model's own temporaries are several times larger
+_NUMBERS_AT_ONCE = (
+    1 << 21
+)  # a batch holds about this many; the model's own temporaries are several times larger
 
 
 @dataclass(frozen=True)
@@ -93,21 +97,28 @@ def whole_words(encoder: TextEncoder, count: int, seed: int = 0) -> Tensor:
     special = set(vocabulary.special.values())
     shuffled = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
     found: list[int] = []
-    for chunk in shuffled.split(max(256, 4 * count)):  # naming a row is slow, and vocabularies are large
+    for chunk in shuffled.split(
+        max(256, 4 * count)
+    ):  # naming a row is slow, and vocabularies are large
         nonzero = chunk[(geometry.row_norms(table[chunk.to(table.device)]) > 0).cpu()].tolist()
         found += [
             row
             for row, name in zip(nonzero, vocabulary.tokens(nonzero), strict=True)
-            if row not in special and (vocabulary.tokenizer is None or (name.isascii() and name.isalpha()))
+            if row not in special
+            and (vocabulary.tokenizer is None or (name.isascii() and name.isalpha()))
         ]
         if len(found) >= count:
             break
     if not found:
-        raise DoesNotApply(f"{encoder.name}: none of its {len(table)} rows is a whole word; nothing can be sampled.")
+        raise DoesNotApply(
+            f"{encoder.name}: none of its {len(table)} rows is a whole word; nothing can be sampled."
+        )
     return torch.tensor(sorted(found[:count]))
 
 
-def in_chunks(total: int, numbers_each: int, what: str, progress: Progress = silent) -> Iterator[slice]:
+def in_chunks(
+    total: int, numbers_each: int, what: str, progress: Progress = silent
+) -> Iterator[slice]:
     """Slices that cover `total` items, each of `numbers_each` numbers, in batches that fit in little memory.
 
     `progress` hears how many items are done after each batch, that is when the next slice is asked for.
@@ -180,8 +191,13 @@ def _sides(encoder: TextEncoder, carrier: str) -> tuple[list[int], list[int]]:
     tokenizer = encoder.vocabulary.tokenizer
     if tokenizer is not None:
         # The space before a word belongs to its token, where tokens have one.
-        before, behind = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (left.rstrip(), right))
+        before, behind = (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (left.rstrip(), right)
+        )
         return before, behind
     rows = whole_words(encoder, 64).tolist()
-    before, behind = ([rows[sum(map(ord, word)) % len(rows)] for word in text.split()] for text in (left, right))
+    before, behind = (
+        [rows[sum(map(ord, word)) % len(rows)] for word in text.split()] for text in (left, right)
+    )
     return before, behind

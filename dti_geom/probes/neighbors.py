@@ -51,7 +51,9 @@ class Query:
     id: int | None = None
 
 
-def find_neighbors(encoder: TextEncoder, queries: Sequence[Query], k: int = 10) -> tuple[Neighbors, ...]:
+def find_neighbors(
+    encoder: TextEncoder, queries: Sequence[Query], k: int = 10
+) -> tuple[Neighbors, ...]:
     """The k nearest rows of each query under both metrics, or fewer where the table has fewer non-zero rows.
 
     Zero rows have no direction and so no cosine. Raises GeometryError for a query without a direction.
@@ -71,13 +73,17 @@ def find_neighbors(encoder: TextEncoder, queries: Sequence[Query], k: int = 10) 
             id=query.id,
             norm=lengths[place].item(),
             cosine=tuple(Similar(*row) for row in _others(vocabulary, cosine, place, query.id, k)),
-            euclidean=tuple(Near(*row) for row in _others(vocabulary, euclidean, place, query.id, k)),
+            euclidean=tuple(
+                Near(*row) for row in _others(vocabulary, euclidean, place, query.id, k)
+            ),
         )
         for place, query in enumerate(queries)
     )
 
 
-def parse_queries(encoder: TextEncoder, words: Iterable[str], learned: Sequence[LearnedVector] = ()) -> list[Query]:
+def parse_queries(
+    encoder: TextEncoder, words: Iterable[str], learned: Sequence[LearnedVector] = ()
+) -> list[Query]:
     """What a user names: a learned token, a word (each of its tokens), or `#id`. Raises UnknownToken."""
     table, vocabulary = encoder.token_table, encoder.vocabulary
     queries = []
@@ -93,7 +99,10 @@ def parse_queries(encoder: TextEncoder, words: Iterable[str], learned: Sequence[
             queries += [Query(one.label, one.vector) for one in fitting]
             continue
         rows = vocabulary.rows(word)
-        queries += [Query(name, table[row], row) for name, row in zip(vocabulary.tokens(rows), rows, strict=True)]
+        queries += [
+            Query(name, table[row], row)
+            for name, row in zip(vocabulary.tokens(rows), rows, strict=True)
+        ]
     return queries
 
 

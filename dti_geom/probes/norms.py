@@ -44,7 +44,9 @@ class PlacedToken:
 class Histogram:
     """Counts of non-zero rows by norm, with a few of the tokens in each bin."""
 
-    edges: tuple[float, ...]  # one more than counts; rows beyond the outermost are counted in the outermost bins
+    edges: tuple[
+        float, ...
+    ]  # one more than counts; rows beyond the outermost are counted in the outermost bins
     counts: tuple[int, ...]
     examples: tuple[tuple[str, ...], ...]
 
@@ -72,7 +74,9 @@ class Norms:
     encoders: tuple[EncoderNorms, ...]
 
 
-def encoder_norms(encoder: TextEncoder, learned: Sequence[LearnedVector] = (), extremes: int = 10) -> EncoderNorms:
+def encoder_norms(
+    encoder: TextEncoder, learned: Sequence[LearnedVector] = (), extremes: int = 10
+) -> EncoderNorms:
     """Norms of the token table's rows, in embedding units; learned vectors of the table's width are placed in them.
 
     Zero rows are counted and left out of everything else. Raises GeometryError if every row is zero.
@@ -107,7 +111,9 @@ def encoder_norms(encoder: TextEncoder, learned: Sequence[LearnedVector] = (), e
 
 def _place(learned: LearnedVector, summary: NormSummary, ascending: Tensor) -> PlacedToken:
     norm = float(geometry.norms(learned.vector))
-    not_longer = int(torch.searchsorted(ascending, torch.tensor(norm, dtype=ascending.dtype), right=True))
+    not_longer = int(
+        torch.searchsorted(ascending, torch.tensor(norm, dtype=ascending.dtype), right=True)
+    )
     return PlacedToken(
         token=learned.token,
         index=learned.index,
@@ -126,14 +132,19 @@ def _histogram(order: Tensor, ascending: Tensor, vocabulary: Vocabulary) -> Hist
     """
     last = len(ascending) - 1
     low, high = ascending[round(0.001 * last)].item(), ascending[round(0.999 * last)].item()
-    bins = min(MOST_BINS, math.ceil(4 * len(ascending) ** (1 / 3))) if high > low else 1  # few rows: fewer, fuller bins
+    bins = (
+        min(MOST_BINS, math.ceil(4 * len(ascending) ** (1 / 3))) if high > low else 1
+    )  # few rows: fewer, fuller bins
     edges = torch.linspace(low, high, bins + 1, dtype=ascending.dtype)
     borders = [0, *torch.searchsorted(ascending, edges[1:-1]).tolist(), len(ascending)]
     spans = list(pairwise(borders))
     picked = [
-        range(start, stop, max(1, (stop - start) // EXAMPLES_PER_BIN))[:EXAMPLES_PER_BIN] for start, stop in spans
+        range(start, stop, max(1, (stop - start) // EXAMPLES_PER_BIN))[:EXAMPLES_PER_BIN]
+        for start, stop in spans
     ]
-    names = iter(vocabulary.tokens(order[[place for places in picked for place in places]].tolist()))
+    names = iter(
+        vocabulary.tokens(order[[place for places in picked for place in places]].tolist())
+    )
     return Histogram(
         edges=tuple(edges.tolist()),
         counts=tuple(stop - start for start, stop in spans),

@@ -13,14 +13,14 @@ from torch.nn.functional import normalize
 
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, UnknownToken
-from dti_geom.geometry.intervals import Share
 from dti_geom.models.catalog import embedded_folder
-from dti_geom.models.sources import Progress, silent
+from dti_geom.progress import Progress, silent
+from dti_geom.statistics import Share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from dti_geom.models.diffusion import TextToImage, Tower
+    from dti_geom.models.pipelines import TextToImage, Tower
 
 Embed = Callable[[Sequence["Image"]], Tensor]  # n pictures to (n, f) features
 
@@ -46,7 +46,9 @@ class PaintedPair:
     direction: float  # to the picture of the vector whose direction was taken; mean over both swaps and seeds
     magnitude: float  # to the picture of the vector whose norm was taken
     donors: float  # between those two
-    pictures: tuple[str, ...]  # first, second, first at the second's norm, second at the first's: PNG in base64
+    pictures: tuple[
+        str, ...
+    ]  # first, second, first at the second's norm, second at the first's: PNG in base64
 
 
 @dataclass(frozen=True)
@@ -100,29 +102,40 @@ def painted_swap(
 
 def scorer_of_mini() -> Embed:
     """The image encoder that ships with the embedded model, for its 64×64 pictures."""
-    from dti_geom.models.scorer import load_scorer
+    from dti_geom.mini.scorer import load_scorer
 
     scorer = load_scorer(embedded_folder() / "scorer")
 
     def embed(images: Sequence["Image"]) -> Tensor:
-        pixels = numpy.stack([numpy.asarray(image.convert("RGB"), dtype=numpy.float32) for image in images])
+        pixels = numpy.stack(
+            [numpy.asarray(image.convert("RGB"), dtype=numpy.float32) for image in images]
+        )
         return scorer.embed(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
 
     return embed
 
 
 def _painted(
-    model: "TextToImage", embed: Embed, first: str, second: str, stretch: float, seeds: Sequence[int]
+    model: "TextToImage",
+    embed: Embed,
+    first: str,
+    second: str,
+    stretch: float,
+    seeds: Sequence[int],
 ) -> PaintedPair:
     vectors = []  # for each tower: first, second, first at the second's norm, second at the first's
     for tower in model.towers:
         a, b = (tower.token_table[_row(tower, word)].float() for word in (first, second))
-        vectors.append(torch.stack([a, stretch * b, geometry.swap(a, stretch * b), geometry.swap(b, a)]))
+        vectors.append(
+            torch.stack([a, stretch * b, geometry.swap(a, stretch * b), geometry.swap(b, a)])
+        )
     for role in range(4):
         model.place(f"<swap-{role}>", [of_tower[role : role + 1] for of_tower in vectors])
     prompts = [PROMPT.format(f"<swap-{role}>") for role in range(4)]
     pictures = [model.generate(prompts, [seed] * 4) for seed in seeds]
-    features = torch.stack([normalize(embed(images).float(), dim=-1) for images in pictures])  # (seeds, 4, f)
+    features = torch.stack(
+        [normalize(embed(images).float(), dim=-1) for images in pictures]
+    )  # (seeds, 4, f)
     alike = (features @ features.mT).mean(dim=0)
     lengths = geometry.norms(vectors[0])
     return PaintedPair(
@@ -154,10 +167,16 @@ def _summed(pairs: Sequence[PaintedPair]) -> PaintedSum:
 def _drawn(model: "TextToImage", count: int) -> list[tuple[str, str]]:
     """Pairs of the shortest and the longest of THINGS, by their norms in the first text encoder."""
     first = model.towers[0]
-    known = [word for word in THINGS.split() if all(_is_one_token(tower, word) for tower in model.towers)]
+    known = [
+        word for word in THINGS.split() if all(_is_one_token(tower, word) for tower in model.towers)
+    ]
     if len(known) < 2:
-        raise DoesNotApply(f"{model.name} has {len(known)} of the THINGS as one token; name pairs of its words.")
-    by_norm = sorted(known, key=lambda word: float(geometry.norms(first.token_table[_row(first, word)])))
+        raise DoesNotApply(
+            f"{model.name} has {len(known)} of the THINGS as one token; name pairs of its words."
+        )
+    by_norm = sorted(
+        known, key=lambda word: float(geometry.norms(first.token_table[_row(first, word)]))
+    )
     count = min(count, len(known) // 2)
     return list(zip(by_norm[:count], by_norm[-count:], strict=True))
 
@@ -171,7 +190,9 @@ def _is_one_token(tower: "Tower", word: str) -> bool:
 
 def _row(tower: "Tower", word: str) -> int:
     if not _is_one_token(tower, word):
-        raise UnknownToken(f"'{word}' is not one token in {tower.name}; a swap takes one. Name another word.")
+        raise UnknownToken(
+            f"'{word}' is not one token in {tower.name}; a swap takes one. Name another word."
+        )
     return tower.vocabulary.rows(word)[0]
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from dti_geom.errors import DoesNotApply, DtiGeomError
 from dti_geom.models import TextEncoder
-from dti_geom.models.sources import Progress, silent
 from dti_geom.probes.angles import encoder_angles
 from dti_geom.probes.attention import encoder_attention
 from dti_geom.probes.attenuation import encoder_attenuation
@@ -14,6 +13,7 @@ from dti_geom.probes.learned import LearnedVector
 from dti_geom.probes.norms import encoder_norms
 from dti_geom.probes.stagnation import encoder_stagnation
 from dti_geom.probes.swap import encoder_swap
+from dti_geom.progress import Progress, silent
 
 PROBES: dict[str, Callable[..., Drawable]] = {
     "norms": lambda encoder, learned, *, seed, progress: encoder_norms(encoder, learned),
@@ -21,7 +21,9 @@ PROBES: dict[str, Callable[..., Drawable]] = {
     "attenuation": encoder_attenuation,
     "stagnation": encoder_stagnation,
     "attention": encoder_attention,
-    "angles": lambda encoder, learned, *, seed, progress: encoder_angles(encoder, learned, seed=seed),
+    "angles": lambda encoder, learned, *, seed, progress: encoder_angles(
+        encoder, learned, seed=seed
+    ),
 }
 
 

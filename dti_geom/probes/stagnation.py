@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dti_geom import geometry
 from dti_geom.models import TextEncoder
-from dti_geom.models.sources import Progress, silent
 from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import (
@@ -26,8 +25,15 @@ from dti_geom.probes.material import (
     where_it_applies,
     whole_words,
 )
+from dti_geom.progress import Progress, silent
 
-FAR_SCALES = (*SCALES, 128.0, 512.0, 2048.0, 8192.0)  # far enough for ‖x_0‖ to pass the sum of the longest updates
+FAR_SCALES = (
+    *SCALES,
+    128.0,
+    512.0,
+    2048.0,
+    8192.0,
+)  # far enough for ‖x_0‖ to pass the sum of the longest updates
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,9 @@ class BranchTurn:
     largest_update: float
     angle: float  # between the state after this branch and x_0, mean; after the last branch, the whole turn
     largest_angle: float
-    bound: float | None  # arcsin(S/‖x_0‖), S the sum of B up to here, for the shortest x_0; None: S ≥ ‖x_0‖, no bound
+    bound: (
+        float | None
+    )  # arcsin(S/‖x_0‖), S the sum of B up to here, for the shortest x_0; None: S ≥ ‖x_0‖, no bound
     tightness: float | None  # largest of angle / arcsin(S/‖x_0‖), from 0 to 1
 
 
@@ -118,7 +126,13 @@ def model_stagnation(
     measured, reasons = where_it_applies(
         encoders,
         lambda encoder: encoder_stagnation(
-            encoder, learned, words=words, carriers=carriers, scales=scales, seed=seed, progress=progress
+            encoder,
+            learned,
+            words=words,
+            carriers=carriers,
+            scales=scales,
+            seed=seed,
+            progress=progress,
         ),
     )
     return Stagnation(model, measured, reasons)
@@ -151,23 +165,35 @@ def encoder_stagnation(
     prompts = carrier_prompts(encoder, carriers)
     rows = whole_words(encoder, words, seed).to(table.device)
     fitting = [one for one in of_width(learned, table.shape[1]) if one.vector.any()]
-    vectors = torch.stack([*table[rows].float(), *(one.vector.float().to(table.device) for one in fitting)])
+    vectors = torch.stack(
+        [*table[rows].float(), *(one.vector.float().to(table.device) for one in fitting)]
+    )
     directions = geometry.normalize(vectors)
     magnitudes = [None, *scales]
     what = f"states of {encoder.name}"
     ways = []
     for done, scale in enumerate(magnitudes):
         progress(what, done, len(magnitudes))
-        ways.append(_follow(encoder, prompts, vectors if scale is None else scale * reference * directions))
+        ways.append(
+            _follow(encoder, prompts, vectors if scale is None else scale * reference * directions)
+        )
     progress(what, len(magnitudes), len(magnitudes))
-    longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(dim=0)  # B, one for each branch
-    branches = [(number, branch.kind) for number, block in enumerate(encoder.blocks) for branch in block.branches]
+    longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(
+        dim=0
+    )  # B, one for each branch
+    branches = [
+        (number, branch.kind)
+        for number, block in enumerate(encoder.blocks)
+        for branch in block.branches
+    ]
 
     def passage(way: _Way, scale: float | None) -> Passage:
         return _passage(way, scale, branches, longest)
 
     of_words = [way.of(slice(len(rows))) for way in ways]
-    natural, *by_scale = (passage(way, scale) for way, scale in zip(of_words, magnitudes, strict=True))
+    natural, *by_scale = (
+        passage(way, scale) for way, scale in zip(of_words, magnitudes, strict=True)
+    )
     return EncoderStagnation(
         name=encoder.name,
         dtype=str(ways[0].dtype).removeprefix("torch."),
@@ -175,7 +201,8 @@ def encoder_stagnation(
         prompts=prompts.texts,
         reference_norm=reference,
         bounds=tuple(
-            BranchBound(block, kind, length) for (block, kind), length in zip(branches, longest.tolist(), strict=True)
+            BranchBound(block, kind, length)
+            for (block, kind), length in zip(branches, longest.tolist(), strict=True)
         ),
         total_bound=float(longest.sum()),
         natural=natural,
@@ -257,7 +284,10 @@ def _at_places(states: Tensor, places: Tensor) -> Tensor:
 
 
 def _passage(
-    way: _Way, scale: float | None, branches: Sequence[tuple[int, Literal["attention", "mlp"]]], longest: Tensor
+    way: _Way,
+    scale: float | None,
+    branches: Sequence[tuple[int, Literal["attention", "mlp"]]],
+    longest: Tensor,
 ) -> Passage:
     turns = []
     for place, (block, kind) in enumerate(branches):
@@ -275,7 +305,9 @@ def _passage(
                 largest_angle=float(way.angle[place].max()),
                 bound=float(share.max().asin()) if bounded else None,
                 # where nothing was ever added there is a bound of zero, and nothing to compare with it
-                tightness=float((way.angle[place] / share.asin()).max()) if bounded and share.max() > 0 else None,
+                tightness=float((way.angle[place] / share.asin()).max())
+                if bounded and share.max() > 0
+                else None,
             )
         )
     return Passage(scale, float(way.start.mean()), float(way.start.min()), tuple(turns))

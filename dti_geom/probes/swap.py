@@ -16,14 +16,14 @@ from torch.nn.functional import normalize
 
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, UnknownToken
-from dti_geom.geometry.intervals import Share
 from dti_geom.models import TextEncoder
-from dti_geom.models.sources import Progress, silent
 from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import CARRIERS, SCALES, carrier_prompts, run_prompts, whole_words
 from dti_geom.probes.neighbors import Query, parse_queries
 from dti_geom.probes.painted import PaintedSwap
+from dti_geom.progress import Progress, silent
+from dti_geom.statistics import Share
 
 STRETCHES = (1.0, 4.0, 16.0)
 PARTNERS = 8  # words that each learned vector is paired with
@@ -76,7 +76,9 @@ class SweptOutput:
     similarity: tuple[float, ...]  # mean over words and prompts
     low: tuple[float, ...]  # 10th percentile
     high: tuple[float, ...]  # 90th percentile
-    leaves: float | None  # smallest scale above 1 where similarity falls below LEFT, one half; None: nowhere
+    leaves: (
+        float | None
+    )  # smallest scale above 1 where similarity falls below LEFT, one half; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,15 @@ def model_swap(
     return Swap(
         model,
         tuple(
-            encoder_swap(encoder, learned, pairs=pairs, category=category, count=count, seed=seed, progress=progress)
+            encoder_swap(
+                encoder,
+                learned,
+                pairs=pairs,
+                category=category,
+                count=count,
+                seed=seed,
+                progress=progress,
+            )
             for encoder in encoders
         ),
     )
@@ -171,7 +181,9 @@ def encoder_swap(
     """
     table = encoder.token_table
     fitting = of_width(learned, table.shape[1])
-    words_of_category, left_out = _single_tokens(encoder, category) if category is not None else (None, ())
+    words_of_category, left_out = (
+        _single_tokens(encoder, category) if category is not None else (None, ())
+    )
     if pairs is not None:
         chosen = [_parse_pair(encoder, pair, fitting) for pair in pairs]
     else:
@@ -215,14 +227,18 @@ class _Outputs:
     def __call__(self, what: str, vectors: Tensor) -> Outputs:
         """vectors: (n, d). Returns (n, P, d) for each output, unit vectors; P is smaller where a prompt is left out."""
         measured = self._measured(what, vectors)
-        return {name: normalize(output - self._centre[name], dim=-1) for name, output in measured.items()}
+        return {
+            name: normalize(output - self._centre[name], dim=-1)
+            for name, output in measured.items()
+        }
 
     def _measured(self, what: str, vectors: Tensor) -> Outputs:
         prompts, every = self.prompts, torch.arange(len(self.prompts.places))
         found: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
         for states in run_prompts(self.encoder, prompts, vectors, what, self.progress):
             last, stream = (
-                state.unflatten(0, (-1, len(every))).float().cpu() for state in (states.last, states.states[-1])
+                state.unflatten(0, (-1, len(every))).float().cpu()
+                for state in (states.last, states.states[-1])
             )
             found["token"].append(last[:, every, prompts.places])
             found["pooled"].append(last[:, every, prompts.ends][:, self._elsewhere])
@@ -234,7 +250,9 @@ class _Outputs:
 def _mean_cosine(output: Tensor) -> float:
     """Mean over prompts and pairs of different vectors: (n, P, d) to a number."""
     count = len(output)
-    total = normalize(output, dim=-1).sum(dim=0).square().sum(dim=-1).mean()  # all ordered pairs, and each with itself
+    total = (
+        normalize(output, dim=-1).sum(dim=0).square().sum(dim=-1).mean()
+    )  # all ordered pairs, and each with itself
     return float((total - count) / (count * (count - 1)))
 
 
@@ -243,7 +261,9 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(dim=-1).mean(dim=-1)
 
 
-def _swapped(measure: _Outputs, pairs: Sequence[Pair], stretches: Sequence[float]) -> list[dict[str, Tensor]]:
+def _swapped(
+    measure: _Outputs, pairs: Sequence[Pair], stretches: Sequence[float]
+) -> list[dict[str, Tensor]]:
     """For each stretch and output (n, 3): the cosines that Resemblance names, in its order."""
     table = measure.encoder.token_table
     first, second = (
@@ -254,14 +274,21 @@ def _swapped(measure: _Outputs, pairs: Sequence[Pair], stretches: Sequence[float
     vectors = [first, geometry.swap(second, first)]
     vectors += [one for far in stretched for one in (far, geometry.swap(first, far))]
     outputs = measure(f"swaps in {measure.encoder.name}", torch.cat(vectors))
-    split = {name: output.unflatten(0, (len(vectors), len(pairs))) for name, output in outputs.items()}
+    split = {
+        name: output.unflatten(0, (len(vectors), len(pairs))) for name, output in outputs.items()
+    }
     return [
-        {name: _compare(output[0], output[1], output[at], output[at + 1]) for name, output in split.items()}
+        {
+            name: _compare(output[0], output[1], output[at], output[at + 1])
+            for name, output in split.items()
+        }
         for at in range(2, len(vectors), 2)
     ]
 
 
-def _compare(first: Tensor, second_at_first: Tensor, second: Tensor, first_at_second: Tensor) -> Tensor:
+def _compare(
+    first: Tensor, second_at_first: Tensor, second: Tensor, first_at_second: Tensor
+) -> Tensor:
     direction = _cosine(first_at_second, first) + _cosine(second_at_first, second)
     magnitude = _cosine(first_at_second, second) + _cosine(second_at_first, first)
     return torch.stack([direction / 2, magnitude / 2, _cosine(first, second)], dim=-1)
@@ -274,7 +301,9 @@ def _pair(pair: Pair, found: dict[str, Tensor], place: int) -> SwappedPair:
         second=second.label,
         learned=first.id is None or second.id is None,
         norms=(float(geometry.norms(first.vector)), float(geometry.norms(second.vector))),
-        resemblances=tuple(Resemblance(name, *values[place].tolist()) for name, values in found.items()),
+        resemblances=tuple(
+            Resemblance(name, *values[place].tolist()) for name, values in found.items()
+        ),
     )
 
 
@@ -284,7 +313,9 @@ def _sums(
     places = [place for place, pair in enumerate(pairs) if all(one.id is not None for one in pair)]
     if not places:
         return ()
-    norms = torch.tensor([[float(geometry.norms(one.vector)) for one in pairs[place]] for place in places])
+    norms = torch.tensor(
+        [[float(geometry.norms(one.vector)) for one in pairs[place]] for place in places]
+    )
     sums = []
     for stretch, found in zip(stretches, by_stretch, strict=True):
         ratio = (stretch * norms[:, 1] / norms[:, 0]).log().abs().exp()
@@ -304,22 +335,32 @@ def _sums(
     return tuple(sums)
 
 
-def _sweep(measure: _Outputs, vectors: Tensor, learned: tuple[str, float] | None, scales: Sequence[float]) -> Sweep:
+def _sweep(
+    measure: _Outputs, vectors: Tensor, learned: tuple[str, float] | None, scales: Sequence[float]
+) -> Sweep:
     """vectors: (n, d), all of the mean norm. learned: label and inflation of the one vector, if it is a learned one."""
     label, inflation = learned or (None, None)
     what = f"magnitudes in {measure.encoder.name}" if label is None else f"magnitudes of {label}"
     factors = torch.tensor([1.0, *scales], device=vectors.device)
     swept = measure(what, (factors[:, None, None] * vectors).flatten(0, 1))
     outputs = tuple(
-        _swept_output(name, output.unflatten(0, (len(factors), len(vectors))), scales) for name, output in swept.items()
+        _swept_output(name, output.unflatten(0, (len(factors), len(vectors))), scales)
+        for name, output in swept.items()
     )
     return Sweep(label, len(vectors), inflation, tuple(scales), outputs)
 
 
-def _learned_sweep(measure: _Outputs, learned: LearnedVector, mean: float, scales: Sequence[float]) -> Sweep:
+def _learned_sweep(
+    measure: _Outputs, learned: LearnedVector, mean: float, scales: Sequence[float]
+) -> Sweep:
     vector = learned.vector.to(measure.encoder.token_table.device, torch.float32)[None]
     inflation = float(geometry.norms(vector)) / mean
-    return _sweep(measure, mean * geometry.normalize(vector), (learned.label, inflation), sorted({*scales, inflation}))
+    return _sweep(
+        measure,
+        mean * geometry.normalize(vector),
+        (learned.label, inflation),
+        sorted({*scales, inflation}),
+    )
 
 
 def _swept_output(name: str, output: Tensor, scales: Sequence[float]) -> SweptOutput:
@@ -327,18 +368,27 @@ def _swept_output(name: str, output: Tensor, scales: Sequence[float]) -> SweptOu
     cosines = (output[1:] * output[0]).sum(dim=-1).flatten(1)
     low, high = torch.quantile(cosines, torch.tensor([0.1, 0.9]), dim=1).tolist()
     similarity = cosines.mean(dim=1).tolist()
-    left = (scale for scale, value in zip(scales, similarity, strict=True) if scale > 1 and value < LEFT)
+    left = (
+        scale for scale, value in zip(scales, similarity, strict=True) if scale > 1 and value < LEFT
+    )
     return SweptOutput(name, tuple(similarity), tuple(low), tuple(high), next(left, None))
 
 
-def _drawn(encoder: TextEncoder, among: Sequence[Query] | None, count: int, seed: int) -> list[Pair]:
+def _drawn(
+    encoder: TextEncoder, among: Sequence[Query] | None, count: int, seed: int
+) -> list[Pair]:
     """Up to `count` pairs of one of the shortest and one of the longest words, joined at random."""
     if among is None:
         rows = whole_words(encoder, 4 * count, seed).tolist()
         names = encoder.vocabulary.tokens(rows)
-        among = [Query(name, encoder.token_table[row], row) for name, row in zip(names, rows, strict=True)]
+        among = [
+            Query(name, encoder.token_table[row], row)
+            for name, row in zip(names, rows, strict=True)
+        ]
     if len(among) < 2:
-        raise DoesNotApply(f"{encoder.name}: {len(among)} word of one token is not enough to swap; give two or more.")
+        raise DoesNotApply(
+            f"{encoder.name}: {len(among)} word of one token is not enough to swap; give two or more."
+        )
     by_norm = sorted(among, key=lambda one: float(geometry.norms(one.vector)))
     count = min(count, len(among) // 2)
     longest = by_norm[-count:]
@@ -346,7 +396,9 @@ def _drawn(encoder: TextEncoder, among: Sequence[Query] | None, count: int, seed
     return [(short, longest[place]) for short, place in zip(by_norm, order, strict=False)]
 
 
-def _single_tokens(encoder: TextEncoder, words: Sequence[str]) -> tuple[list[Query], tuple[str, ...]]:
+def _single_tokens(
+    encoder: TextEncoder, words: Sequence[str]
+) -> tuple[list[Query], tuple[str, ...]]:
     """The words that are one token, and those that are not."""
     single, left_out = {}, []
     for word in words:
@@ -361,7 +413,9 @@ def _single_tokens(encoder: TextEncoder, words: Sequence[str]) -> tuple[list[Que
     return list(single.values()), tuple(left_out)
 
 
-def _parse_pair(encoder: TextEncoder, pair: tuple[str, str], learned: Sequence[LearnedVector]) -> Pair:
+def _parse_pair(
+    encoder: TextEncoder, pair: tuple[str, str], learned: Sequence[LearnedVector]
+) -> Pair:
     found = []
     for word in pair:
         queries = parse_queries(encoder, [word], learned)

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LEFT = 72  # pixels: room for an axis title beside ticks such as 1×10⁻⁵
-_CHARACTER, _SPACE = 6.8, 16  # pixels: a character of a key's 12, on the safe side, and the space behind an entry
+_CHARACTER, _SPACE = (
+    6.8,
+    16,
+)  # pixels: a character of a key's 12, on the safe side, and the space behind an entry
 _LINE, _LINE_HEIGHT = 336, 17  # pixels: a line of a key
 
 
@@ -62,7 +65,11 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
     most = 1
     for row in rows:
         axis = "y" if row == 1 else f"y{row}"
-        entries = [trace for trace in figure.data if trace.yaxis == axis and trace.name and trace.showlegend]
+        entries = [
+            trace
+            for trace in figure.data
+            if trace.yaxis == axis and trace.name and trace.showlegend
+        ]
         texts = [f"{_sign(trace)} {trace.name}" for trace in entries]
         places: list[tuple[float, int]] = []
         start, line = 0.0, 0
@@ -85,12 +92,15 @@ def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
                 y=1,
                 yref=f"{axis} domain",
                 yanchor="bottom",
-                yshift=_LINE_HEIGHT * (line - at) + 4,  # above the half of a tick label at the upper end
+                yshift=_LINE_HEIGHT * (line - at)
+                + 4,  # above the half of a tick label at the upper end
                 showarrow=False,
                 font={"color": trace.line.color, "size": 12},
             )
     taller = _LINE_HEIGHT * (most - 1)
-    figure.update_layout(height=figure.layout.height + taller, margin={"t": figure.layout.margin.t + taller})
+    figure.update_layout(
+        height=figure.layout.height + taller, margin={"t": figure.layout.margin.t + taller}
+    )
 
 
 def _sign(trace: Any) -> str:

@@ -7,17 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dti_geom import __version__
-from dti_geom.artifacts import dumps, to_json, write_text
 from dti_geom.evaluation import Interpolation
-from dti_geom.evaluation.evaluate import Evaluation
+from dti_geom.evaluation.evaluation import Evaluation
 from dti_geom.evaluation.reference import TABLES, Comparison
+from dti_geom.files import dumps, to_json, write_text
 from dti_geom.geometry import PERCENTILES
-from dti_geom.probes import Angles, Attention, Attenuation, InspectedFile, Neighbors, Norms, Stagnation, Swap
+from dti_geom.probes import (
+    Angles,
+    Attention,
+    Attenuation,
+    InspectedFile,
+    Neighbors,
+    Norms,
+    Stagnation,
+    Swap,
+)
 from dti_geom.reporting import plots, text
-from dti_geom.reporting.angles import angle_figure, angle_finding
-from dti_geom.reporting.attention import attention_figure, attention_finding, layer_rows, map_figure
-from dti_geom.reporting.attenuation import attenuation_figure, attenuation_finding
-from dti_geom.reporting.evaluation import (
+from dti_geom.reporting.sections.angles import angle_figure, angle_finding
+from dti_geom.reporting.sections.attention import (
+    attention_figure,
+    attention_finding,
+    layer_rows,
+    map_figure,
+)
+from dti_geom.reporting.sections.attenuation import attenuation_figure, attenuation_finding
+from dti_geom.reporting.sections.evaluation import (
     comparison_figure,
     comparison_finding,
     evaluation_finding,
@@ -32,7 +46,7 @@ from dti_geom.reporting.evaluation import (
     tradeoff_figure,
     without_small_pictures,
 )
-from dti_geom.reporting.inspection import (
+from dti_geom.reporting.sections.inspection import (
     inflation_figure,
     inflation_finding,
     ordered,
@@ -40,7 +54,7 @@ from dti_geom.reporting.inspection import (
     trajectory_figure,
     trajectory_finding,
 )
-from dti_geom.reporting.interpolation import (
+from dti_geom.reporting.sections.interpolation import (
     interpolation_finding,
     likeness_finding,
     nearest_along,
@@ -48,11 +62,26 @@ from dti_geom.reporting.interpolation import (
     step_figure,
     without_thumbnails,
 )
-from dti_geom.reporting.neighbors import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
-from dti_geom.reporting.norms import norm_figure, norm_finding
-from dti_geom.reporting.stagnation import branch_figure, stagnation_figure, stagnation_finding
-from dti_geom.reporting.swap import OUTPUTS, painted_finding, swap_figure, swap_finding, sweep_finding
-from dti_geom.reporting.sweep import (
+from dti_geom.reporting.sections.neighbors import (
+    neighbors_finding,
+    overlap_figure,
+    overlap_finding,
+    shared_tokens,
+)
+from dti_geom.reporting.sections.norms import norm_figure, norm_finding
+from dti_geom.reporting.sections.stagnation import (
+    branch_figure,
+    stagnation_figure,
+    stagnation_finding,
+)
+from dti_geom.reporting.sections.swap import (
+    OUTPUTS,
+    painted_finding,
+    swap_figure,
+    swap_finding,
+    sweep_finding,
+)
+from dti_geom.reporting.sections.sweep import (
     by_group,
     is_clear,
     mean_inflation,
@@ -64,7 +93,7 @@ from dti_geom.reporting.sweep import (
     overall_summaries,
     scores_figure,
 )
-from dti_geom.reporting.training import (
+from dti_geom.reporting.sections.training import (
     course_figure,
     duration,
     pace_figure,
@@ -98,7 +127,9 @@ class Report:
     sweep: Sweep | None = None
     interpolation: Interpolation | None = None
     notes: tuple[str, ...] = ()  # plain sentences
-    does_not_apply: dict[str, str] = field(default_factory=dict)  # sections that have no result, and why
+    does_not_apply: dict[str, str] = field(
+        default_factory=dict
+    )  # sections that have no result, and why
 
 
 @dataclass(frozen=True)
@@ -112,7 +143,12 @@ class Section:
 
 
 SECTIONS = (
-    Section("norms", "Token norms", lambda report: report.norms, {"figure": norm_figure, "finding": norm_finding}),
+    Section(
+        "norms",
+        "Token norms",
+        lambda report: report.norms,
+        {"figure": norm_figure, "finding": norm_finding},
+    ),
     Section(
         "swap",
         "Direction against magnitude",
@@ -194,7 +230,12 @@ SECTIONS = (
         "images",
         "What they paint",
         lambda report: examples(report.evaluation),
-        {"finding": example_finding, "methods": example_methods, "rows": example_rows, "score": score},
+        {
+            "finding": example_finding,
+            "methods": example_methods,
+            "rows": example_rows,
+            "score": score,
+        },
     ),
     Section(
         "interpolation",
@@ -294,7 +335,11 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     # tojson writes <, > and & as \u escapes, so that no text can close the script it stands in.
-    templates.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
+    templates.policies["json.dumps_kwargs"] = {
+        "sort_keys": False,
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
     templates.filters |= {
         "number": text.number,
         "times": text.times,
@@ -303,6 +348,17 @@ def _templates() -> "Environment":
         "short": text.short_path,
         "shown": text.shown,
     }
-    colors = {"ink": plots.INK, "muted": plots.MUTED, "rule": plots.GRID, "paper": plots.PAPER, "accent": plots.BLUE}
-    templates.globals |= {"colors": colors, "dark": plots.DARK, "percentiles": PERCENTILES, "zip": zip}
+    colors = {
+        "ink": plots.INK,
+        "muted": plots.MUTED,
+        "rule": plots.GRID,
+        "paper": plots.PAPER,
+        "accent": plots.BLUE,
+    }
+    templates.globals |= {
+        "colors": colors,
+        "dark": plots.DARK,
+        "percentiles": PERCENTILES,
+        "zip": zip,
+    }
     return templates

@@ -51,9 +51,18 @@ def rows_of(heights: Sequence[int], left: int = _MARGIN["l"]) -> "Figure":
 
     inner = sum(heights) + _GAP * (len(heights) - 1)
     figure = make_subplots(
-        rows=len(heights), cols=1, row_heights=list(heights), vertical_spacing=_GAP / inner if len(heights) > 1 else 0
+        rows=len(heights),
+        cols=1,
+        row_heights=list(heights),
+        vertical_spacing=_GAP / inner if len(heights) > 1 else 0,
     )
-    axis = {"gridcolor": GRID, "linecolor": MUTED, "zeroline": False, "ticks": "", "automargin": False}
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": MUTED,
+        "zeroline": False,
+        "ticks": "",
+        "automargin": False,
+    }
     below = {"ticklabelstandoff": 6}  # or the first label touches that of the other axis
     figure.update_layout(
         template=go.layout.Template(layout={"xaxis": axis | below, "yaxis": axis}),
@@ -64,7 +73,12 @@ def rows_of(heights: Sequence[int], left: int = _MARGIN["l"]) -> "Figure":
         plot_bgcolor=PAPER,
         showlegend=False,
         bargap=0,
-        hoverlabel={"bgcolor": PAPER, "bordercolor": MUTED, "font": {"family": FONT, "color": INK}, "align": "left"},
+        hoverlabel={
+            "bgcolor": PAPER,
+            "bordercolor": MUTED,
+            "font": {"family": FONT, "color": INK},
+            "align": "left",
+        },
         modebar={"bgcolor": PAPER, "color": MUTED, "activecolor": INK},
     )
     return figure
@@ -77,7 +91,10 @@ def few(lanes: Sequence[Lane]) -> list[Lane]:
     kept, rest = lanes[: MAX_LANES - 1], lanes[MAX_LANES - 1 :]
     values = tuple(value for lane in rest for value in lane.values)
     texts = tuple(text for lane in rest for text in lane.hover)
-    return [*kept, Lane(f"{number(len(rest))} more tokens", values, texts, rest[0].color, rest[0].symbol)]
+    return [
+        *kept,
+        Lane(f"{number(len(rest))} more tokens", values, texts, rest[0].color, rest[0].symbol),
+    ]
 
 
 def lanes_height(lanes: Sequence[Lane]) -> int:
@@ -95,7 +112,12 @@ def add_lanes(figure: "Figure", lanes: Sequence[Lane], row: int) -> None:
             y=[place] * len(lane.values),
             mode="lines" if lane.line else "markers",
             line={"color": lane.color, "width": 8},
-            marker={"color": lane.color, "symbol": lane.symbol, "size": 10, "line": {"color": PAPER, "width": 1}},
+            marker={
+                "color": lane.color,
+                "symbol": lane.symbol,
+                "size": 10,
+                "line": {"color": PAPER, "width": 1},
+            },
             hovertext=lane.hover,
             hovertemplate="%{hovertext}<extra></extra>",
             row=row,
@@ -135,7 +157,9 @@ def log_axis(low: float, high: float, prefix: str = "") -> dict[str, object]:
         "type": "log",
         "range": [low, high],
         "tickvals": ticks,
-        "ticktext": [prefix + (f"{tick:g}" if 1e-4 <= tick < 1e6 else number(tick, 1)) for tick in ticks],
+        "ticktext": [
+            prefix + (f"{tick:g}" if 1e-4 <= tick < 1e6 else number(tick, 1)) for tick in ticks
+        ],
     }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dti_geom import __version__
-from dti_geom.artifacts import dumps, load_result, save_result
-from dti_geom.artifacts.results import FORMAT
 from dti_geom.errors import FileExists, ResultFileError
+from dti_geom.files import dumps, load_result, save_result
+from dti_geom.files.results import FORMAT
 from dti_geom.reporting.page import Report, write_page
 
 PAGE = "index.html"
@@ -23,7 +23,9 @@ class Contents:
 
     model: str
     shown: tuple[str, ...]  # sections of the page
-    keys: dict[str, str]  # of all sections kept, by name: while a section's key is the same, so is its result
+    keys: dict[
+        str, str
+    ]  # of all sections kept, by name: while a section's key is the same, so is its result
 
 
 class ReportFolder:
@@ -58,7 +60,9 @@ class ReportFolder:
 
     def kept_sections(self) -> dict[str, Report]:
         """What the page shows now, section by section."""
-        return {section: load_result(self._file(section), Report) for section in self._contents.shown}
+        return {
+            section: load_result(self._file(section), Report) for section in self._contents.shown
+        }
 
     def keep(self, section: str, key: str, report: Report) -> None:
         """Write the report of a section to its file. Raises FileExists for a file that is not from here."""
@@ -95,7 +99,9 @@ def read_report(folder: str | Path) -> Report:
     """The report in a folder that `dti-geom report` wrote. Raises ResultFileError."""
     held = held_contents(Path(folder))
     if held is None:
-        raise ResultFileError(f"{folder} holds no report: it has no {RESULTS}/{CONTENTS}. Name what --out named.")
+        raise ResultFileError(
+            f"{folder} holds no report: it has no {RESULTS}/{CONTENTS}. Name what --out named."
+        )
     files = [Path(folder) / RESULTS / f"{section}.json" for section in held.shown]
     return merged(held.model, [load_result(file, Report) for file in files])
 
@@ -111,7 +117,9 @@ def read_section(path: str | Path, section: str) -> Any:
     file = section_file(path, section)
     result = getattr(load_result(file, Report), section)
     if not result:
-        raise ResultFileError(f"{file} holds no {section}; expected what the command that makes one wrote with --out.")
+        raise ResultFileError(
+            f"{file} holds no {section}; expected what the command that makes one wrote with --out."
+        )
     return result
 
 

@@ -5,7 +5,9 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
+)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -23,7 +25,11 @@ def number(value: float | None, digits: int = 4) -> str:
     power = int(exponent)
     if -4 <= power < 6:
         return f"{value:,.{max(0, digits - 1 - power)}f}".replace("-", "−")
-    return f"{mantissa}×10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace("-", "−")
+    return (
+        f"{mantissa}×10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace(
+            "-", "−"
+        )
+    )
 
 
 def times(ratio: float) -> str:

@@ -14,19 +14,24 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dti_geom.artifacts import load_result, read_embeddings, save_result, write_text
 from dti_geom.errors import EvaluationError, SweepError
-from dti_geom.evaluation.evaluate import Candidate, Evaluation, evaluate, with_baselines
+from dti_geom.evaluation.evaluation import Candidate, Evaluation, evaluate, with_baselines
 from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
 from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChecks, TextScorer
 from dti_geom.evaluation.tokens import joined_towers
-from dti_geom.models.image_encoders import ImageEncoder, ScorerEncoder, open_image_encoder, open_image_text_encoder
+from dti_geom.files import load_result, read_embeddings, save_result, write_text
+from dti_geom.models.image_encoders import (
+    ImageEncoder,
+    ScorerEncoder,
+    open_image_encoder,
+    open_image_text_encoder,
+)
 from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
 from dti_geom.training import LearnedVectorResult, RunConfig, learned_files, resume, train
 from dti_geom.training.data import image_files
 
 if TYPE_CHECKING:
-    from dti_geom.models.diffusion import TextToImage
+    from dti_geom.models.pipelines import TextToImage
 
 RESULT, COST, ERROR = "cell.json", "cost.json", "error.txt"
 
@@ -138,7 +143,9 @@ def run_candidates(
     place = folder if step is None else folder / "checkpoints" / f"step-{step:06d}"
     files = learned_files(place, run)
     if not files:
-        raise SweepError(f"{place} holds no learned token; the run has no checkpoint after {step} updates.")
+        raise SweepError(
+            f"{place} holds no learned token; the run has no checkpoint after {step} updates."
+        )
     vectors = joined_towers(model, [read_embeddings(path) for path in files])
     return [
         Candidate(
@@ -166,13 +173,15 @@ def open_model(name: str, device: str, dtype: str | None) -> "TextToImage":
     """The model, opened once in this process."""
     import torch
 
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.pipelines import open_text_to_image
 
     return open_text_to_image(name, device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
 @cache
-def open_scorers(model: str, image: str | None, text: str | None, device: str) -> tuple[ImageEncoder, TextScorer]:
+def open_scorers(
+    model: str, image: str | None, text: str | None, device: str
+) -> tuple[ImageEncoder, TextScorer]:
     """Image encoder and text scorer, opened once: the paper's, but for the embedded model, which has its own."""
     ours = model == "mini"
     encoder = open_image_encoder(image or ("mini" if ours else "dinov2"), device=device)
@@ -180,7 +189,9 @@ def open_scorers(model: str, image: str | None, text: str | None, device: str) -
     if name != "mini":
         return encoder, PromptFit(open_image_text_encoder(name, device=device))
     if not isinstance(encoder, ScorerEncoder):
-        raise EvaluationError("--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too.")
+        raise EvaluationError(
+            "--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too."
+        )
     return encoder, SceneChecks(encoder)
 
 
@@ -205,7 +216,8 @@ def _moments(
         ]
         assert one.vectors is not None
         inflation = fmean(
-            float(geometry.norms(rows).mean()) / mean for rows, mean in zip(one.vectors, means, strict=True)
+            float(geometry.norms(rows).mean()) / mean
+            for rows, mean in zip(one.vectors, means, strict=True)
         )
         subject, text = fmean(x.subject_score for x in held), fmean(x.text_score for x in held)
         yield Moment(one.subject, step, inflation, subject, text, len(held))
@@ -221,4 +233,14 @@ def _scores(
 ) -> Evaluation:
     encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
     prompts = prompts_of(run, asked)
-    return evaluate(model, candidates, prompts, seeds, encoder, text, place, steps=asked.steps, guidance=asked.guidance)
+    return evaluate(
+        model,
+        candidates,
+        prompts,
+        seeds,
+        encoder,
+        text,
+        place,
+        steps=asked.steps,
+        guidance=asked.guidance,
+    )

@@ -21,12 +21,14 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-from dti_geom.artifacts import write_files, write_text
 from dti_geom.errors import SweepError
+from dti_geom.files import write_files, write_text
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, try_cell, use_threads
 from dti_geom.sweeps.plan import Cell
 
-LOSSES = 3  # workers in a row that may be lost without a cell being finished, before a sweep gives up
+LOSSES = (
+    3  # workers in a row that may be lost without a cell being finished, before a sweep gives up
+)
 RETRIES = 5  # of a cell whose worker or node Ray lost: one that kills its workers must end too
 LAG = 60.0  # seconds in which a file written on another node appears: what a network file system remembers of a folder
 
@@ -100,12 +102,20 @@ class RayEngine:
         gpus = 1 if any(cell.run.device.startswith("cuda") for cell in cells) else 0
         ray = _joined(self.address, {"CPU": self.threads, "GPU": gpus})
         # max_calls: Ray would end a process after each task with a GPU, and the model with it.
-        task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_calls=0, max_retries=RETRIES)(_ray_cell)
+        task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_calls=0, max_retries=RETRIES)(
+            _ray_cell
+        )
         folder.mkdir(parents=True, exist_ok=True)
         place = str(folder.resolve()) if self.shared else f"dti-geom-{uuid4().hex}"
         try:
             waiting = {
-                task.remote(cell, place, os.getcwd(), self.threads, {} if self.shared else _pack(cell, folder)): cell
+                task.remote(
+                    cell,
+                    place,
+                    os.getcwd(),
+                    self.threads,
+                    {} if self.shared else _pack(cell, folder),
+                ): cell
                 for cell in cells
             }
             while waiting:
@@ -164,7 +174,9 @@ def _joined(address: str, needs: dict[str, int]) -> Any:
             "machines. One is started by: ray start --head"
         ) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= number for name, number in needs.items()) for node in nodes):
+    if not any(
+        all(node.get(name, 0) >= number for name, number in needs.items()) for node in nodes
+    ):
         ray.shutdown()
         raise SweepError(
             f"no node of the cluster has what a cell needs, {needs}; {len(nodes)} have at most "
@@ -183,7 +195,9 @@ def _ray_cell(
         os.chdir(directory)
     if os.path.isabs(place):
         return try_cell(cell, Path(place)) if os.path.isdir(place) else None, {}
-    folder = Path(gettempdir(), f"{place}-{cell.key}")  # a cell that is restarted on this node finds it, and goes on
+    folder = Path(
+        gettempdir(), f"{place}-{cell.key}"
+    )  # a cell that is restarted on this node finds it, and goes on
     _unpack(files, folder, overwrite=False)
     try:
         return try_cell(cell, folder), _pack(cell, folder)
@@ -230,7 +244,9 @@ def _pack(cell: Cell, folder: Path) -> dict[str, bytes]:
 
 def _unpack(files: dict[str, bytes], folder: Path, *, overwrite: bool) -> None:
     """Write a cell's files, what says that it is done at the very end; without `overwrite`, those that are missing."""
-    for name in sorted(files, key=lambda name: name.endswith((COST, RESULT)) + name.endswith(RESULT)):
+    for name in sorted(
+        files, key=lambda name: name.endswith((COST, RESULT)) + name.endswith(RESULT)
+    ):
         if overwrite or not (folder / name).exists():
             write_files({folder / name: files[name]}, overwrite=True)
 

@@ -41,7 +41,9 @@ def estimate(plan: Plan, folder: str | Path, threads: int = 1) -> Estimate:
         each = median(_seconds(state) for state in done)
         size = median(_bytes(state, folder) for state in done)
         source = f"{len(done)} finished cells"
-        return Estimate(len(left), trainings, pictures, trainings * each, int(trainings * size), source)
+        return Estimate(
+            len(left), trainings, pictures, trainings * each, int(trainings * size), source
+        )
     if not left:
         return Estimate(0, 0, 0, 0.0, 0, "nothing is left")
     use_threads(threads)

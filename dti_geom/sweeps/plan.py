@@ -33,14 +33,18 @@ class EvaluationConfig:
     image_encoder: str | None = None
     text_encoder: str | None = None
     baselines: bool = False  # also the class word, and tokens at the vocabulary's mean norm
-    checkpoints: tuple[int, ...] = ()  # updates after which the tokens are painted too, each prompt once
+    checkpoints: tuple[
+        int, ...
+    ] = ()  # updates after which the tokens are painted too, each prompt once
 
     def __post_init__(self) -> None:
         """Refuse what no cell could do."""
         if self.seeds < 1:
             raise SweepError(f"evaluate: seeds is {self.seeds}; expected 1 or more.")
         if any(step < 1 for step in self.checkpoints):
-            raise SweepError(f"evaluate: checkpoints are {self.checkpoints}; expected updates, from 1.")
+            raise SweepError(
+                f"evaluate: checkpoints are {self.checkpoints}; expected updates, from 1."
+            )
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,10 @@ class Cell:
     @property
     def run_key(self) -> str:
         """Address of the training: settings and the bytes of the images."""
-        concepts = [replace(one, images=_digest(tuple(image_files(one)))) for one in located(self.run).concepts]
+        concepts = [
+            replace(one, images=_digest(tuple(image_files(one))))
+            for one in located(self.run).concepts
+        ]
         return _address(_chosen(replace(self.run, concepts=tuple(concepts))))
 
     @property
@@ -85,7 +92,9 @@ def read_plan(path: str | Path) -> Plan:
     try:
         asked = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SweepError(f"{path} is no readable YAML file: {' '.join(str(error).split())}") from error
+        raise SweepError(
+            f"{path} is no readable YAML file: {' '.join(str(error).split())}"
+        ) from error
     try:
         return plan_of(asked, path.stem)
     except DtiGeomError as error:
@@ -96,7 +105,9 @@ def plan_of(asked: Any, name: str) -> Plan:
     """The plan of a mapping with the keys of `_File`; seed first, so that a stopped sweep is a smaller whole one."""
     file = _build(_File, asked, "")
     if not file.concepts or not file.methods or not file.seeds:
-        raise SweepError("there is nothing to do: expected at least one of concepts, methods and seeds each.")
+        raise SweepError(
+            "there is nothing to do: expected at least one of concepts, methods and seeds each."
+        )
     groups = [_concepts(group) for group in file.concepts]
     methods = [one for entry in file.methods for one in _methods(entry)]
     labels = [label for label, _, _ in methods]
@@ -118,7 +129,9 @@ def plan_of(asked: Any, name: str) -> Plan:
     first: dict[str, str] = {}
     for cell in cells:  # two workers in one run's folder would spoil it
         if (label := first.setdefault(cell.run_key, cell.label)) != cell.label:
-            raise SweepError(f"methods: '{label}' and '{cell.label}' are the same training. Leave one out.")
+            raise SweepError(
+                f"methods: '{label}' and '{cell.label}' are the same training. Leave one out."
+            )
     return Plan(name, file.model, tuple(cells))
 
 
@@ -146,12 +159,25 @@ class _File:
     methods: list[Any]
     model: str = "mini"
     seeds: tuple[int, ...] = (0,)
-    settings: Any = field(default_factory=dict)  # a mapping of lists: their grid; a list of mappings: those
-    train: dict[str, Any] = field(default_factory=dict)  # fields of a run and its data, the same for all
+    settings: Any = field(
+        default_factory=dict
+    )  # a mapping of lists: their grid; a list of mappings: those
+    train: dict[str, Any] = field(
+        default_factory=dict
+    )  # fields of a run and its data, the same for all
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
-_SHARED = ("steps", "batch_size", "accumulate", "min_snr", "checkpoint_every", "device", "dtype", "compile")
+_SHARED = (
+    "steps",
+    "batch_size",
+    "accumulate",
+    "min_snr",
+    "checkpoint_every",
+    "device",
+    "dtype",
+    "compile",
+)
 _DATA = tuple(one.name for one in fields(DataConfig))
 _METHOD = tuple(one.name for one in fields(MethodConfig))
 
@@ -166,7 +192,10 @@ def _shipped(name: str) -> ConceptConfig:
     from dti_geom.mini.concepts import load_concepts
     from dti_geom.models.catalog import embedded_folder
 
-    known = {concept.name: concept.initialiser for concept in load_concepts(embedded_folder() / "concepts")}
+    known = {
+        concept.name: concept.initialiser
+        for concept in load_concepts(embedded_folder() / "concepts")
+    }
     if name not in known:
         raise SweepError(
             f"no concept called '{name}'.{_nearest(name, known)} Known: {', '.join(known)}; or give a mapping with "
@@ -211,21 +240,36 @@ def _settings(asked: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def _grid(asked: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every combination of the values that are lists, and what tells it from the others."""
-    varied = {key: value for key, value in asked.items() if isinstance(value, list) and key != "templates"}
+    varied = {
+        key: value for key, value in asked.items() if isinstance(value, list) and key != "templates"
+    }
     for values in product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
-        yield _suffix({key: value for key, value in chosen.items() if len(varied[key]) > 1}), {**asked, **chosen}
+        yield (
+            _suffix({key: value for key, value in chosen.items() if len(varied[key]) > 1}),
+            {**asked, **chosen},
+        )
 
 
 def _suffix(values: Mapping[str, Any]) -> str:
     return "".join(f" {key}={value}" for key, value in values.items())
 
 
-def _run(model: str, concepts: tuple[ConceptConfig, ...], method: MethodConfig, shared: Mapping[str, Any]) -> RunConfig:
+def _run(
+    model: str, concepts: tuple[ConceptConfig, ...], method: MethodConfig, shared: Mapping[str, Any]
+) -> RunConfig:
     _known(shared, (*_SHARED, *_DATA, "seed"), "train")
-    data = _build(DataConfig, {key: value for key, value in shared.items() if key in _DATA}, "train")
+    data = _build(
+        DataConfig, {key: value for key, value in shared.items() if key in _DATA}, "train"
+    )
     rest = {key: value for key, value in shared.items() if key not in _DATA}
-    given = {"model": model, "concepts": concepts, "method": method, "data": data, "preview": PreviewConfig(every=0)}
+    given = {
+        "model": model,
+        "concepts": concepts,
+        "method": method,
+        "data": data,
+        "preview": PreviewConfig(every=0),
+    }
     return _build(RunConfig, given | rest, "train")
 
 
@@ -236,7 +280,10 @@ def _build(cls: type[Built], asked: Any, where: str) -> Built:
     """A dataclass from a mapping, every key known and every value of the type its annotation says."""
     hints = typing.get_type_hints(cls)
     _known(asked, tuple(hints), where)
-    values = {key: _typed(hints[key], value, f"{where}: {key}" if where else key) for key, value in asked.items()}
+    values = {
+        key: _typed(hints[key], value, f"{where}: {key}" if where else key)
+        for key, value in asked.items()
+    }
     missing = [
         one.name
         for one in fields(cls)  # type: ignore[arg-type]
@@ -258,23 +305,33 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return value if isinstance(value, kind) else _build(kind, value, where)
         if kind is tuple and isinstance(value, (list, tuple)):
             return tuple(_typed(typing.get_args(option)[0], item, where) for item in value)
-        if kind in (float, str) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        if (
+            kind in (float, str)
+            and isinstance(value, (int, float, str))
+            and not isinstance(value, bool)
+        ):
             with suppress(ValueError):  # 1e-4 is text to YAML; a magnitude is a word or a number
                 return kind(value)
         elif kind in (int, bool, list, dict) and type(value) is kind:
             return value
-    wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options if option is not type(None))
+    wanted = " or ".join(
+        getattr(option, "__name__", str(option)) for option in options if option is not type(None)
+    )
     raise SweepError(f"{where} is {value!r}; expected {wanted}.")
 
 
 def _known(asked: Any, keys: Iterable[str], where: str) -> None:
     keys = list(keys)
     if not isinstance(asked, Mapping):
-        raise SweepError(f"{where or 'the file'} is {asked!r}; expected a mapping with keys of {', '.join(keys)}.")
+        raise SweepError(
+            f"{where or 'the file'} is {asked!r}; expected a mapping with keys of {', '.join(keys)}."
+        )
     for key in asked:
         if key not in keys:
             near = _nearest(str(key), keys)
-            raise SweepError(f"{where + ': ' if where else ''}no key '{key}'.{near} Known: {', '.join(keys)}.")
+            raise SweepError(
+                f"{where + ': ' if where else ''}no key '{key}'.{near} Known: {', '.join(keys)}."
+            )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

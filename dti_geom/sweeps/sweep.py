@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from dti_geom.artifacts import alone_in, load_result, save_result, write_text
 from dti_geom.errors import SweepError
-from dti_geom.evaluation.evaluate import (
+from dti_geom.evaluation.evaluation import (
     Difference,
     ScorerAccuracy,
     Summary,
@@ -19,6 +18,7 @@ from dti_geom.evaluation.evaluate import (
 )
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.evaluation.tables import csv_of_scores
+from dti_geom.files import alone_in, load_result, save_result, write_text
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
@@ -103,7 +103,9 @@ class Finished:
 
     plan: Plan
     states: tuple[CellState, ...]  # of all cells
-    results: tuple[tuple[CellState, CellResult], ...]  # of the finished ones, scores under the plan's labels
+    results: tuple[
+        tuple[CellState, CellResult], ...
+    ]  # of the finished ones, scores under the plan's labels
 
     @cached_property
     def images(self) -> list[tuple[CellState, ImageScore]]:
@@ -128,7 +130,11 @@ def run_sweep(
         save_result(place / PLAN, plan, overwrite=True)
         skipped = {DONE} if retry_failed else {DONE, FAILED}
         states = read_states(plan, place)
-        todo = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state not in skipped]
+        todo = [
+            cell
+            for cell, state in zip(plan.cells, states, strict=True)
+            if state.state not in skipped
+        ]
         ended = len(plan.cells) - len(todo)
         progress(None, ended, len(plan.cells))
         for outcome in (engine or LocalEngine())(todo, place) if todo else ():
@@ -141,7 +147,9 @@ def load_plan(folder: str | Path) -> Plan:
     """The plan that was run in this folder last. Raises SweepError."""
     path = Path(folder) / PLAN
     if not path.is_file():
-        raise SweepError(f"{folder} is not the folder of a sweep: it has no {PLAN}. Name what --out named.")
+        raise SweepError(
+            f"{folder} is not the folder of a sweep: it has no {PLAN}. Name what --out named."
+        )
     return load_result(path, Plan)
 
 
@@ -156,8 +164,15 @@ def read_finished(plan: Plan, folder: str | Path) -> Finished:
     done = [state for state in states if state.state == DONE]
     if not done:
         raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
-    results = ((state, load_result(Path(folder) / "cells" / state.key / RESULT, CellResult)) for state in done)
-    return Finished(plan, tuple(states), tuple((state, _relabelled(result, state.label)) for state, result in results))
+    results = (
+        (state, load_result(Path(folder) / "cells" / state.key / RESULT, CellResult))
+        for state in done
+    )
+    return Finished(
+        plan,
+        tuple(states),
+        tuple((state, _relabelled(result, state.label)) for state, result in results),
+    )
 
 
 def collect(finished: Finished) -> Sweep:
@@ -176,7 +191,15 @@ def collect(finished: Finished) -> Sweep:
         differences=tuple(paired_differences(scores)),
         norms=tuple(_norms(done)),
         courses=tuple(
-            Course(state.label, one.subject, state.seed, one.step, one.inflation, one.subject_score, one.text_score)
+            Course(
+                state.label,
+                one.subject,
+                state.seed,
+                one.step,
+                one.inflation,
+                one.subject_score,
+                one.text_score,
+            )
             for state, result in done
             for one in result.moments
         ),
@@ -187,13 +210,27 @@ def collect(finished: Finished) -> Sweep:
 
 def save_table(path: Path, finished: Finished) -> None:
     """Every picture's scores as CSV, which pandas reads: a column of 0 and 1 for each check, empty where not asked."""
-    first, last = ("method", "subject"), ("prompt", "group", "seed", "file", "subject_score", "text_score")
+    first, last = (
+        ("method", "subject"),
+        ("prompt", "group", "seed", "file", "subject_score", "text_score"),
+    )
     rows = [
-        ([image.method, image.subject, state.seed, state.key, *(getattr(image, name) for name in last)], image)
+        (
+            [
+                image.method,
+                image.subject,
+                state.seed,
+                state.key,
+                *(getattr(image, name) for name in last),
+            ],
+            image,
+        )
         for state, image in finished.images
     ]
     checks = sorted({name for _, image in finished.images for name in image.checks})
-    write_text(path, csv_of_scores((*first, "training_seed", "cell", *last), rows, checks), overwrite=True)
+    write_text(
+        path, csv_of_scores((*first, "training_seed", "cell", *last), rows, checks), overwrite=True
+    )
 
 
 def _state(cell: Cell, folder: Path) -> CellState:
@@ -219,7 +256,10 @@ def _relabelled(result: CellResult, label: str) -> CellResult:
     """A cell knows its method's name; what it was tried with is known to the plan."""
     ours = {result.method: label, f"{result.method}-rescaled": f"{label}-rescaled"}
     return replace(
-        result, images=tuple(replace(image, method=ours.get(image.method, image.method)) for image in result.images)
+        result,
+        images=tuple(
+            replace(image, method=ours.get(image.method, image.method)) for image in result.images
+        ),
     )
 
 
@@ -228,7 +268,9 @@ def _norms(done: Iterable[tuple[CellState, CellResult]]) -> Iterable[LearnedNorm
         tokens = list(dict.fromkeys(one.token for one in result.vectors))
         for one in result.vectors:
             subject = state.subjects[tokens.index(one.token)]
-            yield LearnedNorm(state.label, subject, state.seed, one.tower, one.inflation, one.angle_to_start)
+            yield LearnedNorm(
+                state.label, subject, state.seed, one.tower, one.inflation, one.angle_to_start
+            )
 
 
 def _costs(states: Iterable[CellState]) -> Iterable[MethodCost]:
@@ -236,6 +278,8 @@ def _costs(states: Iterable[CellState]) -> Iterable[MethodCost]:
     for one in states:
         assert one.cost is not None
         each = len(one.subjects)
-        by_label[one.label].append((one.cost.training_seconds / each, one.cost.evaluation_seconds / each))
+        by_label[one.label].append(
+            (one.cost.training_seconds / each, one.cost.evaluation_seconds / each)
+        )
     for label, costs in by_label.items():
         yield MethodCost(label, *(median(values) for values in zip(*costs, strict=True)))

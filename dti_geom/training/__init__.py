@@ -7,7 +7,13 @@
 Adding a method is an entry in `METHODS` (methods.py); adding a model family is a subclass in models/diffusion.py.
 """
 
-from dti_geom.training.config import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
+from dti_geom.training.config import (
+    ConceptConfig,
+    DataConfig,
+    MethodConfig,
+    PreviewConfig,
+    RunConfig,
+)
 from dti_geom.training.data import class_word
 from dti_geom.training.methods import METHODS, Method
 from dti_geom.training.run import (

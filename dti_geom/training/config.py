@@ -21,7 +21,12 @@ class ConceptConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no run could do."""
-        _check(bool(self.token.strip()) and self.token == self.token.strip(), "token", self.token, "a name like <x>")
+        _check(
+            bool(self.token.strip()) and self.token == self.token.strip(),
+            "token",
+            self.token,
+            "a name like <x>",
+        )
         _check(" " not in self.token, "token", self.token, "a name without spaces")
         _check(bool(self.init.strip()), "init", self.init, "a word of the model, such as dog")
         _check(self.vectors is None or self.vectors >= 1, "vectors", self.vectors, "1 or more")
@@ -33,7 +38,9 @@ class MethodConfig:
 
     name: str = "dti"
     learning_rate: float | None = None  # per update, not multiplied by the batch size
-    magnitude: str | None = None  # mean | median | min | max | init | token:WORD | 2*mean … | a number | learned
+    magnitude: str | None = (
+        None  # mean | median | min | max | init | token:WORD | 2*mean … | a number | learned
+    )
     kappa: float | None = None  # strength κ of the prior along the init word's direction
     beta: float = 0.0  # of the running second moment of Riemannian SGD
     optimizer: str = "sgd"  # on the sphere: sgd | adam
@@ -47,7 +54,12 @@ class MethodConfig:
         """Refuse what no run could do."""
         for name in ("learning_rate", "kappa", "weight_decay"):
             value = getattr(self, name)
-            _check(value is None or 0 <= value < float("inf"), name, value, "a finite number, 0 or more")
+            _check(
+                value is None or 0 <= value < float("inf"),
+                name,
+                value,
+                "a finite number, 0 or more",
+            )
         _check(self.schedule in SCHEDULES, "schedule", self.schedule, " or ".join(SCHEDULES))
         _check(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, " or ".join(OPTIMIZERS))
         _check(0 <= self.beta < 1, "beta", self.beta, "a number in [0, 1)")
@@ -69,10 +81,20 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no run could do."""
-        _check(self.resolution is None or self.resolution >= 8, "resolution", self.resolution, "8 pixels or more")
+        _check(
+            self.resolution is None or self.resolution >= 8,
+            "resolution",
+            self.resolution,
+            "8 pixels or more",
+        )
         _check(self.crops >= 1, "crops", self.crops, "1 or more")
         bad = [template for template in self.templates or () if "{}" not in template]
-        _check(not bad and self.templates != (), "templates", bad or "none", "prompts with {} where the token goes")
+        _check(
+            not bad and self.templates != (),
+            "templates",
+            bad or "none",
+            "prompts with {} where the token goes",
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,12 @@ class PreviewConfig:
     def __post_init__(self) -> None:
         """Refuse what no run could do."""
         _check(self.every >= 0, "preview every", self.every, "0 or more")
-        _check(all("{}" in prompt for prompt in self.prompts), "preview prompt", self.prompts, "{} for the token")
+        _check(
+            all("{}" in prompt for prompt in self.prompts),
+            "preview prompt",
+            self.prompts,
+            "{} for the token",
+        )
 
 
 @dataclass(frozen=True)
@@ -102,12 +129,16 @@ class RunConfig:
     preview: PreviewConfig = field(default_factory=PreviewConfig)
     steps: int | None = None  # updates of the vectors; None: the model's own
     batch_size: int = 4  # images per concept, process and backward pass
-    accumulate: int = 1  # backward passes per update: batches that many times larger, the same number of updates
+    accumulate: int = (
+        1  # backward passes per update: batches that many times larger, the same number of updates
+    )
     min_snr: float | None = None  # γ of the min-SNR loss weights; None: unweighted
     checkpoint_every: int = 100  # updates
     seed: int = 0
     device: str = "cpu"
-    dtype: str | None = None  # of the frozen parts: float32, bfloat16, float16; the vectors are float32 always
+    dtype: str | None = (
+        None  # of the frozen parts: float32, bfloat16, float16; the vectors are float32 always
+    )
     compile: bool = False  # compile the denoiser
 
     def __post_init__(self) -> None:
@@ -119,9 +150,17 @@ class RunConfig:
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _check(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
-        _check(self.min_snr is None or self.min_snr > 0, "min_snr", self.min_snr, "a number above 0; the paper's is 5")
         _check(
-            self.dtype in (None, "float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16, float16"
+            self.min_snr is None or self.min_snr > 0,
+            "min_snr",
+            self.min_snr,
+            "a number above 0; the paper's is 5",
+        )
+        _check(
+            self.dtype in (None, "float32", "bfloat16", "float16"),
+            "dtype",
+            self.dtype,
+            "float32, bfloat16, float16",
         )
 
 

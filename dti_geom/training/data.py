@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import TrainingError
-from dti_geom.models.diffusion import Latents, TextToImage, View
 from dti_geom.models.noising import Noising
+from dti_geom.models.pipelines import Latents, TextToImage, View
 from dti_geom.training.config import ConceptConfig, DataConfig
 
 if TYPE_CHECKING:
@@ -53,16 +53,22 @@ def image_files(concept: ConceptConfig) -> list[Path]:
         folder = folder / concept.subject
     if not folder.is_dir():
         beside = (
-            sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+            sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+            if folder.parent.is_dir()
+            else []
         )
         there = f" There are: {', '.join(beside)}." if concept.subject and beside else ""
         raise TrainingError(f"{folder} is not a folder.{there} --images takes a folder of images.")
     files = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not files:
         subjects = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        advice = f"Choose one of its folders with --subject: {', '.join(subjects)}." if subjects else ""
+        advice = (
+            f"Choose one of its folders with --subject: {', '.join(subjects)}." if subjects else ""
+        )
         raise TrainingError(f"{folder} holds no image ({', '.join(SUFFIXES)}). {advice}".rstrip())
     return files
 
@@ -79,7 +85,9 @@ def class_word(root: Path, subject: str) -> str | None:
     return None
 
 
-def load_views(concept: ConceptConfig, config: DataConfig, resolution: int, seed: int) -> list[ImageView]:
+def load_views(
+    concept: ConceptConfig, config: DataConfig, resolution: int, seed: int
+) -> list[ImageView]:
     """Every view of every image, in the order of their names.
 
     EXIF orientation is applied, transparency is laid on white, the short side is resized to the resolution (bicubic)
@@ -93,18 +101,26 @@ def load_views(concept: ConceptConfig, config: DataConfig, resolution: int, seed
         try:
             views += _views_of(path, config, resolution, rng)
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
-            broken.append(f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+            broken.append(
+                f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            )
     if broken:
-        raise TrainingError(f"{len(broken)} images do not open: {'; '.join(broken)}. Mend or remove them.")
+        raise TrainingError(
+            f"{len(broken)} images do not open: {'; '.join(broken)}. Mend or remove them."
+        )
     return views
 
 
-def _views_of(path: Path, config: DataConfig, resolution: int, rng: np.random.Generator) -> Iterator[ImageView]:
+def _views_of(
+    path: Path, config: DataConfig, resolution: int, rng: np.random.Generator
+) -> Iterator[ImageView]:
     from PIL import Image, ImageOps
 
     with Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
+        "RGB"
+    )
     mask = _mask_of(path, config, picture.size)
     prompt = _caption_of(path) if config.captions else None
     for crop in range(config.crops):
@@ -112,16 +128,23 @@ def _views_of(path: Path, config: DataConfig, resolution: int, rng: np.random.Ge
         scale = side / min(picture.size)
         width, height = (max(side, round(scale * length)) for length in picture.size)
         spare = (width - resolution, height - resolution)
-        left, top = (x // 2 for x in spare) if crop == 0 else (int(rng.integers(x + 1)) for x in spare)
+        left, top = (
+            (x // 2 for x in spare) if crop == 0 else (int(rng.integers(x + 1)) for x in spare)
+        )
         box = (left, top, left + resolution, top + resolution)
         cut = [
-            np.asarray(image.resize((width, height), Image.Resampling.BICUBIC).crop(box), np.float32) / 255
+            np.asarray(
+                image.resize((width, height), Image.Resampling.BICUBIC).crop(box), np.float32
+            )
+            / 255
             for image in (picture, mask)
             if image is not None
         ]
         view = View((picture.height, picture.width), (top, left), (resolution, resolution))
         for mirrored in (False, True) if config.flip else (False,):
-            turned = [torch.from_numpy(np.ascontiguousarray(x[:, ::-1] if mirrored else x)) for x in cut]
+            turned = [
+                torch.from_numpy(np.ascontiguousarray(x[:, ::-1] if mirrored else x)) for x in cut
+            ]
             shown = turned[1][None] if mask is not None else None
             yield ImageView(path, turned[0].permute(2, 0, 1) * 2 - 1, view, prompt, shown)
 
@@ -170,18 +193,28 @@ class Samples:
     ) -> None:
         """Encodes every view once; pixels are no longer needed afterwards."""
         parts = [
-            model.encode_images(torch.stack([one.pixels for one in views[start : start + ENCODED_AT_ONCE]]))
+            model.encode_images(
+                torch.stack([one.pixels for one in views[start : start + ENCODED_AT_ONCE]])
+            )
             for start in range(0, len(views), ENCODED_AT_ONCE)
         ]
         stds = [part.std for part in parts if part.std is not None]
-        self.latents = Latents(torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None)
+        self.latents = Latents(
+            torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None
+        )
         self.views = [one.view for one in views]
         self.prompts = [
-            [template.replace("{}", token) for template in ([one.prompt] if one.prompt else templates)] for one in views
+            [
+                template.replace("{}", token)
+                for template in ([one.prompt] if one.prompt else templates)
+            ]
+            for one in views
         ]
         masks = [one.mask for one in views if one.mask is not None]
         size = (self.latents.mean.shape[-2], self.latents.mean.shape[-1])
-        self.masks = torch.nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
+        self.masks = (
+            torch.nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
+        )
         self.seed = seed
 
     def draw(self, numbers: Sequence[int], noising: Noising) -> Batch:
@@ -191,7 +224,9 @@ class Samples:
         times = noising.draw_times(generators)
         shape = self.latents.mean.shape[1:]
         device = self.latents.mean.device
-        drawn = torch.stack([torch.randn(2, *shape, generator=generator) for generator in generators]).to(device)
+        drawn = torch.stack(
+            [torch.randn(2, *shape, generator=generator) for generator in generators]
+        ).to(device)
         picked = self.latents[rows.to(device)]
         x = picked.mean if picked.std is None else picked.mean + picked.std * drawn[:, 1]
         choices = [int(torch.randint(2**31, (1,), generator=generator)) for generator in generators]
@@ -200,7 +235,14 @@ class Samples:
             for row, choice in zip(rows.tolist(), choices, strict=True)
         )
         mask = None if self.masks is None else self.masks[rows].to(device)
-        return Batch(x, drawn[:, 0], times.to(device), prompts, tuple(self.views[row] for row in rows.tolist()), mask)
+        return Batch(
+            x,
+            drawn[:, 0],
+            times.to(device),
+            prompts,
+            tuple(self.views[row] for row in rows.tolist()),
+            mask,
+        )
 
     def _row(self, number: int) -> int:
         epoch, place = divmod(number, len(self.views))
@@ -214,7 +256,10 @@ def join(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     masks = [batch.mask for batch in batches]
     if any(mask is not None for mask in masks):  # a concept without masks counts everywhere
-        masks = [b.x.new_ones(len(b.x), 1, *b.x.shape[-2:]) if b.mask is None else b.mask for b in batches]
+        masks = [
+            b.x.new_ones(len(b.x), 1, *b.x.shape[-2:]) if b.mask is None else b.mask
+            for b in batches
+        ]
     return Batch(
         torch.cat([batch.x for batch in batches]),
         torch.cat([batch.noise for batch in batches]),
@@ -227,4 +272,6 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 def _generator(*key: int) -> torch.Generator:
     """A generator of its own for every key; neighbouring keys give unrelated numbers."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    )

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from dti_geom import __version__, geometry
-from dti_geom.artifacts import (
+from dti_geom.errors import FileExists, TrainingError
+from dti_geom.files import (
     LearnedToken,
     alone_in,
     atomic_path,
@@ -27,8 +28,7 @@ from dti_geom.artifacts import (
     write_embeddings,
     write_text,
 )
-from dti_geom.errors import FileExists, TrainingError
-from dti_geom.models.diffusion import TextToImage, open_text_to_image
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.training.config import RunConfig
 from dti_geom.training.processes import Processes
 from dti_geom.training.trainer import StepRecord, Trainer
@@ -121,7 +121,10 @@ def load_events(folder: str | Path) -> list[StepRecord]:
     """The updates of a run, in order."""
     path = Path(folder) / "events.jsonl"
     try:
-        return [from_json(StepRecord, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [
+            from_json(StepRecord, json.loads(line))
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} does not hold the events of a run ({error}).") from error
 
@@ -130,11 +133,17 @@ def token_folder(out: Path, token: str, tokens: Sequence[str]) -> Path:
     """Where a run keeps a token: the folder itself, or one of its own among several."""
     if len(tokens) == 1:
         return out
-    return out / f"{list(tokens).index(token):02d}-{re.sub(r'[^A-Za-z0-9_-]+', '', token) or 'token'}"
+    return (
+        out / f"{list(tokens).index(token):02d}-{re.sub(r'[^A-Za-z0-9_-]+', '', token) or 'token'}"
+    )
 
 
 def _train(
-    config: RunConfig, folder: Path | None, model: TextToImage | None, progress: Progress, tracker: str | None
+    config: RunConfig,
+    folder: Path | None,
+    model: TextToImage | None,
+    progress: Progress,
+    tracker: str | None,
 ) -> TrainingResult:
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     ours = model is None
@@ -147,7 +156,11 @@ def _train(
     config = trainer.config
     writer = _Folder(folder, trainer)
     records: list[StepRecord] = []
-    alone = alone_in(folder, WAIT) if folder is not None and trainer.processes.is_main else nullcontext()
+    alone = (
+        alone_in(folder, WAIT)
+        if folder is not None and trainer.processes.is_main
+        else nullcontext()
+    )
     with alone, _full_disk_told(folder), _tracking(tracker, folder, config) as track:
         if folder is not None:
             writer.restore()
@@ -167,7 +180,10 @@ class _Folder:
     def __init__(self, folder: Path | None, trainer: Trainer) -> None:
         self.folder = folder if trainer.processes.is_main else None  # the others only read
         self.read_from, self.trainer, self.config = folder, trainer, trainer.config
-        self.tokens, self.towers = [concept.config.token for concept in trainer.concepts], trainer.model.towers
+        self.tokens, self.towers = (
+            [concept.config.token for concept in trainer.concepts],
+            trainer.model.towers,
+        )
         total = self.config.steps or 1
         self.nearest_every = max(1, total // NEAREST_TIMES)
 
@@ -185,7 +201,11 @@ class _Folder:
         if not (self.folder / "config.json").exists():
             save_result(self.folder / "config.json", self.config)
         events = self.folder / "events.jsonl"
-        lines = events.read_text(encoding="utf-8").splitlines()[: self.trainer.step] if events.exists() else []
+        lines = (
+            events.read_text(encoding="utf-8").splitlines()[: self.trainer.step]
+            if events.exists()
+            else []
+        )
         write_text(events, "".join(line + "\n" for line in lines), overwrite=True)
         if self.trainer.step == 0:
             self._preview(0)
@@ -218,20 +238,26 @@ class _Folder:
             seconds_per_step=seconds[len(seconds) // 2],
             seconds=sum(seconds),
             peak_memory=max(record.peak_memory for record in records),
-            last_losses={token: sum(r.losses[token] for r in tail) / len(tail) for token in self.tokens},
+            last_losses={
+                token: sum(r.losses[token] for r in tail) / len(tail) for token in self.tokens
+            },
             vectors=tuple(self._final(vectors)),
             previews=self._previews(),
         )
         if self.folder is not None:
             for token, towers in vectors.items():
-                self._write_token(token_folder(self.folder, token, self.tokens), token, towers, len(records))
+                self._write_token(
+                    token_folder(self.folder, token, self.tokens), token, towers, len(records)
+                )
             save_result(self.folder / "result.json", result, overwrite=True)
         return result
 
     def _final(self, vectors: dict[str, list[Tensor]]) -> Iterator[LearnedVectorResult]:
         for concept in self.trainer.concepts:
             token = concept.config.token
-            for tower, learned, rows in zip(self.towers, concept.learned, vectors[token], strict=True):
+            for tower, learned, rows in zip(
+                self.towers, concept.learned, vectors[token], strict=True
+            ):
                 directions = geometry.normalize(rows)
                 start = geometry.normalize(learned.start.cpu())
                 for index, row in enumerate(rows):
@@ -254,7 +280,10 @@ class _Folder:
                     found[concept.config.token, tower.name, index] = nearest_words(tower, row)
         return replace(
             record,
-            vectors=tuple(replace(one, nearest=found[one.token, one.tower, one.index]) for one in record.vectors),
+            vectors=tuple(
+                replace(one, nearest=found[one.token, one.tower, one.index])
+                for one in record.vectors
+            ),
         )
 
     def _checkpoint(self, step: int) -> None:
@@ -266,7 +295,9 @@ class _Folder:
         for token, towers in self.trainer.vectors().items():
             self._write_token(token_folder(place, token, self.tokens), token, towers, step)
         with atomic_path(place.with_suffix(".state"), overwrite=True) as beside:
-            save_file({name: value.contiguous() for name, value in self.trainer.state().items()}, beside)
+            save_file(
+                {name: value.contiguous() for name, value in self.trainer.state().items()}, beside
+            )
 
     def _write_token(self, folder: Path, token: str, towers: list[Tensor], step: int) -> None:
         concept = next(one.config for one in self.trainer.concepts if one.config.token == token)
@@ -287,7 +318,9 @@ class _Folder:
                     "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
                     "seeds": preview.seeds,
                     "steps": preview.steps or self.trainer.model.sampling_steps,
-                    "guidance": self.trainer.model.guidance if preview.guidance is None else preview.guidance,
+                    "guidance": self.trainer.model.guidance
+                    if preview.guidance is None
+                    else preview.guidance,
                     "size": self.config.data.resolution,
                     "dtype": self.config.dtype,
                 }
@@ -313,7 +346,9 @@ class _Folder:
             )
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for number, picture in enumerate(pictures):
-                with atomic_path(place / f"step-{step:06d}-{number:02d}.png", overwrite=True) as beside:
+                with atomic_path(
+                    place / f"step-{step:06d}-{number:02d}.png", overwrite=True
+                ) as beside:
                     picture.save(beside)
         model.rest_vae()
 
@@ -335,14 +370,18 @@ class _Folder:
 
 def nearest_words(tower: Any, vector: Tensor) -> tuple[str, ...]:
     """The vocabulary's words nearest by direction, nearest first."""
-    rows = geometry.nearest(vector[None].to(tower.token_table), tower.token_table, NEAREST).indices[0]
+    rows = geometry.nearest(vector[None].to(tower.token_table), tower.token_table, NEAREST).indices[
+        0
+    ]
     return tuple(tower.vocabulary.tokens(rows.tolist()))
 
 
 def versions() -> dict[str, str]:
     """Of what a number may depend on."""
     packages = ("torch", "transformers", "diffusers", "numpy")
-    return {"dti-geom": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+    return {"dti-geom": __version__, "python": platform.python_version()} | {
+        name: version(name) for name in packages
+    }
 
 
 def _start_folder(folder: Path, *, overwrite: bool) -> None:
@@ -384,7 +423,9 @@ def _full_disk_told(folder: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _tracking(name: str | None, folder: Path | None, config: RunConfig) -> Iterator[Callable[[StepRecord], None]]:
+def _tracking(
+    name: str | None, folder: Path | None, config: RunConfig
+) -> Iterator[Callable[[StepRecord], None]]:
     """A listener that sends every update to a tracker of accelerate's."""
     if name is None:
         yield lambda record: None

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.artifacts import read_embeddings
 from dti_geom.errors import EmbeddingFileError, TrainingError
-from dti_geom.models.diffusion import TextToImage, Tower
+from dti_geom.files import read_embeddings
+from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.methods import LearnedVectors, Reference, method_named
 
@@ -30,7 +30,9 @@ def reference_of(tower: Tower) -> Reference:
     return Reference(geometry.summarize_norms(table), float(table.float().std()))
 
 
-def start_of(model: TextToImage, number: int, concept: ConceptConfig, method: MethodConfig, seed: int) -> Start:
+def start_of(
+    model: TextToImage, number: int, concept: ConceptConfig, method: MethodConfig, seed: int
+) -> Start:
     """The start in tower `number`. Raises UnknownToken for an unknown init word, TrainingError for the rest."""
     tower = model.towers[number]
     rows = tower.vocabulary.rows(concept.init)
@@ -118,7 +120,9 @@ def learned_vectors(
     spec = method.magnitude or method_named(method.name).magnitude
     for number, tower in enumerate(model.towers):
         start, reference = start_of(model, number, concept, method, seed), reference_of(tower)
-        magnitude = None if spec is None else magnitude_of(spec, tower, reference, start)  # None: it is free
+        magnitude = (
+            None if spec is None else magnitude_of(spec, tower, reference, start)
+        )  # None: it is free
         learned.append(LearnedVectors(start.vectors, start.prior, magnitude, reference, method))
     return learned
 
@@ -142,13 +146,17 @@ def _output_states(model: TextToImage, tower: Tower, word: str, count: int) -> T
             output = tower.module(input_ids=ids[None].to(model.device))
             states.append(output.last_hidden_state[0, places[0] : places[0] + count].float())
     if not states:
-        raise TrainingError(f"'{word}' is split differently inside prompts; start from the word itself instead.")
+        raise TrainingError(
+            f"'{word}' is split differently inside prompts; start from the word itself instead."
+        )
     return torch.stack(states).mean(dim=0)
 
 
 def _stored(model: TextToImage, number: int, path: Path) -> Tensor:
     if not path.exists():
-        raise TrainingError(f"start is '{path}'; expected {', '.join(STARTS)} or the path of an embedding file.")
+        raise TrainingError(
+            f"start is '{path}'; expected {', '.join(STARTS)} or the path of an embedding file."
+        )
     file = read_embeddings(path)
     width = model.towers[number].token_table.shape[1]
     fitting = [one.vectors.float() for one in file.tokens if one.vectors.shape[1] == width]

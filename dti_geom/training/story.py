@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dti_geom.artifacts import load_result
 from dti_geom.errors import TrainingError
+from dti_geom.files import load_result
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
 from dti_geom.training.trainer import StepRecord
@@ -93,9 +93,13 @@ def read_run(folder: str | Path) -> TrainingRun:
     """Read a finished run. Raises TrainingError for an unfinished one and for anything that is no run."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise TrainingError(f"{folder} is not the folder of a run: it has no config.json. Name what --out named.")
+        raise TrainingError(
+            f"{folder} is not the folder of a run: it has no config.json. Name what --out named."
+        )
     if not (folder / "result.json").is_file():
-        raise TrainingError(f"{folder}: the run is not finished. Go on with it: dti-geom train --resume {folder}")
+        raise TrainingError(
+            f"{folder}: the run is not finished. Go on with it: dti-geom train --resume {folder}"
+        )
     result = load_result(folder / "result.json", TrainingResult)
     records = load_events(folder)
     if len(records) != result.steps or not records:
@@ -113,8 +117,14 @@ def read_run(folder: str | Path) -> TrainingRun:
         seconds=tuple(records[place].seconds for place in shown),
         window=2 * half + 1,
         losses=tuple(_loss_curve(token, records, shown, half) for token in records[0].losses),
-        vectors=tuple(_vector_curve(records, number, shown) for number in range(len(records[0].vectors))),
-        words=tuple(one for number in range(len(records[0].vectors)) for one in _nearest_words(records, number)),
+        vectors=tuple(
+            _vector_curve(records, number, shown) for number in range(len(records[0].vectors))
+        ),
+        words=tuple(
+            one
+            for number in range(len(records[0].vectors))
+            for one in _nearest_words(records, number)
+        ),
         pictures=_pictures(folder, result.previews),
     )
 
@@ -133,13 +143,17 @@ def thinned(count: int) -> list[int]:
     return [round(place * (count - 1) / (POINTS - 1)) for place in range(POINTS)]
 
 
-def _loss_curve(token: str, records: Sequence[StepRecord], shown: Sequence[int], half: int) -> LossCurve:
+def _loss_curve(
+    token: str, records: Sequence[StepRecord], shown: Sequence[int], half: int
+) -> LossCurve:
     losses = [record.losses[token] for record in records]
     tenth = max(1, len(losses) // 10)
     return LossCurve(
         token,
         tuple(losses[place] for place in shown),
-        tuple(statistics.median(losses[max(0, place - half) : place + half + 1]) for place in shown),
+        tuple(
+            statistics.median(losses[max(0, place - half) : place + half + 1]) for place in shown
+        ),
         _mean_loss(losses[:tenth]),
         _mean_loss(losses[-tenth:]),
     )
@@ -181,11 +195,15 @@ def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
     for preview in previews:
         path = (folder / preview.file).resolve()
         if not path.is_relative_to(folder.resolve()):
-            raise TrainingError(f"{folder / 'result.json'}: preview {preview.file} lies outside the run's folder.")
+            raise TrainingError(
+                f"{folder / 'result.json'}: preview {preview.file} lies outside the run's folder."
+            )
         if not path.exists():
             continue
         data = path.read_bytes()
         if not data.startswith(_PNG):
             raise TrainingError(f"{path} is not a PNG. Remove it, and the page does without.")
-        pictures.append(Picture(preview, f"data:image/png;base64,{base64.b64encode(data).decode()}"))
+        pictures.append(
+            Picture(preview, f"data:image/png;base64,{base64.b64encode(data).decode()}")
+        )
     return tuple(pictures)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dti_geom import geometry
 from dti_geom.errors import TrainingDiverged
-from dti_geom.models.diffusion import TextToImage
+from dti_geom.models.pipelines import TextToImage
 from dti_geom.training.config import ConceptConfig, MethodConfig, RunConfig
 from dti_geom.training.data import Samples, join, load_views
 from dti_geom.training.methods import LearnedVectors, method_named
-from dti_geom.training.objective import denoising_losses
+from dti_geom.training.objectives import denoising_losses
 from dti_geom.training.processes import Processes
 from dti_geom.training.starts import learned_vectors
 
@@ -57,7 +57,9 @@ class Concept:
 class Trainer:
     """A model, the concepts it is taught, and everything the next step depends on."""
 
-    def __init__(self, model: TextToImage, config: RunConfig, processes: Processes | None = None) -> None:
+    def __init__(
+        self, model: TextToImage, config: RunConfig, processes: Processes | None = None
+    ) -> None:
         """Loads and encodes the images; `config` gets the model's defaults where it left them open."""
         self.model, self.config = model, with_defaults(config, model)
         self.processes = processes or Processes()
@@ -67,12 +69,16 @@ class Trainer:
             learned = learned_vectors(model, concept, self.config.method, config.seed)
             model.place(concept.token, [one.vectors().detach() for one in learned])
             views = load_views(concept, data, data.resolution or model.resolution, config.seed)
-            samples = Samples(model, views, concept.token, data.templates or model.templates, config.seed)
+            samples = Samples(
+                model, views, concept.token, data.templates or model.templates, config.seed
+            )
             self.concepts.append(Concept(concept, learned, samples))
         if config.compile:
             model.denoiser.compile()
         self.step = 0
-        self._recent: list[list[Tensor]] = []  # the vectors of the last updates, as far as they are averaged
+        self._recent: list[
+            list[Tensor]
+        ] = []  # the vectors of the last updates, as far as they are averaged
 
     def run(self, listen: Callable[[StepRecord], None] = lambda record: None) -> None:
         """Make the updates that are left, telling `listen` of each. Raises TrainingDiverged."""
@@ -87,7 +93,10 @@ class Trainer:
             losses = self._backward()
             self._refuse_non_finite(losses)
             share = learning_rate_share(self.config.method, self.step, total)
-            gradients = [[one.gradient_norms().tolist() for one in concept.learned] for concept in self.concepts]
+            gradients = [
+                [one.gradient_norms().tolist() for one in concept.learned]
+                for concept in self.concepts
+            ]
             for one in self._all_learned():
                 one.step(share)
                 if not bool(one.held.isfinite().all()):
@@ -105,21 +114,37 @@ class Trainer:
         micro_batches = config.accumulate * processes.count
         sums = torch.zeros(len(self.concepts), device=self.model.device)
         for micro in range(config.accumulate):
-            place = (self.step * micro_batches + micro * processes.count + processes.index) * config.batch_size
+            place = (
+                self.step * micro_batches + micro * processes.count + processes.index
+            ) * config.batch_size
             numbers = range(place, place + config.batch_size)
             for concept in self.concepts:
                 self.model.place(concept.config.token, [one.vectors() for one in concept.learned])
-            batch = join([concept.samples.draw(numbers, self.model.noising) for concept in self.concepts])
-            losses = denoising_losses(self.model, batch, config.min_snr).view(len(self.concepts), -1).mean(dim=1)
+            batch = join(
+                [concept.samples.draw(numbers, self.model.noising) for concept in self.concepts]
+            )
+            losses = (
+                denoising_losses(self.model, batch, config.min_snr)
+                .view(len(self.concepts), -1)
+                .mean(dim=1)
+            )
             pulls = [one.pull() for one in self._all_learned() if one.method.pull]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
             (torch.stack([losses.sum(), *pulls]).sum() / config.accumulate).backward()
             sums += losses.detach() / config.accumulate
-        for concept in self.concepts:  # the graph is gone; nobody shall reach into it through the model
-            self.model.place(concept.config.token, [one.vectors().detach() for one in concept.learned])
-        processes.average([parameter.grad for one in self._all_learned() for parameter in one.parameters()])
+        for (
+            concept
+        ) in self.concepts:  # the graph is gone; nobody shall reach into it through the model
+            self.model.place(
+                concept.config.token, [one.vectors().detach() for one in concept.learned]
+            )
+        processes.average(
+            [parameter.grad for one in self._all_learned() for parameter in one.parameters()]
+        )
         processes.average([sums])
-        return dict(zip((concept.config.token for concept in self.concepts), sums.tolist(), strict=True))
+        return dict(
+            zip((concept.config.token for concept in self.concepts), sums.tolist(), strict=True)
+        )
 
     def _all_learned(self) -> list[LearnedVectors]:
         return [one for concept in self.concepts for one in concept.learned]
@@ -128,7 +153,9 @@ class Trainer:
         """Stop before the vectors are spoiled."""
         bad = [token for token, loss in losses.items() if not math.isfinite(loss)]
         if not bad:
-            gradients = [parameter.grad for one in self._all_learned() for parameter in one.parameters()]
+            gradients = [
+                parameter.grad for one in self._all_learned() for parameter in one.parameters()
+            ]
             if all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients):
                 return
         cause = f"the loss of {', '.join(bad)}" if bad else "a gradient"
@@ -146,7 +173,9 @@ class Trainer:
             result[concept.config.token] = []
             for one in concept.learned:
                 recent = [kept[number] for kept in last]
-                result[concept.config.token].append(average(recent) if recent else one.vectors().detach().cpu().clone())
+                result[concept.config.token].append(
+                    average(recent) if recent else one.vectors().detach().cpu().clone()
+                )
                 number += 1
         return result
 
@@ -154,7 +183,9 @@ class Trainer:
         """Everything a resumed run needs, as tensors."""
         state = {"step": torch.tensor(self.step)}
         for number, one in enumerate(self._all_learned()):
-            state |= {f"{number}/{name}": value.detach().cpu() for name, value in one.state().items()}
+            state |= {
+                f"{number}/{name}": value.detach().cpu() for name, value in one.state().items()
+            }
             if self._recent:
                 state[f"{number}/recent"] = torch.stack([kept[number] for kept in self._recent])
         return state
@@ -165,30 +196,48 @@ class Trainer:
         every = self._all_learned()
         for number, one in enumerate(every):
             prefix = f"{number}/"
-            one.load_state({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-        recent = [state[f"{number}/recent"] for number in range(len(every)) if f"{number}/recent" in state]
+            one.load_state(
+                {
+                    key.removeprefix(prefix): value
+                    for key, value in state.items()
+                    if key.startswith(prefix)
+                }
+            )
+        recent = [
+            state[f"{number}/recent"] for number in range(len(every)) if f"{number}/recent" in state
+        ]
         self._recent = [list(kept) for kept in zip(*recent, strict=True)]
 
     def _keep_recent(self) -> None:
         count = self.config.method.average_last
         if count:
-            self._recent.append([one.vectors().detach().cpu().clone() for one in self._all_learned()])
+            self._recent.append(
+                [one.vectors().detach().cpu().clone() for one in self._all_learned()]
+            )
             del self._recent[:-count]
 
     def _record(
-        self, losses: dict[str, float], share: float, gradients: list[list[list[float]]], seconds: float
+        self,
+        losses: dict[str, float],
+        share: float,
+        gradients: list[list[list[float]]],
+        seconds: float,
     ) -> StepRecord:
         vectors = tuple(
             record
             for concept, of_concept in zip(self.concepts, gradients, strict=True)
-            for tower, one, of_tower in zip(self.model.towers, concept.learned, of_concept, strict=True)
+            for tower, one, of_tower in zip(
+                self.model.towers, concept.learned, of_concept, strict=True
+            )
             for record in describe(concept.config.token, tower.name, one, of_tower)
         )
         rate = share * (self.config.method.learning_rate or 0.0)
         return StepRecord(self.step, losses, rate, vectors, seconds, peak_memory(self.model.device))
 
 
-def describe(token: str, tower: str, learned: LearnedVectors, gradients: Sequence[float]) -> list[VectorRecord]:
+def describe(
+    token: str, tower: str, learned: LearnedVectors, gradients: Sequence[float]
+) -> list[VectorRecord]:
     """The geometry of a token's vectors in one tower."""
     vectors = learned.vectors().detach()
     directions = geometry.normalize(vectors)
@@ -206,7 +255,9 @@ def average(recent: Sequence[Tensor]) -> Tensor:
     stacked = torch.stack(list(recent))
     norms = geometry.norms(stacked).mean(dim=0)
     directions = geometry.normalize(stacked)
-    return norms[:, None] * torch.stack([geometry.frechet_mean(directions[:, row]) for row in range(stacked.shape[1])])
+    return norms[:, None] * torch.stack(
+        [geometry.frechet_mean(directions[:, row]) for row in range(stacked.shape[1])]
+    )
 
 
 def learning_rate_share(method: MethodConfig, step: int, total: int) -> float:
@@ -229,7 +280,9 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
         dtype=str(model.dtype).removeprefix("torch."),
         method=replace(
             config.method,
-            learning_rate=rate if config.method.learning_rate is None else config.method.learning_rate,
+            learning_rate=rate
+            if config.method.learning_rate is None
+            else config.method.learning_rate,
             magnitude=config.method.magnitude or method.magnitude,
         ),
         data=replace(config.data, resolution=config.data.resolution or model.resolution),

@@ -16,10 +16,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run() -> Run:
     """Runs `dti-geom …` as a process, 80 columns wide, without colour."""
 
-    def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dti_geom_cli", *map(str, arguments)]
         env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"} | environment
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env
+        )
 
     return run
 
@@ -41,7 +45,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of learned embeddings: one that fits the tiny towers, one that does not."""
     folder = tmp_path_factory.mktemp("learned")
     torch.save({"<mine>": torch.full((32,), 1.0)}, folder / "mine.bin")
-    torch.save({"<script>alert(1)</script>": torch.full((768,), 0.5)}, folder / "hostile-step-500.bin")
+    torch.save(
+        {"<script>alert(1)</script>": torch.full((768,), 0.5)}, folder / "hostile-step-500.bin"
+    )
     return folder
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 
 
 @pytest.fixture
@@ -15,7 +15,9 @@ def started(tmp_path):
     return folder
 
 
-def test_json_has_the_promised_fields_and_lists_vectors_without_an_initialiser(run_json, sd15_folder, started):
+def test_json_has_the_promised_fields_and_lists_vectors_without_an_initialiser(
+    run_json, sd15_folder, started
+):
     result = run_json("angles", started, "--model", sd15_folder)
     assert set(result) == {"model", "encoders", "does_not_apply"}
     (encoder,) = result["encoders"]
@@ -32,7 +34,9 @@ def test_init_gives_the_word_of_those_that_do_not_say_it(run_json, sd15_folder, 
     assert [one["init"] for one in result["encoders"][0]["learned"]] == ["cat", "dog"]
 
 
-def test_the_table_fits_80_columns_and_out_keeps_result_and_page(run, sd15_folder, started, tmp_path, table_lines):
+def test_the_table_fits_80_columns_and_out_keeps_result_and_page(
+    run, sd15_folder, started, tmp_path, table_lines
+):
     from dti_geom.reporting import Report
 
     done = run("angles", started, "--model", sd15_folder, "--out", tmp_path / "kept")

@@ -1,4 +1,4 @@
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 
 
 def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, learned):
@@ -8,7 +8,14 @@ def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, lea
     assert set(first) == {
         "name", "mean_norm", "contexts", "causal", "uniform", "most_entropy", "curves", "mapped", "place", "maps"
     }  # fmt: skip
-    assert set(first["curves"][0]) == {"token", "directions", "inflation", "scales", "heads", "sensitivity"}
+    assert set(first["curves"][0]) == {
+        "token",
+        "directions",
+        "inflation",
+        "scales",
+        "heads",
+        "sensitivity",
+    }
     assert set(first["curves"][0]["heads"][0]) == {"layer", "head", "received", "itself", "entropy"}
     assert [curves["token"] for curves in first["curves"]] == [None, "<mine>"]
     assert [curves["token"] for curves in second["curves"]] == [None]
@@ -19,7 +26,9 @@ def test_the_table_fits_80_columns_and_out_keeps_result_and_page(
 ):
     from dti_geom.reporting import Report
 
-    done = run("attention", "--model", sd15_folder, "-e", learned / "mine.bin", "--out", tmp_path / "kept")
+    done = run(
+        "attention", "--model", sd15_folder, "-e", learned / "mine.bin", "--out", tmp_path / "kept"
+    )
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
     for part in ("6 prompts, causal", "context sensitivity", "×32", "<mine>"):

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from dti_geom.artifacts import read_embeddings
+from dti_geom.files import read_embeddings
 
 
 def test_json_tells_the_files_and_the_norms(run_json, learned, tmp_path):
-    (result,) = run_json("convert", learned / "mine.bin", "--to", "webui", "--rescale", "0.4", "--out", tmp_path)
+    (result,) = run_json(
+        "convert", learned / "mine.bin", "--to", "webui", "--rescale", "0.4", "--out", tmp_path
+    )
     assert result["files"] == [str(tmp_path / "mine.pt")]
     (vector,) = result["vectors"]
     assert (vector["norm_before"], vector["norm_after"]) == pytest.approx((32**0.5, 0.4))
@@ -16,11 +18,15 @@ def test_json_tells_the_files_and_the_norms(run_json, learned, tmp_path):
 def test_a_rule_takes_the_model_it_names(run_json, learned, sd15_folder, tmp_path):
     mean = run_json("norms", "--model", sd15_folder)["encoders"][0]["norms"]["mean"]
     rule = ("--rescale", "mean", "--model", sd15_folder)
-    (result,) = run_json("convert", learned / "mine.bin", "--to", "diffusers", *rule, "--out", tmp_path)
+    (result,) = run_json(
+        "convert", learned / "mine.bin", "--to", "diffusers", *rule, "--out", tmp_path
+    )
     assert result["vectors"][0]["norm_after"] == pytest.approx(mean)
 
 
-def test_the_command_that_inspect_advises_brings_a_token_into_distribution(run, run_json, learned, tmp_path):
+def test_the_command_that_inspect_advises_brings_a_token_into_distribution(
+    run, run_json, learned, tmp_path
+):
     (file,) = run_json("inspect", learned / "hostile-step-500.bin")
     assert file["verdict"] == "inflated"
     command = file["advice"].split("`")[1].split()
@@ -49,7 +55,17 @@ def test_errors_are_one_line_and_leave_nothing_behind(run, learned, tmp_path):
 
 
 def test_the_table_shows_both_norms_and_the_file(run, learned, tmp_path):
-    done = run("convert", learned / "mine.bin", "--to", "kohya", "--rescale", "0.4", "--out", "new", cwd=tmp_path)
+    done = run(
+        "convert",
+        learned / "mine.bin",
+        "--to",
+        "kohya",
+        "--rescale",
+        "0.4",
+        "--out",
+        "new",
+        cwd=tmp_path,
+    )
     assert done.stdout.splitlines()[1].split()[-2:] == ["5.657", "0.4"]
     assert done.stdout.splitlines()[-1] == str(Path("new", "mine.safetensors"))
     again = run("convert", learned / "mine.bin", "--to", "kohya", "--out", "new", cwd=tmp_path)

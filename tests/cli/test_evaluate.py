@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 from dti_geom.reporting import Report
 from image_models import build_clip, build_dinov2
 from runs import write_run
@@ -33,7 +33,11 @@ def runs(tmp_path_factory, sd15_pipeline):
         write_run(folder / method, model=str(sd15_pipeline), method=method)
         for name in ("config", "result"):
             path = folder / method / f"{name}.json"
-            path.write_text(path.read_text().replace('"images": "images"', f'"images": {json.dumps(str(images))}'))
+            path.write_text(
+                path.read_text().replace(
+                    '"images": "images"', f'"images": {json.dumps(str(images))}'
+                )
+            )
         vector = torch.randn(1, 32, generator=torch.Generator().manual_seed(place))
         save_file({"<x>": vector}, folder / method / "learned_embeds.safetensors")
     return folder
@@ -43,11 +47,25 @@ def runs(tmp_path_factory, sd15_pipeline):
 def evaluated(run, runs, encoders, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "evaluation"
     (out.parent / "mine.txt").write_text("a {} on Mars\na red {}\n")
-    asked = ["--prompts", out.parent / "mine.txt", "--seeds", 2, "--steps", 2, "--baselines", "--dtype", "float32"]
-    return out, run("evaluate", runs / "dti", f"mine={runs / 'ti'}", *asked, *encoders, "--out", out)
+    asked = [
+        "--prompts",
+        out.parent / "mine.txt",
+        "--seeds",
+        2,
+        "--steps",
+        2,
+        "--baselines",
+        "--dtype",
+        "float32",
+    ]
+    return out, run(
+        "evaluate", runs / "dti", f"mine={runs / 'ti'}", *asked, *encoders, "--out", out
+    )
 
 
-def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(evaluated, table_lines):
+def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(
+    evaluated, table_lines
+):
     out, done = evaluated
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
@@ -64,14 +82,18 @@ def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(eva
     assert max(map(len, table_lines(done.stdout))) <= 80
 
 
-def test_nothing_is_overwritten_and_nothing_painted_before_that_is_known(evaluated, run, runs, encoders):
+def test_nothing_is_overwritten_and_nothing_painted_before_that_is_known(
+    evaluated, run, runs, encoders
+):
     out, _ = evaluated
     done = run("evaluate", runs / "dti", *encoders, "--out", out)
     assert done.returncode == 1
     assert "evaluation.json exists already" in done.stderr
 
 
-def test_runs_of_two_models_and_prompts_that_are_nowhere_get_one_line(run, runs, encoders, tmp_path):
+def test_runs_of_two_models_and_prompts_that_are_nowhere_get_one_line(
+    run, runs, encoders, tmp_path
+):
     write_run(tmp_path / "other")
     done = run("evaluate", runs / "dti", tmp_path / "other", *encoders, "--out", tmp_path / "out")
     assert "the runs are of 2 models" in done.stderr
@@ -96,5 +118,10 @@ def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(method, label
     from dti_geom.training import ConceptConfig, MethodConfig, RunConfig
     from dti_geom_cli.evaluate import method_label
 
-    assert method_label(RunConfig("sdxl", (ConceptConfig("<x>", "images", "dog"),), MethodConfig(**method))) == label
+    assert (
+        method_label(
+            RunConfig("sdxl", (ConceptConfig("<x>", "images", "dog"),), MethodConfig(**method))
+        )
+        == label
+    )
     assert label in {row.method for row in REFERENCES}

@@ -3,8 +3,8 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from dti_geom.artifacts import from_json
 from dti_geom.evaluation import Pictures
+from dti_geom.files import from_json
 
 
 def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothing(
@@ -14,8 +14,21 @@ def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothi
         save_file({"<x>": torch.full((32,), 0.1 * ord(name))}, tmp_path / f"{name}.safetensors")
     (tmp_path / "prompts.txt").write_text("a photo of a {}\n\na dog\n")
     asked = (
-        *("generate", "--model", sd15_pipeline, "--prompts", tmp_path / "prompts.txt", "--prompt", "red {}"),
-        *("--embedding", f"<a>={tmp_path / 'a.safetensors'}", "--embedding", f"<b>={tmp_path / 'b.safetensors'}"),
+        *(
+            "generate",
+            "--model",
+            sd15_pipeline,
+            "--prompts",
+            tmp_path / "prompts.txt",
+            "--prompt",
+            "red {}",
+        ),
+        *(
+            "--embedding",
+            f"<a>={tmp_path / 'a.safetensors'}",
+            "--embedding",
+            f"<b>={tmp_path / 'b.safetensors'}",
+        ),
         *("--seeds", "2", "--steps", "1", "--dtype", "float32", "--out", tmp_path / "out"),
     )
     result = from_json(Pictures, run_json(*asked))
@@ -33,17 +46,31 @@ def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothi
 
 
 def test_a_preview_needs_nothing_but_the_token_file(run_json, sd15_pipeline, tmp_path):
-    told = {"prompts": ["a <x>"], "seeds": [3, 1], "steps": 1, "guidance": 2.0, "size": 64, "dtype": "float32"}
+    told = {
+        "prompts": ["a <x>"],
+        "seeds": [3, 1],
+        "steps": 1,
+        "guidance": 2.0,
+        "size": 64,
+        "dtype": "float32",
+    }
     metadata = {"base_model": str(sd15_pipeline), "preview": json.dumps(told)}
     save_file({"<x>": torch.full((1, 32), 0.1)}, tmp_path / "learned_embeds.safetensors", metadata)
-    result = run_json("generate", "--preview", tmp_path / "learned_embeds.safetensors", "--out", tmp_path / "out")
-    assert [(one["prompt"], one["seed"]) for one in result["pictures"]] == [("a <x>", 3), ("a <x>", 1)]
+    result = run_json(
+        "generate", "--preview", tmp_path / "learned_embeds.safetensors", "--out", tmp_path / "out"
+    )
+    assert [(one["prompt"], one["seed"]) for one in result["pictures"]] == [
+        ("a <x>", 3),
+        ("a <x>", 1),
+    ]
     assert result["settings"] == {"steps": 1, "guidance": 2.0, "size": 64, "dtype": "float32"}
     assert result["model"] == str(sd15_pipeline)
 
 
 def test_what_contradicts_itself_is_one_red_line(run, tmp_path):
-    both = run("generate", "--prompt", "a dog", "--seed", "1", "--seeds", "2", "--out", tmp_path / "out")
+    both = run(
+        "generate", "--prompt", "a dog", "--seed", "1", "--seeds", "2", "--out", tmp_path / "out"
+    )
     assert (both.returncode, both.stdout) == (1, "")
     assert "--seed and --seeds both say" in both.stderr
     assert not (tmp_path / "out").exists()

@@ -28,7 +28,9 @@ def test_a_traceback_is_shown_only_on_demand(run, arguments):
     assert "Traceback" in wrong.stderr
 
 
-EXAMPLES = {command: example for commands in COMMANDS.values() for command, example in commands.items()}
+EXAMPLES = {
+    command: example for commands in COMMANDS.values() for command, example in commands.items()
+}
 
 
 def test_every_command_has_help_with_one_example_that_names_it(run):

@@ -1,6 +1,6 @@
 import pytest
 
-from dti_geom.artifacts import read_embeddings
+from dti_geom.files import read_embeddings
 
 
 def test_json_tells_the_blend_and_the_file_holds_it(run_json, learned, sd15_folder, tmp_path):
@@ -20,7 +20,9 @@ def test_the_table_shows_each_term(run, sd15_folder, tmp_path):
     assert done.stdout.splitlines()[-1] == "new/learned_embeds.safetensors"
 
 
-@pytest.mark.parametrize(("blend", "said"), [("cat +* dog", "is no blend"), ("cat - dog", "--method lerp")])
+@pytest.mark.parametrize(
+    ("blend", "said"), [("cat +* dog", "is no blend"), ("cat - dog", "--method lerp")]
+)
 def test_a_wrong_blend_is_one_line_and_leaves_nothing(run, sd15_folder, tmp_path, blend, said):
     done = run("merge", blend, "--model", sd15_folder, "--out", "new", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")

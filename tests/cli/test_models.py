@@ -15,8 +15,14 @@ def test_a_model_in_the_hubs_cache_counts_as_here(run, tmp_path):
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    before = {one["name"]: one["here"] for one in json.loads(run("models", "--json", HF_HOME=str(tmp_path)).stdout)}
+    before = {
+        one["name"]: one["here"]
+        for one in json.loads(run("models", "--json", HF_HOME=str(tmp_path)).stdout)
+    }
     (snapshot / "model.safetensors").touch()
-    after = {one["name"]: one["here"] for one in json.loads(run("models", "--json", HF_HOME=str(tmp_path)).stdout)}
+    after = {
+        one["name"]: one["here"]
+        for one in json.loads(run("models", "--json", HF_HOME=str(tmp_path)).stdout)
+    }
     assert (before["sd15"], after["sd15"]) == (False, True)
     assert after["sdxl"] is False

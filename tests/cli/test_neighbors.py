@@ -13,7 +13,9 @@ def test_json_lists_both_neighbourhoods_of_each_token(run_json, sd15_folder):
 
 
 def test_a_learned_token_is_a_query_like_any_other(run_json, sd15_folder, learned):
-    (one,) = run_json("neighbors", "<mine>", "--model", sd15_folder, "--embedding", learned / "mine.bin")
+    (one,) = run_json(
+        "neighbors", "<mine>", "--model", sd15_folder, "--embedding", learned / "mine.bin"
+    )
     assert (one["query"], one["id"]) == ("<mine>", None)
 
 
@@ -25,5 +27,7 @@ def test_an_unknown_token_is_one_line_without_traceback(run, sd15_folder):
 
 
 def test_out_keeps_result_and_page(run, sd15_folder, tmp_path):
-    assert run("neighbors", "cat", "--model", sd15_folder, "--out", tmp_path / "kept").returncode == 0
+    assert (
+        run("neighbors", "cat", "--model", sd15_folder, "--out", tmp_path / "kept").returncode == 0
+    )
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"index.html", "neighbors.json"}

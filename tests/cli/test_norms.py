@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 from dti_geom.models import open_encoders
 
 
@@ -12,7 +12,16 @@ def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, lea
     assert set(result) == {"model", "encoders"}
     assert [encoder["name"] for encoder in result["encoders"]] == ["text_encoder", "text_encoder_2"]
     first, second = result["encoders"]
-    assert {"name", "vocab_size", "dim", "norms", "longest", "shortest", "special", "learned"} <= set(first)
+    assert {
+        "name",
+        "vocab_size",
+        "dim",
+        "norms",
+        "longest",
+        "shortest",
+        "special",
+        "learned",
+    } <= set(first)
     assert set(first["norms"]) == {"count", "zero_rows", "mean", "std", "min", "max", "percentiles"}
     assert (first["vocab_size"], first["dim"], second["dim"]) == (528, 32, 48)
     assert len(first["longest"]) == len(first["shortest"]) == 10
@@ -24,7 +33,9 @@ def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, lea
     assert second["learned"] == []
 
 
-def test_the_table_fits_80_columns_and_names_what_it_shows(run, sd15_folder, learned, table_lines, flowing):
+def test_the_table_fits_80_columns_and_names_what_it_shows(
+    run, sd15_folder, learned, table_lines, flowing
+):
     done = run("norms", "--model", sd15_folder, "--embedding", learned / "mine.bin")
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
@@ -40,12 +51,16 @@ def test_the_table_fits_80_columns_and_names_what_it_shows(run, sd15_folder, lea
         assert part in flowing(done.stdout)
 
 
-def test_out_keeps_result_arrays_and_page_and_overwrites_only_when_asked(run, sd15_folder, tmp_path):
+def test_out_keeps_result_arrays_and_page_and_overwrites_only_when_asked(
+    run, sd15_folder, tmp_path
+):
     out = tmp_path / "kept"
     assert run("norms", "--model", sd15_folder, "--out", out).returncode == 0
     assert {path.name for path in out.iterdir()} == {"index.html", "norms.json", "text_encoder.npy"}
     (encoder,) = open_encoders(str(sd15_folder))
-    np.testing.assert_allclose(np.load(out / "text_encoder.npy"), encoder.token_table.norm(dim=-1).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.load(out / "text_encoder.npy"), encoder.token_table.norm(dim=-1).numpy(), rtol=1e-6
+    )
     before = (out / "norms.json").read_bytes()
     again = run("norms", "--model", sd15_folder, "--out", out)
     assert again.returncode == 1
@@ -68,4 +83,6 @@ def test_the_kept_result_is_read_back(run, sd15_folder, tmp_path):
     report = load_result(tmp_path / "kept" / "norms.json", Report)
     printed = run("norms", "--model", sd15_folder, "--json").stdout
     assert report.norms is not None
-    assert json.loads(printed)["encoders"][0]["norms"]["mean"] == report.norms.encoders[0].norms.mean
+    assert (
+        json.loads(printed)["encoders"][0]["norms"]["mean"] == report.norms.encoders[0].norms.mean
+    )

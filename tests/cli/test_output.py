@@ -15,7 +15,10 @@ from rich.console import Console
 from dti_geom_cli import output
 
 WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
-LONG = "a-file-whose-name-says-everything-about-how-it-was-trained-and-then-some-more-" * 2 + "深層学習.bin"
+LONG = (
+    "a-file-whose-name-says-everything-about-how-it-was-trained-and-then-some-more-" * 2
+    + "深層学習.bin"
+)
 
 
 @pytest.fixture
@@ -48,7 +51,9 @@ def test_digits_of_a_column_stand_under_each_other_and_common_zeros_are_left_out
 
 
 def test_a_column_over_many_sizes_keeps_digits_of_the_smallest(printed):
-    lines = printed(output.print_table, "", ["x"], [(123.4,), (1e-6,), (0.0,), (float("nan"),), (None,)])
+    lines = printed(
+        output.print_table, "", ["x"], [(123.4,), (1e-6,), (0.0,), (float("nan"),), (None,)]
+    )
     assert [line.strip() for line in lines] == ["x", "123.4", "1.000e-06", "0.000", "nan", "–", ""]
 
 
@@ -58,7 +63,9 @@ def test_a_table_without_rows_is_its_header(printed):
 
 def test_no_line_ends_in_blanks(printed):
     rows = [("a", "short"), ("b", "a much longer cell")]
-    assert not any(line.endswith(" ") for line in printed(output.print_table, "", ["one", "two"], rows))
+    assert not any(
+        line.endswith(" ") for line in printed(output.print_table, "", ["one", "two"], rows)
+    )
 
 
 def test_files_stand_in_the_table_where_they_fit_and_below_it_whole_where_not(printed):
@@ -94,7 +101,9 @@ def files(tmp_path_factory):
     (folder / "learned").mkdir()
     generator = torch.Generator().manual_seed(0)
     torch.save({WIDE: torch.randn(2, 256, generator=generator)}, folder / "learned" / LONG)
-    torch.save({"<a>": torch.randn(256, generator=generator) / 40}, folder / "learned" / "a-step-500.bin")
+    torch.save(
+        {"<a>": torch.randn(256, generator=generator) / 40}, folder / "learned" / "a-step-500.bin"
+    )
     (folder / "photos").mkdir()
     Image.new("RGB", (64, 64), (40, 90, 20)).save(folder / "photos" / "one.png")
     sweep = "model: mini\nconcepts: [round-teapot, green-fox]\nmethods: [dti, std-retraction]\nseeds: [0, 1]\n"
@@ -134,7 +143,9 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]).replace("/", " "))
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]).replace("/", " ")
+)
 def test_what_a_command_prints_fits_80_columns(command, files, printed, monkeypatch):
     from dti_geom_cli.main import app
 
@@ -161,9 +172,13 @@ def test_help_fits_80_columns(run, command):
 def on_a_terminal(*arguments, **environment):
     """What a command writes to a terminal, both streams."""
     ours, theirs = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
+    }
     env |= {"TERM": "xterm-256color", "COLUMNS": "80"} | environment
-    with subprocess.Popen([sys.executable, "-m", "dti_geom_cli", *arguments], stdout=theirs, stderr=theirs, env=env):
+    with subprocess.Popen(
+        [sys.executable, "-m", "dti_geom_cli", *arguments], stdout=theirs, stderr=theirs, env=env
+    ):
         os.close(theirs)
         written = b""
         while True:

@@ -22,7 +22,9 @@ def test_it_does_not_depend_on_the_terminal(monkeypatch):
     assert str(Path.home()) not in before
 
 
-@pytest.mark.parametrize("command", [command for commands in COMMANDS.values() for command in commands])
+@pytest.mark.parametrize(
+    "command", [command for commands in COMMANDS.values() for command in commands]
+)
 def test_every_command_has_all_its_options_and_its_example(command):
     called = typer.main.get_command(app).commands[command.__name__]
     section = reference().split(f"\n## dti-geom {command.__name__}\n")[1].split("\n## ")[0]
@@ -35,7 +37,9 @@ def test_every_command_has_all_its_options_and_its_example(command):
 def test_what_must_be_given_and_what_may_be_chosen_is_said():
     section = reference().split("\n## dti-geom convert\n")[1].split("\n## ")[0]
     assert "dti-geom convert [OPTIONS] FILE|DIR…" in section
-    assert "| `--to diffusers\\|webui\\|sdxl\\|kohya` | The layout to write. | required |" in section
+    assert (
+        "| `--to diffusers\\|webui\\|sdxl\\|kohya` | The layout to write. | required |" in section
+    )
     assert "| `--json` | Print the result as JSON, and nothing else. |  |" in section
     assert "| `--out, -o PATH` | Folder for the new files. | `converted` |" in section
 

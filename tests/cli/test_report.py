@@ -4,8 +4,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from dti_geom.artifacts import save_result
 from dti_geom.evaluation import Interpolation, SamplerSettings, TokenPath, VectorPath
+from dti_geom.files import save_result
 from dti_geom.reporting import Report, read_report
 from dti_geom_cli.main import app
 from runs import write_run
@@ -18,7 +18,9 @@ def times_of(report):
 
 def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
     out = tmp_path / "report"
-    done = run("report", "--model", sd15_folder, "--embedding", learned, "--word", "cat", "--out", out)
+    done = run(
+        "report", "--model", sd15_folder, "--embedding", learned, "--word", "cat", "--out", out
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
     report = read_report(out)
@@ -33,13 +35,20 @@ def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, le
 
 def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp_path):
     for method in ("dti", "ti"):
-        write_run(tmp_path / method, model=str(sd15_folder), method=method, tokens=("<script>alert(1)</script>",))
+        write_run(
+            tmp_path / method,
+            model=str(sd15_folder),
+            method=method,
+            tokens=("<script>alert(1)</script>",),
+        )
     runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
     done = run("report", *runs, "--out", tmp_path / "report")  # of the model that the runs are of
     assert done.returncode == 0, done.stderr
     report = read_report(tmp_path / "report")
     assert [one.result.config.method.name for one in report.training] == ["dti", "ti"]
-    assert [one.token for one in report.norms.encoders[0].learned] == ["<script>alert(1)</script>"] * 2
+    assert [one.token for one in report.norms.encoders[0].learned] == [
+        "<script>alert(1)</script>"
+    ] * 2
     page = (tmp_path / "report" / "index.html").read_text()
     assert 'id="training"' in page
     assert "<script>alert(1)" not in page
@@ -48,7 +57,9 @@ def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp
 def test_runs_of_two_models_are_refused(run, tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", model="sdxl")
-    done = run("report", "--run", tmp_path / "a", "--run", tmp_path / "b", "--out", tmp_path / "report")
+    done = run(
+        "report", "--run", tmp_path / "a", "--run", tmp_path / "b", "--out", tmp_path / "report"
+    )
     assert done.returncode == 1
     assert "the runs are of 2 models (mini, sdxl)" in done.stderr
     assert not (tmp_path / "report").exists()
@@ -69,7 +80,13 @@ def test_without_words_those_the_model_has_are_shown(run_json, sd15_folder, tmp_
 def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
     out = tmp_path / "report"
     done = run(
-        "report", "--model", shared_data / "mini-prototype", "--embedding", shared_data / "embeddings", "--out", out
+        "report",
+        "--model",
+        shared_data / "mini-prototype",
+        "--embedding",
+        shared_data / "embeddings",
+        "--out",
+        out,
     )
     assert done.returncode == 0, done.stderr
     inspected = read_report(out).inspected
@@ -88,7 +105,9 @@ def test_full_adds_what_the_encoder_does_inside(run, tmp_path):
 
 
 def test_a_section_that_does_not_apply_says_why_in_its_place(run, tmp_path, sana_folder):
-    done = run("report", "--model", sana_folder, "--only", "attenuation", "--out", tmp_path / "report")
+    done = run(
+        "report", "--model", sana_folder, "--only", "attenuation", "--out", tmp_path / "report"
+    )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     section = page.split('<section id="attenuation"')[1].split("</section>")[0]
@@ -99,10 +118,22 @@ def test_a_section_that_does_not_apply_says_why_in_its_place(run, tmp_path, sana
 @pytest.fixture
 def made(sd15_folder, learned, tmp_path):
     """The folder of a report, of a small model and learned tokens that the test may change; and what makes it anew."""
-    model, files = shutil.copytree(sd15_folder, tmp_path / "model"), shutil.copytree(learned, tmp_path / "learned")
+    model, files = (
+        shutil.copytree(sd15_folder, tmp_path / "model"),
+        shutil.copytree(learned, tmp_path / "learned"),
+    )
 
     def make(*arguments):
-        asked = ("report", "--model", model, "--embedding", files, "--out", tmp_path / "report", *arguments)
+        asked = (
+            "report",
+            "--model",
+            model,
+            "--embedding",
+            files,
+            "--out",
+            tmp_path / "report",
+            *arguments,
+        )
         return CliRunner().invoke(app, [str(one) for one in asked])
 
     assert make().exit_code == 0
@@ -139,7 +170,9 @@ def test_only_makes_one_section_anew_and_leaves_the_others(made):
     after = times_of(report)
     assert [name for name in before if after[name] != before[name]] == ["norms.json"]
     refused = make("--only", "training")
-    assert "--only training: nothing was given to make such a section from." in str(refused.exception)
+    assert "--only training: nothing was given to make such a section from." in str(
+        refused.exception
+    )
 
 
 def test_what_full_measured_is_kept_for_the_next_full(made):
@@ -147,7 +180,9 @@ def test_what_full_measured_is_kept_for_the_next_full(made):
     make("--full")
     make("--quick")
     assert 'id="swap"' not in (report / "index.html").read_text(encoding="utf-8")
-    assert make("--full").stdout.startswith("as before: norms, swap, attenuation, stagnation, attention, ")
+    assert make("--full").stdout.startswith(
+        "as before: norms, swap, attenuation, stagnation, attention, "
+    )
 
 
 def test_redraw_needs_nothing_but_the_results(made, run, tmp_path):
@@ -160,7 +195,9 @@ def test_redraw_needs_nothing_but_the_results(made, run, tmp_path):
     assert "holds no report" in run("report", "--redraw", "--out", tmp_path).stderr
 
 
-def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_asked(made, run, tmp_path):
+def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_asked(
+    made, run, tmp_path
+):
     report, _ = made
     other = run("report", "--model", "mini", "--out", report)
     assert other.returncode == 1
@@ -184,21 +221,41 @@ def test_what_other_commands_left_is_taken_in(run, tmp_path):
     vector = VectorPath("text_encoder", 0, (0.4, 0.4), 1.0, (1.0,), (("cat",), ("dog",)))
     settings = SamplerSettings(25, 5.0, 64, "float32")
     path = TokenPath("slerp", 0.0, (vector,), ())
-    between = Interpolation("mini", "a photo of a {}", ("cat", "dog"), (0.0, 1.0), (0,), settings, None, (path,), ())
+    between = Interpolation(
+        "mini", "a photo of a {}", ("cat", "dog"), (0.0, 1.0), (0,), settings, None, (path,), ()
+    )
     save_result(tmp_path / "between" / "interpolation.json", Report("mini", interpolation=between))
     given = ("--interpolation", tmp_path / "between")
     done = run("report", *given, "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
     assert read_report(tmp_path / "report").interpolation == between
-    other = run("report", "--model", "sdxl", *given, "--only", "interpolation", "--out", tmp_path / "other")
+    other = run(
+        "report", "--model", "sdxl", *given, "--only", "interpolation", "--out", tmp_path / "other"
+    )
     assert other.returncode == 1
-    nothing = run("report", "--evaluation", tmp_path / "between" / "interpolation.json", "--out", tmp_path / "none")
+    nothing = run(
+        "report",
+        "--evaluation",
+        tmp_path / "between" / "interpolation.json",
+        "--out",
+        tmp_path / "none",
+    )
     assert "interpolation.json holds no evaluation" in nothing.stderr
 
 
-def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(run, sd15_folder, learned, tmp_path):
+def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(
+    run, sd15_folder, learned, tmp_path
+):
     write_run(tmp_path / "deep" / "dti", model=str(sd15_folder))
-    run("report", "--run", tmp_path / "deep" / "dti", "--embedding", learned, "--out", tmp_path / "report")
+    run(
+        "report",
+        "--run",
+        tmp_path / "deep" / "dti",
+        "--embedding",
+        learned,
+        "--out",
+        tmp_path / "report",
+    )
     report = read_report(tmp_path / "report")
     assert report.training[0].folder == "deep/dti"
     assert {one.path for one in report.inspected} == {

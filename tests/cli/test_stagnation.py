@@ -1,13 +1,17 @@
 import json
 
-from dti_geom.artifacts import from_json, load_result
+from dti_geom.files import from_json, load_result
 
 
 def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, learned):
     result = run_json("stagnation", "--model", sdxl_folder, "--embedding", learned / "mine.bin")
     assert set(result) == {"model", "encoders", "does_not_apply"}
     first, second = result["encoders"]
-    assert (first["name"], second["name"], result["does_not_apply"]) == ("text_encoder", "text_encoder_2", [])
+    assert (first["name"], second["name"], result["does_not_apply"]) == (
+        "text_encoder",
+        "text_encoder_2",
+        [],
+    )
     assert set(first) == {
         "name",
         "dtype",
@@ -39,11 +43,30 @@ def test_json_has_the_promised_fields_for_every_tower(run_json, sdxl_folder, lea
     assert second["learned"] == []
 
 
-def test_the_tables_fit_80_columns_and_show_the_bound(run, sd15_folder, learned, table_lines, flowing):
-    done = run("stagnation", "--model", sd15_folder, "--embedding", learned / "mine.bin", "--dtype", "bfloat16")
+def test_the_tables_fit_80_columns_and_show_the_bound(
+    run, sd15_folder, learned, table_lines, flowing
+):
+    done = run(
+        "stagnation",
+        "--model",
+        sd15_folder,
+        "--embedding",
+        learned / "mine.bin",
+        "--dtype",
+        "bfloat16",
+    )
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
-    for part in ("text_encoder", "words in 5 prompts", "×0.25", "×8192", "÷ bound", "attention", "mlp", "<mine>"):
+    for part in (
+        "text_encoder",
+        "words in 5 prompts",
+        "×0.25",
+        "×8192",
+        "÷ bound",
+        "attention",
+        "mlp",
+        "<mine>",
+    ):
         assert part in flowing(done.stdout)
 
 

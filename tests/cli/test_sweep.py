@@ -4,7 +4,7 @@ import json
 import pytest
 from PIL import Image
 
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 from dti_geom.reporting import Report
 from image_models import build_clip, build_dinov2
 
@@ -60,7 +60,9 @@ def test_status_and_dry_run_tell_where_cells_stand(swept, run, file, flowing):
     dry = run("sweep", "mine.yaml", "--dry-run", cwd=file.parent)
     assert "0 of 2 cells are left" in flowing(dry.stdout)
     elsewhere = run("sweep", "mine.yaml", "--dry-run", "--out", "other", cwd=file.parent)
-    assert "2 of 2 cells are left: 2 trainings of a concept, about 4 pictures" in flowing(elsewhere.stdout)
+    assert "2 of 2 cells are left: 2 trainings of a concept, about 4 pictures" in flowing(
+        elsewhere.stdout
+    )
     assert not (file.parent / "other").exists()
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from PIL import Image
 
-from dti_geom.artifacts import load_result, read_embeddings
+from dti_geom.files import load_result, read_embeddings
 from dti_geom.training import RunConfig, TrainingResult
 
 
@@ -29,7 +29,18 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(sd15_pipeline, images):
-    return ["--model", sd15_pipeline, "--images", images, "--init", "dog", "--steps", 4, "--resolution", 64]
+    return [
+        "--model",
+        sd15_pipeline,
+        "--images",
+        images,
+        "--init",
+        "dog",
+        "--steps",
+        4,
+        "--resolution",
+        64,
+    ]
 
 
 def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(tiny, tmp_path):
@@ -74,7 +85,13 @@ def test_every_option_reaches_the_configuration(tiny, tmp_path):
         "--seed": 7,
         "--dtype": "float32",
     }
-    done = run(*tiny, *(part for pair in options.items() for part in pair), "--flip", "--out", tmp_path / "run")
+    done = run(
+        *tiny,
+        *(part for pair in options.items() for part in pair),
+        "--flip",
+        "--out",
+        tmp_path / "run",
+    )
     assert done.returncode == 0, done.stderr
     config = load_result(tmp_path / "run" / "config.json", RunConfig)
     (concept,), method, data = config.concepts, config.method, config.data
@@ -89,12 +106,25 @@ def test_every_option_reaches_the_configuration(tiny, tmp_path):
     )
     assert (data.crops, data.flip, data.templates) == (2, True, ("one {}",))
     assert (config.batch_size, config.accumulate, config.min_snr, config.seed) == (1, 2, 5, 7)
-    assert (config.checkpoint_every, config.preview.every, config.preview.prompts) == (3, 0, ("my {}",))
+    assert (config.checkpoint_every, config.preview.every, config.preview.prompts) == (
+        3,
+        0,
+        ("my {}",),
+    )
 
 
 def test_a_concept_that_ships_is_named_and_two_share_a_run(tmp_path, images):
     done = run(
-        *("--concept", "round-teapot", "--concept", f"<y>={images}:frog", "--steps", 1, "--batch-size", 1),
+        *(
+            "--concept",
+            "round-teapot",
+            "--concept",
+            f"<y>={images}:frog",
+            "--steps",
+            1,
+            "--batch-size",
+            1,
+        ),
         *("--preview-every", 0, "--out", tmp_path / "run"),
     )
     assert done.returncode == 0, done.stderr
@@ -108,18 +138,32 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(tmp_path, images):
     [
         (["--out", "run"], "nothing to learn: pass --images DIR, or --concept NAME"),
         (["--images", "{images}", "--out", "run"], "--init is missing"),
-        (["--concept", "teapots", "--out", "run"], "no concept called 'teapots'. Known: round-teapot"),
+        (
+            ["--concept", "teapots", "--out", "run"],
+            "no concept called 'teapots'. Known: round-teapot",
+        ),
         (["--concept", "<x>=folder", "--out", "run"], 'expected "<x>=FOLDER:word"'),
         (["--concept", "round-teapot"], "--out is missing"),
-        (["--concept", "round-teapot", "--method", "dit", "--out", "run"], "no method called 'dit'"),
+        (
+            ["--concept", "round-teapot", "--method", "dit", "--out", "run"],
+            "no method called 'dit'",
+        ),
         (["--concept", "round-teapot", "--magnitude", "big", "--out", "run"], "magnitude is 'big'"),
-        (["--concept", "round-teapot", "--init", "2026", "--out", "run"], "'2026' is not made of tokens"),
-        (["--concept", "round-teapot", "--token", "fox", "--out", "run"], "fox is a word of this model already"),
+        (
+            ["--concept", "round-teapot", "--init", "2026", "--out", "run"],
+            "'2026' is not made of tokens",
+        ),
+        (
+            ["--concept", "round-teapot", "--token", "fox", "--out", "run"],
+            "fox is a word of this model already",
+        ),
         (["--images", "{images}/none", "--init", "fox", "--out", "run"], "is not a folder"),
         (["--resume", "{images}"], "is not the folder of a run"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, message, images, tmp_path, monkeypatch):
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(
+    arguments, message, images, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     done = run(*(argument.format(images=images) for argument in arguments))
     assert done.returncode == 1

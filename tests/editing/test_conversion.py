@@ -5,10 +5,10 @@ import torch
 from safetensors import safe_open
 
 from dti_geom import __version__
-from dti_geom.artifacts import from_json, read_embeddings, to_json, write_embeddings
-from dti_geom.artifacts.embeddings import LearnedToken
 from dti_geom.editing import Converted, convert
 from dti_geom.errors import EditingError, EmbeddingFileError, FileExists
+from dti_geom.files import from_json, read_embeddings, to_json, write_embeddings
+from dti_geom.files.embeddings import LearnedToken
 from dti_geom.models import open_encoders
 
 
@@ -25,7 +25,12 @@ def header(path: str) -> dict[str, str]:
 
 def test_a_file_keeps_its_bits_and_tells_where_it_came_from(tmp_path):
     stored = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    content = {"string_to_param": {"*": stored}, "name": "doll", "step": 249, "sd_checkpoint_name": "v2-1"}
+    content = {
+        "string_to_param": {"*": stored},
+        "name": "doll",
+        "step": 249,
+        "sd_checkpoint_name": "v2-1",
+    }
     (result,) = convert([saved(tmp_path / "doll.pt", content)], "diffusers", tmp_path / "out")
     assert result.files == (str(tmp_path / "out" / "doll" / "learned_embeds.safetensors"),)
     file = read_embeddings(result.files[0])
@@ -61,17 +66,23 @@ def test_each_tower_takes_the_mean_of_its_own_encoder(tmp_path, sdxl_folder):
     file = saved(tmp_path / "x.bin", content)
     (result,) = convert([file], "sdxl", tmp_path / "out", rescale_to="mean", encoders=encoders)
     means = [float(encoder.token_table.norm(dim=-1).double().mean()) for encoder in encoders]
-    assert [one.norm_after for one in result.vectors] == pytest.approx([means[0]] * 2 + [means[1]] * 2, rel=1e-5)
+    assert [one.norm_after for one in result.vectors] == pytest.approx(
+        [means[0]] * 2 + [means[1]] * 2, rel=1e-5
+    )
     assert abs(means[0] - means[1]) > 1e-3 * means[0]
 
 
 def test_the_two_files_of_a_diffusers_folder_are_one_token(tmp_path):
-    tokens = [LearnedToken("<x>", tower, torch.ones(2, width)) for tower, width in (("1", 8), ("2", 12))]
+    tokens = [
+        LearnedToken("<x>", tower, torch.ones(2, width)) for tower, width in (("1", 8), ("2", 12))
+    ]
     files = [read_embeddings(path) for path in write_embeddings(tmp_path / "toy", tokens)]
     (result,) = convert(files[::-1], "sdxl", tmp_path / "out")
     assert result.files == (str(tmp_path / "out" / "toy.safetensors"),)
     assert [one.tower for one in result.vectors] == ["1", "1", "2", "2"]
-    assert {each.tower: each.vectors.shape[1] for each in read_embeddings(result.files[0]).tokens} == {
+    assert {
+        each.tower: each.vectors.shape[1] for each in read_embeddings(result.files[0]).tokens
+    } == {
         "clip_l": 8,
         "clip_g": 12,
     }
@@ -92,7 +103,10 @@ def test_numbered_files_of_other_names_stay_apart(tmp_path):
 
 
 def test_a_file_of_several_tokens_becomes_several_files(tmp_path):
-    file = saved(tmp_path / "zoo.bin", {"<cat>": torch.ones(8), "<cat>_1": torch.ones(8), "<../dog>": torch.ones(8)})
+    file = saved(
+        tmp_path / "zoo.bin",
+        {"<cat>": torch.ones(8), "<cat>_1": torch.ones(8), "<../dog>": torch.ones(8)},
+    )
     results = convert([file], "webui", tmp_path / "out")
     assert [Path(result.files[0]).name for result in results] == ["zoo-cat.pt", "zoo-..dog.pt"]
     assert [len(result.vectors) for result in results] == [2, 1]

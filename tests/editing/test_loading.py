@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dti_geom.artifacts import read_embeddings
 from dti_geom.editing import convert
+from dti_geom.files import read_embeddings
 
 
 def opened(folder: Path) -> Any:
@@ -22,7 +22,9 @@ def opened(folder: Path) -> Any:
 
 def painted(pipeline: Any, prompt: str) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return pipeline(prompt, height=64, width=64, num_inference_steps=2, generator=generator, output_type="np").images[0]
+    return pipeline(
+        prompt, height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
+    ).images[0]
 
 
 def vectors(count: int, width: int, seed: int = 0) -> torch.Tensor:

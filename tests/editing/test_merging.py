@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from dti_geom import geometry
-from dti_geom.artifacts import LearnedToken, from_json, read_embeddings, to_json
 from dti_geom.editing import Merged, Term, merge, parse_expression
 from dti_geom.errors import EditingError, FileExists, GeometryError, UnknownToken
+from dti_geom.files import LearnedToken, from_json, read_embeddings, to_json
 from dti_geom.models import open_encoders
 
 
@@ -41,7 +41,21 @@ def test_a_blend_is_a_sum_of_weighted_names(text, terms):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  ", "cat dog", "cat +", "+", "0.5*", "0*cat", "cat ** 2", "cat + + dog", "<a b>", '"cat', "cat * 2"]
+    "text",
+    [
+        "",
+        "  ",
+        "cat dog",
+        "cat +",
+        "+",
+        "0.5*",
+        "0*cat",
+        "cat ** 2",
+        "cat + + dog",
+        "<a b>",
+        '"cat',
+        "cat * 2",
+    ],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(EditingError):
@@ -62,7 +76,9 @@ def test_slerp_of_two_words_lies_on_the_great_circle_between_them(tmp_path, enco
     result = merge("0.7*cat + 0.3*dog", encoders, (), tmp_path / "x")
     (found,) = merged_vectors(result)
     cat, dog = (geometry.normalize(row(encoder, word)) for word in ("cat", "dog"))
-    torch.testing.assert_close(geometry.normalize(found[0]), geometry.slerp(cat, dog, 0.3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        geometry.normalize(found[0]), geometry.slerp(cat, dog, 0.3), rtol=0, atol=1e-6
+    )
 
 
 def test_the_norm_is_the_weighted_mean_of_the_terms_norms(tmp_path, encoders):
@@ -80,7 +96,11 @@ def test_an_inflated_token_lends_its_direction_and_not_its_length(tmp_path, enco
     direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
     results = [
         merge(
-            "<a>", encoders, [LearnedToken("<a>", None, scale * direction[None])], tmp_path / str(scale), method=method
+            "<a>",
+            encoders,
+            [LearnedToken("<a>", None, scale * direction[None])],
+            tmp_path / str(scale),
+            method=method,
         )
         for scale in (1.0, 1000.0)
     ]
@@ -119,7 +139,10 @@ def test_a_single_vector_goes_with_each_of_several(tmp_path, encoders):
 
 def test_each_tower_is_blended_from_its_own_rows(tmp_path, sdxl_folder):
     encoders = open_encoders(str(sdxl_folder))
-    learned = [LearnedToken("<a>", "clip_l", torch.ones(1, 32)), LearnedToken("<a>", "clip_g", torch.ones(1, 48))]
+    learned = [
+        LearnedToken("<a>", "clip_l", torch.ones(1, 32)),
+        LearnedToken("<a>", "clip_g", torch.ones(1, 48)),
+    ]
     result = merge("<a> + cat", encoders, learned, tmp_path / "x.safetensors", layout="sdxl")
     assert [one.encoder for one in result.vectors] == ["text_encoder", "text_encoder_2"]
     assert sorted(each.shape[1] for each in merged_vectors(result)) == [32, 48]

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from dti_geom import geometry
-from dti_geom.artifacts import LearnedToken
 from dti_geom.editing import rescale, target_norm
 from dti_geom.editing.rescaling import encoder_for
 from dti_geom.errors import EditingError, GeometryError, UnknownToken
+from dti_geom.files import LearnedToken
 from dti_geom.models import open_encoders
 
 
@@ -16,7 +16,12 @@ def encoder(sd15_folder):
 
 @pytest.mark.parametrize(
     ("dtype", "error"),
-    [(torch.float16, 2**-11), (torch.bfloat16, 2**-8), (torch.float32, 2**-24), (torch.float64, 2**-50)],
+    [
+        (torch.float16, 2**-11),
+        (torch.bfloat16, 2**-8),
+        (torch.float32, 2**-24),
+        (torch.float64, 2**-50),
+    ],
 )
 def test_rescaling_sets_the_norm_and_keeps_direction_to_half_a_unit_in_the_last_place(dtype, error):
     generator = torch.Generator().manual_seed(0)
@@ -48,7 +53,9 @@ def test_mean_and_median_are_those_of_the_vocabulary(encoder):
 
 def test_a_word_lends_its_norm(encoder):
     (row,) = encoder.vocabulary.rows("cat")
-    assert target_norm("token:cat", encoder) == pytest.approx(float(encoder.token_table[row].norm()), rel=1e-6)
+    assert target_norm("token:cat", encoder) == pytest.approx(
+        float(encoder.token_table[row].norm()), rel=1e-6
+    )
     rows = encoder.vocabulary.rows("xyz")
     assert len(rows) > 1
     mean = float(encoder.token_table[rows].norm(dim=-1).mean())
@@ -69,7 +76,9 @@ def test_the_other_rules_do(rule):
 
 @pytest.mark.parametrize("rule", ["max", "0", "-1", "nan", "inf", "", "tokens:cat"])
 def test_what_is_no_magnitude_is_refused_with_the_rules(rule):
-    with pytest.raises(EditingError, match="Expected mean, median, token:WORD, or a number above 0"):
+    with pytest.raises(
+        EditingError, match="Expected mean, median, token:WORD, or a number above 0"
+    ):
         target_norm(rule)
 
 

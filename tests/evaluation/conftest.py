@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dti_geom.models.diffusion import open_text_to_image
+from dti_geom.models.pipelines import open_text_to_image
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def place():
     def place(model, token="<x>", count=1, norm=0.4, seed=0):
         generator = torch.Generator().manual_seed(seed)
         widths = [tower.token_table.shape[1] for tower in model.towers]
-        vectors = [norm * torch.randn(count, width, generator=generator) / width**0.5 for width in widths]
+        vectors = [
+            norm * torch.randn(count, width, generator=generator) / width**0.5 for width in widths
+        ]
         model.place(token, vectors)
         return vectors
 

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from dti_geom import geometry
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import (
     METHODS,
@@ -18,6 +17,7 @@ from dti_geom.evaluation import (
     save_grid,
     with_thumbnails,
 )
+from dti_geom.files import from_json, to_json
 
 FAST = {"steps": 1, "size": 64}
 
@@ -28,12 +28,16 @@ class Colours:
     name = "colours"
 
     def embed(self, images):
-        means = torch.tensor(np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images]))
+        means = torch.tensor(
+            np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images])
+        )
         return geometry.normalize(means + 1)
 
 
 def between(model, ends, folder, **options):
-    return interpolate(model, ends, folder, **{"points": 5, "encoder": Colours(), **FAST, **options})
+    return interpolate(
+        model, ends, folder, **{"points": 5, "encoder": Colours(), **FAST, **options}
+    )
 
 
 def paths_of(result, method):
@@ -48,28 +52,45 @@ def test_learned_ends_give_the_pictures_that_the_tokens_give_alone(family, place
     files = {(one.token, one.seed): one.file for one in alone.pictures}
     for path in result.paths:
         for strip in path.strips:
-            assert (strip.files[0], strip.files[-1]) == (files["<a>", strip.seed], files["<b>", strip.seed])
+            assert (strip.files[0], strip.files[-1]) == (
+                files["<a>", strip.seed],
+                files["<b>", strip.seed],
+            )
     # A file's name says little of what is in it: paint the ends again.
-    fresh = paint_pictures(family, ["red {}"], [0], tmp_path / "fresh", tokens=["<a>", "<b>"], **FAST)
+    fresh = paint_pictures(
+        family, ["red {}"], [0], tmp_path / "fresh", tokens=["<a>", "<b>"], **FAST
+    )
     for one in fresh.pictures:
-        kept, again = (np.asarray(Image.open(place / one.file)).astype(int) for place in (tmp_path, tmp_path / "fresh"))
+        kept, again = (
+            np.asarray(Image.open(place / one.file)).astype(int)
+            for place in (tmp_path, tmp_path / "fresh")
+        )
         assert abs(kept - again).max() <= 1
 
 
 def test_a_word_at_an_end_gives_the_picture_of_the_word(sd15, tmp_path):
     result = between(sd15, ["cat", "dog"], tmp_path, points=2, methods=["slerp"])
-    words = paint_pictures(sd15, ["a photo of a cat", "a photo of a dog"], [0], tmp_path / "words", **FAST)
+    words = paint_pictures(
+        sd15, ["a photo of a cat", "a photo of a dog"], [0], tmp_path / "words", **FAST
+    )
     for file, word in zip(result.paths[0].strips[0].files, words.pictures, strict=True):
-        end, alone = np.asarray(Image.open(tmp_path / file)), np.asarray(Image.open(tmp_path / "words" / word.file))
+        end, alone = (
+            np.asarray(Image.open(tmp_path / file)),
+            np.asarray(Image.open(tmp_path / "words" / word.file)),
+        )
         assert abs(end.astype(int) - alone.astype(int)).max() <= 1
 
 
-def test_between_tokens_of_one_norm_slerp_is_even_and_lerp_dips_to_the_cosine_of_half_the_angle(sd15, place, tmp_path):
+def test_between_tokens_of_one_norm_slerp_is_even_and_lerp_dips_to_the_cosine_of_half_the_angle(
+    sd15, place, tmp_path
+):
     unit = geometry.normalize(torch.randn(2, 1, 32, generator=torch.Generator().manual_seed(0)))
     sd15.place("<a>", [0.4 * unit[0]]), sd15.place("<b>", [0.4 * unit[1]])
     result = between(sd15, ["<a>", "<b>"], tmp_path, points=9)
     angle = math.acos(float((unit[0] * unit[1]).sum()))
-    (slerp,), (lerp,), (nlerp,) = (paths_of(result, method)[0].vectors for method in ("slerp", "lerp", "nlerp"))
+    (slerp,), (lerp,), (nlerp,) = (
+        paths_of(result, method)[0].vectors for method in ("slerp", "lerp", "nlerp")
+    )
     assert slerp.norms == pytest.approx([0.4] * 9, rel=1e-6)
     assert slerp.speeds == pytest.approx([angle] * 8, rel=1e-5)
     assert lerp.norms[4] == pytest.approx(0.4 * math.cos(angle / 2), rel=1e-5)
@@ -79,7 +100,9 @@ def test_between_tokens_of_one_norm_slerp_is_even_and_lerp_dips_to_the_cosine_of
     assert slerp.angle == pytest.approx(angle, rel=1e-6)
 
 
-def test_between_tokens_of_unlike_norms_slerp_turns_evenly_and_lerp_is_ruled_by_the_longer(sd15, place, tmp_path):
+def test_between_tokens_of_unlike_norms_slerp_turns_evenly_and_lerp_is_ruled_by_the_longer(
+    sd15, place, tmp_path
+):
     place(sd15, "<a>", norm=0.4), place(sd15, "<b>", norm=4.0, seed=1)
     result = between(sd15, ["<a>", "<b>"], tmp_path)
     (slerp,), (lerp,) = (paths_of(result, method)[0].vectors for method in ("slerp", "lerp"))
@@ -90,7 +113,9 @@ def test_between_tokens_of_unlike_norms_slerp_turns_evenly_and_lerp_is_ruled_by_
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_square_has_its_tokens_at_the_corners_and_its_edges_are_paths(method, sd15, place, tmp_path):
+def test_a_square_has_its_tokens_at_the_corners_and_its_edges_are_paths(
+    method, sd15, place, tmp_path
+):
     names = ["<a>", "<b>", "<c>", "<d>"]
     for seed, name in enumerate(names):
         place(sd15, name, seed=seed, norm=0.4 + seed)
@@ -110,11 +135,15 @@ def test_every_vector_of_every_tower_has_its_own_path(sdxl, place, tmp_path):
     ends = [place(sdxl, name, count=2, seed=seed) for seed, name in enumerate(["<a>", "<b>"])]
     result = between(sdxl, ["<a>", "<b>"], tmp_path, points=3)
     found = {(one.tower, one.index): one for one in result.paths[0].vectors}
-    assert list(found) == [(tower, index) for tower in ("text_encoder", "text_encoder_2") for index in (0, 1)]
+    assert list(found) == [
+        (tower, index) for tower in ("text_encoder", "text_encoder_2") for index in (0, 1)
+    ]
     for tower, name in enumerate(("text_encoder", "text_encoder_2")):
         for index in (0, 1):
             norms = [float(end[tower][index].norm()) for end in ends]
-            assert (found[name, index].norms[0], found[name, index].norms[-1]) == pytest.approx(norms, rel=1e-6)
+            assert (found[name, index].norms[0], found[name, index].norms[-1]) == pytest.approx(
+                norms, rel=1e-6
+            )
 
 
 def test_the_ends_of_a_path_between_words_are_nearest_to_themselves(sd15, tmp_path):
@@ -136,7 +165,8 @@ def test_steps_and_likeness_are_angles_between_the_features_of_the_pictures(sd15
             assert strip.steps == pytest.approx(steps.tolist(), abs=1e-3)
             assert strip.unevenness == pytest.approx(max(strip.steps) / np.mean(strip.steps))
     apart = [
-        geometry.angle(features["slerp", seed][1:-1], features["lerp", seed][1:-1]).mean().item() for seed in (0, 1)
+        geometry.angle(features["slerp", seed][1:-1], features["lerp", seed][1:-1]).mean().item()
+        for seed in (0, 1)
     ]
     (likeness,) = result.likenesses
     assert likeness.methods == ("slerp", "lerp")
@@ -148,7 +178,9 @@ def test_steps_and_likeness_are_angles_between_the_features_of_the_pictures(sd15
 def test_without_an_encoder_nothing_is_said_of_likeness(sd15, tmp_path):
     result = between(sd15, ["cat", "dog"], tmp_path, points=2, encoder=None)
     assert (result.encoder, result.likenesses) == (None, ())
-    assert {(strip.steps, strip.unevenness) for path in result.paths for strip in path.strips} == {((), None)}
+    assert {(strip.steps, strip.unevenness) for path in result.paths for strip in path.strips} == {
+        ((), None)
+    }
 
 
 def test_a_path_from_a_token_to_itself_does_not_move(sd15, place, tmp_path):
@@ -164,7 +196,9 @@ def test_the_result_round_trips_with_and_without_its_pictures(sd15, tmp_path):
     result = between(sd15, ["cat", "dog"], tmp_path, points=3)
     shown = with_thumbnails(result, tmp_path)
     assert from_json(Interpolation, to_json(shown)) == shown
-    assert set(shown.thumbnails) == {file for path in result.paths for strip in path.strips for file in strip.files}
+    assert set(shown.thumbnails) == {
+        file for path in result.paths for strip in path.strips for file in strip.files
+    }
     assert replace(shown, thumbnails={}) == result
 
 
@@ -182,10 +216,18 @@ def test_the_grid_and_the_film_hold_every_strip(sd15, tmp_path):
     [
         (["cat"], {}, "1 tokens were given"),
         (["cat", "dog", "red"], {}, "3 tokens were given"),
-        (["cat", "dog"], {"methods": ["cubic"]}, "no method called 'cubic'. Known: slerp, lerp, nlerp"),
+        (
+            ["cat", "dog"],
+            {"methods": ["cubic"]},
+            "no method called 'cubic'. Known: slerp, lerp, nlerp",
+        ),
         (["cat", "dog"], {"points": 1}, "points is 1"),
         (["cat", "dog"], {"prompt": "a cat"}, r"has no \{\} for the points"),
-        (["cat", "zebra"], {}, "different numbers of vectors in text_encoder .cat has 1, zebra has 5"),
+        (
+            ["cat", "zebra"],
+            {},
+            "different numbers of vectors in text_encoder .cat has 1, zebra has 5",
+        ),
     ],
 )
 def test_what_is_no_path_is_refused(sd15, tmp_path, ends, options, message):

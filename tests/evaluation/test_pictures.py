@@ -6,10 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import Pictures, load_tokens, paint_pictures, save_sheet
-from dti_geom.models.diffusion import Mini, Sana, StableDiffusion, StableDiffusionXL, open_text_to_image
+from dti_geom.files import from_json, to_json
+from dti_geom.models.pipelines import (
+    Mini,
+    Sana,
+    StableDiffusion,
+    StableDiffusionXL,
+    open_text_to_image,
+)
 
 FAST = {"steps": 2, "size": 64}
 
@@ -24,7 +30,9 @@ def by_name(folder):
 
 def test_prompts_tokens_and_seeds_are_painted_in_that_order(sd15, place, tmp_path):
     place(sd15, "<x>"), place(sd15, "<y>", seed=1)
-    result = paint_pictures(sd15, ["a {}", "a dog"], [0, 5], tmp_path, tokens=["<x>", "<y>"], **FAST)
+    result = paint_pictures(
+        sd15, ["a {}", "a dog"], [0, 5], tmp_path, tokens=["<x>", "<y>"], **FAST
+    )
     asked = [(one.prompt, one.token, one.seed) for one in result.pictures]
     assert asked == [
         (prompt, token, seed)
@@ -39,7 +47,9 @@ def test_a_picture_does_not_depend_on_its_batch(family, place, tmp_path):
     place(family)
     options = {"tokens": ["<x>"], **FAST}
     apart = paint_pictures(family, ["a {}", "a dog"], [3], tmp_path / "1", batch_size=1, **options)
-    together = paint_pictures(family, ["a {}", "a dog"], [3], tmp_path / "2", batch_size=2, **options)
+    together = paint_pictures(
+        family, ["a {}", "a dog"], [3], tmp_path / "2", batch_size=2, **options
+    )
     assert apart.pictures == together.pictures
     for one in apart.pictures:
         assert abs(pixels(tmp_path / "1", one) - pixels(tmp_path / "2", one)).max() <= 1
@@ -49,7 +59,9 @@ def test_a_picture_does_not_depend_on_its_batch(family, place, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_embedded_model_paints_the_same_in_every_batch_to_the_stated_tolerance(dtype, tmp_path):
     model = open_text_to_image("mini", dtype=dtype)
-    apart = paint_pictures(model, ["a photo of a fox"], [0, 1], tmp_path / "1", batch_size=1, steps=2)
+    apart = paint_pictures(
+        model, ["a photo of a fox"], [0, 1], tmp_path / "1", batch_size=1, steps=2
+    )
     paint_pictures(model, ["a photo of a fox"], [0, 1], tmp_path / "2", batch_size=2, steps=2)
     for one in apart.pictures:
         assert abs(pixels(tmp_path / "1", one) - pixels(tmp_path / "2", one)).max() <= 2
@@ -75,7 +87,9 @@ def test_a_stopped_call_goes_on_and_ends_with_the_same_folder(sd15, tmp_path, mo
     went_on = paint_pictures(sd15, *arguments, tmp_path / "stopped", batch_size=1, **FAST)
     assert (went_on.painted, went_on.pictures) == (2, whole.pictures)
     assert by_name(tmp_path / "stopped") == by_name(tmp_path / "whole")
-    assert (tmp_path / "stopped" / "index.jsonl").read_text() == (tmp_path / "whole" / "index.jsonl").read_text()
+    assert (tmp_path / "stopped" / "index.jsonl").read_text() == (
+        tmp_path / "whole" / "index.jsonl"
+    ).read_text()
 
 
 def test_what_decides_a_picture_decides_its_name(sd15, sdxl, place, tmp_path):
@@ -97,7 +111,9 @@ def test_what_decides_a_picture_decides_its_name(sd15, sdxl, place, tmp_path):
     place(sd15, seed=1)
     names.append(name())
     place(sd15)
-    sd15.pipeline.scheduler = type(sd15.pipeline.scheduler).from_config(sd15.pipeline.scheduler.config, beta_end=0.02)
+    sd15.pipeline.scheduler = type(sd15.pipeline.scheduler).from_config(
+        sd15.pipeline.scheduler.config, beta_end=0.02
+    )
     names.append(name())
     sd15.denoiser.conv_in.weight.data.mul_(1.5)
     names.append(name())
@@ -151,7 +167,9 @@ def test_a_foreign_index_is_left_alone(sd15, tmp_path):
         (["a dog"], [0], {"steps": 0}, "steps is 0"),
     ],
 )
-def test_what_cannot_be_painted_is_refused_before_anything_is_written(sd15, tmp_path, prompts, seeds, options, message):
+def test_what_cannot_be_painted_is_refused_before_anything_is_written(
+    sd15, tmp_path, prompts, seeds, options, message
+):
     with pytest.raises(EvaluationError, match=message):
         paint_pictures(sd15, prompts, seeds, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
@@ -161,7 +179,13 @@ def test_progress_counts_what_is_still_to_be_painted(sd15, tmp_path):
     seen = []
     paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
     paint_pictures(
-        sd15, ["a dog"], range(4), tmp_path, batch_size=2, progress=lambda *told: seen.append(told[1:]), **FAST
+        sd15,
+        ["a dog"],
+        range(4),
+        tmp_path,
+        batch_size=2,
+        progress=lambda *told: seen.append(told[1:]),
+        **FAST,
     )
     assert seen == [(0, 3), (2, 3), (3, 3)]
 
@@ -179,7 +203,12 @@ def test_the_sheet_shows_every_picture_in_its_row_and_column(sd15, tmp_path):
 
 def test_the_readme_tells_the_settings_that_models_paint_with():
     told = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    kinds = {"Stable Diffusion": StableDiffusion, "SDXL": StableDiffusionXL, "SANA": Sana, "`mini`": Mini}
+    kinds = {
+        "Stable Diffusion": StableDiffusion,
+        "SDXL": StableDiffusionXL,
+        "SANA": Sana,
+        "`mini`": Mini,
+    }
     for name, kind in kinds.items():
         steps = "steps at guidance" if kind is StableDiffusion else "at"
         assert f"{name} in {kind.sampling_steps} {steps} {kind.guidance:g}" in told
@@ -192,17 +221,32 @@ def test_the_trainers_preview_is_painted_again_to_the_last_pixel(sd15_pipeline, 
 
     images = str(embedded_folder() / "concepts" / "green-fox")
     preview = PreviewConfig(1, ("a {}", "the {} in red"), (3, 4), steps=2, guidance=2.0)
-    config = RunConfig(str(sd15_pipeline), (ConceptConfig("<x>", images, "cat"),), preview=preview, steps=1)
+    config = RunConfig(
+        str(sd15_pipeline), (ConceptConfig("<x>", images, "cat"),), preview=preview, steps=1
+    )
     trained = train(config, tmp_path / "run")
     told = read_preview(token_files([tmp_path / "run"])[0])
-    assert (told.model, told.seeds, told.steps, told.guidance) == (str(sd15_pipeline), (3, 4), 2, 2.0)
+    assert (told.model, told.seeds, told.steps, told.guidance) == (
+        str(sd15_pipeline),
+        (3, 4),
+        2,
+        2.0,
+    )
     model = open_text_to_image(told.model, dtype=getattr(torch, told.dtype))
     load_tokens(model, [tmp_path / "run"])
     again = paint_pictures(
-        model, told.prompts, told.seeds, tmp_path, steps=told.steps, guidance=told.guidance, size=told.size
+        model,
+        told.prompts,
+        told.seeds,
+        tmp_path,
+        steps=told.steps,
+        guidance=told.guidance,
+        size=told.size,
     )
     last = [one for one in trained.previews if one.step == 1]
-    assert [(one.prompt, one.seed) for one in last] == [(one.prompt, one.seed) for one in again.pictures]
+    assert [(one.prompt, one.seed) for one in last] == [
+        (one.prompt, one.seed) for one in again.pictures
+    ]
     for before, after in zip(last, again.pictures, strict=True):
         kept = np.asarray(Image.open(tmp_path / "run" / before.file))
         assert (kept == np.asarray(Image.open(tmp_path / after.file))).all()

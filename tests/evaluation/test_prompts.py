@@ -52,7 +52,10 @@ def test_minis_prompts_fit_its_encoder_and_ask_for_what_can_be_checked():
         assert len({prompt.text for prompt in prompts}) == len(prompts)
         for prompt in prompts:
             assert SUBJECT in prompt.text
-            assert len(tokenizer(prompt.filled(thing, "strawberry"))["input_ids"]) <= tokenizer.model_max_length
+            assert (
+                len(tokenizer(prompt.filled(thing, "strawberry"))["input_ids"])
+                <= tokenizer.model_max_length
+            )
             scene = prompt.shown(thing, "strawberry")
             assert (scene.first.colour, thing) not in NATURAL_COLOURS
             assert {item.thing for item in scene.items} <= set(THING_NAMES)
@@ -64,7 +67,12 @@ def test_minis_prompts_fit_its_encoder_and_ask_for_what_can_be_checked():
 def test_a_scene_holds_what_its_prompt_says():
     prompts = {prompt.text: prompt for prompt in mini_prompts("penguin")}
     left = prompts["a photo of a {} to the left of a car on the beach"].shown("penguin", None)
-    assert (left.first.thing, left.second.thing, left.axis, left.background) == ("penguin", "car", "row", "beach")
+    assert (left.first.thing, left.second.thing, left.axis, left.background) == (
+        "penguin",
+        "car",
+        "row",
+        "beach",
+    )
     two = next(prompt for text, prompt in prompts.items() if OTHER in text)
     assert {item.thing for item in two.shown("penguin", "whale").items} == {"penguin", "whale"}
     hat = prompts["a photo of a {} wearing a hat on the beach"]

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import SamplerSettings
-from dti_geom.evaluation.evaluate import Evaluation, summarize
+from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.reference import REFERENCES, TABLES, Comparison, compare
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.files import from_json, to_json
 
 
 def evaluation(model="sdxl", methods=("dti",), subject=0.5, text=0.4):
@@ -19,19 +19,26 @@ def evaluation(model="sdxl", methods=("dti",), subject=0.5, text=0.4):
     )
     settings = SamplerSettings(50, 5.0, 1024, "float32")
     known = (scores, (), tuple(summarize(scores)), (), (), (), ())
-    return Evaluation(model, "paper", (0, 1), settings, "dinov2", "siglip", "sigmoid of the logit", *known)
+    return Evaluation(
+        model, "paper", (0, 1), settings, "dinov2", "siglip", "sigmoid of the logit", *known
+    )
 
 
 def row(comparison, table, model, method):
     return next(
         one
         for one in comparison.rows
-        if (one.reference.table, one.reference.model, one.reference.method) == (table, model, method)
+        if (one.reference.table, one.reference.model, one.reference.method)
+        == (table, model, method)
     )
 
 
 def test_the_published_rows_are_those_of_the_tables():
-    main = {(one.model, one.method): (one.subject, one.text) for one in REFERENCES if one.table == "main"}
+    main = {
+        (one.model, one.method): (one.subject, one.text)
+        for one in REFERENCES
+        if one.table == "main"
+    }
     assert main["sdxl", "ti"] == (0.561, 0.292)
     assert main["sdxl", "dti"] == (0.450, 0.522)
     assert main["sd15", "dti"] == (0.418, None)
@@ -61,7 +68,12 @@ def test_a_score_that_was_not_published_has_no_difference():
 
 
 def test_what_has_no_row_stands_apart_and_a_hub_id_is_the_model_it_names():
-    found = compare([evaluation("mini"), evaluation("stabilityai/stable-diffusion-xl-base-1.0", ("dti", "mine"))])
+    found = compare(
+        [
+            evaluation("mini"),
+            evaluation("stabilityai/stable-diffusion-xl-base-1.0", ("dti", "mine")),
+        ]
+    )
     assert [(one.model, one.method) for one in found.others] == [("mini", "dti"), ("sdxl", "mine")]
     assert row(found, "main", "sdxl", "dti").subject is not None
 

@@ -7,7 +7,14 @@ from PIL import Image
 
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.prompts import SUBJECT, Prompt
-from dti_geom.evaluation.scores import PromptFit, SceneChecks, Shot, open_image, read_references, score_shots
+from dti_geom.evaluation.scores import (
+    PromptFit,
+    SceneChecks,
+    Shot,
+    open_image,
+    read_references,
+    score_shots,
+)
 from dti_geom.mini.concepts import REFERENCE_BACKGROUNDS, concept_files, load_concepts
 from dti_geom.mini.scenes import Item, Scene
 from dti_geom.models.catalog import embedded_folder
@@ -52,7 +59,9 @@ def test_a_real_image_against_itself_scores_1(shots, name, tmp_path):
     encoder = open_image_encoder(name if name == "mini" else str(build_dinov2(tmp_path)))
     shot = shots[0]
     references, left_out = read_references([shot.path], encoder)
-    scores, _ = score_shots([shot], {shot.subject: references}, encoder, SceneChecks(open_image_encoder("mini")))
+    scores, _ = score_shots(
+        [shot], {shot.subject: references}, encoder, SceneChecks(open_image_encoder("mini"))
+    )
     assert scores[0].subject_score == pytest.approx(1, abs=1e-6)
     assert left_out == []
 
@@ -62,7 +71,9 @@ def test_the_subject_score_is_the_mean_cosine_to_all_references(shots, scorer):
     references, _ = read_references([shot.path for shot in own], scorer)
     scores, _ = score_shots(own, {own[0].subject: references}, scorer, SceneChecks(scorer))
     features = scorer.embed([open_image(shot.path) for shot in own])
-    assert [one.subject_score for one in scores] == pytest.approx((features @ features.T).mean(dim=0).tolist())
+    assert [one.subject_score for one in scores] == pytest.approx(
+        (features @ features.T).mean(dim=0).tolist()
+    )
     assert references.thing == own[0].thing
 
 
@@ -75,7 +86,9 @@ def test_true_captions_hold_and_permuted_ones_score_at_chance(shots, scorer):
         for shot, other in zip(shots, rng.permutation(len(shots)), strict=True)
     ]
     chance = 1 / len(REFERENCE_BACKGROUNDS)
-    assert mean_text(permuted, scorer) == pytest.approx(chance, abs=3 * (chance * (1 - chance) / len(permuted)) ** 0.5)
+    assert mean_text(permuted, scorer) == pytest.approx(
+        chance, abs=3 * (chance * (1 - chance) / len(permuted)) ** 0.5
+    )
 
 
 def test_a_missing_or_broken_picture_is_left_out_and_never_counted_as_0(shots, scorer, tmp_path):
@@ -113,7 +126,12 @@ def test_images_are_turned_as_their_camera_says_and_laid_on_white(tmp_path):
 def test_an_image_text_encoder_is_told_the_class_word_not_the_token(shots, scorer, tmp_path):
     encoder = open_image_text_encoder(str(build_clip(tmp_path)))
     shot = Shot(
-        **{**vars(shots[0]), "class_word": "cat", "prompt": Prompt("a {} on a {other}", "x"), "other_word": "dog"}
+        **{
+            **vars(shots[0]),
+            "class_word": "cat",
+            "prompt": Prompt("a {} on a {other}", "x"),
+            "other_word": "dog",
+        }
     )
     images = [open_image(shot.path)]
     ((value, checks),) = PromptFit(encoder).score(images, [shot])

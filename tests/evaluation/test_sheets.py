@@ -22,7 +22,9 @@ def test_every_picture_is_on_the_sheet_and_large_ones_are_shrunk():
 
 
 def test_rows_and_columns_are_labelled():
-    bare, named = (np.asarray(contact_sheet([(label, [plain("red")])], [label])) for label in ("", "seed"))
+    bare, named = (
+        np.asarray(contact_sheet([(label, [plain("red")])], [label])) for label in ("", "seed")
+    )
     changed = (bare != named).any(axis=(1, 2)).nonzero()[0]
     assert (changed < 22).any()
     assert (changed >= 22).any()
@@ -34,7 +36,9 @@ def test_a_label_too_long_for_its_room_or_unprintable_stays_within_it():
 
 
 def test_what_is_left_out_of_a_long_sheet_is_counted():
-    few, many = (contact_sheet([("", [plain("red")])] * count) for count in (MAX_ROWS, MAX_ROWS + 7))
+    few, many = (
+        contact_sheet([("", [plain("red")])] * count) for count in (MAX_ROWS, MAX_ROWS + 7)
+    )
     assert many.height == few.height + 18
 
 

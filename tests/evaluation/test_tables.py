@@ -2,7 +2,7 @@ import csv
 import io
 
 from dti_geom.evaluation import SamplerSettings
-from dti_geom.evaluation.evaluate import Evaluation, summarize
+from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.evaluation.tables import csv_of_images, latex_table
 
@@ -10,17 +10,34 @@ from dti_geom.evaluation.tables import csv_of_images, latex_table
 def evaluation(method="dti"):
     checks = ({"background": True}, {"background": False, "order": True})
     scores = tuple(
-        ImageScore(method, "dog, brown", "runs/a", 'a {} "quoted"', "x", seed, "0.png", 0.25 + seed / 10, 0.5, held)
+        ImageScore(
+            method,
+            "dog, brown",
+            "runs/a",
+            'a {} "quoted"',
+            "x",
+            seed,
+            "0.png",
+            0.25 + seed / 10,
+            0.5,
+            held,
+        )
         for seed, held in enumerate(checks)
     )
     known = (scores, (), tuple(summarize(scores)), (), (), (), ())
     settings = SamplerSettings(50, 5.0, 64, "float32")
-    return Evaluation("mini", "mini", (0, 1), settings, "mini", "mini", "share of checks that hold", *known)
+    return Evaluation(
+        "mini", "mini", (0, 1), settings, "mini", "mini", "share of checks that hold", *known
+    )
 
 
 def test_the_csv_has_a_line_for_each_picture_and_a_column_for_each_check():
     first, second = csv.DictReader(io.StringIO(csv_of_images(evaluation())))
-    assert (first["subject"], first["prompt"], first["subject_score"]) == ("dog, brown", 'a {} "quoted"', "0.25")
+    assert (first["subject"], first["prompt"], first["subject_score"]) == (
+        "dog, brown",
+        'a {} "quoted"',
+        "0.25",
+    )
     assert (first["background"], first["order"]) == ("1", "")
     assert (second["background"], second["order"]) == ("0", "1")
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dti_geom.artifacts import LearnedToken, write_embeddings
 from dti_geom.errors import EmbeddingFileError
 from dti_geom.evaluation import load_tokens, token_files
+from dti_geom.files import LearnedToken, write_embeddings
 
 TWO_TOWERS = [
     LearnedToken("<x>", "text_encoder", torch.full((1, 32), 0.25)),
@@ -32,20 +32,28 @@ def test_the_order_of_the_files_does_not_matter(sdxl, tmp_path):
 
 def test_a_token_that_lacks_a_tower_is_refused_with_what_is_missing(sdxl, tmp_path):
     (first, _) = write_embeddings(tmp_path, TWO_TOWERS)
-    with pytest.raises(EmbeddingFileError, match=r"<x> has no vectors for text_encoder_2 .* \(width 48\)"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"<x> has no vectors for text_encoder_2 .* \(width 48\)"
+    ):
         load_tokens(sdxl, [first])
 
 
 def test_a_token_of_another_width_is_refused_with_both_widths(sd15, tmp_path):
     save_file({"<x>": torch.ones(768)}, tmp_path / "x.safetensors")
-    with pytest.raises(EmbeddingFileError, match=r"<x> has width 768; .* takes 32 \(text_encoder\)"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"<x> has width 768; .* takes 32 \(text_encoder\)"
+    ):
         load_tokens(sd15, [tmp_path / "x.safetensors"])
 
 
 def test_two_tokens_of_one_name_need_names_of_their_own(sd15, tmp_path):
     for name in ("a", "b"):
-        write_embeddings(tmp_path / name, [LearnedToken("<x>", None, torch.full((2, 32), float(ord(name))))])
-    with pytest.raises(EmbeddingFileError, match=r"came from .*a/learned_embeds.safetensors already.*'<name>="):
+        write_embeddings(
+            tmp_path / name, [LearnedToken("<x>", None, torch.full((2, 32), float(ord(name))))]
+        )
+    with pytest.raises(
+        EmbeddingFileError, match=r"came from .*a/learned_embeds.safetensors already.*'<name>="
+    ):
         load_tokens(sd15, [tmp_path / "a", tmp_path / "b"])
     assert load_tokens(sd15, [f"<a>={tmp_path / 'a'}", f"<b>={tmp_path / 'b'}"]) == ("<a>", "<b>")
     assert (sd15.towers[0].learned["<b>"] == ord("b")).all()

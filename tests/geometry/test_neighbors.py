@@ -41,7 +41,9 @@ def assert_exact(queries, table, k, metric):
 
 
 def random_table(rows, dim, seed=0, dtype=torch.float32):
-    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def clustered(rows, dim, noise, seed=0):
@@ -58,12 +60,18 @@ TABLES = {
     "clustered": lambda: clustered(200, 24, 0.05),
     "tight clusters": lambda: clustered(200, 24, 1e-4),
     "one tight bundle": lambda: random_table(1, 24) + 1e-3 * random_table(200, 24, 1),
-    "one bundle within float32 rounding": lambda: random_table(1, 24) + 1e-7 * random_table(200, 24, 1),
+    "one bundle within float32 rounding": lambda: (
+        random_table(1, 24) + 1e-7 * random_table(200, 24, 1)
+    ),
     "duplicates": lambda: random_table(20, 24).repeat(10, 1),
     "many ties": lambda: integers(200, 4) + torch.eye(4)[0] * 2,
     "all equal": lambda: torch.ones(200, 24),
-    "norms from tiny to huge": lambda: random_table(200, 24) * torch.logspace(-12, 12, 200)[:, None],
-    "norms beyond the reach of float32 squares": lambda: random_table(200, 24) * torch.logspace(-32, 0, 200)[:, None],
+    "norms from tiny to huge": lambda: (
+        random_table(200, 24) * torch.logspace(-12, 12, 200)[:, None]
+    ),
+    "norms beyond the reach of float32 squares": lambda: (
+        random_table(200, 24) * torch.logspace(-32, 0, 200)[:, None]
+    ),
     "tiny": lambda: 1e-25 * random_table(200, 24),
     "huge": lambda: 1e25 * random_table(200, 24),
     "one outlier": lambda: torch.cat([random_table(199, 24), 100 * random_table(1, 24, 1)]),
@@ -108,7 +116,13 @@ def test_every_dtype_is_exact(dtype, screen, metric, monkeypatch):
     assert_exact(random_table(5, 48, seed=1), table, 10, metric)
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 12), st.integers(1, 90), st.integers(0, 999))
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(1, 12),
+    st.integers(1, 90),
+    st.integers(0, 999),
+)
 def test_every_size_is_exact(n, rows, dim, k, seed):
     table = random_table(rows, dim, seed).mul(4).round().div(4)
     table[:, 0] += 0.125  # no zero rows
@@ -135,7 +149,10 @@ def test_a_realistic_table_is_exact_with_the_settings_as_they_are(metric):
 def test_the_screening_error_stays_within_its_bound(screen):
     precision = screen[0]
     for metric in METRICS:
-        queries, table = random_table(50, 300), random_table(64, 300, 1) * torch.logspace(-3, 0, 64)[:, None]
+        queries, table = (
+            random_table(50, 300),
+            random_table(64, 300, 1) * torch.logspace(-3, 0, 64)[:, None],
+        )
         norms = [module._row_norms(x, "x") for x in (queries, table)]
         scale = module._binary_scale(norms[0].max()[None])
         turn = module._Screen(metric, precision, torch.float32, scale, 1)

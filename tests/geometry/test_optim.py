@@ -24,7 +24,9 @@ def test_one_step_by_hand():
     # v = e1, ∂L/∂v = (5, 3, 0), κμ = (0, 0, 4): g = (5, 3, −4), tangent (0, 3, −4), of norm 5, unit (0, 0.6, −0.8).
     # v − 0.75·g = (1, −0.45, 0.6), of norm √(1 + 0.2025 + 0.36) = 1.25.
     v = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = RiemannianSGD([v], lr=0.75, kappa=4.0, prior_direction=torch.tensor([0.0, 0.0, 1.0]), eps=0)
+    optimizer = RiemannianSGD(
+        [v], lr=0.75, kappa=4.0, prior_direction=torch.tensor([0.0, 0.0, 1.0]), eps=0
+    )
     step_with(optimizer, v, torch.tensor([5.0, 3.0, 0.0], dtype=torch.float64))
     torch.testing.assert_close(v.detach(), torch.tensor([0.8, -0.36, 0.48], dtype=torch.float64))
 
@@ -45,14 +47,19 @@ def test_two_steps_with_a_second_moment_by_hand():
 
 @dtypes
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_by_default_each_step_turns_by_the_arctangent_of_the_rate_whatever_the_gradient(dtype, scale):
+def test_by_default_each_step_turns_by_the_arctangent_of_the_rate_whatever_the_gradient(
+    dtype, scale
+):
     v = directions(5, 32, dtype=dtype).requires_grad_()
     before = v.detach().clone()
     step_with(RiemannianSGD([v], lr=0.1), v, scale * torch.randn(5, 32).to(dtype))
     assert v.dtype == dtype
     turned = angle(before, v.detach()).double()
     torch.testing.assert_close(
-        turned, torch.full((5,), math.atan(0.1)).double(), atol=1e-2 if dtype == torch.bfloat16 else 2e-5, rtol=0
+        turned,
+        torch.full((5,), math.atan(0.1)).double(),
+        atol=1e-2 if dtype == torch.bfloat16 else 2e-5,
+        rtol=0,
     )
 
 
@@ -83,7 +90,9 @@ def test_the_prior_alone_pulls_a_row_to_its_direction():
     start = angle(v.detach(), prior)
     for _ in range(50):
         step_with(optimizer, v, torch.full((8,), 1e-12))
-    assert angle(v.detach(), prior).item() == pytest.approx(start.item() - 50 * math.atan(0.01), abs=1e-4)
+    assert angle(v.detach(), prior).item() == pytest.approx(
+        start.item() - 50 * math.atan(0.01), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
@@ -126,8 +135,12 @@ def test_each_row_can_have_a_prior_of_its_own():
     v = directions(2, 5).requires_grad_()
     priors = directions(2, 5, seed=1)
     before = angle(v.detach(), priors)
-    step_with(RiemannianSGD([v], lr=0.1, kappa=1.0, prior_direction=priors), v, torch.full((2, 5), 1e-12))
-    torch.testing.assert_close(before - angle(v.detach(), priors), torch.full((2,), math.atan(0.1)), rtol=0, atol=1e-5)
+    step_with(
+        RiemannianSGD([v], lr=0.1, kappa=1.0, prior_direction=priors), v, torch.full((2, 5), 1e-12)
+    )
+    torch.testing.assert_close(
+        before - angle(v.detach(), priors), torch.full((2,), math.atan(0.1)), rtol=0, atol=1e-5
+    )
 
 
 @dtypes
@@ -215,7 +228,8 @@ def test_riemannian_adam_walks_as_geoopts_does():
 
 
 @pytest.mark.parametrize(
-    "make", [RiemannianAdam, lambda params, **options: RiemannianSGD(params, momentum=0.9, **options)]
+    "make",
+    [RiemannianAdam, lambda params, **options: RiemannianSGD(params, momentum=0.9, **options)],
 )
 @dtypes
 def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
@@ -228,7 +242,10 @@ def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
         step_with(optimizer, v, gradient)
     assert torch.equal(v.detach()[1], resting)
     torch.testing.assert_close(
-        norms(v.detach()).float(), torch.ones(3), atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0
+        norms(v.detach()).float(),
+        torch.ones(3),
+        atol=1e-2 if dtype == torch.bfloat16 else 1e-6,
+        rtol=0,
     )
 
 

@@ -73,7 +73,9 @@ def test_norms_are_at_least_float32_and_vectors_keep_their_dtype(dtype):
     x = random_units(4, 7, dtype=dtype) * 3
     assert norms(x).dtype == torch.promote_types(dtype, torch.float32)
     assert normalize(x).dtype == dtype
-    assert norms(normalize(x)).double() == pytest.approx(torch.ones(4).double(), abs=TOLERANCE[dtype])
+    assert norms(normalize(x)).double() == pytest.approx(
+        torch.ones(4).double(), abs=TOLERANCE[dtype]
+    )
 
 
 def test_bfloat16_norms_are_computed_in_float32():
@@ -93,7 +95,9 @@ def test_swap_takes_direction_from_one_and_norm_from_the_other(dtype):
 # angle
 
 
-@pytest.mark.parametrize("theta", [0.0, 1e-12, 1e-7, 1e-3, 1.0, math.pi / 2, 3.0, math.pi - 1e-7, math.pi])
+@pytest.mark.parametrize(
+    "theta", [0.0, 1e-12, 1e-7, 1e-3, 1.0, math.pi / 2, 3.0, math.pi - 1e-7, math.pi]
+)
 def test_angle_is_right_to_many_digits_also_near_zero_and_pi(theta):
     v, w = torch.tensor([[1.0, 0.0], [math.cos(theta), math.sin(theta)]], dtype=torch.float64)
     assert angle(v, w).item() == pytest.approx(theta, rel=1e-14, abs=0)
@@ -102,7 +106,9 @@ def test_angle_is_right_to_many_digits_also_near_zero_and_pi(theta):
 @dtypes
 def test_angle_of_identical_vectors_is_exactly_zero(dtype):
     v = random_units(100, 768, dtype=dtype)
-    assert torch.equal(angle(v, v.clone()), torch.zeros(100, dtype=torch.promote_types(dtype, torch.float32)))
+    assert torch.equal(
+        angle(v, v.clone()), torch.zeros(100, dtype=torch.promote_types(dtype, torch.float32))
+    )
 
 
 def test_angle_ignores_the_rounding_of_bfloat16_norms():
@@ -114,7 +120,9 @@ def test_angle_ignores_the_rounding_of_bfloat16_norms():
 def test_angle_is_symmetric_and_supplementary_to_the_opposite(pair):
     x, y = pair
     torch.testing.assert_close(angle(x, y), angle(y, x), rtol=0, atol=0)
-    torch.testing.assert_close(angle(x, y) + angle(x, -y), torch.full_like(angle(x, y), math.pi), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        angle(x, y) + angle(x, -y), torch.full_like(angle(x, y), math.pi), rtol=1e-12, atol=0
+    )
 
 
 @given(units)
@@ -140,7 +148,9 @@ def test_slerp_equals_scipy_geometric_slerp(theta):
     x, y = pair_at(theta)
     t = np.linspace(0, 1, 7)
     expected = scipy.spatial.geometric_slerp(x.numpy(), y.numpy(), t, tol=1e-16)
-    torch.testing.assert_close(slerp(x, y, torch.from_numpy(t)), torch.from_numpy(expected), rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        slerp(x, y, torch.from_numpy(t)), torch.from_numpy(expected), rtol=0, atol=1e-13
+    )
 
 
 @given(units, st.floats(0, 1))
@@ -195,7 +205,9 @@ def test_vectors_antipodal_up_to_rounding_are_antipodal(dtype):
 @pytest.mark.parametrize("gap", [1e-6, 1e-9])
 def test_slerp_and_log_still_work_a_little_short_of_antipodal(gap):
     x, y = pair_at(math.pi - gap)
-    torch.testing.assert_close(angle(x, slerp(x, y, 0.5)).item(), (math.pi - gap) / 2, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        angle(x, slerp(x, y, 0.5)).item(), (math.pi - gap) / 2, rtol=0, atol=1e-6
+    )
     torch.testing.assert_close(norms(log_map(x, y)).item(), math.pi - gap, rtol=0, atol=1e-12)
 
 
@@ -217,7 +229,9 @@ def test_log_undoes_exp(dtype):
     tangent = project_tangent(v, 2 * g)
     w = exp_map(v, tangent)
     assert w.dtype == dtype
-    torch.testing.assert_close(norms(w).double(), torch.ones(20).double(), rtol=0, atol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        norms(w).double(), torch.ones(20).double(), rtol=0, atol=TOLERANCE[dtype]
+    )
     torch.testing.assert_close(log_map(v, w), tangent, rtol=0, atol=3 * TOLERANCE[dtype])
 
 
@@ -314,7 +328,9 @@ def test_the_log_at_its_own_point_has_the_projection_as_derivative():
 def test_mean_of_two_points_is_the_middle_of_their_arc():
     x, y = pair_at(2.5)
     torch.testing.assert_close(frechet_mean(torch.stack([x, y])), slerp(x, y, 0.5))
-    torch.testing.assert_close(frechet_mean(torch.stack([x, y]), torch.tensor([3.0, 1.0])), slerp(x, y, 0.25))
+    torch.testing.assert_close(
+        frechet_mean(torch.stack([x, y]), torch.tensor([3.0, 1.0])), slerp(x, y, 0.25)
+    )
 
 
 @dtypes

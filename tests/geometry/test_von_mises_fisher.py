@@ -58,7 +58,9 @@ def test_normalizer_and_mean_length_equal_mpmath(dim, kappa, log_c, mean_length)
     assert -_log_sphere_area(dim) - excess.item() == pytest.approx(log_c, rel=1e-13, abs=1e-13)
     assert ratio.item() == pytest.approx(mean_length, rel=1e-13)
     mu = direction(dim)
-    assert VonMisesFisher(mu, kappa).log_prob(mu).item() == pytest.approx(log_c + kappa, rel=1e-10, abs=1e-9)
+    assert VonMisesFisher(mu, kappa).log_prob(mu).item() == pytest.approx(
+        log_c + kappa, rel=1e-10, abs=1e-9
+    )
 
 
 @given(st.integers(2, 4096), st.floats(-6, 6))
@@ -83,7 +85,9 @@ def test_density_and_entropy_equal_scipy(dim, kappa):
     x = normalize(torch.stack([direction(dim, seed=i) for i in range(1, 6)]) + mu)
     reference = scipy.stats.vonmises_fisher(mu.numpy(), kappa)
     vmf = VonMisesFisher(mu, kappa)
-    assert vmf.log_prob(x).numpy() == pytest.approx(reference.logpdf(x.numpy()), rel=1e-10, abs=1e-10)
+    assert vmf.log_prob(x).numpy() == pytest.approx(
+        reference.logpdf(x.numpy()), rel=1e-10, abs=1e-10
+    )
     assert vmf.entropy().item() == pytest.approx(reference.entropy(), rel=1e-8, abs=1e-8)
 
 
@@ -91,14 +95,18 @@ def test_density_on_the_ordinary_sphere_has_its_closed_form():
     # C_3(κ) = κ / (4π sinh κ)
     mu, x = direction(3), direction(3, seed=1)
     log_c = math.log(2.5 / (4 * math.pi * math.sinh(2.5)))
-    assert VonMisesFisher(mu, 2.5).log_prob(x).item() == pytest.approx(log_c + 2.5 * (mu @ x).item(), rel=1e-13)
+    assert VonMisesFisher(mu, 2.5).log_prob(x).item() == pytest.approx(
+        log_c + 2.5 * (mu @ x).item(), rel=1e-13
+    )
 
 
 def test_density_integrates_to_one_on_the_circle():
     turn = torch.arange(4096, dtype=torch.float64) * (2 * math.pi / 4096)
     circle = torch.stack([turn.cos(), turn.sin()], dim=1)
     for kappa in (0.0, 1e-6, 3.0, 1e4):
-        total = VonMisesFisher(direction(2), kappa).log_prob(circle).exp().sum() * (2 * math.pi / 4096)
+        total = VonMisesFisher(direction(2), kappa).log_prob(circle).exp().sum() * (
+            2 * math.pi / 4096
+        )
         assert total.item() == pytest.approx(1, abs=1e-11)
 
 
@@ -122,7 +130,10 @@ def test_derivative_of_the_normalizer_is_the_mean_length(dim, log_kappa):
 
 def test_gradients_reach_point_mean_and_concentration():
     x = direction(5, seed=1)
-    mu, kappa = direction(5).requires_grad_(), torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    mu, kappa = (
+        direction(5).requires_grad_(),
+        torch.tensor(3.0, dtype=torch.float64, requires_grad=True),
+    )
     assert torch.autograd.gradcheck(lambda m, k: VonMisesFisher(m, k).log_prob(x), (mu, kappa))
     assert torch.autograd.gradcheck(lambda k: VonMisesFisher(mu, k).entropy(), (kappa,))
 
@@ -163,7 +174,12 @@ def test_samples_have_the_theoretical_mean_and_spread(dim, kappa):
 def test_samples_on_the_circle_follow_the_von_mises_law():
     mu = torch.tensor([1.0, 0.0], dtype=torch.float64)
     x = VonMisesFisher(mu, 2.0).sample(3000, generator=generator())
-    assert scipy.stats.kstest(torch.atan2(x[:, 1], x[:, 0]).numpy(), scipy.stats.vonmises(2.0).cdf).pvalue > 0.01
+    assert (
+        scipy.stats.kstest(
+            torch.atan2(x[:, 1], x[:, 0]).numpy(), scipy.stats.vonmises(2.0).cdf
+        ).pvalue
+        > 0.01
+    )
 
 
 def test_samples_spread_evenly_around_the_mean_direction():
@@ -171,13 +187,19 @@ def test_samples_spread_evenly_around_the_mean_direction():
     x = VonMisesFisher(mu, 4.0).sample(10000, generator=generator())
     sideways = normalize(x - (x @ mu)[:, None] * mu)
     covariance = sideways.T @ sideways / len(x)
-    torch.testing.assert_close(covariance, (torch.eye(6).double() - torch.outer(mu, mu)) / 5, rtol=0, atol=0.015)
+    torch.testing.assert_close(
+        covariance, (torch.eye(6).double() - torch.outer(mu, mu)) / 5, rtol=0, atol=0.015
+    )
 
 
 def test_samples_repeat_bit_for_bit_from_a_generator():
     vmf = VonMisesFisher(direction(32), 10.0)
-    assert torch.equal(vmf.sample((4, 5), generator=generator(7)), vmf.sample((4, 5), generator=generator(7)))
-    assert not torch.equal(vmf.sample(4, generator=generator(7)), vmf.sample(4, generator=generator(8)))
+    assert torch.equal(
+        vmf.sample((4, 5), generator=generator(7)), vmf.sample((4, 5), generator=generator(7))
+    )
+    assert not torch.equal(
+        vmf.sample(4, generator=generator(7)), vmf.sample(4, generator=generator(8))
+    )
 
 
 @pytest.mark.parametrize("dim", [2, 3, 768])
@@ -199,7 +221,9 @@ def test_batches_of_distributions_broadcast():
         assert vmf.entropy()[i] == VonMisesFisher(mu[i], kappa[i]).entropy()
 
 
-@pytest.mark.parametrize(("dim", "kappa"), [(2, 0.5), (3, 10.0), (50, 200.0), (768, 1e3), (768, 1e5), (4096, 5e4)])
+@pytest.mark.parametrize(
+    ("dim", "kappa"), [(2, 0.5), (3, 10.0), (50, 200.0), (768, 1e3), (768, 1e5), (4096, 5e4)]
+)
 def test_fit_recovers_the_distribution_that_was_sampled(dim, kappa):
     mu = direction(dim)
     fitted = VonMisesFisher.fit(VonMisesFisher(mu, kappa).sample(1500, generator=generator()))

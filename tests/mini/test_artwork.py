@@ -17,7 +17,9 @@ def test_a_tarball_with_another_checksum_is_refused(tmp_path):
 
 def test_checksum_is_the_registrys_notation(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
-    assert checksum(tmp_path / "empty").startswith("z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP")
+    assert checksum(tmp_path / "empty").startswith(
+        "z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP"
+    )
 
 
 def test_tarballs_are_named_as_npm_names_them():

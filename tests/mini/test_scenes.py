@@ -46,7 +46,8 @@ def test_same_seed_draws_the_same_scenes():
 def test_same_seed_paints_the_same_pictures(sprites):
     scenes = many_scenes(20)
     first, second = (
-        np.stack([painter.paint(s) for s in scenes]) for painter in (Painter(sprites, 3, 2), Painter(sprites, 3, 2))
+        np.stack([painter.paint(s) for s in scenes])
+        for painter in (Painter(sprites, 3, 2), Painter(sprites, 3, 2))
     )
     assert (first == second).all()
     assert first.shape == (20, 64, 64, 3)
@@ -75,7 +76,11 @@ def test_training_shows_every_thing_on_every_other_background():
 
 def test_twins_swap_places_and_nothing_else():
     scenes = many_scenes(400)
-    twins = [pair for pair in itertools.pairwise(scenes) if pair[0].second and pair[0].swapped() == pair[1]]
+    twins = [
+        pair
+        for pair in itertools.pairwise(scenes)
+        if pair[0].second and pair[0].swapped() == pair[1]
+    ]
     assert len(twins) > 50
 
 
@@ -90,16 +95,24 @@ def test_captions_tell_what_is_drawn(scene):
         assert item.thing in words
         assert item.colour is None or f"{item.colour} {item.thing}" in text
     assert ("wearing" in words) == (scene.first.accessory is not None)
-    told = [name for name, phrases in BACKGROUNDS.items() if any(text.endswith(phrase) for phrase in phrases)]
+    told = [
+        name
+        for name, phrases in BACKGROUNDS.items()
+        if any(text.endswith(phrase) for phrase in phrases)
+    ]
     assert told in ([], [scene.background])
-    sizes = [size for size, size_words in SIZES.items() if any(word in words for word in size_words)]
+    sizes = [
+        size for size, size_words in SIZES.items() if any(word in words for word in size_words)
+    ]
     assert sizes == ([scene.size] if scene.size else [])
 
 
 def test_captions_put_the_first_thing_left_or_above():
     row = Scene("snow", Item("fox"), Item("car"), "row")
     column = Scene("snow", Item("fox"), Item("car"), "column")
-    told = {caption(scene, np.random.default_rng(seed)) for scene in (row, column) for seed in range(60)}
+    told = {
+        caption(scene, np.random.default_rng(seed)) for scene in (row, column) for seed in range(60)
+    }
     for text in told:
         if "fox to the" in text:
             assert "fox to the left of a car" in text
@@ -139,7 +152,11 @@ def test_concepts_are_never_trained():
     for concept in CONCEPTS:
         assert concept.initialiser in THING_NAMES
         item = concept.item
-        is_new = item.style != "drawn" or item.thing not in THING_NAMES or (item.colour, item.thing) in HELD_OUT_COLOURS
+        is_new = (
+            item.style != "drawn"
+            or item.thing not in THING_NAMES
+            or (item.colour, item.thing) in HELD_OUT_COLOURS
+        )
         assert is_new, concept.name
 
 

@@ -6,18 +6,20 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.mini.__main__ import FIGURES_FILE
 from dti_geom.mini.concepts import CONCEPTS, IMAGES_PER_CONCEPT
 from dti_geom.mini.domain import THING_NAMES
-from dti_geom.mini.evaluate import sit
 from dti_geom.mini.exams import ExamPaper
-from dti_geom.mini.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
 from dti_geom.mini.figures import TARGETS, Figures, load_figures
-from dti_geom.mini.generate import generate, open_pipeline
-from dti_geom.models.scorer import WEIGHTS_FILE, load_scorer
+from dti_geom.mini.recipe.__main__ import FIGURES_FILE
+from dti_geom.mini.recipe.evaluate import sit
+from dti_geom.mini.recipe.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
+from dti_geom.mini.recipe.generate import generate, open_pipeline
+from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer
 
 SAMPLE = 16  # pictures per row
-TOLERANCE = 0.25  # how far the share of so few may fall below the card's: about two standard errors at 80 %
+TOLERANCE = (
+    0.25  # how far the share of so few may fall below the card's: about two standard errors at 80 %
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,8 @@ def test_same_seed_gives_the_same_picture_in_any_batch(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("row", "check"), [("single", "object"), ("single", "background"), ("colour", "colour"), ("row", "order")]
+    ("row", "check"),
+    [("single", "object"), ("single", "background"), ("colour", "colour"), ("row", "order")],
 )
 def test_small_sample_agrees_with_the_card(pipeline, scorer, figures, row, check):
     exam = next(exam for exam in ExamPaper(SAMPLE, seed=3).all() if exam.name == row)
@@ -72,14 +75,22 @@ def test_small_sample_agrees_with_the_card(pipeline, scorer, figures, row, check
 
 def test_figures_have_enough_pictures_and_know_what_they_miss(figures):
     assert {target.row for target in TARGETS} <= set(figures.rows)
-    assert all(share.total >= 200 for target in TARGETS for share in [figures.rows[target.row][target.check]])
+    assert all(
+        share.total >= 200
+        for target in TARGETS
+        for share in [figures.rows[target.row][target.check]]
+    )
     card = (SHIPPED / "MODEL_CARD.md").read_text()
     assert all(line in card for line in figures.missed())
 
 
 def test_card_carries_the_notices():
     card = (SHIPPED / "MODEL_CARD.md").read_text()
-    for words in ("Apache License, Version 2.0", "creativecommons.org/licenses/by/4.0", "Copyright (c) Microsoft"):
+    for words in (
+        "Apache License, Version 2.0",
+        "creativecommons.org/licenses/by/4.0",
+        "Copyright (c) Microsoft",
+    ):
         assert words in card
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dti_geom.mini import autoencoder, scorer_training
-from dti_geom.mini.dataset import Pictures, load_pictures, paint_pictures, save_pictures
-from dti_geom.mini.denoiser import (
+from dti_geom.mini.labels import READINGS, labels_told
+from dti_geom.mini.recipe import autoencoder, scorer_training
+from dti_geom.mini.recipe.dataset import Pictures, load_pictures, paint_pictures, save_pictures
+from dti_geom.mini.recipe.denoiser import (
     LAYOUT_LEVELS,
     Joint,
     LatentPictures,
@@ -15,12 +16,16 @@ from dti_geom.mini.denoiser import (
     new_denoiser,
     new_scheduler,
 )
-from dti_geom.mini.labels import READINGS, labels_told
-from dti_geom.mini.loop import Ema, Schedule, Training
-from dti_geom.mini.muon import Muon, orthogonalised
+from dti_geom.mini.recipe.loop import Ema, Schedule, Training
+from dti_geom.mini.recipe.muon import Muon, orthogonalised
+from dti_geom.mini.recipe.text import new_text_encoder, teach_reading
+from dti_geom.mini.recipe.tokenizer import (
+    MAX_TOKENS,
+    encode_captions,
+    encode_in_pieces,
+    train_tokenizer,
+)
 from dti_geom.mini.scenes import SceneSampler
-from dti_geom.mini.text import new_text_encoder, teach_reading
-from dti_geom.mini.tokenizer import MAX_TOKENS, encode_captions, encode_in_pieces, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,9 @@ def line_training(folder, steps: int) -> tuple[torch.nn.Linear, Training]:
     layer = torch.nn.Linear(4, 1)
     optimiser = torch.optim.AdamW(layer.parameters(), 1e-2)
     ema = Ema(layer.parameters())
-    return layer, Training(folder, {"layer": layer}, [optimiser], Schedule(steps, warmup=2), seed=3, ema=ema)
+    return layer, Training(
+        folder, {"layer": layer}, [optimiser], Schedule(steps, warmup=2), seed=3, ema=ema
+    )
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
@@ -117,7 +124,10 @@ def test_pictures_survive_the_disk(pictures, tmp_path):
 
 
 def test_every_word_is_one_token_and_captions_fit(tokenizer, texts):
-    assert all(len(tokenizer.tokenize(text)) == len(text.replace("-", " - ").split()) for text in texts[:300])
+    assert all(
+        len(tokenizer.tokenize(text)) == len(text.replace("-", " - ").split())
+        for text in texts[:300]
+    )
     ids = encode_captions(tokenizer, texts)
     assert {len(row) for row in ids} == {MAX_TOKENS}
     assert all(row[-1] == tokenizer.eos_token_id for row in ids)
@@ -126,7 +136,9 @@ def test_every_word_is_one_token_and_captions_fit(tokenizer, texts):
 def test_pieces_spell_the_same_caption_and_use_almost_every_row(tokenizer, texts):
     broken = encode_in_pieces(tokenizer, texts, np.random.default_rng(0))
     for text, ids in zip(texts[:200], broken, strict=False):
-        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.replace(" ", "")
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.replace(
+            " ", ""
+        )
     used = {row for ids in broken for row in ids}
     assert len(used) > 0.9 * len(tokenizer)
 
@@ -149,7 +161,12 @@ def test_autoencoder_stage(pictures, tmp_path):
     model = autoencoder.train_autoencoder(pictures, tmp_path, steps=2, seed=0)
     images = torch.zeros(2, 3, 64, 64)
     latents = autoencoder.encode(model, images)
-    assert latents.shape == (2, autoencoder.LATENT_CHANNELS, autoencoder.LATENT_SIDE, autoencoder.LATENT_SIDE)
+    assert latents.shape == (
+        2,
+        autoencoder.LATENT_CHANNELS,
+        autoencoder.LATENT_SIDE,
+        autoencoder.LATENT_SIDE,
+    )
     assert autoencoder.decode(model, latents).shape == images.shape
     assert (tmp_path / "grid.png").exists()
     autoencoder.polish_decoder(model, pictures, tmp_path / "decoder", steps=2, seed=0)
@@ -168,7 +185,10 @@ def test_scorer_stage(sprites, tmp_path):
 def test_reading_and_joint_stages(pictures, tokenizer, tmp_path):
     texts = [captions[0] for captions in pictures.captions]
     ids = torch.tensor(encode_captions(tokenizer, texts))
-    told = [list(labels_told(scene, text).values()) for scene, text in zip(pictures.scenes, texts, strict=True)]
+    told = [
+        list(labels_told(scene, text).values())
+        for scene, text in zip(pictures.scenes, texts, strict=True)
+    ]
     encoder = new_text_encoder(tokenizer)
     teach_reading(encoder, ids, torch.tensor(told), tmp_path / "reading", steps=2, seed=0)
     latents = torch.randn(len(ids), 8, 16, 16).half()

@@ -47,7 +47,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "1" * 40})
         data = path.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": "1" * 40, "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "X-Repo-Commit": "1" * 40,
+            "Accept-Ranges": "bytes",
+        }
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted and self.server.ranges:
             start, stop = int(wanted[1]), min(int(wanted[2] or len(data)) + 1, len(data))
@@ -55,7 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(206, headers, data[start:stop], match[2] if body else None)
         return self._send(200, headers, data, match[2] if body else None)
 
-    def _send(self, code: int, headers: dict[str, str], data: bytes = b"", counted: str | None = None) -> None:
+    def _send(
+        self, code: int, headers: dict[str, str], data: bytes = b"", counted: str | None = None
+    ) -> None:
         self.send_response(code)
         for name, value in (headers | {"Content-Length": str(len(data))}).items():
             self.send_header(name, value)

@@ -50,7 +50,9 @@ def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
 
 
 def test_a_pipeline_without_a_text_encoder_says_so(tmp_path):
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "X", "text_encoder": [None, None]}))
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"_class_name": "X", "text_encoder": [None, None]})
+    )
     with pytest.raises(ModelFilesError, match="names no text_encoder"):
         open_encoders(str(tmp_path))
 

@@ -21,16 +21,23 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (20 + 3 * n, 40 - 5 * n, 3), np.uint8)) for n in range(3)]
+    return [
+        Image.fromarray(rng.integers(0, 256, (20 + 3 * n, 40 - 5 * n, 3), np.uint8))
+        for n in range(3)
+    ]
 
 
 @pytest.mark.parametrize("name", [*BUILDERS, "mini"])
-def test_embeddings_are_unit_rows_that_do_not_depend_on_what_else_is_embedded(folders, pictures, name):
+def test_embeddings_are_unit_rows_that_do_not_depend_on_what_else_is_embedded(
+    folders, pictures, name
+):
     encoder = open_image_encoder(str(folders.get(name, name)))
     together = encoder.embed(pictures)
     assert together.dtype == torch.float32
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
-    torch.testing.assert_close(together, torch.cat([encoder.embed([one]) for one in pictures]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        together, torch.cat([encoder.embed([one]) for one in pictures]), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -39,7 +46,9 @@ def test_an_image_is_prepared_as_transformers_prepares_it(folders, pictures, nam
     processor = transformers.AutoImageProcessor.from_pretrained(folders[name], backend="pil")
     settings = json.loads((folders[name] / "preprocessor_config.json").read_text())
     for picture in pictures:
-        expected = torch.as_tensor(np.asarray(processor(picture, return_tensors="np")["pixel_values"][0]))
+        expected = torch.as_tensor(
+            np.asarray(processor(picture, return_tensors="np")["pixel_values"][0])
+        )
         torch.testing.assert_close(prepared(picture, settings), expected, atol=2e-6, rtol=0)
 
 
@@ -51,7 +60,9 @@ def test_the_feature_of_dinov2_is_its_class_token_after_the_last_norm(folders, p
     module = transformers.Dinov2Model.from_pretrained(folders["dinov2"])
     with torch.no_grad():
         pooled = module(torch.stack([prepared(one, settings) for one in pictures])).pooler_output
-    torch.testing.assert_close(encoder.embed(pictures), torch.nn.functional.normalize(pooled, dim=-1))
+    torch.testing.assert_close(
+        encoder.embed(pictures), torch.nn.functional.normalize(pooled, dim=-1)
+    )
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -67,8 +78,12 @@ def test_text_scores_are_those_of_the_whole_model(folders, pictures, name):
     ids = tokenizer(texts, **length, return_tensors="pt")["input_ids"]
     module = transformers.AutoModel.from_pretrained(folders[name])
     with torch.no_grad():
-        logits = module(ids, torch.stack([prepared(one, settings) for one in pictures])).logits_per_image.diagonal()
-    expected = torch.sigmoid(logits) if name == "siglip" else logits / module.logit_scale.exp().detach()
+        logits = module(
+            ids, torch.stack([prepared(one, settings) for one in pictures])
+        ).logits_per_image.diagonal()
+    expected = (
+        torch.sigmoid(logits) if name == "siglip" else logits / module.logit_scale.exp().detach()
+    )
     scores = encoder.score(pictures, texts)
     torch.testing.assert_close(scores, expected)
     assert len(set(scores.tolist())) == 3
@@ -104,6 +119,9 @@ def test_weights_that_lack_tensors_are_refused(folders, pictures, tmp_path):
         os.link(path, tmp_path / path.name)
     state = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    save_file({name: value for name, value in state.items() if "norm1" not in name}, tmp_path / "model.safetensors")
+    save_file(
+        {name: value for name, value in state.items() if "norm1" not in name},
+        tmp_path / "model.safetensors",
+    )
     with pytest.raises(ModelFilesError, match="lacks 4 tensors of a Dinov2Model"):
         open_image_encoder(str(tmp_path)).embed(pictures)

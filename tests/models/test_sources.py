@@ -10,7 +10,9 @@ from dti_geom.errors import ModelFilesError
 from dti_geom.models.sources import Folder, read_json
 
 
-def run(hub_url: str, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    hub_url: str, home: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     env = os.environ | {
         "HF_ENDPOINT": hub_url,
         "HF_HOME": str(home / "hf"),
@@ -19,7 +21,9 @@ def run(hub_url: str, home: Path, *arguments: str, **environment: str) -> subpro
         "NO_COLOR": "1",
     }
     command = [sys.executable, "-m", "dti_geom_cli", *arguments]
-    return subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=env | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_answer(
@@ -34,13 +38,20 @@ def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_
         weights = f"{tower}/model.safetensors"
         size = (sdxl_folder / weights).stat().st_size
         table = 528 * width * 4
-        assert local_hub.sent[weights] <= table + min(1 << 17, size)  # the table, and one read for the header
+        assert local_hub.sent[weights] <= table + min(
+            1 << 17, size
+        )  # the table, and one read for the header
     assert not any(file.startswith(("unet", "vae")) for file in local_hub.sent)
 
 
 def test_a_remote_table_is_fetched_once(local_hub, sd15_folder, tmp_path):
     local_hub.repositories["some/sd15"] = sd15_folder
-    assert run(local_hub.url, tmp_path, "neighbors", "cat", "--model", "some/sd15", "--json").returncode == 0
+    assert (
+        run(
+            local_hub.url, tmp_path, "neighbors", "cat", "--model", "some/sd15", "--json"
+        ).returncode
+        == 0
+    )
     local_hub.sent.clear()
     again = run(local_hub.url, tmp_path, "neighbors", "cat", "--model", "some/sd15", "--json")
     assert again.returncode == 0
@@ -67,8 +78,16 @@ def test_remote_shards_are_found_through_their_index(local_hub, sana_folder, tmp
     ("model", "environment", "said"),
     [
         ("nobody/nothing", {}, "there is no model repository 'nobody/nothing'"),
-        ("nobody/nothing", {"HF_HUB_OFFLINE": "1"}, "is not on this machine and the Hub did not give it"),
-        ("nobody/nothing", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not on this machine and the Hub did not give it"),
+        (
+            "nobody/nothing",
+            {"HF_HUB_OFFLINE": "1"},
+            "is not on this machine and the Hub did not give it",
+        ),
+        (
+            "nobody/nothing",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "is not on this machine and the Hub did not give it",
+        ),
     ],
 )
 def test_an_absent_repository_is_one_line(local_hub, tmp_path, model, environment, said):

@@ -33,7 +33,9 @@ def test_bytes_that_are_no_character_keep_the_tokenizers_spelling(clip):
 
 def test_every_row_has_a_printable_name(clip, gemma):
     for vocabulary in (clip, gemma):
-        assert all(name and name.isprintable() for name in vocabulary.tokens(range(vocabulary.size)))
+        assert all(
+            name and name.isprintable() for name in vocabulary.tokens(range(vocabulary.size))
+        )
 
 
 def test_rows_are_named_by_number_without_a_tokenizer():

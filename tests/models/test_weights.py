@@ -23,9 +23,13 @@ class CountingFolder(Folder):
 def write_weights(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     tensors = {
-        "text_model.embeddings.token_embedding.weight": torch.randn(100, 8, generator=generator).to(dtype),
+        "text_model.embeddings.token_embedding.weight": torch.randn(100, 8, generator=generator).to(
+            dtype
+        ),
         "text_model.encoder.weight": torch.randn(200_000, 8, generator=generator).to(dtype),
-        "vision_model.embeddings.position_embedding.weight": torch.randn(5, 8, generator=generator).to(dtype),
+        "vision_model.embeddings.position_embedding.weight": torch.randn(
+            5, 8, generator=generator
+        ).to(dtype),
     }
     save_file(tensors, folder / "model.safetensors")
     return tensors
@@ -49,7 +53,9 @@ def test_no_more_is_read_than_the_header_and_the_tensor(tmp_path):
 
 
 def test_a_header_longer_than_the_first_read_is_read_on(tmp_path):
-    tensors = {f"layer.{number:05d}.weight": torch.full((2,), float(number)) for number in range(3000)}
+    tensors = {
+        f"layer.{number:05d}.weight": torch.full((2,), float(number)) for number in range(3000)
+    }
     save_file(tensors, tmp_path / "model.safetensors")
     assert struct.unpack("<Q", (tmp_path / "model.safetensors").read_bytes()[:8])[0] > 1 << 17
     weights = Weights(Folder(tmp_path), "")
@@ -57,7 +63,10 @@ def test_a_header_longer_than_the_first_read_is_read_on(tmp_path):
 
 
 def test_names_are_found_by_their_ending_at_a_dot(tmp_path):
-    save_file({"a.shared.weight": torch.ones(1), "unshared.weight": torch.ones(1)}, tmp_path / "model.safetensors")
+    save_file(
+        {"a.shared.weight": torch.ones(1), "unshared.weight": torch.ones(1)},
+        tmp_path / "model.safetensors",
+    )
     weights = Weights(Folder(tmp_path), "")
     assert weights.find(["shared.weight"]) == "a.shared.weight"
     assert weights.find(["weight.shared"]) is None
@@ -84,7 +93,10 @@ def test_shards_are_followed_through_the_index(tmp_path):
     save_file({"a.weight": torch.ones(2)}, tmp_path / "model-00001-of-00002.safetensors")
     save_file({"b.weight": torch.zeros(3)}, tmp_path / "model-00002-of-00002.safetensors")
     index = {
-        "weight_map": {"a.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00002-of-00002.safetensors"}
+        "weight_map": {
+            "a.weight": "model-00001-of-00002.safetensors",
+            "b.weight": "model-00002-of-00002.safetensors",
+        }
     }
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     weights = Weights(Folder(tmp_path), "")

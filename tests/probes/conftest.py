@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dti_geom.artifacts import EmbeddingFile, LearnedToken
+from dti_geom.files import EmbeddingFile, LearnedToken
 from dti_geom.models import Block, Branch, HiddenStates, Vocabulary
 
 
@@ -26,13 +26,25 @@ class TinyEncoder:
     positions = "absolute"
     normalization = "layer_norm"
 
-    def __init__(self, token_table: Tensor, position_table: Tensor, branches: Sequence[tuple[nn.Module, nn.Module]]):
+    def __init__(
+        self,
+        token_table: Tensor,
+        position_table: Tensor,
+        branches: Sequence[tuple[nn.Module, nn.Module]],
+    ):
         self.token_table, self.position_table = token_table, position_table
         self.vocabulary = Vocabulary(None, len(token_table))
-        self.blocks = [Block(function, (Branch("mlp", norm, function, function),)) for norm, function in branches]
+        self.blocks = [
+            Block(function, (Branch("mlp", norm, function, function),))
+            for norm, function in branches
+        ]
 
-    def hidden_states(self, input_ids, embeddings=None, attention_mask=None, *, attention=False) -> HiddenStates:
-        rows = self.token_table[input_ids] if embeddings is None else embeddings.to(self.token_table)
+    def hidden_states(
+        self, input_ids, embeddings=None, attention_mask=None, *, attention=False
+    ) -> HiddenStates:
+        rows = (
+            self.token_table[input_ids] if embeddings is None else embeddings.to(self.token_table)
+        )
         states = [rows + self.position_table[: rows.shape[1]]]
         for block in self.blocks:
             (branch,) = block.branches
@@ -59,8 +71,12 @@ def fake_encoder() -> Callable[[Tensor], FakeEncoder]:
 
 @pytest.fixture
 def learned_file() -> Callable[..., EmbeddingFile]:
-    def build(*vectors: Tensor, token: str = "<x>", name: str = "x.bin", step: int | None = None) -> EmbeddingFile:
-        return EmbeddingFile(Path(name), "diffusers", (LearnedToken(token, None, torch.stack(vectors)),), step, {})
+    def build(
+        *vectors: Tensor, token: str = "<x>", name: str = "x.bin", step: int | None = None
+    ) -> EmbeddingFile:
+        return EmbeddingFile(
+            Path(name), "diffusers", (LearnedToken(token, None, torch.stack(vectors)),), step, {}
+        )
 
     return build
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from dti_geom.artifacts import EmbeddingFile, LearnedToken, from_json, to_json
 from dti_geom.errors import DoesNotApply, EmbeddingFileError
+from dti_geom.files import EmbeddingFile, LearnedToken, from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes import EncoderAngles, encoder_angles, learned_vectors, model_angles
 
@@ -19,7 +19,9 @@ def turned(angle, norm=1.0):
 
 def from_word(word, *vectors, path="x.safetensors", key="init"):
     metadata = {key: word} if word else {}
-    return EmbeddingFile(path, "diffusers", (LearnedToken("<x>", None, torch.stack(vectors)),), None, metadata)
+    return EmbeddingFile(
+        path, "diffusers", (LearnedToken("<x>", None, torch.stack(vectors)),), None, metadata
+    )
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
@@ -34,7 +36,9 @@ def test_the_angle_is_that_of_the_directions_whatever_the_norm(fake_encoder, dty
 
 
 def test_the_nearest_token_may_be_another_than_the_initialiser(fake_encoder):
-    (one,) = encoder_angles(fake_encoder(TABLE), learned_vectors([from_word("#0", turned(1.2))])).learned
+    (one,) = encoder_angles(
+        fake_encoder(TABLE), learned_vectors([from_word("#0", turned(1.2))])
+    ).learned
     assert one.angle == pytest.approx(1.2, abs=1e-6)
     assert one.nearest_id in (1, 2)
     assert one.nearest_angle == pytest.approx(math.acos(math.sin(1.2) / math.sqrt(2)), abs=1e-6)
@@ -52,7 +56,9 @@ def test_the_initialiser_of_the_file_goes_before_the_one_given(fake_encoder):
     files = [from_word("#0", turned(0.3)), from_word(None, turned(0.3)), other]
     found = encoder_angles(fake_encoder(TABLE), learned_vectors(files), init="#2")
     assert [one.init for one in found.learned] == ["#0", "#2", "#1"]
-    assert [one.angle for one in found.learned] == pytest.approx([0.3, math.acos(math.sin(0.3) / math.sqrt(2)), 0.0])
+    assert [one.angle for one in found.learned] == pytest.approx(
+        [0.3, math.acos(math.sin(0.3) / math.sqrt(2)), 0.0]
+    )
 
 
 def test_vectors_whose_initialiser_is_not_known_are_listed_with_the_reason(fake_encoder):
@@ -80,7 +86,9 @@ def test_a_tower_that_no_vector_fits_is_named_and_a_model_that_none_fits_refused
     encoders = open_encoders(str(sdxl_folder))
     found = model_angles("mine", encoders, learned_vectors([from_word("cat", torch.ones(32))]))
     assert [one.name for one in found.encoders] == ["text_encoder"]
-    assert found.does_not_apply == ("text_encoder_2: no learned vector of width 48 was given, so none has turned.",)
+    assert found.does_not_apply == (
+        "text_encoder_2: no learned vector of width 48 was given, so none has turned.",
+    )
     with pytest.raises(EmbeddingFileError, match="vectors of width 7"):
         model_angles("mine", encoders, learned_vectors([from_word("cat", torch.ones(7))]))
     with pytest.raises(DoesNotApply, match="no learned vector"):

@@ -3,10 +3,16 @@ import math
 import pytest
 import torch
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import DoesNotApply
+from dti_geom.files import from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
-from dti_geom.probes import EncoderAttention, attention, encoder_attention, learned_vectors, model_attention
+from dti_geom.probes import (
+    EncoderAttention,
+    attention,
+    encoder_attention,
+    learned_vectors,
+    model_attention,
+)
 from dti_geom.probes.material import carrier_prompts, whole_words
 
 WIDTH = 65  # 64 orthonormal rows, and one direction that is in none of them
@@ -52,11 +58,15 @@ def test_a_hand_made_head_gives_the_closed_form(along_last, dtype, close):
     (head,) = learned.heads
     assert learned.scales == (0.5, 1.0, 2.0, 4.0)
     for at, m in enumerate(learned.scales):
-        gets = [math.exp(m) / (math.exp(m) + before) for before in (4, 5, 6)]  # positions 4 to 6 stand behind it
+        gets = [
+            math.exp(m) / (math.exp(m) + before) for before in (4, 5, 6)
+        ]  # positions 4 to 6 stand behind it
         mine, other = math.exp(m) / (math.exp(m) + 3), 1 / (math.exp(m) + 3)
         assert head.received[at] == pytest.approx(sum(gets) / 3, abs=close)
         assert head.itself[at] == pytest.approx(mine, abs=close)
-        assert head.entropy[at] == pytest.approx(-mine * math.log(mine) - 3 * other * math.log(other), abs=4 * close)
+        assert head.entropy[at] == pytest.approx(
+            -mine * math.log(mine) - 3 * other * math.log(other), abs=4 * close
+        )
     assert found.causal
     assert found.uniform == pytest.approx((1 / 5 + 1 / 6 + 1 / 7) / 3)
     assert found.most_entropy == pytest.approx(math.log(4))
@@ -66,7 +76,9 @@ def test_a_hand_made_head_gives_the_closed_form(along_last, dtype, close):
 def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(along_last, dtype, close):
     encoder = OneHead(dtype=dtype)
     _, learned = curves(encoder, along_last)
-    before = torch.eye(64)[carrier_prompts(encoder, attention.CONTEXTS).ids[:, :3]].sum(dim=1).double()
+    before = (
+        torch.eye(64)[carrier_prompts(encoder, attention.CONTEXTS).ids[:, :3]].sum(dim=1).double()
+    )
     for at, m in enumerate(learned.scales):
         state = torch.cat([before, torch.full((len(before), 1), math.exp(m) * m)], dim=1)
         cosines = torch.nn.functional.cosine_similarity(state[:, None], state[None], dim=-1)
@@ -166,7 +178,9 @@ def test_the_kernel_is_as_it_was_afterwards(sd15_folder):
     assert encoder.module.config._attn_implementation == kernel != "eager"
 
 
-@pytest.mark.parametrize(("family", "causal"), [("t5", False), ("bert", False), ("llama", True), ("sana", True)])
+@pytest.mark.parametrize(
+    ("family", "causal"), [("t5", False), ("bert", False), ("llama", True), ("sana", True)]
+)
 def test_it_runs_on_every_kind_of_encoder(single_encoders, sana_folder, family, causal):
     folders = single_encoders | {"sana": sana_folder}
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import DoesNotApply
+from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes import Attenuation, encoder_attenuation, learned_vectors, model_attenuation
 
@@ -23,30 +23,46 @@ def orthogonal(tiny_encoder, orthonormal):
         attention = nn.Module()
         attention.q_proj = attention.k_proj = nn.Identity()
         attention.num_heads = 1
-        positions = STEP * orthonormal[WORDS : WORDS + POSITIONS] if positions is None else positions
-        return tiny_encoder((LENGTH * orthonormal[:WORDS]).to(dtype), positions.to(dtype), [(norm, attention)])
+        positions = (
+            STEP * orthonormal[WORDS : WORDS + POSITIONS] if positions is None else positions
+        )
+        return tiny_encoder(
+            (LENGTH * orthonormal[:WORDS]).to(dtype), positions.to(dtype), [(norm, attention)]
+        )
 
     return build
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
 def test_orthogonal_words_and_positions_give_the_closed_form(orthogonal, dtype, tolerance):
-    scales = SCALES if dtype == torch.float32 else SCALES[:7]  # beyond, bfloat16 rounds the position away
+    scales = (
+        SCALES if dtype == torch.float32 else SCALES[:7]
+    )  # beyond, bfloat16 rounds the position away
     measured = encoder_attenuation(orthogonal(dtype), scales=scales)
-    assert (measured.words, measured.positions, measured.chance) == (WORDS, POSITIONS, 1 / POSITIONS)
+    assert (measured.words, measured.positions, measured.chance) == (
+        WORDS,
+        POSITIONS,
+        1 / POSITIONS,
+    )
     for one in measured.scales:
         token, position = (one.scale * LENGTH) ** 2, STEP**2
         by_position, by_word = position * (1 - 1 / POSITIONS), token * (1 - 1 / WORDS)
-        assert one.position_share == pytest.approx(by_position / (by_position + by_word), rel=tolerance)
+        assert one.position_share == pytest.approx(
+            by_position / (by_position + by_word), rel=tolerance
+        )
         assert one.word_share == pytest.approx(by_word / (by_position + by_word), rel=tolerance)
         assert one.cosine == pytest.approx(token / (token + position), rel=tolerance)
         on_position = position**2 / POSITIONS * (1 - 1 / POSITIONS)
         on_word = token**2 / WORDS * (1 - 1 / WORDS)
-        assert one.logit_share == pytest.approx(on_position / (on_position + on_word), rel=3 * tolerance)
+        assert one.logit_share == pytest.approx(
+            on_position / (on_position + on_word), rel=3 * tolerance
+        )
         distance = math.sqrt(2 * 16 * (1 - math.sqrt(token / (token + position))))
         assert one.distance == pytest.approx(distance, rel=tolerance)
         assert one.largest_distance == pytest.approx(distance, rel=tolerance)
-        assert one.bound == pytest.approx(math.sqrt(16) * 2 * STEP / (one.scale * LENGTH), rel=tolerance)
+        assert one.bound == pytest.approx(
+            math.sqrt(16) * 2 * STEP / (one.scale * LENGTH), rel=tolerance
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -78,7 +94,10 @@ def test_no_distance_exceeds_the_bound_whatever_gain_and_bias(tiny_encoder):
         with torch.no_grad():
             for parameter in norm.parameters():
                 parameter.copy_(torch.randn(32, generator=generator))
-        table, positions = torch.randn(40, 32, generator=generator), 5 + torch.randn(9, 32, generator=generator)
+        table, positions = (
+            torch.randn(40, 32, generator=generator),
+            5 + torch.randn(9, 32, generator=generator),
+        )
         encoder = tiny_encoder(table, positions, [(norm, nn.Identity())])
         encoder.normalization = "layer_norm" if centred else "rms_norm"
         measured = encoder_attenuation(encoder)
@@ -97,7 +116,9 @@ def test_the_bound_of_a_layer_norm_ignores_the_mean_of_a_position(orthogonal, or
         assert two.position_share == pytest.approx(one.position_share, rel=1e-3)
 
 
-def test_positions_that_are_all_alike_explain_nothing_and_are_read_at_chance(orthogonal, orthonormal):
+def test_positions_that_are_all_alike_explain_nothing_and_are_read_at_chance(
+    orthogonal, orthonormal
+):
     measured = encoder_attenuation(orthogonal(positions=STEP * orthonormal[[9] * POSITIONS]))
     for one in (measured.natural, *measured.scales):
         assert one.position_share == pytest.approx(0, abs=1e-12)
@@ -112,12 +133,16 @@ def test_without_projections_there_is_no_logit_share(tiny_encoder, orthonormal):
     assert encoder_attenuation(encoder).natural.logit_share is None
 
 
-def test_the_classifier_is_asked_about_words_it_has_not_seen_at_every_position(orthogonal, monkeypatch):
+def test_the_classifier_is_asked_about_words_it_has_not_seen_at_every_position(
+    orthogonal, monkeypatch
+):
     class Memory:
         """Right about what it has seen; about all else it says 0."""
 
         def __init__(self, states):
-            self.seen = {tuple(row): place for word in states.tolist() for place, row in enumerate(word)}
+            self.seen = {
+                tuple(row): place for word in states.tolist() for place, row in enumerate(word)
+            }
 
         def predict(self, states):
             return torch.tensor([self.seen.get(tuple(row), 0) for row in states.tolist()]).numpy()
@@ -140,7 +165,9 @@ def test_a_position_is_read_better_the_shorter_the_token():
 
 
 def test_a_learned_vector_is_measured_at_its_own_norm(orthogonal, orthonormal, learned_file):
-    learned = learned_vectors([learned_file(8 * LENGTH * orthonormal[0], torch.zeros(16), LENGTH * orthonormal[13])])
+    learned = learned_vectors(
+        [learned_file(8 * LENGTH * orthonormal[0], torch.zeros(16), LENGTH * orthonormal[13])]
+    )
     measured = encoder_attenuation(orthogonal(), learned, scales=(1, 8))
     inflated, usual = measured.learned  # the zero vector has no direction
     assert (inflated.token, inflated.index, usual.index) == ("<x>", 0, 2)
@@ -149,25 +176,36 @@ def test_a_learned_vector_is_measured_at_its_own_norm(orthogonal, orthonormal, l
         assert one.cosine == pytest.approx(at.cosine, rel=1e-5)
         assert one.largest_distance == pytest.approx(at.largest_distance, rel=1e-5)
         assert one.bound == pytest.approx(at.bound, rel=1e-5)
-    assert encoder_attenuation(orthogonal(), learned_vectors([learned_file(torch.ones(768))])).learned == ()
+    assert (
+        encoder_attenuation(orthogonal(), learned_vectors([learned_file(torch.ones(768))])).learned
+        == ()
+    )
 
 
 def test_a_vector_that_the_norm_removes_altogether_has_no_bound(orthogonal, learned_file):
-    (one,) = encoder_attenuation(orthogonal(), learned_vectors([learned_file(torch.ones(16))])).learned
+    (one,) = encoder_attenuation(
+        orthogonal(), learned_vectors([learned_file(torch.ones(16))])
+    ).learned
     assert one.bound is None
     assert one.cosine == pytest.approx(0, abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_result_and_another_seed_other_words():
     (encoder,) = open_encoders("mini", dtype=torch.float32)
-    first, again, other = (encoder_attenuation(encoder, words=20, scales=(1,), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        encoder_attenuation(encoder, words=20, scales=(1,), seed=seed) for seed in (1, 1, 2)
+    )
     assert first == again
     assert first.natural.cosine != other.natural.cosine
 
 
 @pytest.mark.parametrize(
     ("family", "reason"),
-    [("llama", "rotary positions: nothing is added"), ("t5", "relative positions"), ("bert", "post-norm")],
+    [
+        ("llama", "rotary positions: nothing is added"),
+        ("t5", "relative positions"),
+        ("bert", "post-norm"),
+    ],
 )
 def test_encoders_without_positions_at_the_first_norm_are_told_why(single_encoders, family, reason):
     encoders = open_encoders(str(single_encoders[family]))
@@ -200,7 +238,11 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
     )
     first, second = result.encoders
     assert (first.name, second.name) == ("text_encoder", "text_encoder_2")
-    assert (first.dtype, len(first.learned), len(second.learned)) == (str(dtype).split(".")[1], 0, 1)
+    assert (first.dtype, len(first.learned), len(second.learned)) == (
+        str(dtype).split(".")[1],
+        0,
+        1,
+    )
     assert first.natural.logit_share is not None
     assert told[:6] == [("positions of text_encoder", done, 5) for done in range(6)]
     assert from_json(Attenuation, to_json(result)) == result
@@ -209,6 +251,8 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
 def test_chunks_change_nothing(orthogonal, monkeypatch):
     whole = encoder_attenuation(orthogonal(), scales=(1, 8))
     monkeypatch.setattr("dti_geom.probes.material._NUMBERS_AT_ONCE", 1)
-    for one, two in zip(whole.scales, encoder_attenuation(orthogonal(), scales=(1, 8)).scales, strict=True):
+    for one, two in zip(
+        whole.scales, encoder_attenuation(orthogonal(), scales=(1, 8)).scales, strict=True
+    ):
         for field in dataclasses.fields(one):
             assert getattr(one, field.name) == pytest.approx(getattr(two, field.name), rel=1e-6)

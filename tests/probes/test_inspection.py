@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dti_geom.artifacts import find_embedding_files, from_json, read_embeddings, to_json
+from dti_geom.files import find_embedding_files, from_json, read_embeddings, to_json
 from dti_geom.probes import InspectedFile, Reference, Turn, inspect_file, inspect_files
 
 
@@ -11,7 +11,12 @@ def test_inflation_is_the_norm_over_the_published_mean_of_that_width(learned_fil
     assert vector.norm == pytest.approx(norm, rel=1e-6)
     assert vector.inflation == pytest.approx(norm / 0.3870, rel=1e-6)
     assert vector.reference == "published mean of CLIP ViT-L/14"
-    assert (vector.tower, vector.dim, vector.dtype, vector.index) == ("CLIP ViT-L/14", 768, "float32", 0)
+    assert (vector.tower, vector.dim, vector.dtype, vector.index) == (
+        "CLIP ViT-L/14",
+        768,
+        "float32",
+        0,
+    )
 
 
 def test_a_measured_reference_goes_before_the_published_one(learned_file):
@@ -48,7 +53,8 @@ def test_the_result_round_trips_through_json(learned_file):
 
 def test_the_norm_of_a_real_training_run_grows_with_its_steps(shared_data):
     files = [
-        inspect_file(read_embeddings(path)) for path in find_embedding_files(shared_data / "embeddings/trajectory")
+        inspect_file(read_embeddings(path))
+        for path in find_embedding_files(shared_data / "embeddings/trajectory")
     ]
     files.sort(key=lambda file: file.step)
     assert [file.step for file in files] == list(range(250, 5001, 250))
@@ -67,7 +73,9 @@ def test_a_vector_is_placed_among_the_tokens(learned_file, fake_encoder, seeded_
     (file,) = inspect_files([learned_file(vector)], [encoder], "tiny")
     (one,) = file.vectors
     norms = seeded_table.norm(dim=1)
-    assert one.percentile == pytest.approx(100 * float((norms[norms > 0] <= 1.5).double().mean()), abs=0.11)
+    assert one.percentile == pytest.approx(
+        100 * float((norms[norms > 0] <= 1.5).double().mean()), abs=0.11
+    )
     cosine = torch.cosine_similarity(vector, seeded_table[:1000], dim=1)
     assert [near.id for near in one.nearest] == cosine.topk(3).indices.tolist()
     assert one.reference == "fake of tiny"
@@ -76,7 +84,9 @@ def test_a_vector_is_placed_among_the_tokens(learned_file, fake_encoder, seeded_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_plain_rows_are_recognised_through_rounding(learned_file, fake_encoder, seeded_table, dtype):
+def test_plain_rows_are_recognised_through_rounding(
+    learned_file, fake_encoder, seeded_table, dtype
+):
     encoder = fake_encoder(seeded_table)
     rows = seeded_table[[3, 500]].to(dtype)
     (file,) = inspect_files([learned_file(*rows)], [encoder], "tiny")
@@ -87,13 +97,17 @@ def test_plain_rows_are_recognised_through_rounding(learned_file, fake_encoder, 
     assert moved.vectors[0].copy_of is None
 
 
-def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(learned_file, fake_encoder, seeded_table):
+def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
+    learned_file, fake_encoder, seeded_table
+):
     encoder = fake_encoder(seeded_table)
     for scale, verdict in ((3.0, "inflated"), (0.1, "short")):
         vector = scale * torch.nn.functional.normalize(torch.ones(16), dim=0)
         (file,) = inspect_files([learned_file(vector, name="a b.bin")], [encoder], "tiny")
         assert file.verdict == verdict
-        assert "`dti-geom convert 'a b.bin' --to diffusers --rescale mean --model tiny`" in file.advice
+        assert (
+            "`dti-geom convert 'a b.bin' --to diffusers --rescale mean --model tiny`" in file.advice
+        )
 
 
 def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table):
@@ -103,10 +117,13 @@ def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table)
 
 
 @pytest.mark.parametrize(
-    ("norm", "verdict"), [(0.387, "in distribution"), (0.57, "in distribution"), (0.59, "inflated"), (0.25, "short")]
+    ("norm", "verdict"),
+    [(0.387, "in distribution"), (0.57, "in distribution"), (0.59, "inflated"), (0.25, "short")],
 )
 def test_without_a_model_the_published_mean_judges(learned_file, norm, verdict):
-    (file,) = inspect_files([learned_file(norm * torch.nn.functional.normalize(torch.ones(768), dim=0))])
+    (file,) = inspect_files(
+        [learned_file(norm * torch.nn.functional.normalize(torch.ones(768), dim=0))]
+    )
     assert file.verdict == verdict
     if verdict == "inflated":
         assert "--rescale 0.387`" in file.advice
@@ -118,7 +135,9 @@ def test_a_width_that_nobody_published_asks_for_the_model(learned_file):
     assert "name the model with --model" in file.advice
 
 
-def test_a_zero_vector_is_broken_and_does_not_stop_the_others(learned_file, fake_encoder, seeded_table):
+def test_a_zero_vector_is_broken_and_does_not_stop_the_others(
+    learned_file, fake_encoder, seeded_table
+):
     vectors = torch.zeros(16), seeded_table[3]
     (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny")
     assert file.verdict == "broken"
@@ -130,14 +149,20 @@ def test_a_zero_vector_is_broken_and_does_not_stop_the_others(learned_file, fake
 def test_vectors_of_one_file_that_point_the_same_way_are_twins(learned_file):
     first, second = torch.eye(768)[0], torch.eye(768)[1]
     (file,) = inspect_files([learned_file(first, second, 0.5 * first, second + 0.1 * first)])
-    twins = [(one.twin.index, round(one.twin.similarity, 3)) if one.twin else None for one in file.vectors]
+    twins = [
+        (one.twin.index, round(one.twin.similarity, 3)) if one.twin else None
+        for one in file.vectors
+    ]
     assert twins == [(2, 1.0), (3, 0.995), (0, 1.0), (1, 0.995)]
     assert "; 2 of its 4 vectors point the same way as another." in file.advice
 
 
 def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(learned_file):
     directions = {300: (0.0, 1.0), 100: (1.0, 0.0), 200: (1.0, 1.0)}
-    files = [learned_file(torch.tensor(xy), step=step, name=f"run/{step}.bin") for step, xy in directions.items()]
+    files = [
+        learned_file(torch.tensor(xy), step=step, name=f"run/{step}.bin")
+        for step, xy in directions.items()
+    ]
     files.append(learned_file(torch.tensor([0.0, 1.0]), step=200, name="other/200.bin"))
     turns = {file.path: file.vectors[0].turn for file in inspect_files(files)}
     assert turns["run/100.bin"] is turns["other/200.bin"] is None
@@ -148,7 +173,10 @@ def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(learned
 
 
 def test_the_real_training_run_turns_by_two_thirds_of_a_right_angle(shared_data):
-    files = [read_embeddings(path) for path in find_embedding_files(shared_data / "embeddings/trajectory")]
+    files = [
+        read_embeddings(path)
+        for path in find_embedding_files(shared_data / "embeddings/trajectory")
+    ]
     last = inspect_files(files)[-1]
     assert last.vectors[0].turn.from_first == pytest.approx(66.4, abs=0.1)
     assert (last.verdict, round(last.vectors[0].inflation, 2)) == ("inflated", 2.45)

@@ -27,7 +27,9 @@ def test_words_are_neither_pieces_nor_special_nor_zero(mini, fake_encoder, seede
     assert not set(rows.tolist()) & set(mini.vocabulary.special.values())
     others = set(range(386)) - set(rows.tolist())
     assert all(not name.isalpha() for name in mini.vocabulary.tokens(others))
-    assert whole_words(fake_encoder(seeded_table), 2000).tolist() == list(range(1000))  # the last three are zero
+    assert whole_words(fake_encoder(seeded_table), 2000).tolist() == list(
+        range(1000)
+    )  # the last three are zero
 
 
 def test_a_sample_is_seeded_ascending_and_of_the_asked_size(fake_encoder, seeded_table):
@@ -58,7 +60,9 @@ def test_a_prompt_reads_as_its_text_with_a_word_at_the_place(mini):
 
 
 def test_without_a_tokenizer_equal_words_become_equal_rows(tiny_encoder, seeded_table):
-    prompts = carrier_prompts(tiny_encoder(seeded_table, torch.zeros(9, 16), []), ("a red {}", "{} on a red"))
+    prompts = carrier_prompts(
+        tiny_encoder(seeded_table, torch.zeros(9, 16), []), ("a red {}", "{} on a red")
+    )
     (first, second) = prompts.ids.tolist()
     assert prompts.places.tolist() == [2, 0]
     assert first[:2] == second[2:]
@@ -68,14 +72,20 @@ def test_without_a_tokenizer_equal_words_become_equal_rows(tiny_encoder, seeded_
 def test_a_tokenizer_with_spaces_before_words_keeps_them(sana_folder):
     (encoder,) = open_encoders(str(sana_folder))
     prompts = carrier_prompts(encoder, ("{} red house",))
-    assert encoder.vocabulary.tokens(prompts.ids[0, prompts.places[0] + 1 :].tolist())[:2] == ["red", "house"]
+    assert encoder.vocabulary.tokens(prompts.ids[0, prompts.places[0] + 1 :].tolist())[:2] == [
+        "red",
+        "house",
+    ]
 
 
 def test_a_prompt_that_is_too_long_keeps_its_word_and_its_end(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
     prompts = carrier_prompts(encoder)
     assert prompts.ids.shape == (len(CARRIERS), 12)
-    start, end = encoder.vocabulary.rows("<|startoftext|>")[0], encoder.vocabulary.rows("<|endoftext|>")[0]
+    start, end = (
+        encoder.vocabulary.rows("<|startoftext|>")[0],
+        encoder.vocabulary.rows("<|endoftext|>")[0],
+    )
     assert (prompts.ids[:, 0] == start).all()
     assert (prompts.ids.gather(1, prompts.ends[:, None]) == end).all()
     assert ((prompts.places > 0) & (prompts.places < prompts.ends)).all()
@@ -85,12 +95,17 @@ def test_too_few_positions_for_a_word_are_told(tiny_encoder, sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
     short = tiny_encoder(encoder.token_table, torch.zeros(2, 32), [])
     short.vocabulary = encoder.vocabulary
-    with pytest.raises(DoesNotApply, match="tiny has 2 positions; a word with its start and end tokens needs 3"):
+    with pytest.raises(
+        DoesNotApply, match="tiny has 2 positions; a word with its start and end tokens needs 3"
+    ):
         carrier_prompts(short)
 
 
 def test_vectors_stand_at_the_place_and_nowhere_else(mini):
-    prompts, vectors = carrier_prompts(mini), torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    prompts, vectors = (
+        carrier_prompts(mini),
+        torch.randn(3, 256, generator=torch.Generator().manual_seed(0)),
+    )
     filled = prompts.embeddings(mini.token_table, vectors)
     plain = mini.token_table[prompts.ids].float()
     assert filled.shape == (3, *plain.shape)
@@ -111,7 +126,10 @@ def test_padding_changes_no_state_of_a_word(single_encoders, folder):
         (single,) = run_prompts(encoder, alone, vectors, "")
         place = int(alone.places[0])
         torch.testing.assert_close(
-            together.last.unflatten(0, (2, 2))[:, number, place], single.last[:, place], atol=1e-5, rtol=1e-4
+            together.last.unflatten(0, (2, 2))[:, number, place],
+            single.last[:, place],
+            atol=1e-5,
+            rtol=1e-4,
         )
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import GeometryError, UnknownToken
+from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes import Neighbors, Query, find_neighbors, learned_vectors, parse_queries
 

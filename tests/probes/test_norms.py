@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import GeometryError
+from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes import Norms, encoder_norms, learned_vectors
 
@@ -15,11 +15,15 @@ def test_the_summary_is_what_numpy_says_of_the_nonzero_rows(fake_encoder, seeded
     assert (measured.norms.count, measured.norms.zero_rows) == (1000, 3)
     assert measured.norms.mean == pytest.approx(lengths.mean(), rel=1e-6)
     assert measured.norms.std == pytest.approx(lengths.std(), rel=1e-6)
-    assert measured.norms.percentiles == pytest.approx(np.percentile(lengths, [1, 5, 25, 50, 75, 95, 99]), rel=1e-6)
+    assert measured.norms.percentiles == pytest.approx(
+        np.percentile(lengths, [1, 5, 25, 50, 75, 95, 99]), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(fake_encoder, seeded_table, dtype):
+def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(
+    fake_encoder, seeded_table, dtype
+):
     table = seeded_table.to(dtype)
     measured = encoder_norms(fake_encoder(table))
     lengths = table.double().norm(dim=-1)
@@ -28,19 +32,27 @@ def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(fake_e
     assert longest == sorted(longest, reverse=True)
     assert shortest == sorted(shortest)
     assert longest == pytest.approx(lengths.topk(10).values.tolist(), rel=1e-5)
-    assert shortest == pytest.approx(lengths[:1000].topk(10, largest=False).values.tolist(), rel=1e-5)
+    assert shortest == pytest.approx(
+        lengths[:1000].topk(10, largest=False).values.tolist(), rel=1e-5
+    )
     for one in (*measured.longest, *measured.shortest):
         assert one.token == f"#{one.id}"
         assert one.norm == pytest.approx(lengths[one.id].item(), rel=1e-5)
 
 
-def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(fake_encoder, seeded_table, learned_file):
-    learned = learned_vectors([learned_file(seeded_table[0] / seeded_table[0].norm() * 15, torch.zeros(16) + 0.25)])
+def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(
+    fake_encoder, seeded_table, learned_file
+):
+    learned = learned_vectors(
+        [learned_file(seeded_table[0] / seeded_table[0].norm() * 15, torch.zeros(16) + 0.25)]
+    )
     measured = encoder_norms(fake_encoder(seeded_table), learned)
     inflated, smallest = measured.learned
     assert inflated.norm == pytest.approx(15, rel=1e-6)
     assert inflated.inflation == pytest.approx(15 / measured.norms.mean, rel=1e-6)
-    assert inflated.z_score == pytest.approx((15 - measured.norms.mean) / measured.norms.std, rel=1e-6)
+    assert inflated.z_score == pytest.approx(
+        (15 - measured.norms.mean) / measured.norms.std, rel=1e-6
+    )
     assert (inflated.percentile, inflated.index) == (100, 0)
     # norm exactly 1 is the shortest row's own
     assert smallest.norm == 1
@@ -52,7 +64,9 @@ def test_vectors_of_another_width_are_not_placed(fake_encoder, seeded_table, lea
     assert encoder_norms(fake_encoder(seeded_table), learned).learned == ()
 
 
-def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(fake_encoder, seeded_table):
+def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(
+    fake_encoder, seeded_table
+):
     measured = encoder_norms(fake_encoder(seeded_table))
     histogram, lengths = measured.histogram, seeded_table.norm(dim=-1)
     assert sum(histogram.counts) == 1000
@@ -76,7 +90,9 @@ def test_one_far_token_does_not_squeeze_the_histogram(fake_encoder, seeded_table
 
 
 def test_rows_of_one_length_make_one_bin_and_no_zscore(fake_encoder, learned_file):
-    measured = encoder_norms(fake_encoder(torch.eye(5)), learned_vectors([learned_file(torch.full((5,), 2.0))]))
+    measured = encoder_norms(
+        fake_encoder(torch.eye(5)), learned_vectors([learned_file(torch.full((5,), 2.0))])
+    )
     assert (measured.histogram.counts, measured.histogram.edges) == ((5,), (1.0, 1.0))
     assert measured.learned[0].z_score is None
     assert measured.learned[0].inflation == pytest.approx(2 * 5**0.5)
@@ -88,7 +104,9 @@ def test_a_table_of_zeros_is_refused(fake_encoder):
 
 
 def test_the_result_round_trips_through_json(fake_encoder, seeded_table, learned_file):
-    measured = encoder_norms(fake_encoder(seeded_table), learned_vectors([learned_file(torch.ones(16))]))
+    measured = encoder_norms(
+        fake_encoder(seeded_table), learned_vectors([learned_file(torch.ones(16))])
+    )
     result = Norms("fake", (measured,))
     assert from_json(Norms, to_json(result)) == result
 
@@ -98,5 +116,12 @@ def test_norms_of_the_studys_trained_encoder_have_not_drifted(shared_data):
     measured = encoder_norms(encoder)
     assert (measured.norms.count, measured.norms.zero_rows) == (2011, 0)
     assert measured.norms.mean == pytest.approx(0.33164, abs=1e-5)
-    assert [(one.token, one.id) for one in measured.longest[:3]] == [("below", 652), ("snow", 638), ("white", 617)]
-    assert {one.token: one.id for one in measured.special} == {"<|startoftext|>": 2009, "<|endoftext|>": 2010}
+    assert [(one.token, one.id) for one in measured.longest[:3]] == [
+        ("below", 652),
+        ("snow", 638),
+        ("white", 617),
+    ]
+    assert {one.token: one.id for one in measured.special} == {
+        "<|startoftext|>": 2009,
+        "<|endoftext|>": 2010,
+    }

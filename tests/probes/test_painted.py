@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import DoesNotApply, UnknownToken
+from dti_geom.files import from_json, to_json
 from dti_geom.models import Vocabulary
 from dti_geom.probes import PaintedSwap, painted_swap
 
@@ -69,7 +69,9 @@ def eye(pixel, top):
 
 
 def test_an_eye_for_angles_sees_the_direction_donor_at_any_norm():
-    found = painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")], stretches=(1.0, 4.0))
+    found = painted_swap(
+        Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")], stretches=(1.0, 4.0)
+    )
     for one in found.pairs:
         assert one.direction == pytest.approx(1, abs=1e-6)
         assert one.magnitude == one.donors == pytest.approx(math.cos(0.93), abs=1e-6)
@@ -92,7 +94,9 @@ def test_all_pictures_of_a_pair_are_painted_from_each_seed():
 
 
 def test_pairs_are_drawn_from_things_of_one_token_short_with_long():
-    found = painted_swap(Painter(TABLE, WORDS | {"frog": [2], "owl": [0]}), eye(0, 100), stretches=(1.0,))
+    found = painted_swap(
+        Painter(TABLE, WORDS | {"frog": [2], "owl": [0]}), eye(0, 100), stretches=(1.0,)
+    )
     assert [(one.first, one.second) for one in found.pairs] == [("ball", "apple"), ("frog", "owl")]
 
 

@@ -4,14 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import DoesNotApply
+from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes import Stagnation, encoder_stagnation, learned_vectors, model_stagnation
 from dti_geom.probes.material import carrier_prompts, run_prompts
 from dti_geom.probes.stagnation import _at_places, _captured
 
-DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+DTYPES = pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)]
+)
 
 
 class Constant(nn.Module):
@@ -43,7 +45,12 @@ def test_where_nothing_is_added_nothing_turns_at_any_magnitude(adding, dtype):
     assert measured.total_bound == 0
     for one in (measured.natural, *measured.scales):
         for branch in one.branches:
-            assert (branch.turn, branch.angle, branch.largest_angle, branch.relative_update) == (0, 0, 0, 0)
+            assert (branch.turn, branch.angle, branch.largest_angle, branch.relative_update) == (
+                0,
+                0,
+                0,
+                0,
+            )
             assert (branch.bound, branch.tightness) == (0, None)
 
 
@@ -71,7 +78,9 @@ def test_orthogonal_updates_turn_a_word_by_known_angles(adding, orthonormal, dty
         )
         assert first.relative_update == pytest.approx(2 / start, rel=tolerance)
         assert second.relative_update == pytest.approx(3 / between, rel=tolerance)
-        assert first.bound == (pytest.approx(math.asin(2 / start), rel=tolerance) if start > 2 else None)
+        assert first.bound == (
+            pytest.approx(math.asin(2 / start), rel=tolerance) if start > 2 else None
+        )
         if start > 5:
             assert second.bound == pytest.approx(math.asin(5 / start), rel=tolerance)
             assert second.tightness == pytest.approx(second.angle / second.bound, rel=tolerance)
@@ -101,7 +110,9 @@ def test_b_is_the_longest_update_over_words_prompts_magnitudes_and_learned_vecto
     tiny_encoder, orthonormal, learned_file
 ):
     # The update is the state itself, so B is the longest state that was sent through.
-    encoder = tiny_encoder(0.5 * orthonormal[:8], torch.zeros(20, 16), [(nn.Identity(), nn.Identity())])
+    encoder = tiny_encoder(
+        0.5 * orthonormal[:8], torch.zeros(20, 16), [(nn.Identity(), nn.Identity())]
+    )
     assert encoder_stagnation(encoder, scales=(1, 6)).total_bound == pytest.approx(3)
     learned = learned_vectors([learned_file(9 * orthonormal[12])])
     assert encoder_stagnation(encoder, learned, scales=(1, 6)).total_bound == pytest.approx(9)
@@ -109,7 +120,9 @@ def test_b_is_the_longest_update_over_words_prompts_magnitudes_and_learned_vecto
 
 def test_the_start_holds_the_position_it_stands_at(tiny_encoder, orthonormal):
     positions = torch.stack([orthonormal[9] * place for place in range(5)])
-    encoder = tiny_encoder(0.5 * orthonormal[:8], positions, [(nn.Identity(), Constant(torch.zeros(16)))])
+    encoder = tiny_encoder(
+        0.5 * orthonormal[:8], positions, [(nn.Identity(), Constant(torch.zeros(16)))]
+    )
     measured = encoder_stagnation(encoder, carriers=("one two {}", "{}"), scales=(1,))
     assert measured.scales[0].smallest_start_norm == pytest.approx(0.5)
     assert measured.scales[0].start_norm == pytest.approx((0.5 + math.hypot(0.5, 2)) / 2)
@@ -129,7 +142,9 @@ def test_the_last_state_is_the_first_plus_every_captured_update(
     assert torch.equal(before[0], _at_places(states.states[0], prompts.places))
     rebuilt = before[0].double() + sum(update.double() for update in updates)
     last = _at_places(states.states[-1], prompts.places).double()
-    torch.testing.assert_close(rebuilt, last, rtol=tolerance, atol=tolerance * float(last.abs().max()))
+    torch.testing.assert_close(
+        rebuilt, last, rtol=tolerance, atol=tolerance * float(last.abs().max())
+    )
 
 
 def test_chunks_change_nothing(sd15_folder, monkeypatch):
@@ -145,7 +160,9 @@ def test_chunks_change_nothing(sd15_folder, monkeypatch):
 def test_hooks_are_gone_afterwards(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
     encoder_stagnation(encoder, words=2, scales=(1,))
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in encoder.module.modules())
+    assert not any(
+        part._forward_hooks or part._forward_pre_hooks for part in encoder.module.modules()
+    )
 
 
 @pytest.mark.parametrize("family", ["sd15", "sana", "t5"])
@@ -154,7 +171,10 @@ def test_no_turn_exceeds_its_bound(single_encoders, sana_folder, sd15_folder, fa
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
     measured = encoder_stagnation(encoder, words=8)
     bounded = [
-        branch for one in measured.scales for branch in one.branches if branch.bound is not None and branch.bound > 0
+        branch
+        for one in measured.scales
+        for branch in one.branches
+        if branch.bound is not None and branch.bound > 0
     ]
     assert len(bounded) > 4
     for branch in bounded:
@@ -170,22 +190,32 @@ def test_a_longer_word_is_turned_less(sd15_folder):
         assert angles == sorted(angles, reverse=True)
 
 
-def test_a_learned_vector_goes_its_way_at_its_own_norm_and_at_the_scales(adding, orthonormal, learned_file):
-    learned = learned_vectors([learned_file(20 * orthonormal[12], torch.zeros(16)), learned_file(torch.ones(768))])
-    measured = encoder_stagnation(adding(2 * orthonormal[9], 2 * orthonormal[10]), learned, scales=(1, 4))
+def test_a_learned_vector_goes_its_way_at_its_own_norm_and_at_the_scales(
+    adding, orthonormal, learned_file
+):
+    learned = learned_vectors(
+        [learned_file(20 * orthonormal[12], torch.zeros(16)), learned_file(torch.ones(768))]
+    )
+    measured = encoder_stagnation(
+        adding(2 * orthonormal[9], 2 * orthonormal[10]), learned, scales=(1, 4)
+    )
     (one,) = measured.learned  # neither the zero vector nor the one of another width
     assert (one.token, one.index, one.norm) == ("<x>", 0, pytest.approx(20))
     assert one.inflation == pytest.approx(40)
     assert one.natural.start_norm == pytest.approx(20)
     assert one.natural.branches[1].angle == pytest.approx(math.atan(math.sqrt(8) / 20), rel=1e-5)
-    assert one.angles == pytest.approx([math.atan(math.sqrt(8) / start) for start in (0.5, 2)], rel=1e-5)
+    assert one.angles == pytest.approx(
+        [math.atan(math.sqrt(8) / start) for start in (0.5, 2)], rel=1e-5
+    )
     # and is not among the words
     assert measured.natural.start_norm == pytest.approx(0.5)
 
 
 def test_the_same_seed_gives_the_same_result_and_another_seed_other_words(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder), dtype=torch.float32)
-    first, again, other = (encoder_stagnation(encoder, words=3, scales=(1,), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        encoder_stagnation(encoder, words=3, scales=(1,), seed=seed) for seed in (1, 1, 2)
+    )
     assert first == again
     assert first.natural != other.natural
 
@@ -211,7 +241,11 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
     )
     first, second = result.encoders
     assert (first.name, second.name) == ("text_encoder", "text_encoder_2")
-    assert (first.dtype, len(first.learned), len(second.learned)) == (str(dtype).split(".")[1], 0, 1)
+    assert (first.dtype, len(first.learned), len(second.learned)) == (
+        str(dtype).split(".")[1],
+        0,
+        1,
+    )
     assert [(one.block, one.kind) for one in first.bounds] == [
         (0, "attention"),
         (0, "mlp"),

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
+from dti_geom.files import from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
 from dti_geom.probes import EncoderSwap, encoder_swap, learned_vectors, model_swap
 from dti_geom.probes.swap import CENTRE
@@ -53,7 +53,11 @@ def test_an_encoder_that_reads_directions_alone_always_follows_direction(dtype, 
         assert one.direction == pytest.approx(1, abs=close)
         assert one.magnitude == pytest.approx(one.donors, abs=close)
         assert (one.wins.right, one.wins.total) == (8, 8)
-    assert all(value == pytest.approx(1, abs=close) for one in found.sweeps[0].outputs for value in one.similarity)
+    assert all(
+        value == pytest.approx(1, abs=close)
+        for one in found.sweeps[0].outputs
+        for value in one.similarity
+    )
     assert all(one.leaves is None for one in found.sweeps[0].outputs)
 
 
@@ -70,9 +74,15 @@ def test_an_encoder_that_reads_norms_alone_always_follows_magnitude(dtype):
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype, close):
     scales = (0.5, 1.0, 4.0)
-    found = encoder_swap(Reader(add_up, dtype=dtype), count=4, stretches=(1.0,), scales=scales, words=CENTRE)
-    share = 1 / CENTRE  # of the centre c along each word e of those it is the mean of; |c|² is the same
-    expected = [(s - s * share) / math.sqrt((s * s - 2 * s * share + share) * (1 - share)) for s in scales]
+    found = encoder_swap(
+        Reader(add_up, dtype=dtype), count=4, stretches=(1.0,), scales=scales, words=CENTRE
+    )
+    share = (
+        1 / CENTRE
+    )  # of the centre c along each word e of those it is the mean of; |c|² is the same
+    expected = [
+        (s - s * share) / math.sqrt((s * s - 2 * s * share + share) * (1 - share)) for s in scales
+    ]
     for one in found.sweeps[0].outputs:
         assert one.similarity == pytest.approx(expected, abs=close)
         assert one.low == pytest.approx(expected, abs=close)
@@ -92,7 +102,9 @@ def test_prompts_that_end_in_the_token_count_for_the_token_alone():
 
 def test_an_output_that_turns_round_leaves_itself_where_it_does():
     def turn(embeddings):  # above norm 3 the sign flips
-        return (embeddings * (1 - 2 * (embeddings.norm(dim=-1, keepdim=True) > 3).float())).cumsum(dim=1)
+        return (embeddings * (1 - 2 * (embeddings.norm(dim=-1, keepdim=True) > 3).float())).cumsum(
+            dim=1
+        )
 
     found = encoder_swap(Reader(turn), count=4, scales=(0.25, 1.0, 2.0, 4.0, 8.0))
     assert [one.leaves for one in found.sweeps[0].outputs] == [4.0, 4.0, 4.0]
@@ -131,7 +143,10 @@ def test_words_of_a_category_are_paired_and_those_of_several_tokens_listed(sd15_
 def test_learned_vectors_are_swapped_and_swept_apart_from_the_words(learned_file):
     encoder = Reader(add_up, spread_norms())
     mean = float(encoder.token_table.norm(dim=-1).mean())
-    files = [learned_file(5 * mean * torch.eye(32)[0], torch.eye(32)[1]), learned_file(torch.ones(9))]
+    files = [
+        learned_file(5 * mean * torch.eye(32)[0], torch.eye(32)[1]),
+        learned_file(torch.ones(9)),
+    ]
     learned = learned_vectors(files)
     found = encoder_swap(encoder, learned, count=8)
     assert [pair.first for pair in found.pairs if pair.learned] == ["<x>[0]"] * 8 + ["<x>[1]"] * 8

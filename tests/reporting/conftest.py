@@ -6,8 +6,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dti_geom.evaluation import Interpolation, Likeness, SamplerSettings, Strip, TokenPath, VectorPath
-from dti_geom.evaluation.evaluate import (
+from dti_geom.evaluation import (
+    Interpolation,
+    Likeness,
+    SamplerSettings,
+    Strip,
+    TokenPath,
+    VectorPath,
+)
+from dti_geom.evaluation.evaluation import (
     Evaluation,
     SmallPicture,
     paired_differences,
@@ -18,7 +25,6 @@ from dti_geom.evaluation.evaluate import (
 from dti_geom.evaluation.reference import compare
 from dti_geom.evaluation.scores import ImageScore, LeftOut
 from dti_geom.geometry import NormSummary
-from dti_geom.geometry.intervals import Share
 from dti_geom.probes import (
     Alike,
     Angles,
@@ -59,6 +65,7 @@ from dti_geom.probes import (
     TokenNorm,
 )
 from dti_geom.reporting import Report, render_page
+from dti_geom.statistics import Share
 from dti_geom.sweeps import CellState, Course, LearnedNorm, MethodCost
 from dti_geom.sweeps import Sweep as MethodSweep
 from dti_geom.training import read_run
@@ -110,12 +117,16 @@ def make_encoder():
             name="text_encoder",
             vocab_size=1003,
             dim=768,
-            norms=NormSummary(1000, 3, MEAN, 0.02, 0.335, 0.45, (0.345, 0.355, 0.375, 0.391, 0.405, 0.42, 0.435)),
+            norms=NormSummary(
+                1000, 3, MEAN, 0.02, 0.335, 0.45, (0.345, 0.355, 0.375, 0.391, 0.405, 0.42, 0.435)
+            ),
             longest=(TokenNorm("long…", 7, 0.45), TokenNorm("longish", 8, 0.44)),
             shortest=(TokenNorm("short", 1, 0.335), TokenNorm("shorter…", 2, 0.34)),
             special=special,
             learned=tuple(learned),
-            histogram=Histogram(edges, counts, examples or tuple((f"word{place}", "café") for place in range(10))),
+            histogram=Histogram(
+                edges, counts, examples or tuple((f"word{place}", "café") for place in range(10))
+            ),
         )
 
     return make
@@ -129,8 +140,12 @@ def make_neighbors():
             encoder="text_encoder",
             id=1,
             norm=0.41,
-            cosine=tuple(Similar(f"near{row}", row, 0.5 - 0.1 * place) for place, row in enumerate(cosine)),
-            euclidean=tuple(Near(f"near{row}", row, 0.4 + 0.1 * place) for place, row in enumerate(euclidean)),
+            cosine=tuple(
+                Similar(f"near{row}", row, 0.5 - 0.1 * place) for place, row in enumerate(cosine)
+            ),
+            euclidean=tuple(
+                Near(f"near{row}", row, 0.4 + 0.1 * place) for place, row in enumerate(euclidean)
+            ),
         )
 
     return make
@@ -218,9 +233,20 @@ def make_stagnation():
     def passage(scale, inflation=1.0):
         m = scale or inflation
         bounded = m > 10
-        attention = BranchTurn(0, "attention", 0.5 / m, 0.5 / m, 0.5, 0.6, 0.5 / m, 0.6 / m, None, None)
+        attention = BranchTurn(
+            0, "attention", 0.5 / m, 0.5 / m, 0.5, 0.6, 0.5 / m, 0.6 / m, None, None
+        )
         mlp = BranchTurn(
-            0, "mlp", 0.5 / m, 0.5 / m, 0.5, 0.6, 1 / m, 1.2 / m, 2 / m if bounded else None, 0.6 if bounded else None
+            0,
+            "mlp",
+            0.5 / m,
+            0.5 / m,
+            0.5,
+            0.6,
+            1 / m,
+            1.2 / m,
+            2 / m if bounded else None,
+            0.6 if bounded else None,
         )
         return Passage(scale, m, 0.9 * m, (attention, mlp))
 
@@ -257,7 +283,9 @@ def make_swap():
     """Ten pairs of words of which nine follow direction; learned: token and inflation of each."""
 
     def resemblances(direction):
-        return tuple(Resemblance(output, direction, 0.1, 0.05) for output in ("token", "pooled", "end"))
+        return tuple(
+            Resemblance(output, direction, 0.1, 0.05) for output in ("token", "pooled", "end")
+        )
 
     def sweep(token=None, inflation=None, leaves=None):
         scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
@@ -276,8 +304,14 @@ def make_swap():
             alike=tuple(Alike(output, 0.93) for output in ("token", "pooled", "end")),
             left_out=("sea lion",),
             pairs=(
-                *(SwappedPair("cat", "dog", False, (0.3, 0.45), resemblances(0.9)) for _ in range(10 * words)),
-                *(SwappedPair(token, "dog", True, (MEAN * times, 0.45), resemblances(0.6)) for token, times in learned),
+                *(
+                    SwappedPair("cat", "dog", False, (0.3, 0.45), resemblances(0.9))
+                    for _ in range(10 * words)
+                ),
+                *(
+                    SwappedPair(token, "dog", True, (MEAN * times, 0.45), resemblances(0.6))
+                    for token, times in learned
+                ),
             ),
             sums=tuple(
                 SwapSum(output, stretch, 1.5 * stretch, 0.9, 0.1, 0.05, Share.of(9, 10))
@@ -308,11 +342,16 @@ def make_attention():
             for layer in (1, 2, 3, 4)
             for head in (1, 2)
         )
-        sensitivity = tuple(Sensitivity(layer, tuple(0.1 / (1 + scale) for scale in scales)) for layer in range(5))
+        sensitivity = tuple(
+            Sensitivity(layer, tuple(0.1 / (1 + scale) for scale in scales)) for layer in range(5)
+        )
         return AttentionCurves(token, 1 if token else 16, inflation, scales, heads, sensitivity)
 
     def make(learned=(), tokens=("<start>", "cat", "<end>")):
-        weights = tuple(tuple(1 / (row + 1) if column <= row else 0.0 for column in range(3)) for row in range(3))
+        weights = tuple(
+            tuple(1 / (row + 1) if column <= row else 0.0 for column in range(3))
+            for row in range(3)
+        )
         return EncoderAttention(
             name="text_encoder",
             mean_norm=MEAN,
@@ -323,7 +362,9 @@ def make_attention():
             curves=(curves(), *(curves(token, times) for token, times in learned)),
             mapped=tokens,
             place=1,
-            maps=tuple(HeatMap(layer, scale, weights) for layer in (1, 3, 4) for scale in (1.0, 32.0)),
+            maps=tuple(
+                HeatMap(layer, scale, weights) for layer in (1, 3, 4) for scale in (1.0, 32.0)
+            ),
         )
 
     return make
@@ -351,7 +392,11 @@ def make_angles():
 
         between = tuple(math.radians(degrees) for degrees in (80, 90, 97))
         return EncoderAngles(
-            "text_encoder", 128, between, math.radians(55), tuple(learned(*each) for each in enumerate(turned))
+            "text_encoder",
+            128,
+            between,
+            math.radians(55),
+            tuple(learned(*each) for each in enumerate(turned)),
         )
 
     return make
@@ -364,8 +409,17 @@ def make_interpolation():
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
     )
 
-    def make(ends=("<a>", "<b>"), words=("cat", "cat", "dog"), encoder="mini", towers=("text_encoder",), apart=0.1):
-        courses = {"slerp": ((0.4, 0.4, 0.4), (math.pi / 2,) * 2), "lerp": ((0.4, 0.283, 0.4), (1.5, 1.65))}
+    def make(
+        ends=("<a>", "<b>"),
+        words=("cat", "cat", "dog"),
+        encoder="mini",
+        towers=("text_encoder",),
+        apart=0.1,
+    ):
+        courses = {
+            "slerp": ((0.4, 0.4, 0.4), (math.pi / 2,) * 2),
+            "lerp": ((0.4, 0.283, 0.4), (1.5, 1.65)),
+        }
         rows = (0.0, 0.5, 1.0) if len(ends) == 4 else (0.0,)
         steps, uneven = ((0.2, 0.6), 1.5) if encoder else ((), None)
         paths = tuple(
@@ -373,10 +427,15 @@ def make_interpolation():
                 method,
                 row,
                 tuple(
-                    VectorPath(tower, 0, norms, math.pi / 2, speeds, tuple((word, "red") for word in words))
+                    VectorPath(
+                        tower, 0, norms, math.pi / 2, speeds, tuple((word, "red") for word in words)
+                    )
                     for tower in towers
                 ),
-                tuple(Strip(seed, ("left.png", f"{method}.png", "right.png"), steps, uneven) for seed in (0, 1)),
+                tuple(
+                    Strip(seed, ("left.png", f"{method}.png", "right.png"), steps, uneven)
+                    for seed in (0, 1)
+                ),
             )
             for method, (norms, speeds) in courses.items()
             for row in rows
@@ -400,7 +459,10 @@ def make_interpolation():
 @pytest.fixture(scope="session")
 def run(make_file):
     """A training run whose token grows."""
-    return tuple(make_file(f"run/step-{step}.bin", [0.4 + step / 1000], step=step) for step in (1000, 250, 500))
+    return tuple(
+        make_file(f"run/step-{step}.bin", [0.4 + step / 1000], step=step)
+        for step in (1000, 250, 500)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -429,7 +491,11 @@ def make_evaluation():
                 group,
                 seed,
                 f"{place}-{seed}.png",
-                0.6 - 0.1 * place + 0.02 * seed + 0.04 * (subject == "fox") + 0.04 * (group == "pairs"),
+                0.6
+                - 0.1 * place
+                + 0.02 * seed
+                + 0.04 * (subject == "fox")
+                + 0.04 * (group == "pairs"),
                 0.9 - 0.1 * place - 0.04 * seed,
                 {"background": True},
             )
@@ -452,7 +518,9 @@ def make_evaluation():
             differences=tuple(paired_differences(scores)),
             by_prompt=tuple(prompt_scores(scores)),
             accuracy=scorer_accuracy(),
-            pictures=tuple(SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods),
+            pictures=tuple(
+                SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods
+            ),
         )
 
     return make
@@ -464,12 +532,18 @@ def make_sweep(make_evaluation):
 
     def make(methods=("dti", "ti")):
         scored = make_evaluation(methods)
-        places = [(place, label, subject) for place, label in enumerate(methods) for subject in ("mini", "fox")]
+        places = [
+            (place, label, subject)
+            for place, label in enumerate(methods)
+            for subject in ("mini", "fox")
+        ]
         return MethodSweep(
             name="tiny",
             model="mini",
             cells=tuple(
-                CellState(label, ("mini", "fox"), 0, f"c{place}", f"r{place}", "failed", label, None)
+                CellState(
+                    label, ("mini", "fox"), 0, f"c{place}", f"r{place}", "failed", label, None
+                )
                 for place, label in enumerate(methods)
             ),
             prompts="mini",
@@ -478,9 +552,20 @@ def make_sweep(make_evaluation):
             text_unit="share of checks that hold",
             summaries=scored.summaries,
             differences=scored.differences,
-            norms=tuple(LearnedNorm(label, one, 0, "text_encoder", 1.0 + place, 0.3) for place, label, one in places),
+            norms=tuple(
+                LearnedNorm(label, one, 0, "text_encoder", 1.0 + place, 0.3)
+                for place, label, one in places
+            ),
             courses=tuple(
-                Course(label, one, 0, step, 1.0 + place + step / 400, 0.5, 0.9 - 0.1 * place - step / 4000)
+                Course(
+                    label,
+                    one,
+                    0,
+                    step,
+                    1.0 + place + step / 400,
+                    0.5,
+                    0.9 - 0.1 * place - step / 4000,
+                )
                 for place, label, one in places
                 for step in (100, 400)
             ),
@@ -509,21 +594,30 @@ def report(
     trained,
 ):
     """Everything a report can hold, with text that would break a careless page."""
-    strange = [placed(token, 0.5 + place, f"dir/{token}.bin") for place, token in enumerate(HOSTILE)]
+    strange = [
+        placed(token, 0.5 + place, f"dir/{token}.bin") for place, token in enumerate(HOSTILE)
+    ]
     encoder = make_encoder(
         learned=[placed("<x>", 4.1), *strange],
         special=(TokenNorm("<|startoftext|>", 1001, 0.66), TokenNorm("<pad>", 1002, 0.0)),
         examples=tuple((f"word{place}", *HOSTILE[:3]) for place in range(10)),
     )
-    files = [make_file(f"dir/{token}.bin", [1.0 + place, 2.0], token) for place, token in enumerate(HOSTILE)]
+    files = [
+        make_file(f"dir/{token}.bin", [1.0 + place, 2.0], token)
+        for place, token in enumerate(HOSTILE)
+    ]
     inflated = [(token, 2.0 + place) for place, token in enumerate(HOSTILE)]
     return Report(
         model=HOSTILE[0],
         norms=Norms(HOSTILE[0], (encoder,)),
         neighbors=(make_neighbors(HOSTILE[0]), make_neighbors(HOSTILE[1])),
         inspected=(*files, *run, make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)),
-        attenuation=Attenuation(HOSTILE[0], (make_attenuation(inflated),), (f"{HOSTILE[1]} has rotary positions.",)),
-        stagnation=Stagnation(HOSTILE[0], (make_stagnation(inflated),), (f"{HOSTILE[1]} is a post-norm encoder.",)),
+        attenuation=Attenuation(
+            HOSTILE[0], (make_attenuation(inflated),), (f"{HOSTILE[1]} has rotary positions.",)
+        ),
+        stagnation=Stagnation(
+            HOSTILE[0], (make_stagnation(inflated),), (f"{HOSTILE[1]} is a post-norm encoder.",)
+        ),
         swap=Swap(HOSTILE[0], (make_swap(inflated),)),
         attention=Attention(HOSTILE[0], (make_attention(inflated, HOSTILE[:3]),)),
         angles=Angles(
@@ -539,8 +633,12 @@ def report(
             ),
             trained("ti", norm=lambda step: 0.4 + 0.1 * step, words=lambda step: HOSTILE),
         ),
-        interpolation=make_interpolation(HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])),
-        evaluation=make_evaluation(HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])),
+        interpolation=make_interpolation(
+            HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])
+        ),
+        evaluation=make_evaluation(
+            HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])
+        ),
         comparison=compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")]),
         sweep=make_sweep(HOSTILE[:3]),
         notes=(f"A note about {HOSTILE[1]}.",),
@@ -559,11 +657,20 @@ class Parsed(HTMLParser):
         self.elements.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        if self.elements and self.elements[-1][0] == "script" and self.lasttag == "script" and data.strip():
+        if (
+            self.elements
+            and self.elements[-1][0] == "script"
+            and self.lasttag == "script"
+            and data.strip()
+        ):
             self.scripts.append((self.elements[-1][1], data))
 
     def data(self, section):
-        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == f"{section}-data")
+        return next(
+            json.loads(text)
+            for attributes, text in self.scripts
+            if attributes.get("id") == f"{section}-data"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -586,7 +693,9 @@ def chromium():
     """A running Chromium: the one on the path, or the one DTI_GEOM_CHROMIUM names."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(
+        filter(None, map(shutil.which, names)), None
+    )
     if found is None:
         pytest.skip("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
     with playwright.sync_playwright() as driver:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dti_geom.artifacts import to_json
+from dti_geom.files import to_json
 from dti_geom.reporting import SECTIONS
 
 pytestmark = pytest.mark.browser
@@ -26,7 +26,9 @@ def hovers(page, selector, place=0):
 
 def test_the_page_opens_offline_and_without_complaint(page, page_file):
     assert page.locator(".plot .main-svg").count() > 0
-    assert [event for event in page.events if not event.startswith(("data:", "blob:"))] == [page_file.as_uri()]
+    assert [event for event in page.events if not event.startswith(("data:", "blob:"))] == [
+        page_file.as_uri()
+    ]
 
 
 def test_hovering_the_histogram_shows_range_count_and_example_tokens(page):
@@ -38,7 +40,9 @@ def test_hovering_the_histogram_shows_range_count_and_example_tokens(page):
 def test_pointing_at_a_score_shows_its_picture(page, report):
     assert "text 0.880" in hovers(page, "#evaluation .points path", place=2)
     shown = page.locator("#evaluation img.pointed")
-    assert shown.get_attribute("src") == "data:image/png;base64," + report.evaluation.pictures[0].png
+    assert (
+        shown.get_attribute("src") == "data:image/png;base64," + report.evaluation.pictures[0].png
+    )
     assert page.locator("#images img").first.get_attribute("src") == shown.get_attribute("src")
     hovers(page, "#norms .bars path", place=5)
     assert page.locator("img.pointed").count() == 0
@@ -99,11 +103,16 @@ def test_nothing_sticks_out_and_no_label_covers_another(open_page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for plot in page.locator(".plot").all():
         name = plot.get_attribute("aria-label")[:60]
-        assert plot.evaluate("plot => plot.querySelector('svg').clientWidth <= plot.clientWidth"), name
+        assert plot.evaluate("plot => plot.querySelector('svg').clientWidth <= plot.clientWidth"), (
+            name
+        )
         seen = plot.evaluate(LABELS)
         left, top, right, bottom = seen["whole"]
         for text, *box in seen["labels"]:
-            assert min(box[0] - left, box[1] - top, right - box[2], bottom - box[3]) > -3, (name, text)
+            assert min(box[0] - left, box[1] - top, right - box[2], bottom - box[3]) > -3, (
+                name,
+                text,
+            )
         for (one, *first), (other, *second) in itertools.combinations(seen["labels"], 2):
             wide = min(first[2], second[2]) - max(first[0], second[0])
             high = min(first[3], second[3]) - max(first[1], second[1])
@@ -112,7 +121,9 @@ def test_nothing_sticks_out_and_no_label_covers_another(open_page, width):
 
 def hidden(page, section):
     """Which curves of a section's first plot are hidden."""
-    return page.evaluate(f"document.querySelector('#{section} .plot').data.map(trace => trace.visible === false)")
+    return page.evaluate(
+        f"document.querySelector('#{section} .plot').data.map(trace => trace.visible === false)"
+    )
 
 
 @pytest.mark.parametrize("section", ["attenuation", "training", "interpolation"])
@@ -133,13 +144,15 @@ def test_a_key_hides_its_curves_and_shows_them_again(open_page, section):
 def test_the_slider_moves_its_picture(open_page):
     page = open_page()
     row = page.locator("#interpolation tr", has=page.locator(".slide")).first
-    page.evaluate("document.querySelectorAll('.still img').forEach((one, place) => { one.src += '#' + place; })")
+    page.evaluate(
+        "document.querySelectorAll('.still img').forEach((one, place) => { one.src += '#' + place; })"
+    )
     row.locator("input").focus()
     for place in (1, 2):
         page.keyboard.press("ArrowRight")
-        assert row.locator(".slide img").get_attribute("src") == row.locator(".still img").nth(place).get_attribute(
-            "src"
-        )
+        assert row.locator(".slide img").get_attribute("src") == row.locator(".still img").nth(
+            place
+        ).get_attribute("src")
 
 
 def test_both_buttons_download_a_file(open_page, report):
@@ -204,6 +217,12 @@ def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
     page.locator("nav a").first.focus()
     for _ in range(60):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class')"))
+        reached.add(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.getAttribute('class')"
+            )
+        )
     assert {"theme", "scroll"} <= reached
-    assert page.locator(".scroll:not([tabindex])").count() == 0  # not every browser makes them reachable itself
+    assert (
+        page.locator(".scroll:not([tabindex])").count() == 0
+    )  # not every browser makes them reachable itself

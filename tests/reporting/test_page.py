@@ -6,8 +6,8 @@ import sys
 import pytest
 from plotly.offline import get_plotlyjs
 
-from dti_geom.artifacts import load_result, save_result, to_json
 from dti_geom.errors import FileExists
+from dti_geom.files import load_result, save_result, to_json
 from dti_geom.probes import Norms
 from dti_geom.reporting import SECTIONS, Report, render_page, write_page
 
@@ -34,7 +34,9 @@ def test_nothing_is_loaded_from_elsewhere(parsed, html):
         if name in ("src", "href", "srcset")
     ]
     assert links
-    assert all(link.startswith(("#", "data:image/png;base64,")) or link == "data:," for link in links)
+    assert all(
+        link.startswith(("#", "data:image/png;base64,")) or link == "data:," for link in links
+    )
     own = html.replace(get_plotlyjs(), "")
     assert not re.search(r"https?:|url\(|@import", own)
 
@@ -52,12 +54,16 @@ def test_each_section_has_a_finding_how_it_was_measured_and_its_data(section, pa
 
 def test_text_from_outside_adds_no_element_and_no_handler(parsed, parse, report):
     tame = dataclasses.replace(report, model="tame", notes=("tame",))
-    assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in parse(render_page(tame)).elements]
+    assert [tag for tag, _ in parsed.elements] == [
+        tag for tag, _ in parse(render_page(tame)).elements
+    ]
     images = {attributes["src"] for tag, attributes in parsed.elements if tag == "img"}
     known = {one.uri for training in report.training for one in training.pictures}
     known |= {f"data:image/png;base64,{one.png}" for one in report.evaluation.pictures}
     assert images == known | set(report.interpolation.thumbnails.values())
-    assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
+    assert not [
+        name for _, attributes in parsed.elements for name in attributes if name.startswith("on")
+    ]
 
 
 def test_scripts_hold_no_text_that_could_close_them(parsed):
@@ -75,7 +81,9 @@ def test_sections_without_a_result_are_absent(make_encoder):
 
 
 def test_a_section_that_does_not_apply_says_why_in_its_place(make_encoder, hostile):
-    report = Report("mini", norms=Norms("mini", (make_encoder(),)), does_not_apply={"attenuation": hostile[1]})
+    report = Report(
+        "mini", norms=Norms("mini", (make_encoder(),)), does_not_apply={"attenuation": hostile[1]}
+    )
     html = render_page(report)
     assert re.findall(r'<section id="(\w+)"', html) == ["norms", "attenuation"]
     section = html.split('<section id="attenuation"')[1].split("</section>")[0]
@@ -85,7 +93,12 @@ def test_a_section_that_does_not_apply_says_why_in_its_place(make_encoder, hosti
 
 def test_the_story_is_told_in_order():
     told = "norms swap attenuation stagnation attention inspection neighbors angles training images interpolation"
-    assert [section.name for section in SECTIONS] == [*told.split(), "evaluation", "comparison", "sweep"]
+    assert [section.name for section in SECTIONS] == [
+        *told.split(),
+        "evaluation",
+        "comparison",
+        "sweep",
+    ]
 
 
 def test_a_single_query_needs_no_overview(make_neighbors):
@@ -102,14 +115,21 @@ def test_notes_stand_on_the_page():
 
 def test_numbers_that_are_not_finite_are_refused(make_encoder, placed):
     encoder = make_encoder()
-    broken = dataclasses.replace(encoder, norms=dataclasses.replace(encoder.norms, std=float("nan")))
+    broken = dataclasses.replace(
+        encoder, norms=dataclasses.replace(encoder.norms, std=float("nan"))
+    )
     with pytest.raises(ValueError, match="JSON compliant"):
         render_page(Report("mini", norms=Norms("mini", (broken,))))
 
 
 def test_names_that_are_no_text_can_be_written(make_file, make_encoder, parse, tmp_path):
     norms = Norms("\udcff", (dataclasses.replace(make_encoder(), name="\udcff"),))
-    report = Report("\udcff", norms, inspected=(make_file("dir/\udcff.bin", [1.0], token="\udcff"),), notes=("\udcff",))
+    report = Report(
+        "\udcff",
+        norms,
+        inspected=(make_file("dir/\udcff.bin", [1.0], token="\udcff"),),
+        notes=("\udcff",),
+    )
     path = write_page(tmp_path / "index.html", report)
     html = path.read_text(encoding="utf-8")
     assert ">dir/\\udcff.bin</td>" in html

@@ -4,7 +4,13 @@ import re
 
 import pytest
 
-from dti_geom.reporting import inflation_figure, norm_figure, overlap_figure, trajectories, trajectory_figure
+from dti_geom.reporting import (
+    inflation_figure,
+    norm_figure,
+    overlap_figure,
+    trajectories,
+    trajectory_figure,
+)
 from dti_geom.reporting.plots import DARK, MAX_LANES, SKY, Lane, few, log_axis
 
 
@@ -13,7 +19,11 @@ def test_log_axis_spans_the_values_and_labels_at_least_two_ticks(low, high):
     axis = log_axis(low, high, "×")
     start, stop = (10**end for end in axis["range"])
     assert start < low <= high < stop
-    inside = [text for tick, text in zip(axis["tickvals"], axis["ticktext"], strict=True) if start <= tick <= stop]
+    inside = [
+        text
+        for tick, text in zip(axis["tickvals"], axis["ticktext"], strict=True)
+        if start <= tick <= stop
+    ]
     assert 2 <= len(inside) <= 8
     assert all(text.startswith("×") for text in inside)
 
@@ -23,7 +33,9 @@ def test_too_many_lanes_share_the_last():
     drawn = few(lanes)
     assert len(drawn) == MAX_LANES
     assert drawn[-1].label == "6 more tokens"
-    assert [value for lane in drawn for value in lane.values] == [float(place) for place in range(MAX_LANES + 5)]
+    assert [value for lane in drawn for value in lane.values] == [
+        float(place) for place in range(MAX_LANES + 5)
+    ]
 
 
 def test_every_colour_of_a_figure_has_a_dark_counterpart(report):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from dti_geom.artifacts import save_result
 from dti_geom.errors import FileExists, ResultFileError
+from dti_geom.files import save_result
 from dti_geom.probes import Norms
 from dti_geom.reporting import Report, ReportFolder, read_report, read_section, render_page
-from dti_geom.reporting.interpolation import nearest_along
 from dti_geom.reporting.results import key_of, merged
+from dti_geom.reporting.sections.interpolation import nearest_along
 from dti_geom.reporting.text import degrees, number, percent
 
 MINI = Path(__file__).parents[2] / "reports" / "mini"
@@ -17,7 +17,11 @@ MINI = Path(__file__).parents[2] / "reports" / "mini"
 
 def parts_of(report):
     """A report of each section alone."""
-    fields = [one.name for one in dataclasses.fields(Report) if one.name not in ("model", "notes", "does_not_apply")]
+    fields = [
+        one.name
+        for one in dataclasses.fields(Report)
+        if one.name not in ("model", "notes", "does_not_apply")
+    ]
     alone = {name: Report(report.model, **{name: getattr(report, name)}) for name in fields}
     return alone | {"norms": dataclasses.replace(alone["norms"], notes=report.notes)}
 
@@ -90,7 +94,9 @@ def test_the_published_report_says_what_its_readme_says():
     assert f"({degrees(ti.angle_to_start)} and {degrees(dti.angle_to_start)})" in note
     difference = next(one for one in report.evaluation.differences if one.group == "all")
     for one in (difference.subject, difference.text):
-        told = ", ".join(f"{value:+.3f}" for value in (one.mean, one.low, one.high)).replace("-", "−")
+        told = ", ".join(f"{value:+.3f}" for value in (one.mean, one.low, one.high)).replace(
+            "-", "−"
+        )
         first, low, high = told.split(", ")
         assert first in note
         assert f"{low.lstrip('+')} to {high.lstrip('+')}" in note
@@ -99,9 +105,13 @@ def test_the_published_report_says_what_its_readme_says():
     assert f"in {percent(100 * longest.accuracy)} of cases" in note
     assert f"chance is {number(100 / encoder.positions)} %" in note
     turns = {
-        path.method: nearest_along(report.interpolation, path.vectors[0])[-1] for path in report.interpolation.paths
+        path.method: nearest_along(report.interpolation, path.vectors[0])[-1]
+        for path in report.interpolation.paths
     }
-    assert f"is `fox` from t = {turns['lerp'].first:g} on, with slerp from {turns['slerp'].first:g}" in note
+    assert (
+        f"is `fox` from t = {turns['lerp'].first:g} on, with slerp from {turns['slerp'].first:g}"
+        in note
+    )
 
 
 def test_the_published_report_can_be_drawn_and_tells_nothing_of_a_machine():

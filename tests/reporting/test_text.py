@@ -1,6 +1,15 @@
 import pytest
 
-from dti_geom.reporting.text import number, percent, plot_text, quoted, short_path, shown, spread, times
+from dti_geom.reporting.text import (
+    number,
+    percent,
+    plot_text,
+    quoted,
+    short_path,
+    shown,
+    spread,
+    times,
+)
 
 
 @pytest.mark.parametrize(

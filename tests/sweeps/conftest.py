@@ -9,7 +9,9 @@ from image_models import build_clip, build_dinov2
 
 
 @pytest.fixture(scope="session")
-def asked(tmp_path_factory: pytest.TempPathFactory, sd15_pipeline: Path) -> Callable[..., dict[str, Any]]:
+def asked(
+    tmp_path_factory: pytest.TempPathFactory, sd15_pipeline: Path
+) -> Callable[..., dict[str, Any]]:
     """A sweep of two subjects by two methods on a tiny model, as its file says it; keywords replace its keys."""
     folder = tmp_path_factory.mktemp("asked")
     for number, name in enumerate(("dog", "cat")):
@@ -28,7 +30,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory, sd15_pipeline: Path) -> Call
         return (
             {
                 "model": str(sd15_pipeline),
-                "concepts": [{"images": str(folder / name), "init": name} for name in ("dog", "cat")],
+                "concepts": [
+                    {"images": str(folder / name), "init": name} for name in ("dog", "cat")
+                ],
                 "methods": ["dti", "ti"],
                 "train": {"steps": 4, "checkpoint_every": 2, "dtype": "float32"},
             }
@@ -44,7 +48,11 @@ def kept() -> Callable[[Path], dict[str, bytes]]:
     """What a sweep's folder holds that must not depend on who computed it, or when."""
 
     def kept(folder: Path) -> dict[str, bytes]:
-        patterns = ("cells/*/cell.json", "cells/*/pictures/*.png", "runs/*/learned_embeds*.safetensors")
+        patterns = (
+            "cells/*/cell.json",
+            "cells/*/pictures/*.png",
+            "runs/*/learned_embeds*.safetensors",
+        )
         return {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for pattern in patterns

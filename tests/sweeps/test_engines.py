@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from dti_geom.artifacts import save_result
 from dti_geom.errors import FolderInUse, SweepError
+from dti_geom.files import save_result
 from dti_geom.sweeps import LocalEngine, plan_of, run_sweep
 
 LONG = {"steps": 200, "checkpoint_every": 20, "dtype": "float32"}
@@ -41,11 +41,16 @@ def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(asked, kept, tmp_pat
     folder, ended = tmp_path / "broken", []
 
     def under_way():
-        return any(folder.glob("runs/*/checkpoints/step-000040.state")) and not any(folder.glob("cells/*/cell.json"))
+        return any(folder.glob("runs/*/checkpoints/step-000040.state")) and not any(
+            folder.glob("cells/*/cell.json")
+        )
 
     with killer(under_way, most=1) as killed:
         states = run_sweep(
-            plan, folder, LocalEngine(1), progress=lambda outcome, *_: outcome and ended.append(outcome.cell.key)
+            plan,
+            folder,
+            LocalEngine(1),
+            progress=lambda outcome, *_: outcome and ended.append(outcome.cell.key),
         )
     assert len(killed) == 1
     assert {state.state for state in states} == {"done"}
@@ -60,7 +65,10 @@ def test_a_sweep_whose_workers_keep_dying_gives_up_and_says_why(asked, tmp_path)
     def always():
         return time.monotonic() - started > 0.5  # no worker has opened a model by then
 
-    with killer(always, most=9) as killed, pytest.raises(SweepError, match="3 workers were killed one after another"):
+    with (
+        killer(always, most=9) as killed,
+        pytest.raises(SweepError, match="3 workers were killed one after another"),
+    ):
         run_sweep(plan, tmp_path, LocalEngine(1))
     assert len(killed) == 3
 
@@ -68,7 +76,7 @@ def test_a_sweep_whose_workers_keep_dying_gives_up_and_says_why(asked, tmp_path)
 SCRIPT = """
 import sys
 from pathlib import Path
-from dti_geom.artifacts import load_result
+from dti_geom.files import load_result
 from dti_geom.sweeps import LocalEngine, Plan, run_sweep
 if __name__ == "__main__":
     run_sweep(load_result(Path(sys.argv[1]), Plan), sys.argv[2], LocalEngine(1))
@@ -76,11 +84,16 @@ if __name__ == "__main__":
 
 
 def test_a_killed_sweep_leaves_no_worker_behind_and_goes_on(asked, kept, tmp_path):
-    plan = plan_of(asked(train=LONG | {"steps": 600}, methods=["dti"], concepts=asked()["concepts"][:1]), "stopped")
+    plan = plan_of(
+        asked(train=LONG | {"steps": 600}, methods=["dti"], concepts=asked()["concepts"][:1]),
+        "stopped",
+    )
     save_result(tmp_path / "plan.json", plan)
     (tmp_path / "sweep.py").write_text(SCRIPT)
     folder = tmp_path / "broken"
-    sweep = subprocess.Popen([sys.executable, tmp_path / "sweep.py", tmp_path / "plan.json", folder])
+    sweep = subprocess.Popen(
+        [sys.executable, tmp_path / "sweep.py", tmp_path / "plan.json", folder]
+    )
     while not any(folder.glob("runs/*/checkpoints/step-000040.state")):
         assert sweep.poll() is None
         time.sleep(0.01)

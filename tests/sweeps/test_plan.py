@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dti_geom.artifacts import from_json, to_json
 from dti_geom.errors import SweepError, TrainingError
+from dti_geom.files import from_json, to_json
 from dti_geom.sweeps import Plan, plan_of, read_plan
 from dti_geom.sweeps.plan import located
 from dti_geom.training import MethodConfig
@@ -28,12 +28,16 @@ def test_every_concept_meets_every_method_and_setting_for_each_seed():
     )
     assert len(plan.cells) == 2 * 3 * 2 * 2
     assert len({cell.key for cell in plan.cells}) == len(plan.cells)
-    assert [cell.run.seed for cell in plan.cells] == [3] * 12 + [5] * 12  # a stopped sweep has whole seeds
+    assert [cell.run.seed for cell in plan.cells] == [3] * 12 + [
+        5
+    ] * 12  # a stopped sweep has whole seeds
     assert {cell.subjects for cell in plan.cells} == {("green-fox",), ("flat-owl", "spotted-car")}
 
 
 def test_a_label_tells_what_is_varied_and_nothing_else():
-    assert labels(methods=[{"name": "dti", "kappa": [0, 1e-4], "learning_rate": [0.04], "schedule": "cosine"}]) == [
+    assert labels(
+        methods=[{"name": "dti", "kappa": [0, 1e-4], "learning_rate": [0.04], "schedule": "cosine"}]
+    ) == [
         "dti kappa=0",
         "dti kappa=0.0001",
     ]
@@ -51,19 +55,28 @@ def test_settings_reach_the_run_its_data_and_its_method():
     (cell,) = plan_of(
         LEAST
         | {
-            "methods": [{"name": "dti", "learning_rate": "1e-2", "magnitude": 0.4}],  # YAML reads 1e-2 as text
+            "methods": [
+                {"name": "dti", "learning_rate": "1e-2", "magnitude": 0.4}
+            ],  # YAML reads 1e-2 as text
             "train": {"steps": 7, "dtype": "bfloat16", "crops": 2},
             "evaluate": {"seeds": 3},
         },
         "x",
     ).cells
     assert cell.run.method == MethodConfig("dti", learning_rate=0.01, magnitude="0.4")
-    assert (cell.run.steps, cell.run.dtype, cell.run.data.crops, cell.run.preview.every) == (7, "bfloat16", 2, 0)
+    assert (cell.run.steps, cell.run.dtype, cell.run.data.crops, cell.run.preview.every) == (
+        7,
+        "bfloat16",
+        2,
+        0,
+    )
     assert (cell.evaluation.seeds, cell.evaluation.baselines) == (3, False)
 
 
 def test_a_method_may_ask_for_its_baselines():
-    first, second = plan_of(LEAST | {"methods": ["dti", {"name": "ti", "baselines": True}]}, "x").cells
+    first, second = plan_of(
+        LEAST | {"methods": ["dti", {"name": "ti", "baselines": True}]}, "x"
+    ).cells
     assert (first.evaluation.baselines, second.evaluation.baselines) == (False, True)
 
 
@@ -73,9 +86,18 @@ def test_a_method_may_ask_for_its_baselines():
         ({"methdos": []}, "no key 'methdos'. Did you mean 'methods'?"),
         ({"evaluate": {"seed": 1}}, "evaluate: no key 'seed'. Did you mean 'seeds'?"),
         ({"evaluate": {"seeds": "four"}}, "evaluate: seeds is 'four'; expected int."),
-        ({"evaluate": {"checkpoints": [150]}}, "checkpoints are 150; a run has one every 100 updates"),
-        ({"methods": [{"name": "dti", "learningrate": 1}]}, "methods: no key 'learningrate'. Did you mean"),
-        ({"methods": [{"name": "dti", "beta": "much"}]}, "methods: beta is 'much'; expected float."),
+        (
+            {"evaluate": {"checkpoints": [150]}},
+            "checkpoints are 150; a run has one every 100 updates",
+        ),
+        (
+            {"methods": [{"name": "dti", "learningrate": 1}]},
+            "methods: no key 'learningrate'. Did you mean",
+        ),
+        (
+            {"methods": [{"name": "dti", "beta": "much"}]},
+            "methods: beta is 'much'; expected float.",
+        ),
         ({"methods": ["dti", "dti"]}, "two are called 'dti'"),
         ({"methods": ["ti", {"name": "ti", "label": "b"}]}, "'ti' and 'b' are the same training"),
         ({"concepts": ["gren-fox"]}, "no concept called 'gren-fox'. Did you mean 'green-fox'?"),

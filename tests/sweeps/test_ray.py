@@ -19,7 +19,9 @@ import pytest
 from dti_geom.errors import SweepError
 from dti_geom.sweeps import LocalEngine, RayEngine, engines, plan_of, run_sweep
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'dti-geom[ray]'")
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason="needs Ray: pip install 'dti-geom[ray]'"
+)
 
 LONG = {"steps": 200, "checkpoint_every": 20, "dtype": "float32"}
 SEEN = 40  # updates before a worker or a node is lost
@@ -43,7 +45,12 @@ class Cluster:
         self.folder, self.opened = folder, folder / "opened"
         (folder / "sitecustomize.py").write_text(NOTE_OPENED)
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-        own = {"PYTHONPATH": path, "OPENED": self.opened, "TMPDIR": folder, "RAY_raylet_start_wait_time_s": 30}
+        own = {
+            "PYTHONPATH": path,
+            "OPENED": self.opened,
+            "TMPDIR": folder,
+            "RAY_raylet_start_wait_time_s": 30,
+        }
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).parents[1] / "ray_cluster.py", folder],
             env=os.environ | {name: str(value) for name, value in own.items()},
@@ -65,7 +72,9 @@ class Cluster:
                 parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
                 found[int(place.name)] = parent, (place / "cmdline").read_text()
         busy = [pid for pid, (_, title) in found.items() if title.startswith("ray::_ray_cell")]
-        return [pid for pid in busy if found[found[pid][0]][0] == self.process.pid]  # children of our raylets
+        return [
+            pid for pid in busy if found[found[pid][0]][0] == self.process.pid
+        ]  # children of our raylets
 
     def close(self):
         self.process.stdin.close()
@@ -119,17 +128,30 @@ def once(due, action):
 def run(plan, folder, engine):
     """The sweep's states; every cell has ended once, and every update of a run that is done was kept once."""
     ended = []
-    states = run_sweep(plan, folder, engine, progress=lambda outcome, *_: outcome and ended.append(outcome.cell.key))
+    states = run_sweep(
+        plan,
+        folder,
+        engine,
+        progress=lambda outcome, *_: outcome and ended.append(outcome.cell.key),
+    )
     assert sorted(ended) == sorted(cell.key for cell in plan.cells)
     for result in folder.glob("runs/*/result.json"):
-        steps = [json.loads(line)["step"] for line in (result.parent / "events.jsonl").read_text().splitlines()]
+        steps = [
+            json.loads(line)["step"]
+            for line in (result.parent / "events.jsonl").read_text().splitlines()
+        ]
         assert steps == list(range(1, json.loads(result.read_text())["result"]["steps"] + 1))
     return states
 
 
 def runs_under_way(places, count):
     """Events of the runs below the folders, when so many have come to a checkpoint and none has ended."""
-    found = [run for place in places for run in place.glob("**/runs/*") if (run / "events.jsonl").exists()]
+    found = [
+        run
+        for place in places
+        for run in place.glob("**/runs/*")
+        if (run / "events.jsonl").exists()
+    ]
     if len(found) < count or any((run / "result.json").exists() for run in found):
         return {}
     if not all((run / "checkpoints" / f"step-{SEEN:06d}.state").exists() for run in found):
@@ -142,7 +164,9 @@ def runs_under_way(places, count):
 def test_two_nodes_come_to_the_bytes_of_one_machine_and_open_the_model_once_each(
     cluster, asked, kept, sd15_pipeline, monkeypatch, tmp_path, capfd, shared
 ):
-    monkeypatch.chdir(sd15_pipeline.parent)  # relative paths are from here, wherever the cluster was started
+    monkeypatch.chdir(
+        sd15_pipeline.parent
+    )  # relative paths are from here, wherever the cluster was started
     methods = ["dti", "ti", {"name": "dti", "magnitude": "token:nowhere", "label": "wrong"}]
     plan = plan_of(asked(methods=methods, model=f"./{sd15_pipeline.name}"), "short")
     run(plan, tmp_path / "local", LocalEngine(1))
@@ -164,7 +188,9 @@ def test_two_nodes_come_to_the_bytes_of_one_machine_and_open_the_model_once_each
 
 @needs_ray
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(cluster, local, kept, tmp_path, capfd, shared):
+def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(
+    cluster, local, kept, tmp_path, capfd, shared
+):
     plan, expected = local
     folder, seen = tmp_path / "sweep", {}
     capfd.readouterr()
@@ -179,7 +205,10 @@ def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(cluster, local, kept
     assert capfd.readouterr().out == ""
     assert {state.state for state in states} == {"done"}
     assert kept(folder) == kept(expected)
-    for name, events in seen.items():  # with their seconds: the updates before the checkpoint were not made again
+    for (
+        name,
+        events,
+    ) in seen.items():  # with their seconds: the updates before the checkpoint were not made again
         assert (folder / "runs" / name / "events.jsonl").read_text().splitlines()[:SEEN] == events
     assert not list(cluster.folder.glob("dti-geom-*"))
 
@@ -202,7 +231,9 @@ def test_a_node_removed_in_mid_sweep_costs_nothing_but_time(cluster, local, kept
 
 
 @needs_ray
-def test_a_cell_that_kills_its_workers_fails_and_the_rest_goes_on(cluster, asked, monkeypatch, tmp_path):
+def test_a_cell_that_kills_its_workers_fails_and_the_rest_goes_on(
+    cluster, asked, monkeypatch, tmp_path
+):
     monkeypatch.setattr(engines, "RETRIES", 0)
     plan = plan_of(asked(train=LONG, methods=["dti"]), "killing")
     with once(cluster.workers, lambda: os.kill(cluster.workers()[0], signal.SIGKILL)) as killed:
@@ -241,14 +272,20 @@ def test_a_folder_that_is_not_shared_is_told(asked, monkeypatch, tmp_path):
     cell, elsewhere = plan_of(asked(), "short").cells[0], tmp_path / "mounted" / "elsewhere"
     came = engines._ray_cell(cell, str(elsewhere), os.getcwd(), 1, {})
     assert not elsewhere.exists()
-    ray = SimpleNamespace(get=lambda reference: came, exceptions=SimpleNamespace(RayError=ValueError))
-    with pytest.raises(SweepError, match=r"is not the same folder on all nodes.*--results returned"):
+    ray = SimpleNamespace(
+        get=lambda reference: came, exceptions=SimpleNamespace(RayError=ValueError)
+    )
+    with pytest.raises(
+        SweepError, match=r"is not the same folder on all nodes.*--results returned"
+    ):
         engines._arrived(cell, ray, None, tmp_path)
 
 
 def test_what_a_node_could_not_even_begin_leaves_its_log_in_the_sweeps_folder(asked, tmp_path):
     def get(reference):
-        raise OSError("\x1b[36mray::_ray_cell()\x1b[39m (pid=7)\nTraceback\nTrainingError: no folder images")
+        raise OSError(
+            "\x1b[36mray::_ray_cell()\x1b[39m (pid=7)\nTraceback\nTrainingError: no folder images"
+        )
 
     cell = plan_of(asked(), "short").cells[0]
     ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayError=OSError))
@@ -257,13 +294,17 @@ def test_what_a_node_could_not_even_begin_leaves_its_log_in_the_sweeps_folder(as
     assert log.startswith("ray::_ray_cell() (pid=7)\nTraceback")
 
 
-def test_a_run_that_is_there_travels_to_the_node_and_is_not_made_again(asked, kept, tmp_path, monkeypatch):
+def test_a_run_that_is_there_travels_to_the_node_and_is_not_made_again(
+    asked, kept, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     [first, *_] = plan_of(asked(evaluate={"seeds": 1}), "first").cells
     [second, *_] = plan_of(asked(), "second").cells
     engines.try_cell(first, tmp_path / "head")
     before = engines._pack(first, tmp_path / "head")
-    error, files = engines._ray_cell(second, "sweep", os.getcwd(), 1, engines._pack(second, tmp_path / "head"))
+    error, files = engines._ray_cell(
+        second, "sweep", os.getcwd(), 1, engines._pack(second, tmp_path / "head")
+    )
     assert error is None
     result = f"runs/{second.run_key}/result.json"
     assert files[result] == before[result]  # with its seconds

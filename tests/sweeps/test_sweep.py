@@ -27,7 +27,9 @@ def here(cells, folder):
 
 @pytest.fixture(scope="module")
 def plan(asked):
-    return plan_of(asked(methods=["dti", {"name": "ti", "label": "free", "baselines": True}]), "tiny")
+    return plan_of(
+        asked(methods=["dti", {"name": "ti", "label": "free", "baselines": True}]), "tiny"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,10 @@ def test_all_cells_are_scored_together_under_the_plans_labels(plan, folder):
     # A text file's prompts are one group; two subjects × two prompts × two seeds.
     assert {one.images for one in overall.values()} == {8}
     assert len(images) == 32
-    assert {(one.first, one.second) for one in sweep.differences} >= {("dti", "free"), ("free", "class word")}
+    assert {(one.first, one.second) for one in sweep.differences} >= {
+        ("dti", "free"),
+        ("free", "class word"),
+    }
 
 
 def test_learned_norms_and_courses_name_their_subjects(plan, folder):
@@ -65,7 +70,9 @@ def test_learned_norms_and_courses_name_their_subjects(plan, folder):
     assert {one.step for one in sweep.courses} == {4}
 
 
-def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(asked, plan, folder, monkeypatch):
+def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(
+    asked, plan, folder, monkeypatch
+):
     monkeypatch.setattr("dti_geom.sweeps.cells.train", None)  # would fail
     more = plan_of(asked(methods=["ti"], evaluate={"checkpoints": [2]}), "more")
     assert {state.state for state in run_sweep(more, folder, here)} == {"done"}
@@ -85,7 +92,9 @@ def test_the_table_has_a_row_for_every_picture(plan, folder, tmp_path):
 
 
 def test_a_failed_cell_leaves_its_log_and_is_retried_only_when_asked(asked, tmp_path):
-    broken = plan_of(asked(methods=["dti"], evaluate={"image_encoder": "./no-such-encoder"}), "broken")
+    broken = plan_of(
+        asked(methods=["dti"], evaluate={"image_encoder": "./no-such-encoder"}), "broken"
+    )
     states = run_sweep(broken, tmp_path, here)
     assert [state.state for state in states] == ["failed", "failed"]
     assert "no-such-encoder" in (tmp_path / "cells" / states[0].key / "error.txt").read_text()
@@ -93,7 +102,13 @@ def test_a_failed_cell_leaves_its_log_and_is_retried_only_when_asked(asked, tmp_
     ended = []
     run_sweep(broken, tmp_path, here, progress=lambda outcome, *_: ended.append(outcome))
     assert ended == [None]
-    run_sweep(broken, tmp_path, here, retry_failed=True, progress=lambda outcome, *_: ended.append(outcome))
+    run_sweep(
+        broken,
+        tmp_path,
+        here,
+        retry_failed=True,
+        progress=lambda outcome, *_: ended.append(outcome),
+    )
     assert [outcome.error is not None for outcome in ended[2:]] == [True, True]
     with pytest.raises(SweepError, match="no cell is finished yet \\(2 failed\\)"):
         collect(read_finished(broken, tmp_path))
@@ -109,7 +124,10 @@ def test_a_result_depends_on_the_cell_alone(asked, plan, folder, kept, tmp_path)
 
 def test_what_is_left_is_estimated_from_what_is_done(plan, folder):
     assert estimate(plan, folder).cells == 0
-    more = replace(plan, cells=(*plan.cells, *(replace(cell, run=replace(cell.run, seed=9)) for cell in plan.cells)))
+    more = replace(
+        plan,
+        cells=(*plan.cells, *(replace(cell, run=replace(cell.run, seed=9)) for cell in plan.cells)),
+    )
     found = estimate(more, folder)
     assert (found.cells, found.trainings) == (4, 4)
     assert found.pictures == 2 * (4 + 12)  # two subjects; dti, and ti with two baselines

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.models.diffusion import open_text_to_image
+from dti_geom.models.pipelines import open_text_to_image
 from dti_geom.training import ConceptConfig, DataConfig, PreviewConfig, RunConfig
 
 

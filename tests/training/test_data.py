@@ -22,7 +22,12 @@ def test_images_come_sorted_by_name_and_other_files_are_left_alone(images, pictu
     (images / "notes.txt").write_text("not an image")
     (images / ".hidden.png").write_bytes(b"")
     picture(9).save(images / "10.PNG")
-    assert [path.name for path in image_files(concept(images))] == ["0.png", "1.png", "10.PNG", "2.png"]
+    assert [path.name for path in image_files(concept(images))] == [
+        "0.png",
+        "1.png",
+        "10.PNG",
+        "2.png",
+    ]
 
 
 def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path):
@@ -76,7 +81,9 @@ def test_masks_and_captions_belong_to_their_image(images, tmp_path):
     masks.mkdir()
     for number in range(3):
         (images / f"{number}.txt").write_text(f"a {{}} number {number}\n")
-        Image.fromarray(np.full((64, 80), 255 if number == 1 else 0, np.uint8)).save(masks / f"{number}.png")
+        Image.fromarray(np.full((64, 80), 255 if number == 1 else 0, np.uint8)).save(
+            masks / f"{number}.png"
+        )
     found = views(images, captions=True, masks=str(masks))
     assert [view.prompt for view in found] == ["a {} number 0", "a {} number 1", "a {} number 2"]
     assert [float(view.mask.mean()) for view in found] == [0, 1, 0]
@@ -102,7 +109,9 @@ def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(tm
 
 
 def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
-    (tmp_path / "prompts_and_classes.txt").write_text("Classes\n\nsubject_name,class\nduck_toy,toy\ncat2, cat\n")
+    (tmp_path / "prompts_and_classes.txt").write_text(
+        "Classes\n\nsubject_name,class\nduck_toy,toy\ncat2, cat\n"
+    )
     assert class_word(tmp_path, "duck_toy") == "toy"
     assert class_word(tmp_path, "cat2") == "cat"
     assert class_word(tmp_path, "nobody") is None
@@ -113,7 +122,9 @@ def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
 def samples(tiny, images):
     def build(seed=0, **options):
         model = tiny()
-        return Samples(model, views(images, **options), "<x>", ["a {}", "one {}"], seed), model.noising
+        return Samples(
+            model, views(images, **options), "<x>", ["a {}", "one {}"], seed
+        ), model.noising
 
     return build
 
@@ -125,7 +136,9 @@ def test_a_sample_is_the_same_wherever_it_is_drawn(samples):
     for part in ("x", "noise", "times", "prompts"):
         whole = getattr(together, part)
         parts = [getattr(one, part) for one in alone]
-        assert whole == sum(parts, ()) if part == "prompts" else torch.equal(whole, torch.cat(parts))
+        assert (
+            whole == sum(parts, ()) if part == "prompts" else torch.equal(whole, torch.cat(parts))
+        )
 
 
 def test_every_pass_shows_every_view_once(samples):
@@ -159,7 +172,9 @@ def test_latents_are_drawn_from_their_distribution_again_for_every_sample(sample
 def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(samples):
     stream, noising = samples()
     first, second = stream.draw(range(2), noising), stream.draw(range(2, 5), noising)
-    masked = type(second)(second.x, second.noise, second.times, second.prompts, second.views, torch.zeros(3, 1, 8, 8))
+    masked = type(second)(
+        second.x, second.noise, second.times, second.prompts, second.views, torch.zeros(3, 1, 8, 8)
+    )
     both = join([first, masked])
     assert torch.equal(both.x, torch.cat([first.x, second.x]))
     assert both.prompts == first.prompts + second.prompts

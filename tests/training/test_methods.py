@@ -37,11 +37,15 @@ def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand():
     # e = 2v, v = e1, μ = e2, κ = 4, ∂L/∂e = (7, 3.5, −1.5): ∂L/∂v = (14, 7, −3), less κμ (14, 3, −3),
     # tangent (0, 3, −3), unit (0, 1, −1)/√2, v − ¾·g = (1, −¾/√2, ¾/√2), of norm 5/4.
     v, mu = torch.eye(3)[:1], torch.eye(3)[1:2]
-    learned = LearnedVectors(5 * v, mu, torch.tensor([[2.0]]), REFERENCE, MethodConfig("dti", 0.75, kappa=4.0))
+    learned = LearnedVectors(
+        5 * v, mu, torch.tensor([[2.0]]), REFERENCE, MethodConfig("dti", 0.75, kappa=4.0)
+    )
     (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum().backward()
     learned.step(1.0)
     side = 0.75 / math.sqrt(2)
-    torch.testing.assert_close(learned.vectors().detach(), 2 / 1.25 * torch.tensor([[1.0, -side, side]]))
+    torch.testing.assert_close(
+        learned.vectors().detach(), 2 / 1.25 * torch.tensor([[1.0, -side, side]])
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"momentum": 0.9}, {"beta": 0.99}])
@@ -76,7 +80,9 @@ def test_norm_decay_draws_the_norm_by_its_share_of_the_gap():
 
 
 def test_with_a_large_rate_norm_decay_is_a_projection():
-    assert norms(pull_toward(build("norm-decay", learning_rate=0.02), target(), 1)[0]) == pytest.approx([0.4, 0.4])
+    assert norms(
+        pull_toward(build("norm-decay", learning_rate=0.02), target(), 1)[0]
+    ) == pytest.approx([0.4, 0.4])
 
 
 def test_std_retraction_scales_by_the_tenth_power_of_the_ratio():
@@ -125,9 +131,11 @@ def test_vectors_gradients_and_moments_are_float32_for_every_method(name):
     learned.vectors().bfloat16().float().square().sum().backward()
     assert learned.held.grad.dtype == torch.float32
     learned.step(1.0)
-    assert {value.dtype for value in learned.state().values() if value.is_floating_point() and value.ndim} == {
-        torch.float32
-    }
+    assert {
+        value.dtype
+        for value in learned.state().values()
+        if value.is_floating_point() and value.ndim
+    } == {torch.float32}
 
 
 @pytest.mark.parametrize(

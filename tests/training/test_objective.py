@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dti_geom.training.objective import denoising_losses
+from dti_geom.training.objectives import denoising_losses
 from dti_geom.training.trainer import Trainer
 
 
@@ -50,4 +50,6 @@ def test_a_mask_of_ones_changes_nothing_and_a_half_mask_counts_its_half(batch):
 def test_min_snr_weights_multiply_the_losses(batch):
     model, drawn = batch
     weights = model.noising.min_snr_weights(drawn.times, 5.0)
-    torch.testing.assert_close(denoising_losses(model, drawn, 5.0), denoising_losses(model, drawn) * weights)
+    torch.testing.assert_close(
+        denoising_losses(model, drawn, 5.0), denoising_losses(model, drawn) * weights
+    )

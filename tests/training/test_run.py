@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.artifacts import read_embeddings
 from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
+from dti_geom.files import read_embeddings
 from dti_geom.training import (
     ConceptConfig,
     MethodConfig,
@@ -43,7 +43,9 @@ def test_every_family_learns_a_token_end_to_end(family, method, tmp_path, reques
     moved = [one.angle_to_start for one in result.vectors]
     assert min(moved) > 0.01
     if method == "dti":
-        assert [one.inflation for one in result.vectors] == pytest.approx([1] * len(moved), rel=1e-5)
+        assert [one.inflation for one in result.vectors] == pytest.approx(
+            [1] * len(moved), rel=1e-5
+        )
     files = learned_bytes(tmp_path / "run")
     assert len(files) == (2 if family == "sdxl" else 1)
     assert [preview.step for preview in result.previews] == [0, 6]
@@ -80,7 +82,12 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
     ]
     assert len(result.previews) == 2 * 3
     metadata = read_embeddings(out / "learned_embeds.safetensors").metadata
-    assert (metadata["token"], metadata["method"], metadata["step"], metadata["init"]) == ("<x>", "dti", "6", "dog")
+    assert (metadata["token"], metadata["method"], metadata["step"], metadata["init"]) == (
+        "<x>",
+        "dti",
+        "6",
+        "dog",
+    )
     assert resume(out) == result
 
 
@@ -123,9 +130,13 @@ def test_the_saved_token_paints_in_diffusers_what_the_trainer_previewed(
 def test_a_run_with_several_concepts_keeps_each_in_a_folder_of_its_own(config, images, tmp_path):
     tokens = ["<x>", "<y>"]
     concepts = tuple(
-        ConceptConfig(token, str(images), word) for token, word in zip(tokens, ("dog", "cat"), strict=True)
+        ConceptConfig(token, str(images), word)
+        for token, word in zip(tokens, ("dog", "cat"), strict=True)
     )
-    result = train(config(concepts=concepts, preview=PreviewConfig(every=6, seeds=(0,), steps=1)), tmp_path / "run")
+    result = train(
+        config(concepts=concepts, preview=PreviewConfig(every=6, seeds=(0,), steps=1)),
+        tmp_path / "run",
+    )
     for token in tokens:
         folder = token_folder(tmp_path / "run", token, tokens)
         assert read_embeddings(folder / "learned_embeds.safetensors").tokens[0].token == token
@@ -158,7 +169,9 @@ def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(confi
         if record.step == 5:
             model.denoiser.conv_in.weight.data.fill_(float("nan"))
 
-    with pytest.raises(TrainingDiverged, match="the loss of <x> is not finite at step 6; the vectors of step 5"):
+    with pytest.raises(
+        TrainingDiverged, match="the loss of <x> is not finite at step 6; the vectors of step 5"
+    ):
         train(config(), tmp_path / "run", model=model, progress=spoil)
     assert (tmp_path / "run" / "checkpoints" / "step-000004.state").exists()
     resume(tmp_path / "run")
@@ -191,7 +204,9 @@ def test_a_full_disk_is_one_clear_line(config, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/checkpoints")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(TrainingError, match=r"No space left on device\. Make room, then go on with"):
+    with pytest.raises(
+        TrainingError, match=r"No space left on device\. Make room, then go on with"
+    ):
         train(config(), tmp_path / "run")
 
 
@@ -223,23 +238,35 @@ def command(asked, out, *more):
 
 def run(arguments):
     return subprocess.run(
-        [sys.executable, "-m", "dti_geom_cli", *arguments], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "dti_geom_cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("options", [(), ("--method", "ti", "--average-last", "4", "--schedule", "cosine")], ids=str)
+@pytest.mark.parametrize(
+    "options", [(), ("--method", "ti", "--average-last", "4", "--schedule", "cosine")], ids=str
+)
 def test_killed_and_resumed_a_run_ends_on_the_same_bytes(options, config, tmp_path):
     asked = config(steps=30)
     whole = run(command(asked, tmp_path / "whole", *options))
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "killed"
     for stop_after in (2, 10, 17):
-        arguments = command(asked, out, *options) if stop_after == 2 else ["train", "--resume", str(out)]
+        arguments = (
+            command(asked, out, *options) if stop_after == 2 else ["train", "--resume", str(out)]
+        )
         process = subprocess.Popen(
-            [sys.executable, "-m", "dti_geom_cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "dti_geom_cli", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         events = out / "events.jsonl"
-        while process.poll() is None and not (events.exists() and events.read_bytes().count(b"\n") >= stop_after):
+        while process.poll() is None and not (
+            events.exists() and events.read_bytes().count(b"\n") >= stop_after
+        ):
             time.sleep(0.002)
         assert process.poll() is None, "the run was over before it could be killed"
         process.send_signal(signal.SIGKILL)
@@ -251,14 +278,25 @@ def test_killed_and_resumed_a_run_ends_on_the_same_bytes(options, config, tmp_pa
     states = [folder / "checkpoints" / "step-000030.state" for folder in (out, tmp_path / "whole")]
     assert states[0].read_bytes() == states[1].read_bytes()
     assert [event.step for event in load_events(out)] == list(range(1, 31))
-    figures = [[(event.losses, event.vectors) for event in load_events(folder)] for folder in (out, tmp_path / "whole")]
+    figures = [
+        [(event.losses, event.vectors) for event in load_events(folder)]
+        for folder in (out, tmp_path / "whole")
+    ]
     assert figures[0] == figures[1]
 
 
 def test_two_processes_make_the_update_of_one_with_twice_the_batch(config, tmp_path):
     asked = config(batch_size=2)
     # accelerate starts several processes on one machine by this option alone, GPUs or not.
-    launched = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launched = [
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     launched += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "dti_geom_cli"]
     two = subprocess.run(
         [sys.executable, *launched, *command(asked, tmp_path / "two")],
@@ -271,10 +309,13 @@ def test_two_processes_make_the_update_of_one_with_twice_the_batch(config, tmp_p
     one = run(command(replace(asked, batch_size=4), tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     vectors = [
-        read_embeddings(tmp_path / name / "learned_embeds.safetensors").tokens[0].vectors for name in ("one", "two")
+        read_embeddings(tmp_path / name / "learned_embeds.safetensors").tokens[0].vectors
+        for name in ("one", "two")
     ]
     torch.testing.assert_close(*vectors, atol=1e-5, rtol=0)
-    losses = [[event.losses["<x>"] for event in load_events(tmp_path / name)] for name in ("one", "two")]
+    losses = [
+        [event.losses["<x>"] for event in load_events(tmp_path / name)] for name in ("one", "two")
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from dti_geom.artifacts import LearnedToken, write_embeddings
 from dti_geom.errors import EmbeddingFileError, TrainingError, UnknownToken
+from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
-from dti_geom.models.diffusion import open_text_to_image
+from dti_geom.models.pipelines import open_text_to_image
 from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.starts import learned_vectors, magnitude_of, reference_of, start_of
 
@@ -15,7 +15,9 @@ def model(tiny):
 
 
 def start(model, method="ti", init="dog", seed=0, **options):
-    return start_of(model, 0, ConceptConfig("<x>", "nowhere", init, **options), MethodConfig(method), seed)
+    return start_of(
+        model, 0, ConceptConfig("<x>", "nowhere", init, **options), MethodConfig(method), seed
+    )
 
 
 def table(model):
@@ -59,7 +61,9 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(mo
 def test_cross_initialization_starts_from_the_encoders_output_at_the_word(model):
     expected = []
     for template in model.templates:
-        ids = model.towers[0].tokenizer(template.replace("{}", "dog"), return_tensors="pt").input_ids
+        ids = (
+            model.towers[0].tokenizer(template.replace("{}", "dog"), return_tensors="pt").input_ids
+        )
         place = ids[0].tolist().index(model.towers[0].vocabulary.rows("dog")[0])
         expected.append(model.towers[0].module(ids).last_hidden_state[0, place])
     for found in (start(model, "crossinit").vectors, start(model, "ti", start="output").vectors):
@@ -71,7 +75,9 @@ def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(model, tmp_path)
     (path,) = write_embeddings(tmp_path, [LearnedToken("<y>", None, stored)])
     assert torch.equal(start(model, start=str(path)).vectors, stored)
     (other,) = write_embeddings(tmp_path / "other", [LearnedToken("<y>", None, torch.randn(1, 5))])
-    with pytest.raises(EmbeddingFileError, match="0 tokens of width 32; exactly one was expected for text_encoder"):
+    with pytest.raises(
+        EmbeddingFileError, match="0 tokens of width 32; exactly one was expected for text_encoder"
+    ):
         start(model, start=str(other))
     with pytest.raises(TrainingError, match="expected word, output, mean, random or the path"):
         start(model, start="wrod")
@@ -83,12 +89,16 @@ def test_an_unknown_init_word_is_one_clear_line():
 
 
 @pytest.mark.parametrize(
-    "spec", ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned", "2*mean", "0.5*init"]
+    "spec",
+    ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned", "2*mean", "0.5*init"],
 )
 def test_every_magnitude_is_what_it_says(model, spec):
     lengths = row_norms(table(model))
     lengths = lengths[lengths > 0]
-    one = {word: row_norms(table(model))[model.towers[0].vocabulary.rows(word)[0]] for word in ("cat", "dog")}
+    one = {
+        word: row_norms(table(model))[model.towers[0].vocabulary.rows(word)[0]]
+        for word in ("cat", "dog")
+    }
     expected = {
         "mean": lengths.mean(),
         "learned": lengths.mean(),
@@ -101,12 +111,27 @@ def test_every_magnitude_is_what_it_says(model, spec):
         "2*mean": 2 * lengths.mean(),
         "0.5*init": one["dog"] / 2,
     }[spec]
-    found = magnitude_of(spec, model.towers[0], reference_of(model.towers[0]), start(model, vectors=2))
+    found = magnitude_of(
+        spec, model.towers[0], reference_of(model.towers[0]), start(model, vectors=2)
+    )
     assert found.flatten().tolist() == pytest.approx([float(expected)] * 2, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    "spec", ["-1", "0", "nan", "inf", "average", "token:red dog", "2*average", "-2*mean", "2*", "*mean", "2*learned"]
+    "spec",
+    [
+        "-1",
+        "0",
+        "nan",
+        "inf",
+        "average",
+        "token:red dog",
+        "2*average",
+        "-2*mean",
+        "2*",
+        "*mean",
+        "2*learned",
+    ],
 )
 def test_a_magnitude_that_is_none_is_refused(model, spec):
     with pytest.raises(TrainingError, match="magnitude"):
@@ -115,7 +140,11 @@ def test_a_magnitude_that_is_none_is_refused(model, spec):
 
 def test_two_towers_start_from_their_own_tables(sdxl_pipeline):
     model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
-    learned = learned_vectors(model, ConceptConfig("<x>", "nowhere", "dog"), MethodConfig("dti", 0.1), 0)
+    learned = learned_vectors(
+        model, ConceptConfig("<x>", "nowhere", "dog"), MethodConfig("dti", 0.1), 0
+    )
     for one, tower in zip(learned, model.towers, strict=True):
         lengths = row_norms(tower.token_table)
-        assert norms(one.vectors().detach()).tolist() == pytest.approx([float(lengths[lengths > 0].mean())])
+        assert norms(one.vectors().detach()).tolist() == pytest.approx(
+            [float(lengths[lengths > 0].mean())]
+        )

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from dti_geom.artifacts import dumps, from_json, save_result
 from dti_geom.errors import TrainingError
+from dti_geom.files import dumps, from_json, save_result
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.training import (
     ConceptConfig,
@@ -22,7 +22,9 @@ from dti_geom.training.story import POINTS, thinned
 from runs import write_run
 
 
-@pytest.mark.parametrize("count", [1, 2, POINTS - 1, POINTS, POINTS + 1, 2 * POINTS - 1, 2000, 100_003])
+@pytest.mark.parametrize(
+    "count", [1, 2, POINTS - 1, POINTS, POINTS + 1, 2 * POINTS - 1, 2000, 100_003]
+)
 def test_thinning_keeps_the_ends_and_spreads_the_rest_evenly(count):
     places = thinned(count)
     assert (places[0], places[-1]) == (0, count - 1)
@@ -47,7 +49,9 @@ def test_the_curves_are_the_events_of_each_vector(tmp_path):
     assert run.losses[1].losses == tuple(record.losses["<b>"] for record in records)
     for number, curve in enumerate(run.vectors):
         course = [record.vectors[number] for record in records]
-        assert {(one.token, one.tower, one.index) for one in course} == {(curve.token, curve.tower, curve.index)}
+        assert {(one.token, one.tower, one.index) for one in course} == {
+            (curve.token, curve.tower, curve.index)
+        }
         assert curve.norms == tuple(one.norm for one in course)
         assert curve.angles_to_start == tuple(one.angle_to_start for one in course)
         assert curve.cosines_to_prior == tuple(one.cosine_to_prior for one in course)
@@ -114,7 +118,9 @@ def test_only_pictures_of_the_run_itself_are_taken(tmp_path):
     with pytest.raises(TrainingError, match="outside the run's folder"):
         read_run(folder)
     escaping = dataclasses.replace(result.previews[0], file="../private.png")
-    save_result(folder / "result.json", dataclasses.replace(result, previews=(escaping,)), overwrite=True)
+    save_result(
+        folder / "result.json", dataclasses.replace(result, previews=(escaping,)), overwrite=True
+    )
     with pytest.raises(TrainingError, match="outside the run's folder"):
         read_run(folder)
 
@@ -137,7 +143,9 @@ def test_learned_files_come_in_the_order_of_the_concepts(tmp_path, tokens):
     config = write_run(tmp_path, tokens=tokens).config
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "learned_embeds.safetensors").write_bytes(b"of an earlier step")
-    folders = [path.parent.relative_to(tmp_path).as_posix() for path in learned_files(tmp_path, config)]
+    folders = [
+        path.parent.relative_to(tmp_path).as_posix() for path in learned_files(tmp_path, config)
+    ]
     assert folders == (["."] if len(tokens) == 1 else ["00-b", "01-a"])
 
 
@@ -145,7 +153,11 @@ def test_a_run_that_was_just_trained_reads_back(tmp_path):
     images = embedded_folder() / "concepts" / "round-teapot"
     preview = PreviewConfig(every=2, seeds=(0,), steps=1)
     config = RunConfig(
-        "mini", (ConceptConfig("<x>", str(images), "teapot"),), preview=preview, steps=2, dtype="float32"
+        "mini",
+        (ConceptConfig("<x>", str(images), "teapot"),),
+        preview=preview,
+        steps=2,
+        dtype="float32",
     )
     result = train(config, tmp_path)
     run = read_run(tmp_path)

@@ -24,7 +24,11 @@ def only(trainer):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_other_weight_keeps_its_bytes_and_the_token_moves(tiny, config, method):
     model = tiny()
-    parts = {name: part for name, part in model.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    parts = {
+        name: part
+        for name, part in model.pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
     before = {name: save(part.state_dict()) for name, part in parts.items()}
     trainer, records = trained(model, config(method=MethodConfig(method)))
     assert set(before) == {"unet", "text_encoder", "vae"}
@@ -35,7 +39,9 @@ def test_every_other_weight_keeps_its_bytes_and_the_token_moves(tiny, config, me
 
 def test_dti_keeps_its_norm_at_every_step_and_ti_does_not(tiny, config):
     _, records = trained(tiny(), config())
-    assert len({record.vectors[0].norm for record in records}) <= 3  # within the last digits of float32
+    assert (
+        len({record.vectors[0].norm for record in records}) <= 3
+    )  # within the last digits of float32
     _, records = trained(tiny(), config(method=MethodConfig("ti")))
     assert len({round(record.vectors[0].norm, 4) for record in records}) == len(records)
 
@@ -49,25 +55,37 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny, config):
 @pytest.mark.parametrize("method", ["dti", "ti"])
 def test_accumulating_is_a_larger_batch_with_as_many_updates(tiny, config, method):
     large, large_records = trained(tiny(), config(batch_size=4, method=MethodConfig(method)))
-    small, small_records = trained(tiny(), config(batch_size=2, accumulate=2, method=MethodConfig(method)))
+    small, small_records = trained(
+        tiny(), config(batch_size=2, accumulate=2, method=MethodConfig(method))
+    )
     assert len(large_records) == len(small_records) == 6
     torch.testing.assert_close(only(small), only(large), atol=1e-4, rtol=0)
     for one, other in zip(small_records, large_records, strict=True):
         assert one.losses["<x>"] == pytest.approx(other.losses["<x>"], rel=1e-3)
 
 
-def test_concepts_that_share_batches_learn_what_they_learn_alone(tiny, config, images, tmp_path, picture):
+def test_concepts_that_share_batches_learn_what_they_learn_alone(
+    tiny, config, images, tmp_path, picture
+):
     (tmp_path / "others").mkdir()
     for number in range(2):
         picture(10 + number).save(tmp_path / "others" / f"{number}.png")
-    first, second = ConceptConfig("<x>", str(images), "dog"), ConceptConfig("<y>", str(tmp_path / "others"), "cat")
+    first, second = (
+        ConceptConfig("<x>", str(images), "dog"),
+        ConceptConfig("<y>", str(tmp_path / "others"), "cat"),
+    )
     together, records = trained(tiny(), config(concepts=(first, second)))
     for concept in (first, second):
         alone, alone_records = trained(tiny(), config(concepts=(concept,)))
         torch.testing.assert_close(
-            together.vectors()[concept.token][0], alone.vectors()[concept.token][0], atol=1e-4, rtol=0
+            together.vectors()[concept.token][0],
+            alone.vectors()[concept.token][0],
+            atol=1e-4,
+            rtol=0,
         )
-        assert records[0].losses[concept.token] == pytest.approx(alone_records[0].losses[concept.token], rel=1e-4)
+        assert records[0].losses[concept.token] == pytest.approx(
+            alone_records[0].losses[concept.token], rel=1e-4
+        )
 
 
 def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(tiny, config):
@@ -87,7 +105,8 @@ def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(tiny, config):
 def test_average_last_is_the_frechet_mean_at_the_mean_norm(tiny, config):
     trainer = Trainer(tiny(), config(method=MethodConfig("ti", average_last=3)))
     seen = [
-        torch.cat([one.vectors().detach() for one in trainer.concepts[0].learned]).clone() for _ in trainer.updates()
+        torch.cat([one.vectors().detach() for one in trainer.concepts[0].learned]).clone()
+        for _ in trainer.updates()
     ]
     last = torch.stack(seen[-3:])[:, 0]
     expected = norms(last).mean() * frechet_mean(normalize(last))
@@ -100,7 +119,7 @@ def test_the_average_of_equal_vectors_is_that_vector():
 
 
 def test_in_bfloat16_the_vectors_stay_float32(sd15_pipeline, config):
-    from dti_geom.models.diffusion import open_text_to_image
+    from dti_geom.models.pipelines import open_text_to_image
 
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.bfloat16)
     trainer, records = trained(model, config())
@@ -119,7 +138,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(tiny, co
     kept = only(trainer)
     with torch.no_grad():
         model.denoiser.conv_in.weight.fill_(float("nan"))
-    with pytest.raises(TrainingDiverged, match="loss of <x> is not finite at step 2; the vectors of step 1 are kept"):
+    with pytest.raises(
+        TrainingDiverged,
+        match="loss of <x> is not finite at step 2; the vectors of step 1 are kept",
+    ):
         next(updates)
     assert torch.equal(only(trainer), kept)
 
@@ -131,12 +153,18 @@ def test_schedules_rise_fall_and_stay():
     assert path() == [1, 1, 1, 1]
     assert path(warmup=2) == [0.5, 1, 1, 1]
     assert path(schedule="linear") == [1, 0.75, 0.5, 0.25]
-    assert path(schedule="cosine") == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
+    assert path(schedule="cosine") == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    )
 
 
 def test_the_schedule_scales_the_steps(tiny, config):
-    _, records = trained(tiny(), config(method=MethodConfig("dti", 0.1, schedule="linear", kappa=0.0)))
-    assert [record.learning_rate for record in records] == pytest.approx([0.1 * (1 - step / 6) for step in range(6)])
+    _, records = trained(
+        tiny(), config(method=MethodConfig("dti", 0.1, schedule="linear", kappa=0.0))
+    )
+    assert [record.learning_rate for record in records] == pytest.approx(
+        [0.1 * (1 - step / 6) for step in range(6)]
+    )
     assert records[0].vectors[0].angle_to_start == pytest.approx(math.atan(0.1), rel=1e-3)
 
 
@@ -146,14 +174,21 @@ def test_a_mask_of_zeros_leaves_a_token_where_it_is(tiny, config, images, tmp_pa
     (tmp_path / "masks").mkdir()
     for number in range(3):
         Image.new("L", (80, 64), 0).save(tmp_path / "masks" / f"{number}.png")
-    asked = config(data=DataConfig(resolution=64, masks=str(tmp_path / "masks")), method=MethodConfig("dti"))
+    asked = config(
+        data=DataConfig(resolution=64, masks=str(tmp_path / "masks")), method=MethodConfig("dti")
+    )
     _, records = trained(tiny(), asked)
     assert all(record.vectors[0].angle_to_start < 1e-6 for record in records)
 
 
 def test_open_choices_are_filled_in_from_model_and_method(tiny, config):
     asked = Trainer(tiny(), replace(config(), steps=None, data=DataConfig())).config
-    assert (asked.steps, asked.data.resolution, asked.method.learning_rate, asked.method.magnitude) == (
+    assert (
+        asked.steps,
+        asked.data.resolution,
+        asked.method.learning_rate,
+        asked.method.magnitude,
+    ) == (
         400,
         64,
         0.04,

@@ -1,0 +1,161 @@
+"""The bytes of strangers' files, as Python values: checked first, never executed.
+
+The bytes decide what a file is, not its suffix.
+"""
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from dti_geom.files.pickles import Storage, unpickle
+from dti_geom.files.refusals import (
+    EXPECTED,
+    MAX_BYTES,
+    MAX_HEADER,
+    ONCE,
+    WHOLE,
+    Refused,
+    plain_values,
+    shown,
+)
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_KINDS = {  # by the first bytes, in lower case
+    b"version https://git-lfs": ("is a Git LFS pointer", "Fetch the real file with git lfs pull."),
+    b"<!doctype html": ("is a web page", "Download the file itself, not the page that shows it."),
+    b"<html": ("is a web page", "Download the file itself, not the page that shows it."),
+    b"\x89png": ("is an image", EXPECTED),
+    b"\xff\xd8\xff": ("is an image", EXPECTED),
+    b"riff": ("is an image or a sound", EXPECTED),
+}
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole regular file of at most MAX_BYTES. Raises Refused."""
+    if path.is_dir():
+        raise Refused("is a folder", "Expected one file.")
+    if not path.is_file():
+        raise Refused("is not a regular file" if path.exists() else "does not exist")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise Refused(f"has {size / 2**20:.0f} MB, looks like a model checkpoint")
+            return file.read(size)  # not MAX_BYTES, which would be allocated first
+    except OSError as error:
+        raise Refused(f"cannot be opened: {error.strerror}", "Expected a readable file.") from error
+
+
+def decode(data: bytes) -> tuple[Any, dict[str, str]]:
+    """What the bytes hold, and the strings of a safetensors header."""
+    if not data:
+        raise Refused("is empty (0 bytes)", WHOLE)
+    start = data[:64].lstrip().lower()
+    for signature, kind in _KINDS.items():
+        if start.startswith(signature):
+            raise Refused(*kind)
+    try:
+        if data[7:9] == b"\0{":  # a header length of eight bytes, then JSON
+            return _read_safetensors(data)
+        if data.startswith(b"PK\3\4"):
+            return _read_torch_zip(data), {}
+        if data.startswith(b"\x80"):
+            return _read_torch_legacy(data), {}
+    except Refused:
+        raise
+    except Exception as error:  # whatever a reader trips over, the file is at fault
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise Refused(f"is damaged or cut short ({shown(reason)})", WHOLE) from error
+    text = data[:40].decode("utf-8", "ignore")
+    if text and all(each.isprintable() or each.isspace() for each in text):
+        raise Refused(f"is text, beginning with “{shown(text)}”")
+    raise Refused(f"is of no known kind, beginning with the bytes {data[:8].hex(' ')}")
+
+
+def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    length = int.from_bytes(data[:8], "little")
+    if MAX_HEADER < length < len(data):
+        raise Refused(f"has a header of {length} bytes, looks like a checkpoint")
+    tensors = load_safetensors(data)
+    header = json.loads(data[8 : 8 + length], object_pairs_hook=_without_repeats)
+    metadata = plain_values(header.pop("__metadata__", None))
+    return {
+        key: tensors[key] for key in header
+    }, metadata  # the reader's own order changes from run to run
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise Refused("names a token twice", ONCE)
+    return dict(pairs)
+
+
+def _read_torch_zip(data: bytes) -> Any:
+    """What `torch.save` writes today: a zip of `data.pkl` and a raw file for each storage."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        sizes = {info.filename: info.file_size for info in infos}
+        root = next(
+            (name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None
+        )
+        if root is None:
+            raise Refused(
+                f"is a zip archive of other files, such as {shown(next(iter(sizes), 'none'))}"
+            )
+        if f"{root}constants.pkl" in sizes:
+            raise Refused("is a TorchScript program, which is never run here")
+        if (
+            any(info.compress_type for info in infos)
+            or len(sizes) < len(infos)
+            or sum(sizes.values()) > len(data)
+        ):
+            raise Refused(
+                "is a zip archive packed as torch never does, compressed or with files that overlap"
+            )
+        members = {name.removeprefix(root): archive.read(name) for name in sizes}
+    _refuse_big_endian(members.get("byteorder") == b"big")
+    storages: dict[str, Storage] = {}
+    content = unpickle(io.BytesIO(members["data.pkl"]), storages, len(data))
+    for key, storage in storages.items():
+        _fill(storage, members[f"data/{key}"])
+    return content
+
+
+def _read_torch_legacy(data: bytes) -> Any:
+    """What `torch.save` wrote before version 1.6: five pickles, the first a magic number, then the raw storages."""
+    stream = io.BytesIO(data)
+    storages: dict[str, Storage] = {}
+    if unpickle(stream, storages, len(data)) != _LEGACY_MAGIC:
+        raise Refused("is a pickle, but not one that torch wrote")
+    _, machine, content, keys = (unpickle(stream, storages, len(data)) for _ in range(4))
+    _refuse_big_endian(machine.get("little_endian") is False)
+    if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
+        raise ValueError("other storages than its tensors have")
+    for key in keys:
+        count = int.from_bytes(stream.read(8), "little")
+        if count != len(storages[key].values):
+            raise ValueError("a storage of another length than its tensors have")
+        _fill(storages[key], stream.read(storages[key].values.nbytes))
+    return content
+
+
+def _fill(storage: Storage, data: bytes) -> None:
+    if len(data) != storage.values.nbytes:
+        raise ValueError(f"a storage of {storage.values.nbytes} bytes has {len(data)}")
+    if data:
+        storage.values.view(torch.uint8).copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+
+
+def _refuse_big_endian(found: bool) -> None:
+    if found:
+        raise Refused(
+            "was written by a big-endian machine",
+            "Expected little-endian values; save it again elsewhere.",
+        )

@@ -1,0 +1,76 @@
+"""Command line of the recipe: `train` (the default) and `eval`.
+
+python -m dti_geom.mini.recipe --work DIR [--stage S] [--device cuda]     every stage, or one; stopped runs go on
+python -m dti_geom.mini.recipe eval --work DIR [--per-row N]              measure what is shipped, write the model card
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dti_geom.mini import artwork
+from dti_geom.mini.recipe.card import write_card
+from dti_geom.mini.recipe.evaluate import evaluate, fresh_renders
+from dti_geom.mini.recipe.export import SHIPPED
+from dti_geom.mini.recipe.generate import open_pipeline
+from dti_geom.mini.recipe.stages import STAGES, Recipe
+from dti_geom.mini.scorer import load_scorer
+
+FIGURES_FILE = "figures.json"
+DEFAULT_WORK = Path("build/mini")
+
+
+def train(arguments: list[str]) -> None:
+    """Run the recipe, or one of its stages."""
+    parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, help="artwork, pictures, checkpoints, grids"
+    )
+    parser.add_argument("--stage", choices=list(STAGES), help="run only this stage")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--joint-steps", type=int, help="more steps, a better model")
+    chosen = parser.parse_args(arguments)
+    recipe = Recipe(chosen.work, chosen.device)
+    if chosen.joint_steps:
+        recipe = replace(recipe, joint_steps=chosen.joint_steps)
+    for name, stage in STAGES.items():
+        if chosen.stage in (None, name):
+            print(f"stage {name}", flush=True)
+            stage(recipe)
+
+
+def measure(arguments: list[str]) -> None:
+    """Measure the shipped model; write the figures and the card beside it."""
+    parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe eval")
+    parser.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, help="where the artwork is, or is fetched to"
+    )
+    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--per-row", type=int, default=200)
+    parser.add_argument("--device", default="cpu")
+    chosen = parser.parse_args(arguments)
+    artwork.extract(chosen.work / "artwork")
+    figures = evaluate(
+        open_pipeline(chosen.model, chosen.device),
+        load_scorer(chosen.model / "scorer"),
+        fresh_renders(chosen.work / "artwork", 4 * chosen.per_row),
+        chosen.per_row,
+        grids=chosen.work / "grids",
+    )
+    figures.save(chosen.model / FIGURES_FILE)
+    write_card(figures, chosen.model)
+    print("\n".join(["missed:", *figures.missed()]) if figures.missed() else "every target reached")
+
+
+def main() -> None:
+    """Dispatch."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["eval"]:
+        measure(arguments[1:])
+    else:
+        train(arguments)
+
+
+if __name__ == "__main__":
+    main()

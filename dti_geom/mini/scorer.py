@@ -1,0 +1,90 @@
+"""The scorer: an independent network that reads pictures of the embedded model back into words.
+
+It shares no weights with the generator, and has seen all artwork, held-out styles and concepts included: a scorer that
+has not cannot tell a missing concept from its own ignorance.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHANNELS: tuple[int, ...] = (32, 64, 128, 192)
+HIDDEN = 320
+EMBEDDING = 128
+WEIGHTS_FILE = "scorer.safetensors"
+CONFIG_FILE = "config.json"
+
+
+class Scorer(nn.Module):
+    """(n, 3, 64, 64) pictures in [−1, 1] → logits of every reading, and a unit embedding of what is shown."""
+
+    def __init__(self, readings: dict[str, tuple[str, ...]]) -> None:
+        """`readings`: the classes of every question."""
+        super().__init__()
+        self.readings = readings
+        layers: list[nn.Module] = []
+        width = 3
+        for channels in CHANNELS:
+            layers += [
+                *_convolution(width, channels, stride=2),
+                *_convolution(channels, channels, stride=1),
+            ]
+            width = channels
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 16, HIDDEN), nn.SiLU())
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(HIDDEN, len(classes)) for name, classes in readings.items()}
+        )
+        self.look = nn.Linear(HIDDEN, EMBEDDING)
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits by reading, (n, classes) each, and embeddings (n, 128), unit norm."""
+        hidden = self.body(images)
+        logits = {name: head(hidden).float() for name, head in self.heads.items()}
+        return logits, functional.normalize(self.look(hidden).float(), dim=-1)
+
+    @torch.no_grad()
+    def read(self, images: Tensor, batch: int = 256) -> list[dict[str, str]]:
+        """The most likely answer to every question, in words, one dictionary per picture."""
+        answers: list[dict[str, str]] = []
+        for part in images.split(batch):
+            logits, _ = self(part)
+            best = {name: values.argmax(dim=1).tolist() for name, values in logits.items()}
+            answers += [
+                {name: self.readings[name][rows[i]] for name, rows in best.items()}
+                for i in range(len(part))
+            ]
+        return answers
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, batch: int = 256) -> Tensor:
+        """(n, 128), unit norm: cosines compare what things look like, whatever is behind them."""
+        return torch.cat([self(part)[1] for part in images.split(batch)])
+
+
+def _convolution(width: int, channels: int, stride: int) -> list[nn.Module]:
+    kernel = 5 if width == 3 else 3
+    layer = nn.Conv2d(width, channels, kernel, stride, padding=kernel // 2, bias=False)
+    return [layer, nn.BatchNorm2d(channels), nn.SiLU()]
+
+
+def save_scorer(scorer: Scorer, folder: Path) -> None:
+    """Half-precision weights, and the classes of every reading."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in scorer.state_dict().items()
+    }
+    save_file(weights, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps({"readings": scorer.readings}, indent=1) + "\n")
+
+
+def load_scorer(folder: Path) -> Scorer:
+    """A scorer in single precision, ready to read."""
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    scorer = Scorer({name: tuple(classes) for name, classes in config["readings"].items()})
+    scorer.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return scorer.float().eval()

@@ -1,0 +1,161 @@
+"""Register every measurement: one entry here gives a probe its command, page section and report part.
+
+A probe called NAME is the function `measure_NAME` in `probes/NAME.py`; `reporting/sections/NAME.py`
+shows its result with `NAME_section`. Nothing heavy is imported here, because the command line reads
+this file to print its help.
+"""
+
+import importlib
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dti_geom.errors import DtiGeomError
+from dti_geom.probes.inputs import read_pairs, read_words
+
+if TYPE_CHECKING:
+    from dti_geom.models import TextEncoder
+    from dti_geom.probes.learned import LearnedVector
+
+
+class Needs(Enum):
+    """What a probe asks of an encoder; where that is missing, it says why."""
+
+    TOKEN_TABLE = "a token table"
+    LEARNED = "learned vectors of the table's width"
+    STATES = "hidden states"
+    PRE_NORM_BLOCKS = "pre-norm blocks"
+    ABSOLUTE_POSITIONS = "absolute positions and pre-norm blocks"
+
+    @property
+    def runs_encoder(self) -> bool:
+        """Whether the weights of the whole encoder are loaded."""
+        return self not in (Needs.TOKEN_TABLE, Needs.LEARNED)
+
+    def check(self, encoder: "TextEncoder", learned: "Sequence[LearnedVector]") -> None:
+        """Raise DoesNotApply, saying why, if the encoder or the vectors lack what is needed."""
+        from dti_geom.probes.applicability import check
+
+        check(self, encoder, learned)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a probe's own, as its command offers it."""
+
+    name: str  # keyword of the measure function
+    help: str
+    type: type = str  # int, float, str, or Path where `read` opens a file
+    default: Any = None
+    several: bool = False  # may be given several times; the value is a tuple
+    minimum: int | None = None
+    short: str | None = None  # e.g. -k
+    argument: bool = False  # stands without --name
+    read: Callable[[Path], Any] | None = None  # what the function gets instead of a path
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A measurement of one text encoder."""
+
+    name: str
+    question: str  # the first line of its help
+    needs: Needs
+    example: str  # options of an example command
+    options: tuple[Option, ...] = ()
+    report: bool = True  # part of `dti-geom report`
+
+    @property
+    def measure(self) -> Callable[..., Any]:
+        """The function (encoder, learned, *, own options) → result; seed and progress where it takes them."""
+        module = importlib.import_module(f"dti_geom.probes.{self.name}")
+        function: Callable[..., Any] = getattr(module, f"measure_{self.name}")
+        return function
+
+    @property
+    def result_type(self) -> type:
+        """The frozen dataclass that `measure` returns."""
+        hints = typing.get_type_hints(self.measure)
+        result: type = hints["return"]
+        return result
+
+
+PROBES: dict[str, Probe] = {
+    probe.name: probe
+    for probe in (
+        Probe(
+            name="norms",
+            question="How long are tokens, which are unusual, and where do learned ones fall?",
+            needs=Needs.TOKEN_TABLE,
+            example="--model sd15 --embedding my-token.safetensors",
+        ),
+        Probe(
+            name="swap",
+            question="Does the output follow a token's direction or its magnitude?",
+            needs=Needs.STATES,
+            example="--model sd15 --pairs pairs.txt",
+            options=(
+                Option(
+                    "pairs",
+                    "A file of pairs to swap: two tokens a line, words or #id.",
+                    Path,
+                    read=read_pairs,
+                ),
+                Option(
+                    "category",
+                    "A file of words, one a line, to draw the pairs from.",
+                    Path,
+                    read=read_words,
+                ),
+                Option("count", "How many pairs to draw.", int, 32, minimum=1),
+            ),
+        ),
+        Probe(
+            name="attenuation",
+            question="How much of a token's position is left after the first normalisation?",
+            needs=Needs.ABSOLUTE_POSITIONS,
+            example="--model sd15 --embedding my-token.safetensors",
+        ),
+        Probe(
+            name="stagnation",
+            question="How far does the encoder turn a token's state, at each magnitude?",
+            needs=Needs.PRE_NORM_BLOCKS,
+            example="--model mini --embedding ~/embeddings --out stagnation",
+        ),
+        Probe(
+            name="attention",
+            question="What attention does a token get and give, and does it use its context?",
+            needs=Needs.STATES,
+            example="--model sd15 --embedding my-token.safetensors --out attention",
+        ),
+        Probe(
+            name="neighbors",
+            question="Which tokens are nearest, by direction and by distance?",
+            needs=Needs.TOKEN_TABLE,
+            example="--model sdxl phone dog",
+            options=(
+                Option(
+                    "tokens", "Words, learned tokens, or rows as #id.", several=True, argument=True
+                ),
+                Option("k", "How many neighbours of each.", int, 10, minimum=1, short="-k"),
+            ),
+        ),
+        Probe(
+            name="angles",
+            question="How far have learned tokens turned from the words they started from?",
+            needs=Needs.LEARNED,
+            example="--embedding ~/embeddings --model sd15 --init dog",
+            options=(Option("init", "The start word of vectors whose file names none."),),
+        ),
+    )
+}
+
+
+def probe_named(name: str) -> Probe:
+    """Return the probe of that name. Raises DtiGeomError, naming those there are."""
+    if name not in PROBES:
+        raise DtiGeomError(f"no probe called '{name}'. Known: {', '.join(PROBES)}.")
+    return PROBES[name]

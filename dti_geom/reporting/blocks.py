@@ -1,0 +1,120 @@
+"""Show a result as blocks: renderers know these types and nothing else.
+
+A section function turns one result into a `Section`. The page, the terminal, the notebook and the
+CSV are four renderers of the same blocks, so nothing is written twice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+Kind = Literal["number", "text", "token", "path"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Say in one sentence what was found, with its figure and interval."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Say how something was measured, in small print."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Say what a result does not show."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot, drawn only by renderers that can show it."""
+
+    draw: "Callable[[], PlotlyFigure]"  # called late: plotly is slow to import
+    caption: str  # what is plotted, in small print below
+    label: str = ""  # read aloud instead of the plot; default: the caption
+
+
+@dataclass(frozen=True)
+class Span:
+    """An interval in a table: one cell on a page, two columns in a CSV."""
+
+    low: float | None
+    high: float | None
+
+
+Value = str | int | float | bool | Span | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    title: str
+    unit: str = ""  # "×" stands before the number; "°", "%" and "s" behind it
+    digits: int = 4  # significant, of the column's largest number
+    kind: Kind = "number"  # numbers are right-aligned; paths may be moved below a narrow table
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values; angles in degrees, None where there is no value."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Value]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, as a data URI."""
+
+    uri: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """Pictures beside one another."""
+
+    label: str  # lines are separated by "\n"
+    pictures: Sequence[Picture | None]  # None: no picture here
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A grid of pictures."""
+
+    title: str
+    columns: Sequence[str]  # a heading for each picture of a row
+    rows: Sequence[PictureRow]
+    slider: bool = False  # show one large picture per row, with a slider through the others
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled sequence of blocks. Sections nest: a model's section holds one for each encoder."""
+
+    title: str
+    blocks: "Sequence[Finding | Note | Limits | Figure | Table | Pictures | Section]"
+    aside: str = ""  # sizes and settings, set smaller beside the title
+
+
+def tables(section: Section) -> "Iterator[tuple[tuple[str, ...], Table]]":
+    """Yield every table of a section, with the titles of the subsections it stands in."""
+    for block in section.blocks:
+        if isinstance(block, Table):
+            yield (), block
+        elif isinstance(block, Section):
+            for titles, table in tables(block):
+                yield (block.title, *titles), table

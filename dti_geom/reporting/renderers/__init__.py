@@ -1,0 +1,1 @@
+"""Four renderers of the same blocks: page, terminal, notebook and CSV."""

@@ -1,0 +1,68 @@
+"""Render the tables of a section as one CSV text."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from dti_geom.reporting.blocks import Section, Span, Table, Value, tables
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+
+
+def section_csv(section: Section) -> str:
+    """Return all tables as one: a first column names the table, and each row fills its own columns.
+
+    Numbers keep all their digits. Empty where the section has no table.
+    """
+    lines = [
+        (
+            ": ".join((*titles, table.title)),
+            dict(zip(_heads(table), _flat_row(table, row), strict=True)),
+        )
+        for titles, table in tables(section)
+        for row in table.rows
+    ]
+    if not lines:
+        return ""
+    columns = list(dict.fromkeys(head for _, cells in lines for head in cells))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["table", *map(safe_cell, columns)])
+    for name, cells in lines:
+        writer.writerow([safe_cell(name), *(safe_cell(cells.get(column)) for column in columns)])
+    return text.getvalue()
+
+
+def safe_cell(value: Value) -> Value:
+    """Return a text that a spreadsheet does not take for a formula; numbers stay."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def _heads(table: Table) -> list[str]:
+    """Name every column once, with its unit; a heading that stands twice gets the one before it."""
+    titles = [column.title for column in table.columns]
+    heads: list[str] = []
+    for place, column in enumerate(table.columns):
+        head = column.title
+        if titles.count(head) > 1 and place:
+            head = f"{titles[place - 1]} {head}"
+        if column.unit and column.unit != "×":
+            head = f"{head}, {column.unit}"
+        heads += [f"{head} low", f"{head} high"] if _is_span(table, place) else [head]
+    return heads
+
+
+def _flat_row(table: Table, row: Sequence[Value]) -> list[Value]:
+    flat: list[Value] = []
+    for place, value in enumerate(row):
+        if not _is_span(table, place):
+            flat.append(value)
+        else:
+            flat += [value.low, value.high] if isinstance(value, Span) else [None, None]
+    return flat
+
+
+def _is_span(table: Table, place: int) -> bool:
+    return any(isinstance(row[place], Span) for row in table.rows)

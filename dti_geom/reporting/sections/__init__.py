@@ -1,0 +1,1 @@
+"""One function per result: result → `Section`."""

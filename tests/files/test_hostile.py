@@ -1,0 +1,142 @@
+"""Files made to break the reader: a fixed part of `benchmarks/fuzz.py`, programs of random instructions, odd paths."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dti_geom.errors import EmbeddingFileError
+from dti_geom.files import find_embedding_files, read_embeddings
+
+ROOT = Path(__file__).parents[2]
+INSTRUCTIONS = (
+    *(bytes([code]) for code in b")]}(NRQbuseatlod021\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x93\x94"),
+    *(
+        b"h\0",
+        b"h\x01",
+        b"q\0",
+        b"q\x01",
+        b"K\0",
+        b"K\x01",
+        b"J\xff\xff\xff\xff",
+        b"\x8a\x08" + b"\xff" * 8,
+    ),
+    *(b"X\x03\0\0\0<x>", b"X\x07\0\0\0storage", b"X\x01\0\0\0" + b"0", b"X\x0b\0\0\0_parameters"),
+    *(b"cposix\nsystem\n", b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n"),
+    *(
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"ccollections\nOrderedDict\n",
+        b"c__builtin__\nset\n",
+    ),
+    b"ctorch.nn.modules.container\nParameterDict\n",
+    b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+    + b"0X\x03\0\0\0cpuK\x08tQ",  # a whole storage
+)
+
+
+def check(path: Path) -> None:
+    """Reads, or says in one line why not."""
+    message = ""
+    try:
+        read_embeddings(path)
+    except EmbeddingFileError as error:
+        message = str(error)
+    assert message.isprintable()
+
+
+def test_a_fixed_part_of_the_fuzz_run_has_no_crash_and_executes_nothing():
+    command = [sys.executable, ROOT / "benchmarks" / "fuzz.py", "--files", "400", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    figures = json.loads(done.stdout)
+    assert figures["problems"] == []
+    assert (done.returncode, figures["files"], figures["crashes"], figures["executions"]) == (
+        0,
+        400,
+        0,
+        0,
+    )
+    assert figures["read"] > 40
+    assert figures["largest_memory_mb"] < 64
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
+def test_any_program_of_pickle_instructions_is_read_or_refused(tmp_path_factory, instructions):
+    path = tmp_path_factory.getbasetemp() / "program.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"".join(instructions) + b".")
+        archive.writestr("archive/data/0", bytes(32))
+    check(path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"PK\3\4", b"\x80\x02", b"\x10\0\0\0\0\0\0\0{", b"\x80\x04\x95"]),
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data, start):
+    path = tmp_path_factory.getbasetemp() / "bytes.bin"
+    path.write_bytes(start + data)
+    check(path)
+
+
+def test_a_small_file_is_read_into_a_small_buffer(tmp_path, monkeypatch):
+    asked = []
+    real = open
+
+    class Counting:
+        def __init__(self, *arguments):
+            self.file = real(*arguments)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def fileno(self):
+            return self.file.fileno()
+
+        def read(self, size):
+            asked.append(size)
+            return self.file.read(size)
+
+    torch.save({"<x>": torch.ones(8)}, tmp_path / "x.bin")
+    monkeypatch.setattr("builtins.open", Counting)
+    read_embeddings(tmp_path / "x.bin")
+    assert asked == [(tmp_path / "x.bin").stat().st_size]
+
+
+# --- Paths ---
+
+
+def test_paths_that_are_no_files_are_refused_without_waiting(tmp_path):
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for name in ("round", "dangling", "pipe", "socket"):
+            with pytest.raises(EmbeddingFileError, match=r"does not exist|is not a regular file"):
+                read_embeddings(tmp_path / name)
+    with pytest.raises(EmbeddingFileError, match="is not a regular file"):
+        read_embeddings("/dev/zero")
+
+
+def test_a_name_that_is_no_utf_8_reads_and_is_shown_in_one_line(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9-\x1b[31m.bin"))
+    path.write_bytes(b"")
+    with pytest.raises(EmbeddingFileError) as caught:
+        read_embeddings(path)
+    assert str(caught.value).isprintable()
+    torch.save({"string_to_param": {"*": torch.ones(8)}}, path)
+    assert read_embeddings(path).tokens[0].token == "caf?-\x1b[31m"
+    assert find_embedding_files(tmp_path) == [path]

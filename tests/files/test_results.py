@@ -1,0 +1,76 @@
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from dti_geom.errors import ResultFileError
+from dti_geom.files import dumps, from_json, load_result, save_result, to_json
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Outer:
+    pair: tuple[int, str]
+    many: tuple[Inner, ...]
+    one: Inner | None
+    table: dict[str, Inner]
+
+
+RESULT = Outer((1, "é"), (Inner("<b>", 0.1), Inner("", None)), None, {"k": Inner("v", 2.0)})
+
+
+def test_nested_results_round_trip(tmp_path):
+    assert from_json(Outer, json.loads(dumps(RESULT))) == RESULT
+    save_result(tmp_path / "outer.json", RESULT)
+    assert load_result(tmp_path / "outer.json", Outer) == RESULT
+
+
+def test_a_float_that_json_wrote_as_a_whole_number_comes_back_as_float():
+    assert isinstance(from_json(Inner, {"name": "x", "value": 2}).value, float)
+
+
+def test_a_number_that_json_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dumps(Inner("x", float("nan")))
+
+
+def test_a_file_name_that_is_not_utf8_can_be_written(tmp_path):
+    save_result(tmp_path / "inner.json", Inner("caf\udce9.bin", 1.0))
+    assert load_result(tmp_path / "inner.json", Inner).name == "caf?.bin"
+
+
+def test_the_file_says_what_it_holds_and_who_wrote_it(tmp_path):
+    save_result(tmp_path / "outer.json", RESULT)
+    envelope = json.loads((tmp_path / "outer.json").read_text())
+    assert (envelope["kind"], envelope["format"]) == ("Outer", 1)
+    assert envelope["tool"].startswith("dti-geom ")
+    assert envelope["result"] == to_json(RESULT)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "Other"}, "holds a result of kind Other; Outer was expected"),
+        ({"format": 99}, "reads up to format 1"),
+        ({"result": {"pair": [1, "x"]}}, "lacks or misspells a field"),
+        ({"result": {"unknown": 1}}, "lacks or misspells a field"),
+    ],
+)
+def test_another_kind_a_newer_format_or_a_missing_field_is_refused(tmp_path, change, said):
+    save_result(tmp_path / "outer.json", RESULT)
+    envelope = json.loads((tmp_path / "outer.json").read_text())
+    (tmp_path / "outer.json").write_text(json.dumps(envelope | change))
+    with pytest.raises(ResultFileError, match=said):
+        load_result(tmp_path / "outer.json", Outer)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_file_that_is_no_result_is_refused(tmp_path, text):
+    (tmp_path / "outer.json").write_text(text)
+    with pytest.raises(ResultFileError, match="is not a result file"):
+        load_result(tmp_path / "outer.json", Outer)

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+
+from dti_geom.probes import Stagnation
+from dti_geom.reporting import (
+    Report,
+    branch_figure,
+    render_page,
+    stagnation_figure,
+    stagnation_finding,
+)
+
+
+def named(figure):
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_turns_are_drawn_in_degrees_with_the_bound_where_there_is_one(make_stagnation):
+    drawn = named(stagnation_figure(make_stagnation()))
+    assert list(drawn["mean"].x) == [1, 8, 32]
+    assert list(drawn["mean"].y) == pytest.approx([math.degrees(1 / m) for m in (1, 8, 32)])
+    assert list(drawn["largest"].y) == pytest.approx([math.degrees(1.2 / m) for m in (1, 8, 32)])
+    assert list(drawn["bound"].y) == [None, None, pytest.approx(math.degrees(2 / 32))]
+    assert "learned" not in drawn
+
+
+def test_learned_vectors_are_marked_at_their_own_norm(make_stagnation):
+    figure = stagnation_figure(make_stagnation([("<x>", 5.0), ("<y>", 100.0)]))
+    marks = named(figure)["learned"]
+    assert (list(marks.x), marks.mode) == ([5, 100], "markers")
+    assert list(marks.y) == pytest.approx([math.degrees(1 / 5), math.degrees(1 / 100)])
+    assert "&lt;y&gt;" in marks.hovertext[1]
+    assert figure.layout.xaxis.range[1] > 2
+
+
+def test_branches_are_drawn_in_order_at_chosen_scales_and_for_the_longest_learned_vector(
+    make_stagnation,
+):
+    figure = branch_figure(make_stagnation([("<x>", 5.0), ("<y>", 100.0)]))
+    names = [trace.name for trace in figure.data if trace.yaxis == "y"]
+    assert names == ["×1", "×8", "×32", "\u2068&lt;y&gt;\u2069"]
+    angles, updates = (
+        next(trace for trace in figure.data if trace.yaxis == axis) for axis in ("y", "y2")
+    )
+    assert list(angles.x) == list(updates.x) == [1, 2]
+    assert list(angles.y) == pytest.approx([math.degrees(0.5), math.degrees(1)])
+    assert list(updates.y) == [0.5, 0.5]
+    assert "block 0, mlp" in angles.hovertext[1]
+
+
+def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(make_stagnation):
+    assert stagnation_finding(make_stagnation([("<x>", 5.0)])) == (
+        "A word of ×1 the mean norm is turned by 57.3° on its way through the encoder, one of ×32 by 1.79°; the "
+        "learned vector “\u2068<x>\u2069”, ×5.00 the mean, by 11.5°. The longest updates add up to 9.000, so the bound "
+        "applies from ×32 on, where the turn comes to 60.0 % of it."
+    )
+    assert stagnation_finding(make_stagnation(scales=(1.0, 8.0))).endswith(
+        "9.000, more than any state measured here starts with, so the bound does not apply."
+    )
+
+
+def test_the_result_draws_itself(make_stagnation):
+    encoder = make_stagnation()
+    assert encoder.figure() == stagnation_figure(encoder)
+
+
+def test_encoders_it_does_not_apply_to_are_named_on_the_page():
+    page = render_page(
+        Report("bert", stagnation=Stagnation("bert", (), ("encoder is a post-norm encoder.",)))
+    )
+    assert "Does not apply: <bdi>encoder is a post-norm encoder.</bdi>" in page
