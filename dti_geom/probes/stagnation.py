@@ -4,7 +4,7 @@ A pre-norm branch adds f(N(x)) to the state x. N hides magnitude, so updates sta
 longer token's state grows: it is turned less and picks up less context (arXiv 2512.13672, section 3).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dti_geom import geometry
 from dti_geom.models import TextEncoder
-from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import (
     CARRIERS,
@@ -22,9 +21,9 @@ from dti_geom.probes.material import (
     Prompts,
     carrier_prompts,
     run_prompts,
-    where_it_applies,
     whole_words,
 )
+from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 
 FAR_SCALES = (
@@ -87,7 +86,7 @@ class BranchBound:
 
 
 @dataclass(frozen=True)
-class EncoderStagnation(Drawable):
+class StagnationResult(Result):
     """Residual stagnation in one encoder."""
 
     name: str
@@ -102,44 +101,8 @@ class EncoderStagnation(Drawable):
     learned: tuple[LearnedPassage, ...]
 
 
-@dataclass(frozen=True)
-class Stagnation:
-    """Residual stagnation in every pre-norm text encoder of a model."""
-
-    model: str
-    encoders: tuple[EncoderStagnation, ...]
-    does_not_apply: tuple[str, ...]  # a sentence for each other encoder
-
-
-def model_stagnation(
-    model: str,
-    encoders: Iterable[TextEncoder],
-    learned: Sequence[LearnedVector] = (),
-    *,
-    words: int = 32,
-    carriers: Sequence[str] = CARRIERS,
-    scales: Sequence[float] = FAR_SCALES,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Stagnation:
-    """`encoder_stagnation` of each encoder it applies to, with the reasons for the others."""
-    measured, reasons = where_it_applies(
-        encoders,
-        lambda encoder: encoder_stagnation(
-            encoder,
-            learned,
-            words=words,
-            carriers=carriers,
-            scales=scales,
-            seed=seed,
-            progress=progress,
-        ),
-    )
-    return Stagnation(model, measured, reasons)
-
-
 @torch.no_grad()
-def encoder_stagnation(
+def measure_stagnation(
     encoder: TextEncoder,
     learned: Sequence[LearnedVector] = (),
     *,
@@ -148,7 +111,7 @@ def encoder_stagnation(
     scales: Sequence[float] = FAR_SCALES,
     seed: int = 0,
     progress: Progress = silent,
-) -> EncoderStagnation:
+) -> StagnationResult:
     """Turn of the state at the word's place in each branch, for sampled words in prompts at each of these scales.
 
     scales: multiples of the mean norm of the non-zero rows, ascending. Learned vectors of the table's width, zero ones
@@ -194,7 +157,7 @@ def encoder_stagnation(
     natural, *by_scale = (
         passage(way, scale) for way, scale in zip(of_words, magnitudes, strict=True)
     )
-    return EncoderStagnation(
+    return StagnationResult(
         name=encoder.name,
         dtype=str(ways[0].dtype).removeprefix("torch."),
         words=len(rows),

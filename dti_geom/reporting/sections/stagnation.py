@@ -3,14 +3,22 @@
 import math
 from typing import TYPE_CHECKING
 
-from dti_geom.probes.drawing import draws
-from dti_geom.probes.stagnation import BranchTurn, EncoderStagnation, LearnedPassage, Passage
+from dti_geom.probes.stagnation import BranchTurn, LearnedPassage, Passage, StagnationResult
+from dti_geom.reporting.blocks import (
+    Column,
+    Figure,
+    Finding,
+    Limits,
+    Section,
+    Table,
+    Value,
+)
 from dti_geom.reporting.curves import LEFT, add_curve, add_keys
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
-from dti_geom.reporting.text import degrees, number, plot_text, quoted, times
+from dti_geom.reporting.text import degrees, number, plot_text, quoted, shown, times
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 _SHOWN = (
     (1.0, INK),
@@ -20,7 +28,26 @@ _SHOWN = (
 )  # scales whose way through the branches is drawn
 
 
-def stagnation_figure(encoder: EncoderStagnation) -> "Figure":
+def stagnation_section(result: StagnationResult) -> Section:
+    """Show how far the encoder turns a token's state, against magnitude and branch by branch."""
+    return Section(
+        title="Turn against magnitude",
+        aside=f"{result.words} words in {len(result.prompts)} prompts",
+        blocks=[
+            Finding(stagnation_finding(result)),
+            Figure(lambda: stagnation_figure(result), _turn_caption(result)),
+            Table("Whole turn", _TURN_COLUMNS, _turn_rows(result)),
+            Figure(lambda: branch_figure(result), _BRANCH_CAPTION),
+            Table("Branches, words at their own norms", _BRANCH_COLUMNS, _branch_rows(result)),
+            Limits(
+                "How much turning a picture needs. A bound that is far away says little, and norms "
+                "far beyond any learned token's are there to show the limit."
+            ),
+        ],
+    )
+
+
+def stagnation_figure(encoder: StagnationResult) -> "PlotlyFigure":
     """The whole turn of the state against magnitude, under arcsin(S/‖x_0‖) where that bounds it."""
     figure = rows_of([300], left=LEFT)
     ends = [(one.scale, one.branches[-1]) for one in encoder.scales if one.scale]
@@ -50,7 +77,7 @@ def stagnation_figure(encoder: EncoderStagnation) -> "Figure":
     return figure
 
 
-def branch_figure(encoder: EncoderStagnation) -> "Figure":
+def branch_figure(encoder: StagnationResult) -> "PlotlyFigure":
     """Branch by branch, at a few magnitudes: the turn so far, and the length of the update over that of the state."""
     figure = rows_of([230, 230], left=LEFT)
     shown = [
@@ -91,7 +118,7 @@ def branch_figure(encoder: EncoderStagnation) -> "Figure":
     return figure
 
 
-def stagnation_finding(encoder: EncoderStagnation) -> str:
+def stagnation_finding(encoder: StagnationResult) -> str:
     """The turn at the mean norm beside that of the longest, the learned tokens', and where the bound begins."""
     usual, longest = _nearest(encoder, 1.0), encoder.scales[-1]
     sentence = (
@@ -114,7 +141,77 @@ def stagnation_finding(encoder: EncoderStagnation) -> str:
     )
 
 
-def _nearest(encoder: EncoderStagnation, scale: float) -> Passage:
+_TURN_COLUMNS = (
+    Column("norm", kind="text"),
+    Column("‖x₀‖"),
+    Column("turn", "°"),
+    Column("largest", "°"),
+    Column("bound", "°"),
+    Column("÷ bound", digits=3),
+)
+_BRANCH_COLUMNS = (
+    Column("block"),
+    Column("branch", kind="text"),
+    Column("‖f‖"),
+    Column("‖f‖ ÷ ‖x‖", digits=3),
+    Column("turn", "°"),
+    Column("turn so far", "°"),
+    Column("longest ‖f‖"),
+)
+_BRANCH_CAPTION = (
+    "Above: angle to x₀ after each branch. Below: length of what the branch adds, divided by the "
+    "length of the state it is added to. Means over words and prompts."
+)
+
+
+def _turn_caption(result: StagnationResult) -> str:
+    prompts = ", ".join(quoted(prompt) for prompt in result.prompts)
+    return (
+        "Angle between the state at the word's place behind the last block and x₀, the encoder's "
+        f"input there, in {result.dtype}; ×1 is {number(result.reference_norm)}, the mean norm of "
+        "the token table. Dashed: arcsin(S/‖x₀‖) for the shortest x₀, with "
+        f"S = {number(result.total_bound)} the sum of each branch's longest update; where S is "
+        f"larger than ‖x₀‖ nothing is bounded. Prompts: {prompts}."
+    )
+
+
+def _turn_rows(result: StagnationResult) -> list[list[Value]]:
+    passages = [("own", result.natural)]
+    passages += [(f"×{passage.scale:g}", passage) for passage in result.scales]
+    passages += [
+        (f"{shown(learned.token)} {times(learned.inflation)}", learned.natural)
+        for learned in result.learned
+    ]
+    return [[name, *_turn_cells(passage)] for name, passage in passages]
+
+
+def _turn_cells(passage: Passage) -> list[Value]:
+    end = passage.branches[-1]
+    return [
+        passage.start_norm,
+        math.degrees(end.angle),
+        math.degrees(end.largest_angle),
+        None if end.bound is None else math.degrees(end.bound),
+        end.tightness,
+    ]
+
+
+def _branch_rows(result: StagnationResult) -> list[list[Value]]:
+    return [
+        [
+            branch.block,
+            branch.kind,
+            branch.update,
+            branch.relative_update,
+            math.degrees(branch.turn),
+            math.degrees(branch.angle),
+            bound.largest_update,
+        ]
+        for branch, bound in zip(result.natural.branches, result.bounds, strict=True)
+    ]
+
+
+def _nearest(encoder: StagnationResult, scale: float) -> Passage:
     return min(encoder.scales, key=lambda one: abs(math.log((one.scale or math.inf) / scale)))
 
 
@@ -144,6 +241,3 @@ def _learned_text(one: LearnedPassage) -> str:
         f"norm {number(one.norm)}, {times(one.inflation)} the mean",
         f"mean turn {degrees(one.natural.branches[-1].angle)}",
     )
-
-
-draws(EncoderStagnation, stagnation_figure)
