@@ -81,6 +81,7 @@ class Picture:
     uri: str
     alt: str
     caption: str = ""
+    key: int | None = None  # a figure's points name it in `customdata`: hovering shows the picture
 
 
 @dataclass(frozen=True)

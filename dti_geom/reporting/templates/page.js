@@ -49,51 +49,9 @@ for (const button of document.querySelectorAll("[data-download]")) {
   });
 }
 
-// What a cell says, for machines: 1,234 → 1234, −1.2×10⁻⁵ → -1.2e-5, ×3.5 → 3.5, 36.9° → 36.9 and its unit apart.
-function plain(cell) {
-  const text = cell.textContent.trim();
-  const found = text.match(/^×?([−\d.,]+)(?:×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?\s?([%°]?)$/u);
-  if (text === "–") return { value: "" };
-  // A spreadsheet would take a text that starts so for a formula.
-  if (!found || !cell.matches(".n")) return { value: text.replace(/^(?=[=+\-@])/, "'") };
-  const power = [...(found[2] ?? "")].map((digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(digit) - 1).join("").replace("-1", "-");
-  const digits = found[1].replaceAll(",", "").replace("−", "-");
-  return { value: power ? digits + "e" + power : digits, unit: found[3] };
-}
-
-// All tables of a section as one: a first column names the table, and each has the columns it has.
-function csv(section) {
-  const columns = new Map([["table", 0]]), lines = [];
-  let about = "";
-  for (const part of section.querySelectorAll("h3, .scroll:not(.strip)")) {
-    if (part.matches("h3")) {
-      about = (part.querySelector("bdi") ?? part).textContent.trim() + ": ";
-      continue;
-    }
-    const rows = [...part.querySelectorAll("tbody tr")].map((row) =>
-      [...row.cells].flatMap((cell) => [plain(cell), ...Array(cell.colSpan - 1).fill({ value: "" })]));
-    const heads = [...part.querySelectorAll("thead th")].map((head) => head.textContent.trim());
-    const names = heads.map((head, place) => {
-      const unit = rows.map((row) => row[place]?.unit).find(Boolean);
-      const twice = heads.indexOf(head) < place || heads.lastIndexOf(head) > place;
-      return (twice && place ? heads[place - 1] + " " : "") + head + (unit ? ", " + unit : "");
-    });
-    for (const name of names) if (!columns.has(name)) columns.set(name, columns.size);
-    for (const row of rows) {
-      const line = [about + part.getAttribute("aria-label")];
-      row.forEach(({ value }, place) => { line[columns.get(names[place])] = value; });
-      lines.push(line);
-    }
-  }
-  const quote = (value = "") => (/[",\r\n]/.test(value) ? '"' + value.replaceAll('"', '""') + '"' : value);
-  return [[...columns.keys()], ...lines]
-    .map((line) => Array.from({ length: columns.size }, (_, place) => quote(line[place])).join(",") + "\r\n")
-    .join("");
-}
-
 for (const button of document.querySelectorAll("[data-tables]")) {
   const name = button.dataset.tables;
-  button.addEventListener("click", () => save(name + ".csv", "text/csv", csv(document.getElementById(name))));
+  button.addEventListener("click", () => save(name + ".csv", "text/csv", JSON.parse(document.getElementById(name + "-csv").textContent)));
 }
 
 for (const slider of document.querySelectorAll(".slide input")) {

@@ -1,0 +1,116 @@
+"""Render sections as one HTML file that opens offline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dti_geom import __version__
+from dti_geom.files import dumps, to_json
+from dti_geom.reporting import plots, text
+from dti_geom.reporting.blocks import Figure, Note, Pictures, Section, Table
+from dti_geom.reporting.cells import cell_texts
+from dti_geom.reporting.registry import section_data, section_of
+from dti_geom.reporting.renderers.csv import section_csv
+from dti_geom.reporting.report import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One section of the page."""
+
+    name: str  # its anchor and the name of its downloads
+    title: str
+    html: "Markup"
+    data: Any  # JSON values; None: the section has no result
+    csv: str
+
+
+def page_html(report: Report) -> str:
+    """Return the HTML of a report; the same report gives the same text.
+
+    Raises ValueError for a number that is not finite.
+    """
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    dumps(report)  # refuses what is not finite before anything is drawn
+    colors = {
+        "ink": plots.INK,
+        "muted": plots.MUTED,
+        "rule": plots.GRID,
+        "paper": plots.PAPER,
+        "accent": plots.BLUE,
+    }
+    return _templates().get_template("page.html").render(
+        model=report.model,
+        notes=report.notes,
+        parts=_parts(report),
+        version=__version__,
+        plotly=Markup(get_plotlyjs()),
+        colors=colors,
+        dark=plots.DARK,
+    )
+
+
+def blocks_html(blocks: Sequence[Any], about: str) -> "Markup":
+    """Return the HTML of blocks. about: the label of tables without a title."""
+    from markupsafe import Markup
+
+    return Markup("").join(_block_html(block, about) for block in blocks)
+
+
+def _parts(report: Report) -> list[_Part]:
+    parts = []
+    for name, result in report.sections():
+        if isinstance(result, str):  # the reason why there is no result
+            section = Section(name.capitalize(), [Note(f"Does not apply: {result}")])
+            data, csv = None, ""
+        else:
+            section, data = section_of(result), to_json(section_data(result))
+            csv = section_csv(section)
+        html = blocks_html(section.blocks, section.title)
+        parts.append(_Part(name, section.title, html, data, csv))
+    return parts
+
+
+def _block_html(block: Any, about: str) -> "Markup":
+    from markupsafe import Markup
+
+    context: dict[str, Any] = {"block": block, "about": about}
+    match block:
+        case Figure():
+            context["figure"] = block.draw()
+        case Table():
+            context["rows"] = cell_texts(block)
+        case Section():
+            context["inner"] = blocks_html(block.blocks, block.title)
+        case Pictures() if not block.rows:
+            return Markup("")
+    template = _templates().get_template(f"blocks/{type(block).__name__.lower()}.html")
+    return Markup(template.render(context))  # noqa: S704 - the template escaped it
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("dti_geom.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # tojson writes <, > and & as \u escapes, so that no text can close the script it stands in.
+    templates.policies["json.dumps_kwargs"] = {
+        "sort_keys": False,
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
+    templates.filters |= {"shown": text.shown, "short": text.short_path}
+    return templates
