@@ -8,10 +8,8 @@ import typer
 
 from dti_geom import __version__
 from dti_geom.errors import DtiGeomError
+from dti_geom.probes.registry import PROBES
 
-from .angles import angles
-from .attention import attention
-from .attenuation import attenuation
 from .compare import compare
 from .concepts import concepts
 from .convert import convert
@@ -21,11 +19,8 @@ from .inspect import inspect
 from .interpolate import interpolate
 from .merge import merge
 from .models import models
-from .neighbors import neighbors
-from .norms import norms
+from .probing import probe_command
 from .report import report
-from .stagnation import stagnation
-from .swap import swap
 from .sweep import sweep
 from .train import train
 
@@ -40,13 +35,7 @@ app = typer.Typer(
 # By what they are for, each with its example.
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "Measure": {
-        norms: "dti-geom norms --model sd15 --embedding my-token.safetensors",
-        neighbors: "dti-geom neighbors --model sdxl phone dog",
-        angles: "dti-geom angles ~/embeddings --model sd15 --init dog",
-        swap: "dti-geom swap --model sd15 --pairs pairs.txt",
-        attenuation: "dti-geom attenuation --model sd15 --embedding my-token.safetensors",
-        stagnation: "dti-geom stagnation --model mini --embedding ~/embeddings --out stagnation",
-        attention: "dti-geom attention --model sd15 --embedding my-token.safetensors --out attention",
+        probe_command(probe): f"dti-geom {probe.name} {probe.example}" for probe in PROBES.values()
     },
     "Embedding files": {
         inspect: "dti-geom inspect ~/embeddings",

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from dti_geom.progress import Progress
-    from dti_geom.reporting import Report
+    from dti_geom.reporting.blocks import Section
     from dti_geom.sweeps import Outcome
     from dti_geom.sweeps.sweep import Progress as CellProgress
     from dti_geom.training.run import Progress as TrainingProgress
@@ -78,13 +77,12 @@ def print_json(result: Any) -> None:
     print(dumps(result))
 
 
-def keep_report(folder: Path, report: "Report", name: str, *, overwrite: bool) -> Path:
-    """Write a page and, beside it under this name, the results it was drawn from. Returns the page's path."""
-    from dti_geom.files import save_result
-    from dti_geom.reporting import write_page
+def print_section(section: "Section") -> None:
+    """Print a result's sentences and tables."""
+    from dti_geom.reporting.renderers import terminal
 
-    save_result(folder / name, report, overwrite=overwrite)
-    return write_page(folder / "index.html", report, overwrite=overwrite)
+    terminal.print_section(_out, section)
+    print_line()
 
 
 def print_table(

@@ -54,7 +54,9 @@ class Option:
     minimum: int | None = None
     short: str | None = None  # e.g. -k
     argument: bool = False  # stands without --name
+    metavar: str | None = None  # stands for the value in the help
     read: Callable[[Path], Any] | None = None  # what the function gets instead of a path
+    companion: str | None = None  # a count for `measure_X` in `probes/X.py`, measured beside it
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class Probe:
 
     name: str
     question: str  # the first line of its help
+    details: str  # the second paragraph: what is measured and shown
     needs: Needs
-    example: str  # options of an example command
+    example: str  # arguments of an example command
     options: tuple[Option, ...] = ()
-    report: bool = True  # part of `dti-geom report`
+    samples: bool = True  # draws words at random, by a seed
+    arrays: bool = False  # `NAME_arrays(encoder)` gives arrays that --out keeps
 
     @property
     def measure(self) -> Callable[..., Any]:
@@ -89,12 +93,23 @@ PROBES: dict[str, Probe] = {
         Probe(
             name="norms",
             question="How long are tokens, which are unusual, and where do learned ones fall?",
+            details=(
+                "Shows the mean, the spread and the percentiles of row norms, special tokens, the "
+                "longest and the shortest tokens, and each learned vector's place among them."
+            ),
             needs=Needs.TOKEN_TABLE,
             example="--model sd15 --embedding my-token.safetensors",
+            samples=False,
+            arrays=True,
         ),
         Probe(
             name="swap",
             question="Does the output follow a token's direction or its magnitude?",
+            details=(
+                "Two tokens exchange their norms. Shows, for each output of the encoder, how "
+                "similar it is to that of the token whose direction was taken and of the token "
+                "whose norm was taken. Without --pairs, short words are paired with long ones."
+            ),
             needs=Needs.STATES,
             example="--model sd15 --pairs pairs.txt",
             options=(
@@ -111,31 +126,58 @@ PROBES: dict[str, Probe] = {
                     read=read_words,
                 ),
                 Option("count", "How many pairs to draw.", int, 32, minimum=1),
+                Option(
+                    "images",
+                    "Also paint this many pairs and compare the pictures; 0: none.",
+                    int,
+                    0,
+                    minimum=0,
+                    companion="painted",
+                ),
             ),
         ),
         Probe(
             name="attenuation",
             question="How much of a token's position is left after the first normalisation?",
+            details=(
+                "A longer token hides its position (the paper's Effect I). Shows the share of "
+                "variance that position explains, a classifier that reads position on held-out "
+                "words, fitted slopes and the bound, at norms from 1/16 to 256 times the mean."
+            ),
             needs=Needs.ABSOLUTE_POSITIONS,
             example="--model sd15 --embedding my-token.safetensors",
         ),
         Probe(
             name="stagnation",
             question="How far does the encoder turn a token's state, at each magnitude?",
+            details=(
+                "A long token passes the residual blocks nearly unturned (the paper's Effect II). "
+                "Shows the turn of words in prompts beside the bound on it, at norms from 1/4 to "
+                "8192 times the mean, and what each branch adds."
+            ),
             needs=Needs.PRE_NORM_BLOCKS,
             example="--model mini --embedding ~/embeddings --out stagnation",
         ),
         Probe(
             name="attention",
             question="What attention does a token get and give, and does it use its context?",
+            details=(
+                "Shows attention to and from a token, the entropy of its own row and its context "
+                "sensitivity, by layer and head, at norms from 1/4 to 32 times the mean."
+            ),
             needs=Needs.STATES,
             example="--model sd15 --embedding my-token.safetensors --out attention",
         ),
         Probe(
             name="neighbors",
             question="Which tokens are nearest, by direction and by distance?",
+            details=(
+                "Shows cosine and true Euclidean distance side by side. A word is shown token by "
+                "token."
+            ),
             needs=Needs.TOKEN_TABLE,
-            example="--model sdxl phone dog",
+            example="phone dog --model sdxl",
+            samples=False,
             options=(
                 Option(
                     "tokens", "Words, learned tokens, or rows as #id.", several=True, argument=True
@@ -146,9 +188,16 @@ PROBES: dict[str, Probe] = {
         Probe(
             name="angles",
             question="How far have learned tokens turned from the words they started from?",
+            details=(
+                "Shows each vector's angle to its start word and to the nearest token, beside the "
+                "angles of words among each other. Vectors without a known start word are listed "
+                "without that angle."
+            ),
             needs=Needs.LEARNED,
-            example="--embedding ~/embeddings --model sd15 --init dog",
-            options=(Option("init", "The start word of vectors whose file names none."),),
+            example="~/embeddings --model sd15 --init dog",
+            options=(
+                Option("init", "The start word of vectors whose file names none.", metavar="WORD"),
+            ),
         ),
     )
 }

@@ -248,9 +248,7 @@ def _renamed(run: TrainingRun, names: Mapping[Path, str]) -> TrainingRun:
         replace(concept, images=names[Path(concept.images)]) for concept in config.concepts
     )
     config = replace(config, model=names[Path(config.model)], concepts=concepts)
-    return replace(
-        run, folder=names[Path(run.folder)], result=replace(run.result, config=config)
-    )
+    return replace(run, folder=names[Path(run.folder)], result=replace(run.result, config=config))
 
 
 def _saved_part(model: str, section: str, path: Path) -> _Part:

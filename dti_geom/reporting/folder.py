@@ -153,9 +153,22 @@ def write_result_page(
     notes: tuple[str, ...] = (),
 ) -> Path:
     """Write one result as NAME.json and as a page, and return the page's path. Raises FileExists."""
-    save_result(folder / f"{name}.json", result, overwrite=overwrite)
+    return write_results_page(folder, model, {name: result}, overwrite=overwrite, notes=notes)
+
+
+def write_results_page(
+    folder: Path,
+    model: str,
+    results: dict[str, object],
+    *,
+    overwrite: bool,
+    notes: tuple[str, ...] = (),
+) -> Path:
+    """Write results by section name, each as NAME.json, and one page. Returns the page's path."""
+    for name, result in results.items():
+        save_result(folder / f"{name}.json", result, overwrite=overwrite)
     page = folder / PAGE
-    write_text(page, page_html(Report(model, {name: result}, notes=notes)), overwrite=overwrite)
+    write_text(page, page_html(Report(model, results, notes=notes)), overwrite=overwrite)
     return page
 
 

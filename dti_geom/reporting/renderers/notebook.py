@@ -56,9 +56,7 @@ def _without_figures(blocks: Sequence[Any]) -> list[Any]:
     kept: list[Any] = []
     for block in blocks:
         if isinstance(block, Section):
-            kept.append(
-                Section(block.title, _without_figures(block.blocks), aside=block.aside)
-            )
+            kept.append(Section(block.title, _without_figures(block.blocks), aside=block.aside))
         elif not isinstance(block, Figure):
             kept.append(block)
     return kept

@@ -46,14 +46,18 @@ def page_html(report: Report) -> str:
         "paper": plots.PAPER,
         "accent": plots.BLUE,
     }
-    return _templates().get_template("page.html").render(
-        model=report.model,
-        notes=report.notes,
-        parts=_parts(report),
-        version=__version__,
-        plotly=Markup(get_plotlyjs()),
-        colors=colors,
-        dark=plots.DARK,
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            model=report.model,
+            notes=report.notes,
+            parts=_parts(report),
+            version=__version__,
+            plotly=Markup(get_plotlyjs()),
+            colors=colors,
+            dark=plots.DARK,
+        )
     )
 
 
@@ -92,7 +96,7 @@ def _block_html(block: Any, about: str) -> "Markup":
         case Pictures() if not block.rows:
             return Markup("")
     template = _templates().get_template(f"blocks/{type(block).__name__.lower()}.html")
-    return Markup(template.render(context))  # noqa: S704 - the template escaped it
+    return Markup(template.render(context))
 
 
 @cache
