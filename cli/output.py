@@ -77,6 +77,11 @@ def print_json(result: Any) -> None:
     print(dumps(result))
 
 
+def keep_report(*_arguments: Any, **_options: Any) -> None:
+    """Stand in until every command writes its page through reporting.folder."""
+    raise NotImplementedError
+
+
 def print_section(section: "Section") -> None:
     """Print a result's sentences and tables."""
     from dti_geom.reporting.renderers import terminal

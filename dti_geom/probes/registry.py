@@ -180,7 +180,11 @@ PROBES: dict[str, Probe] = {
             samples=False,
             options=(
                 Option(
-                    "tokens", "Words, learned tokens, or rows as #id.", several=True, argument=True
+                    "tokens",
+                    "A word, a token of --embedding, or a row as #id.",
+                    several=True,
+                    argument=True,
+                    metavar="TOKEN",
                 ),
                 Option("k", "How many neighbours of each.", int, 10, minimum=1, short="-k"),
             ),

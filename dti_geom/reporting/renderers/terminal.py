@@ -25,7 +25,11 @@ def print_section(console: "Console", section: Section) -> None:
     """Print the blocks of a section in their order; tables fit the console's width."""
     title = f"{section.title} · {section.aside}" if section.aside else section.title
     print_line(console, title, "bold")
+    after_table = False
     for block in section.blocks:
+        if after_table and not isinstance(block, (Table, Section, Figure)):
+            print_line(console)
+        after_table = isinstance(block, Table) or (after_table and isinstance(block, Figure))
         match block:
             case Finding(text):
                 print_line(console, text)
