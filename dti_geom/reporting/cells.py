@@ -24,14 +24,11 @@ def column_texts(column: Column, values: Sequence[Value]) -> list[str]:
     decimals = _shared_decimals(numbers, column.digits)
 
     def text(value: float) -> str:
-        if decimals is None or not math.isfinite(value):
+        if not math.isfinite(value):
+            return str(value)
+        if decimals is None:
             return number(value, column.digits)
-        # "−0.00" would claim a sign that the shown digits do not have
-        return (
-            f"{value:.{decimals}f}".replace("-", "−")
-            if round(value, decimals)
-            else f"{0:.{decimals}f}"
-        )
+        return f"{value + 0.0:.{decimals}f}".replace("-", "−")  # + 0.0 turns −0.0 into 0.0
 
     return [_text(column, value, text) for value in values]
 

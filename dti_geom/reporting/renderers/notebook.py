@@ -26,14 +26,14 @@ def show(result: object) -> None:
 
 
 def _show_blocks(blocks: Sequence[Any], about: str) -> None:
-    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
+    from IPython.display import display
 
     for block in blocks:
         if isinstance(block, Section):
             _display_html(_titled(block, ""))
             _show_blocks(block.blocks, block.title)
         elif isinstance(block, Figure):
-            display(block.draw())
+            display(block.draw())  # type: ignore[no-untyped-call]
             _display_html(blocks_html([Finding(block.caption)], about))
         else:
             _display_html(blocks_html([block], about))
@@ -42,7 +42,7 @@ def _show_blocks(blocks: Sequence[Any], about: str) -> None:
 def _display_html(html: str) -> None:
     from IPython.display import HTML, display
 
-    display(HTML(html))
+    display(HTML(html))  # type: ignore[no-untyped-call]
 
 
 def _titled(section: Section, html: str) -> str:

@@ -74,7 +74,8 @@ def print_table(console: "Console", table: Table) -> None:
     if sum(widths) + GAP * (len(widths) - 1) > console.width:
         for place, column in enumerate(columns):
             if column.kind == "path":
-                below |= {path: str(len(below) + 1) for path in texts[place] if path not in below}
+                for path in texts[place]:
+                    below.setdefault(path, str(len(below) + 1))
                 texts[place] = [below[path] for path in texts[place]]
                 widths[place] = max(map(cell_len, (column.title, *texts[place])))
     if table.title:
