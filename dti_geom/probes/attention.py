@@ -1,9 +1,9 @@
-"""How do attention to a token, its own attention and its use of context change with its magnitude? (Claim D)
+"""Measure the attention a token gets and gives, and its use of context, by magnitude. (Claim D)
 
 Weights are those of the model's own attention modules (arXiv 2512.13672, section 3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,12 @@ from torch.special import entr
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import TextEncoder
-from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import SCALES, Prompts, carrier_prompts, run_prompts, whole_words
+from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 
-# Other words around the same position, so that a change of state is owed to the words and not to the place.
+# Other words around the same position: a change of state is due to the words, not to the place.
 CONTEXTS = (
     "a photo of {} on the beach",
     "the big red {} in a city",
@@ -37,21 +37,19 @@ class HeadAttention:
 
     layer: int  # from 1
     head: int  # from 1
-    received: tuple[
-        float, ...
-    ]  # weight the token gets from each position that may attend to it, itself left out
-    itself: tuple[
-        float, ...
-    ]  # weight the token gives to itself; the rest of its row goes to others
+    received: tuple[float, ...]  # weight from each other position that may attend to the token
+    itself: tuple[float, ...]  # weight the token gives itself; the rest of its row goes to others
     entropy: tuple[float, ...]  # of the token's own row, nats
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """1 − mean cosine between the token's states in prompts that have it at the same place, at each scale; 0 … 2."""
+    """1 − mean cosine of the token's states in prompts that have it at the same place; 0 … 2."""
 
-    layer: int  # the block behind which the state is taken, from 1; 0: the encoder's output, after its final norm
-    values: tuple[float, ...]
+    layer: (
+        int  # the block after which the state is taken, from 1; 0: the output after the final norm
+    )
+    values: tuple[float, ...]  # at each scale
 
 
 @dataclass(frozen=True)
@@ -68,22 +66,22 @@ class AttentionCurves:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Attention weights of one prompt, mean over the heads of a layer; row: from, column: to; rows sum to 1."""
+    """Attention weights of one prompt, mean over the heads of a layer."""
 
     layer: int  # from 1
     scale: float
-    weights: tuple[tuple[float, ...], ...]
+    weights: tuple[tuple[float, ...], ...]  # row: from, column: to; rows sum to 1
 
 
 @dataclass(frozen=True)
-class EncoderAttention(Drawable):
+class AttentionResult(Result):
     """Attention and context in one encoder."""
 
     name: str
     mean_norm: float  # of the non-zero rows, embedding units
     contexts: tuple[str, ...]  # the prompts, {} where the token stands
-    causal: bool  # whether positions attend to themselves and what stands before them alone
-    uniform: float  # `received` of a token that is attended to like every other
+    causal: bool  # whether positions attend only to themselves and to what stands before them
+    uniform: float  # `received` of a token that gets as much as every other
     most_entropy: float  # of the token's row, nats: attending equally to all it may attend to
     curves: tuple[AttentionCurves, ...]  # of sampled words, then of each learned vector
     mapped: tuple[str, ...]  # tokens of the prompt of the maps, the first of `contexts`
@@ -91,35 +89,8 @@ class EncoderAttention(Drawable):
     maps: tuple[HeatMap, ...]  # of first, middle and last layer
 
 
-@dataclass(frozen=True)
-class Attention:
-    """Attention and context in every text encoder of a model."""
-
-    model: str
-    encoders: tuple[EncoderAttention, ...]
-
-
-def model_attention(
-    model: str,
-    encoders: Iterable[TextEncoder],
-    learned: Sequence[LearnedVector] = (),
-    *,
-    words: int = 16,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Attention:
-    """`encoder_attention` of each encoder."""
-    return Attention(
-        model,
-        tuple(
-            encoder_attention(encoder, learned, words=words, seed=seed, progress=progress)
-            for encoder in encoders
-        ),
-    )
-
-
 @torch.no_grad()
-def encoder_attention(
+def measure_attention(
     encoder: TextEncoder,
     learned: Sequence[LearnedVector] = (),
     *,
@@ -127,16 +98,18 @@ def encoder_attention(
     scales: Sequence[float] = SCALES,
     seed: int = 0,
     progress: Progress = silent,
-) -> EncoderAttention:
-    """Attention weights and context sensitivity of sampled words and learned vectors at each of these scales.
+) -> AttentionResult:
+    """Return attention weights and context sensitivity of sampled words and learned vectors.
 
-    scales: norms, in multiples of the mean norm. Learned vectors of the table's width are measured at their own norm
-    as well.
+    words: how many whole words are sampled. scales: their norms, in multiples of the mean norm.
+    Learned vectors of the table's width are measured at their own norm as well.
 
-    Which positions may attend to the token is read off the weights: a causal mask leaves exact zeros above the
-    diagonal. Padding neither attends nor counts. A module that runs a fused kernel leaves it for this measurement.
+    Which positions may attend to the token is read from the weights: a causal mask leaves exact
+    zeros above the diagonal. Padding neither attends nor counts. Modules with a fused kernel use
+    their plain one for this measurement.
 
-    Raises DoesNotApply if the weights cannot be had, or no two prompts have the token at one place.
+    Raises DoesNotApply if the encoder gives no weights, or no two prompts have the token at one
+    place.
     """
     table = encoder.token_table
     mean = geometry.summarize_norms(table).mean
@@ -148,25 +121,33 @@ def encoder_attention(
             encoder, prompts, mean * directions[:1], f"mask of {encoder.name}", attention=True
         )
     )
-    watch = _Watch(encoder, prompts, _is_causal(at_mean.attention, prompts.mask), mean, progress)
+    watch = _Watch(
+        encoder=encoder,
+        prompts=prompts,
+        causal=_is_causal(at_mean.attention, prompts.mask),
+        mean=mean,
+        progress=progress,
+    )
     curves = [watch.curves(f"attention in {encoder.name}", directions, scales)]
-    for one in of_width(learned, table.shape[1]):
-        vector = one.vector.to(table.device, torch.float32)[None]
+    for token in of_width(learned, table.shape[1]):
+        vector = token.vector.to(table.device, torch.float32)[None]
         inflation = float(geometry.norms(vector)) / mean
-        every = sorted({*scales, inflation})
         curves.append(
             watch.curves(
-                f"attention of {one.label}", geometry.normalize(vector), every, one.label, inflation
+                what=f"attention of {token.label}",
+                directions=geometry.normalize(vector),
+                scales=sorted({*scales, inflation}),
+                token=token.label,
+                inflation=inflation,
             )
         )
     names = encoder.vocabulary.tokens(rows.tolist())
-    longest = max(
-        range(len(names)), key=lambda at: len(names[at])
-    )  # a word that means something, if there is one
+    # The longest of the sampled words is the most likely to mean something.
+    longest = max(range(len(names)), key=lambda at: len(names[at]))
     prompt = prompts.ids[0, : int(prompts.ends[0]) + 1].tolist()
     place = int(prompts.places[0])
     prompt[place] = int(rows[longest])
-    return EncoderAttention(
+    return AttentionResult(
         name=encoder.name,
         mean_norm=mean,
         contexts=prompts.texts,
@@ -181,18 +162,13 @@ def encoder_attention(
 
 
 class _Watch:
-    """Reads what concerns the token off an encoder's attention weights and states."""
+    """Reads the token's part of an encoder's attention weights and states."""
 
     def __init__(
         self, encoder: TextEncoder, prompts: Prompts, causal: bool, mean: float, progress: Progress
     ) -> None:
-        self.encoder, self.prompts, self.causal, self.mean, self.progress = (
-            encoder,
-            prompts,
-            causal,
-            mean,
-            progress,
-        )
+        self.encoder, self.prompts, self.progress = encoder, prompts, progress
+        self.causal, self.mean = causal, mean
         self._every = torch.arange(len(prompts.places))
         positions, places = torch.arange(prompts.ids.shape[1]), prompts.places[:, None]
         later = positions > positions[:, None]
@@ -208,7 +184,8 @@ class _Watch:
         self._same_place = (places == places.T) & ~torch.eye(len(places), dtype=torch.bool)
         if not self._same_place.any():
             raise DoesNotApply(
-                f"{encoder.name}: no two prompts have the token at one place, so contexts do not compare."
+                f"{encoder.name}: no two prompts have the token at one place, so contexts do not "
+                "compare."
             )
         choices = allowed.sum(dim=-1).float()
         self.uniform = float(self._received(1 / choices))
@@ -222,7 +199,7 @@ class _Watch:
         token: str | None = None,
         inflation: float | None = None,
     ) -> AttentionCurves:
-        """directions: (n, d), unit norm."""
+        """Measure directions (n, d), unit norm, at each scale; means over directions, prompts."""
         norms = self.mean * torch.tensor(scales, device=directions.device)
         vectors = (norms[:, None, None] * directions).flatten(0, 1)
         attention, sensitivity = [], []
@@ -238,10 +215,12 @@ class _Watch:
                 )
             )
         shape = (len(scales), len(directions))
-        of_heads = (
-            torch.cat(attention).unflatten(0, shape).mean(dim=1)
+        of_heads = torch.unflatten(torch.cat(attention), 0, shape).mean(
+            dim=1
         )  # (scales, layers, heads, 3)
-        of_layers = torch.cat(sensitivity).unflatten(0, shape).mean(dim=1)  # (scales, 1 + layers)
+        of_layers = torch.unflatten(torch.cat(sensitivity), 0, shape).mean(
+            dim=1
+        )  # (scales, 1 + layers)
         return AttentionCurves(
             token=token,
             directions=len(directions),
@@ -249,10 +228,10 @@ class _Watch:
             scales=tuple(scales),
             heads=tuple(
                 HeadAttention(
-                    layer, head, *(tuple(values.tolist()) for values in found.unbind(dim=-1))
+                    layer, head, *(tuple(values.tolist()) for values in figures.unbind(dim=-1))
                 )
                 for layer, heads in enumerate(of_heads.unbind(dim=1), 1)
-                for head, found in enumerate(heads.unbind(dim=1), 1)
+                for head, figures in enumerate(heads.unbind(dim=1), 1)
             ),
             sensitivity=tuple(
                 Sensitivity(layer, tuple(values.tolist()))
@@ -261,9 +240,9 @@ class _Watch:
         )
 
     def maps(self, direction: Tensor, length: int) -> tuple[HeatMap, ...]:
-        """Maps of the first prompt, `length` tokens without its padding. direction: (d,), unit norm."""
+        """Return maps of the first prompt's first `length` tokens. direction: (d,), unit norm."""
         vectors = self.mean * torch.tensor(MAPPED, device=direction.device)[:, None] * direction
-        found = [
+        maps = [
             torch.stack(
                 [
                     self._by_vector(weights)[:, 0, :, :length, :length].mean(dim=1)
@@ -274,7 +253,7 @@ class _Watch:
                 self.encoder, self.prompts, vectors, "heat maps", attention=True
             )
         ]
-        by_layer = torch.cat(found, dim=1).tolist()
+        by_layer = torch.cat(maps, dim=1).tolist()
         chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
         return tuple(
             HeatMap(at + 1, scale, tuple(map(tuple, weights)))
@@ -283,34 +262,36 @@ class _Watch:
         )
 
     def _by_vector(self, tensor: Tensor) -> Tensor:
-        return tensor.unflatten(0, (-1, len(self._every))).float().cpu()
+        return torch.unflatten(tensor, 0, (-1, len(self._every))).float().cpu()
 
     def _of_layer(self, weights: Tensor) -> Tensor:
-        """(k·P, heads, L, L) to (k, heads, 3): received, itself and entropy, mean over prompts."""
+        """Return received, itself, entropy: (k·P, heads, L, L) to (k, heads, 3), prompt means."""
         split = self._by_vector(weights).movedim(2, 1)  # (k, heads, P, L, L)
         places = self.prompts.places
         row = split[:, :, self._every, places]
-        columns = split[:, :, self._every, :, places].movedim(
-            0, 2
-        )  # indices apart put their dimension in front
+        # Two index tensors with a slice between them put their dimension in front.
+        columns = split[:, :, self._every, :, places].movedim(0, 2)
         itself = row[:, :, self._every, places].mean(dim=-1)
         return torch.stack(
             [self._received(columns), itself, entr(row).sum(dim=-1).mean(dim=-1)], dim=-1
         )
 
     def _received(self, columns: Tensor) -> Tensor:
-        """(…, P, L), weights to the token from each position, to (…): the mean over those that may attend to it."""
+        """Return the mean weight from positions that may attend to the token: (…, P, L) to (…)."""
         total = (columns * self._attending).sum(dim=-1) / self._attending.sum(dim=-1).clamp(min=1)
         return total[..., self._attended].mean(dim=-1)
 
     def _context(self, state: Tensor) -> Tensor:
-        """(k·P, L, d) to (k,): 1 − mean cosine over pairs of prompts that have the token at the same place."""
+        """Return 1 − mean cosine over prompts with one place: (k·P, L, d) to (k,)."""
         at_token = normalize(self._by_vector(state)[:, self._every, self.prompts.places], dim=-1)
         return 1 - (at_token @ at_token.mT)[:, self._same_place].mean(dim=-1)
 
 
 def _is_causal(attention: Sequence[Tensor], mask: Tensor) -> bool:
-    """Whether no position attends to a later one. attention: per layer (P, heads, L, L); mask: (P, L)."""
+    """Return whether no position attends to a later one.
+
+    attention: (P, heads, L, L) for each layer. mask: (P, L).
+    """
     if not attention or any(weights is None for weights in attention):
         raise DoesNotApply("this encoder gives no attention weights; there is nothing to measure.")
     real = (mask[:, None, :, None] * mask[:, None, None, :]).to(attention[0].device)

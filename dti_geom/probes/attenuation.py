@@ -1,10 +1,11 @@
-"""How much of a token's position survives the first normalisation, against the token's magnitude? (Effect I)
+"""Measure how much of a token's position is left after the first normalisation. (Effect I)
 
-In an absolute-position pre-norm encoder the first normalised input is N(m·v + p_i). N is scale-invariant, so this is
-N(v + p_i/m): position fades as 1/m in amplitude and 1/m² in variance (arXiv 2512.13672, section 3).
+In an absolute-position pre-norm encoder the first normalised input is N(m·v + p_i). N is
+scale-invariant, so this is N(v + p_i/m): with the magnitude m, position fades as 1/m in amplitude
+and 1/m² in variance (arXiv 2512.13672, section 3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,13 @@ from torch import Tensor, nn
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import TextEncoder
-from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
-from dti_geom.probes.material import WIDE_SCALES, in_chunks, where_it_applies, whole_words
+from dti_geom.probes.material import WIDE_SCALES, in_chunks, whole_words
+from dti_geom.probes.registry import Needs
+from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 
-LARGEST_RATIO = (
-    0.25  # ‖p‖/(m‖v‖) up to which the first order of the expansion in it is all that counts
-)
+LARGEST_RATIO = 0.25  # ‖p‖/(m‖v‖) up to which the first order of the expansion in it is enough
 ROUNDING_MARGIN = 8  # ‖p‖/(m‖v‖) must be this many machine epsilons
 EPSILON_MARGIN = 100  # a token's variance must be this many times the epsilon inside N
 FEWEST_FITTED = 3
@@ -29,30 +29,23 @@ FEWEST_FITTED = 3
 
 @dataclass(frozen=True)
 class PositionalSignal:
-    """What is left of position after the first normalisation N, over sampled words at one magnitude, at all positions.
+    """Position after the first normalisation N, for sampled words at one magnitude.
 
-    Shares are of the variance of N(e + p_i) over words and positions, from 0 to 1; what neither part explains is
-    their interaction.
+    Shares are of the variance of N(e + p_i) over words and all positions, from 0 to 1; what neither
+    part explains is their interaction.
     """
 
-    scale: (
-        float | None
-    )  # norm of every e, in multiples of reference_norm; None: each word at its own norm
+    scale: float | None  # norm of every e ÷ reference_norm; None: each word at its own norm
     position_share: float  # explained by position
     word_share: float  # explained by the word
     cosine: float  # between two positions of the same word, mean over pairs and words
-    logit_share: (
-        float | None
-    )  # of attention logits, explained by positions alone; None: no q_proj and k_proj
-    accuracy: (
-        float  # of the position classifier on held-out words, mean over positions, from 0 to 1
-    )
+    logit_share: float | None  # of attention logits, by positions alone; None: no q_proj, k_proj
+    accuracy: float  # 0 … 1, of the position classifier on held-out words, mean over positions
     accuracy_by_position: tuple[float, ...]
     distance: float  # ‖N(e + p_i) − N(e)‖, mean over words and positions
     largest_distance: float
-    bound: (
-        float | None
-    )  # ‖g‖_∞ √d · 2‖Pp‖/‖Pe‖, largest over words and positions; None: Pe is zero, nothing is bounded
+    # ‖g‖_∞ √d · 2‖Pp‖/‖Pe‖, largest over words and positions. None: Pe is zero, nothing is bounded.
+    bound: float | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class LearnedSignal:
 
 
 @dataclass(frozen=True)
-class EncoderAttenuation(Drawable):
+class AttenuationResult(Result):
     """Positional attenuation in one encoder."""
 
     name: str
@@ -85,45 +78,14 @@ class EncoderAttenuation(Drawable):
     chance: float  # accuracy of a guess: 1 / positions
     natural: PositionalSignal
     scales: tuple[PositionalSignal, ...]
-    fitted: (
-        tuple[float, float] | None
-    )  # first and last scale of the fit; None: fewer than three where theory applies
+    fitted: tuple[float, float] | None  # ends of the fit; None: theory applies to fewer than three
     share_slope: float | None  # of log position_share on log scale; theory says −2
     distance_slope: float | None  # of log distance on log scale; theory says −1
     learned: tuple[LearnedSignal, ...]
 
 
-@dataclass(frozen=True)
-class Attenuation:
-    """Positional attenuation in every text encoder of a model that adds positions to its input."""
-
-    model: str
-    encoders: tuple[EncoderAttenuation, ...]
-    does_not_apply: tuple[str, ...]  # a sentence for each other encoder
-
-
-def model_attenuation(
-    model: str,
-    encoders: Iterable[TextEncoder],
-    learned: Sequence[LearnedVector] = (),
-    *,
-    words: int = 256,
-    scales: Sequence[float] = WIDE_SCALES,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Attenuation:
-    """`encoder_attenuation` of each encoder it applies to, with the reasons for the others."""
-    measured, reasons = where_it_applies(
-        encoders,
-        lambda encoder: encoder_attenuation(
-            encoder, learned, words=words, scales=scales, seed=seed, progress=progress
-        ),
-    )
-    return Attenuation(model, measured, reasons)
-
-
 @torch.no_grad()
-def encoder_attenuation(
+def measure_attenuation(
     encoder: TextEncoder,
     learned: Sequence[LearnedVector] = (),
     *,
@@ -131,27 +93,33 @@ def encoder_attenuation(
     scales: Sequence[float] = WIDE_SCALES,
     seed: int = 0,
     progress: Progress = silent,
-) -> EncoderAttenuation:
-    """Positional signal after the encoder's own first normalisation, with sampled words at each of these scales.
+) -> AttenuationResult:
+    """Return the positional signal after the encoder's own first normalisation.
 
-    scales: multiples of the mean norm of the non-zero rows, ascending. Learned vectors of the table's width are
-    measured at their own norms.
+    words: how many whole words are sampled. scales: their norms, in multiples of the mean norm of
+    the non-zero rows, ascending. Learned vectors of the table's width are measured at their own
+    norms.
 
-    Logit share: first-layer logits q·(k − mean k) over all pairs of words and positions (a constant in a row of logits
-    changes no attention), by the model's own projections; the part of their second moment left when words are averaged
-    out, mean over heads.
+    Logit share: first-layer logits q·(k − mean k) over all pairs of words and positions, by the
+    model's own projections. The mean key adds a constant to a row of logits, which changes no
+    attention. The share is what is left of their second moment when words are averaged out, mean
+    over heads.
 
-    Slopes are least squares on log-log axes over the scales where theory applies, whatever was measured there: the
-    largest ‖Pp_i‖ is at most a quarter of the token's norm, the root mean square of ‖Pp_i‖ is at least eight machine
-    epsilons of it, and the token's variance is at least a hundred times the epsilon inside N.
+    Slopes are least squares on log-log axes over the scales where theory applies: the largest
+    ‖Pp_i‖ is at most a quarter of the token's norm, the root mean square of ‖Pp_i‖ is at least
+    eight machine epsilons of it, and the token's variance is at least a hundred times the epsilon
+    inside N.
 
-    Raises DoesNotApply for rotary, relative and post-norm encoders, and with fewer than two positions or four words.
+    Raises DoesNotApply for rotary, relative and post-norm encoders, and with fewer than two
+    positions or four words.
     """
+    Needs.ABSOLUTE_POSITIONS.check(encoder, learned)
     first = _first_layer(encoder)
     rows = whole_words(encoder, words, seed)
     if len(rows) < 4:
         raise DoesNotApply(
-            f"{encoder.name} has {len(rows)} whole words; four are needed to train on two and test two."
+            f"{encoder.name} has {len(rows)} whole words; four are needed to train on two and "
+            "test two."
         )
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     table = encoder.token_table
@@ -174,12 +142,12 @@ def encoder_attenuation(
     progress(what, steps, steps)
     natural, *by_scale = measured
     fitted = [
-        (scale, one)
-        for scale, one in zip(scales, by_scale, strict=True)
-        if one.position_share > 0 and first.theory_applies(scale * reference * directions)
+        (scale, measurement)
+        for scale, measurement in zip(scales, by_scale, strict=True)
+        if measurement.position_share > 0 and first.theory_applies(scale * reference * directions)
     ]
     enough = len(fitted) >= FEWEST_FITTED
-    return EncoderAttenuation(
+    return AttenuationResult(
         name=encoder.name,
         dtype=str(first.dtype).removeprefix("torch."),
         words=len(rows),
@@ -191,10 +159,8 @@ def encoder_attenuation(
         natural=natural,
         scales=tuple(by_scale),
         fitted=(fitted[0][0], fitted[-1][0]) if enough else None,
-        share_slope=_slope([(scale, one.position_share) for scale, one in fitted])
-        if enough
-        else None,
-        distance_slope=_slope([(scale, one.distance) for scale, one in fitted]) if enough else None,
+        share_slope=_slope([(m, at.position_share) for m, at in fitted]) if enough else None,
+        distance_slope=_slope([(m, at.distance) for m, at in fitted]) if enough else None,
         learned=_learned(first, classifier, of_width(learned, table.shape[1]), reference),
     )
 
@@ -219,17 +185,21 @@ class _FirstLayer:
 
     def normalized(self, vectors: Tensor) -> Tensor:
         """N(e + p_i): (n, d) to (n, L, d)."""
-        return self.norm(vectors.to(self.dtype)[:, None] + self.positions)
+        normalized: Tensor = self.norm(vectors.to(self.dtype)[:, None] + self.positions)
+        return normalized
 
     def lengths(self, vectors: Tensor) -> Tensor:
-        """Norms of what N divides by: ‖Px‖ where it removes the mean, ‖x‖ where not. (..., d) to (...)."""
+        """Return the norm that N divides by: ‖Px‖ if it removes the mean, else ‖x‖.
+
+        vectors: (..., d). Returns (...).
+        """
         vectors = vectors.double()
         return geometry.norms(
             vectors - vectors.mean(dim=-1, keepdim=True) if self.centred else vectors
         )
 
     def theory_applies(self, vectors: Tensor) -> bool:
-        """Whether N(e + p) is N(e) plus a small multiple of p that rounding leaves alone."""
+        """Return whether N(e + p) is N(e) plus a small multiple of p, well above rounding."""
         token, position = self.lengths(vectors), self.lengths(self.positions)
         epsilon = getattr(self.norm, "eps", None) or 0.0
         return bool(
@@ -251,7 +221,7 @@ class _Measured:
 
 
 class _StateSums:
-    """Two-way variance of the states over words and positions, from running sums."""
+    """Sum up the two-way variance of the states over words and positions."""
 
     def __init__(self) -> None:
         self.by_word: list[Tensor] = []
@@ -266,19 +236,19 @@ class _StateSums:
         self.square += float(states.square().sum())
 
     def shares(self) -> tuple[float, float]:
-        """Explained by position, and by the word."""
+        """Return the shares of variance explained by position and by the word."""
         by_word = torch.cat(self.by_word)
         by_position = torch.as_tensor(self.by_position) / len(by_word)
         mean = by_word.mean(dim=0)
         variance = self.square / (len(by_word) * len(by_position)) - float(mean.square().sum())
         position, word = (
-            float((each - mean).square().sum(dim=-1).mean()) for each in (by_position, by_word)
+            float((means - mean).square().sum(dim=-1).mean()) for means in (by_position, by_word)
         )
         return position / variance, word / variance
 
 
 class _LogitSums:
-    """Second moments of attention logits over all pairs of words and positions, from running sums.
+    """Sum up the second moments of attention logits over all pairs of words and positions.
 
     A logit is bilinear in query and key, so its moments over pairs follow from those of each side.
     """
@@ -299,12 +269,13 @@ class _LogitSums:
             self.by_position[side] = self.by_position[side] + parts.sum(dim=0)
 
     def share(self) -> float | None:
-        """Explained by positions; None where no head has logits that differ."""
-        query, key = (torch.as_tensor(each) / self.words for each in self.by_position)
+        """Return the share explained by positions; None where no head has logits that differ."""
+        query, key = (torch.as_tensor(total) / self.words for total in self.by_position)
         query_square, key_square = (
-            torch.as_tensor(each) / (self.words * len(query)) for each in self.squares
+            torch.as_tensor(total) / (self.words * len(query)) for total in self.squares
         )
         mean = key.mean(dim=0)
+        # E[(q·(k − mean k))²] is the inner product of both second-moment matrices.
         total = (query_square * (key_square - torch.einsum("hc,he->hce", mean, mean))).sum(
             dim=(1, 2)
         )
@@ -319,15 +290,7 @@ def _second_moment(x: Tensor) -> Tensor:
 
 def _first_layer(encoder: TextEncoder) -> _FirstLayer:
     positions = encoder.position_table
-    if encoder.positions != "absolute" or positions is None:
-        raise DoesNotApply(
-            f"{encoder.name} has {encoder.positions} positions: nothing is added to its tokens, so there is no "
-            "positional part of the input that magnitude could attenuate. `stagnation` does apply."
-        )
-    if len(positions) < 2:
-        raise DoesNotApply(
-            f"{encoder.name} has {len(positions)} position; at least two are needed to tell them apart."
-        )
+    assert positions is not None  # checked by Needs.ABSOLUTE_POSITIONS
     attention = encoder.blocks[0].branches[0]
     function = attention.function
     has_projections = all(hasattr(function, name) for name in ("q_proj", "k_proj", "num_heads"))
@@ -336,12 +299,14 @@ def _first_layer(encoder: TextEncoder) -> _FirstLayer:
         attention.norm,
         encoder.normalization == "layer_norm",
         positions.to(dtype),
-        (function.q_proj, function.k_proj, int(function.num_heads)) if has_projections else None,  # type: ignore[arg-type]
+        (function.q_proj, function.k_proj, int(function.num_heads))  # type: ignore[arg-type]
+        if has_projections
+        else None,
     )
 
 
 def _fit_classifier(normalized: Tensor) -> Any:
-    """A linear classifier of the position i from N(e + p_i). normalized: (n, L, d)."""
+    """Fit a linear classifier of the position i to N(e + p_i). normalized: (n, L, d)."""
     from sklearn.linear_model import LogisticRegression
 
     words, positions, _ = normalized.shape
@@ -358,18 +323,19 @@ def _measure(
     vectors: Tensor,
     sums: Sequence[_StateSums | _LogitSums] = (),
 ) -> _Measured:
-    """What is measured of each of these vectors (n, d); the sums hear of every chunk of normalised states."""
+    """Measure each of these vectors (n, d); the sums get every chunk of normalised states."""
     positions, dim = first.positions.shape
     labels = torch.arange(positions)
     cosine, distance, correct = [], [], []
     for part in in_chunks(len(vectors), positions * dim, ""):
         normalized = first.normalized(vectors[part])
-        for each in sums:
-            each.add(normalized)
+        for moments in sums:
+            moments.add(normalized)
         predicted = classifier.predict(normalized.flatten(0, 1).float().cpu().numpy())
         correct.append(torch.from_numpy(predicted).view(-1, positions) == labels)
         alone = first.norm(vectors[part].to(first.dtype)).double()
         distance.append((normalized.double() - alone[:, None]).norm(dim=-1))
+        # |Σ u_i|² = L + Σ_{i≠j} u_i·u_j, so the mean cosine of pairs needs no L × L matrix.
         together = geometry.normalize(normalized.double()).sum(dim=1)
         cosine.append((together.square().sum(dim=-1) - positions) / (positions * (positions - 1)))
     steepest = 2 * first.gain * dim**0.5 * first.lengths(first.positions).max()
@@ -384,7 +350,7 @@ def _measure(
 def _signal(
     first: _FirstLayer, classifier: Any, vectors: Tensor, scale: float | None, trained: int
 ) -> PositionalSignal:
-    """vectors: (n, d), of which the classifier saw the words of the first `trained`."""
+    """Measure words at one scale. vectors: (n, d), the first `trained` of which were fitted."""
     states = _StateSums()
     logits = [_LogitSums(*first.projections)] if first.projections else []
     measured = _measure(first, classifier, vectors, [states, *logits])
@@ -407,19 +373,18 @@ def _signal(
 def _learned(
     first: _FirstLayer, classifier: Any, learned: Sequence[LearnedVector], reference: float
 ) -> tuple[LearnedSignal, ...]:
-    learned = [
-        one for one in learned if one.vector.any()
-    ]  # a zero vector has no direction to measure
+    # A zero vector has no direction to measure.
+    learned = [vector for vector in learned if vector.vector.any()]
     if not learned:
         return ()
-    vectors = torch.stack([one.vector.float() for one in learned]).to(first.positions.device)
+    vectors = torch.stack([vector.vector.float() for vector in learned]).to(first.positions.device)
     measured = _measure(first, classifier, vectors)
     norms = geometry.norms(vectors).tolist()
     return tuple(
         LearnedSignal(
-            token=one.token,
-            index=one.index,
-            path=str(one.path),
+            token=vector.token,
+            index=vector.index,
+            path=str(vector.path),
             norm=norm,
             inflation=norm / reference,
             cosine=float(measured.cosine[row]),
@@ -428,7 +393,7 @@ def _learned(
             largest_distance=float(measured.distance[row].max()),
             bound=_finite(measured.bound[row]),
         )
-        for row, (one, norm) in enumerate(zip(learned, norms, strict=True))
+        for row, (vector, norm) in enumerate(zip(learned, norms, strict=True))
     )
 
 
@@ -437,7 +402,7 @@ def _finite(bound: Tensor) -> float | None:
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
-    """Least-squares slope of log value on log scale, from pairs of both."""
+    """Return the least-squares slope of log value on log scale, from pairs of both."""
     x, y = torch.tensor(points, dtype=torch.float64).log().T
     x = x - x.mean()
     return float((x * y).sum() / x.square().sum())

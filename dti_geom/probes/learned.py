@@ -1,4 +1,4 @@
-"""Learned embeddings as the probes take them: single vectors with names."""
+"""Learned embeddings as single vectors with names, as probes take them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,36 +26,40 @@ class LearnedVector:
 
 
 def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
-    """Every vector of these files, in their order."""
-    return [
-        LearnedVector(
-            learned.token,
-            index,
-            learned.tower,
-            file.path,
-            vector,
-            learned.token if len(learned.vectors) == 1 else f"{learned.token}[{index}]",
-            next((file.metadata[key] for key in INIT_KEYS if file.metadata.get(key)), None),
-        )
-        for file in files
-        for learned in file.tokens
-        for index, vector in enumerate(learned.vectors)
-    ]
+    """Return every vector of these files, in their order."""
+    vectors = []
+    for file in files:
+        init = next((file.metadata[key] for key in INIT_KEYS if file.metadata.get(key)), None)
+        for learned in file.tokens:
+            several = len(learned.vectors) > 1
+            vectors += [
+                LearnedVector(
+                    token=learned.token,
+                    index=index,
+                    tower=learned.tower,
+                    path=file.path,
+                    vector=vector,
+                    label=f"{learned.token}[{index}]" if several else learned.token,
+                    init=init,
+                )
+                for index, vector in enumerate(learned.vectors)
+            ]
+    return vectors
 
 
 def of_width(learned: Sequence[LearnedVector], dim: int) -> list[LearnedVector]:
-    """The vectors that can stand in a token table of that width."""
-    return [one for one in learned if one.vector.shape[-1] == dim]
+    """Return the vectors that can stand in a token table of that width."""
+    return [vector for vector in learned if vector.vector.shape[-1] == dim]
 
 
 def require_some_fit(learned: Sequence[LearnedVector], widths: Iterable[int], model: str) -> None:
-    """Raise EmbeddingFileError if there are vectors, and none has the width of one of the model's encoders."""
+    """Raise EmbeddingFileError if there are vectors and none has the width of an encoder."""
     wanted = sorted(set(widths))
-    if learned and not any(one.vector.shape[-1] in wanted for one in learned):
-        found = sorted({one.vector.shape[-1] for one in learned})
+    given = sorted({vector.vector.shape[-1] for vector in learned})
+    if given and not set(given) & set(wanted):
         raise EmbeddingFileError(
-            f"{learned[0].path}: vectors of width {_listed(found)}, but the encoders of {model} have width "
-            f"{_listed(wanted)}. Choose the model these were trained for with --model."
+            f"{learned[0].path}: vectors of width {_listed(given)}, but the encoders of {model} "
+            f"have width {_listed(wanted)}. Choose the model these were trained for with --model."
         )
 
 

@@ -1,8 +1,7 @@
-"""What the probes that run an encoder put into it: words, prompts with a place for a vector, scales, chunks of work."""
+"""Words, prompts with a place for a vector, scales and batches for probes that run an encoder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,15 +20,10 @@ CARRIERS = (
     "a photo of a red car on the grass under {}",
 )
 SCALES = tuple(2.0**power for power in range(-2, 6))  # 0.25 … 32, in multiples of the mean norm
-WIDE_SCALES = tuple(
-    2.0**power for power in range(-4, 9)
-)  # 0.0625 … 256: 3.6 decades, for fitting slopes
+WIDE_SCALES = tuple(2.0**power for power in range(-4, 9))  # 0.0625 … 256, for fitting slopes
 
-Result = TypeVar("Result")
-
-_NUMBERS_AT_ONCE = (
-    1 << 21
-)  # a batch holds about this many; the model's own temporaries are several times larger
+# Numbers in a batch, about. The model's own temporaries are several times larger.
+_NUMBERS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -40,12 +34,12 @@ class Prompts:
     ids: Tensor  # (P, L), on the CPU; an ordinary word's row at the place
     mask: Tensor  # (P, L), 1 where a token stands and 0 where there is padding
     places: Tensor  # (P,), where the word stands
-    ends: Tensor  # (P,), where the last token stands that is not padding: the end of text, if the tokenizer has one
+    ends: Tensor  # (P,), where the last token stands that is not padding
 
     def embeddings(self, table: Tensor, vectors: Tensor) -> Tensor:
-        """Every prompt with every vector at its place.
+        """Return every prompt with every vector at its place: (n, P, L, d), in the vectors' dtype.
 
-        table: (V, d); vectors: (n, d), in the table's units. Returns (n, P, L, d), in the dtype of the vectors.
+        table: (V, d); vectors: (n, d), in the table's units.
         """
         rows = table[self.ids.to(table.device)].to(vectors)
         filled = rows.expand(len(vectors), *rows.shape).clone()
@@ -54,11 +48,14 @@ class Prompts:
 
 
 def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) -> Prompts:
-    """These prompts for this encoder, each with the start and end tokens its tokenizer adds.
+    """Return these prompts for this encoder, with the start and end tokens its tokenizer adds.
 
-    Padding stands on the right and is masked, so every token has the position it has in a pipeline. A prompt longer
-    than the position table is cut on the right, then on the left; the word always stays. Without a tokenizer, each
-    word of a carrier becomes some row of the table, the same in every prompt.
+    carriers: {} where the word stands. Padding stands on the right and is masked, so every token
+    has the position it has in a pipeline. A prompt longer than the position table is cut on the
+    right, then on the left; the word always stays. Without a tokenizer, each word of a carrier
+    becomes some row of the table, the same in every prompt.
+
+    Raises DoesNotApply if a word with its start and end tokens does not fit.
     """
     start, end, pad = _frame(encoder)
     longest = len(encoder.position_table) if encoder.position_table is not None else None
@@ -70,8 +67,8 @@ def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) ->
             room = longest - len(start) - len(end) - 1
             if room < 0:
                 raise DoesNotApply(
-                    f"{encoder.name} has {longest} positions; a word with its start and end tokens needs "
-                    f"{longest - room}. Prompts cannot be made for it."
+                    f"{encoder.name} has {longest} positions; a word with its start and end tokens "
+                    f"needs {longest - room}. Prompts cannot be made for it."
                 )
             left = left[-room:] if room else []
             right = right[: room - len(left)]
@@ -88,40 +85,41 @@ def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) ->
 
 
 def whole_words(encoder: TextEncoder, count: int, seed: int = 0) -> Tensor:
-    """A seeded sample of rows that are whole words of letters a to z: no pieces, no special tokens, no zero rows.
+    """Return a seeded sample of rows that are whole words of letters a to z.
 
-    Returns (n,), ascending, on the CPU: `count` rows, or every such row where there are fewer. Without a tokenizer
-    any non-zero row is a word. Raises DoesNotApply if there is none.
+    Pieces of words, special tokens and zero rows are left out. Returns (n,), ascending, on the CPU:
+    `count` rows, or every such row where there are fewer. Without a tokenizer any non-zero row is
+    a word. Raises DoesNotApply if there is none.
     """
     table, vocabulary = encoder.token_table, encoder.vocabulary
     special = set(vocabulary.special.values())
     shuffled = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
-    found: list[int] = []
-    for chunk in shuffled.split(
-        max(256, 4 * count)
-    ):  # naming a row is slow, and vocabularies are large
+    words: list[int] = []
+    # Naming a row is slow and vocabularies are large, so stop once there are enough.
+    for chunk in torch.split(shuffled, max(256, 4 * count)):
         nonzero = chunk[(geometry.row_norms(table[chunk.to(table.device)]) > 0).cpu()].tolist()
-        found += [
+        words += [
             row
             for row, name in zip(nonzero, vocabulary.tokens(nonzero), strict=True)
             if row not in special
             and (vocabulary.tokenizer is None or (name.isascii() and name.isalpha()))
         ]
-        if len(found) >= count:
+        if len(words) >= count:
             break
-    if not found:
+    if not words:
         raise DoesNotApply(
-            f"{encoder.name}: none of its {len(table)} rows is a whole word; nothing can be sampled."
+            f"{encoder.name}: none of its {len(table)} rows is a whole word; nothing can be "
+            "sampled."
         )
-    return torch.tensor(sorted(found[:count]))
+    return torch.tensor(sorted(words[:count]))
 
 
 def in_chunks(
     total: int, numbers_each: int, what: str, progress: Progress = silent
 ) -> Iterator[slice]:
-    """Slices that cover `total` items, each of `numbers_each` numbers, in batches that fit in little memory.
+    """Yield slices that cover `total` items of `numbers_each` numbers, in batches of little memory.
 
-    `progress` hears how many items are done after each batch, that is when the next slice is asked for.
+    Progress is reported after each batch: when the next slice is asked for.
     """
     size = max(1, _NUMBERS_AT_ONCE // numbers_each)
     for start in range(0, total, size):
@@ -139,9 +137,11 @@ def run_prompts(
     *,
     attention: bool = False,
 ) -> Iterator[HiddenStates]:
-    """Hidden states of every prompt with every vector at its place, a few vectors at a time.
+    """Yield hidden states of every prompt with every vector at its place, a few vectors at a time.
 
-    vectors: (n, d), in the table's units. Yields states (k·P, L, d), the prompts of a vector one after another.
+    vectors: (n, d), in the table's units. States are (k·P, L, d): all prompts of a vector, then
+    those of the next. attention: whether attention weights are wanted too.
+
     Raises DtiGeomError where the encoder's numbers overflow.
     """
     ids, mask = prompts.ids.to(vectors.device), prompts.mask.to(vectors.device)
@@ -152,41 +152,29 @@ def run_prompts(
             ids.repeat(repeats), filled.flatten(0, 1), mask.repeat(repeats), attention=attention
         )
         if not states.last.isfinite().all():
+            dtype = str(states.last.dtype).removeprefix("torch.")
             raise DtiGeomError(
-                f"{encoder.name}: outputs in {str(states.last.dtype).removeprefix('torch.')} are not finite. "
-                "Use a dtype with a wider range, --dtype float32."
+                f"{encoder.name}: outputs in {dtype} are not finite. Use a dtype with a wider "
+                "range, --dtype float32."
             )
         yield states
 
 
-def where_it_applies(
-    encoders: Iterable[TextEncoder], measure: Callable[[TextEncoder], Result]
-) -> tuple[tuple[Result, ...], tuple[str, ...]]:
-    """The measurement of each encoder it applies to, and one sentence for each it does not apply to."""
-    results: list[Result] = []
-    reasons: list[str] = []
-    for encoder in encoders:
-        try:
-            results.append(measure(encoder))
-        except DoesNotApply as reason:
-            reasons.append(str(reason))
-    return tuple(results), tuple(reasons)
-
-
 def _frame(encoder: TextEncoder) -> tuple[list[int], list[int], int]:
-    """What the tokenizer puts before and behind a prompt, and the row it pads with."""
+    """Return what the tokenizer puts before and after a prompt, and the row it pads with."""
     tokenizer = encoder.vocabulary.tokenizer
     if tokenizer is None:
         return [], [], 0
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = tokenizer("a")["input_ids"]
+    # The frame is what stands around a word that was tokenized without it.
     at = next(at for at in range(len(framed)) if framed[at : at + len(bare)] == bare)
     pad = tokenizer.pad_token_id
     return framed[:at], framed[at + len(bare) :], framed[-1] if pad is None else pad
 
 
 def _sides(encoder: TextEncoder, carrier: str) -> tuple[list[int], list[int]]:
-    """Rows before and behind the word's place."""
+    """Return the rows before and after the word's place."""
     left, _, right = carrier.partition("{}")
     tokenizer = encoder.vocabulary.tokenizer
     if tokenizer is not None:
@@ -197,7 +185,7 @@ def _sides(encoder: TextEncoder, carrier: str) -> tuple[list[int], list[int]]:
         )
         return before, behind
     rows = whole_words(encoder, 64).tolist()
-    before, behind = (
-        [rows[sum(map(ord, word)) % len(rows)] for word in text.split()] for text in (left, right)
-    )
+    # Any fixed choice serves: the same word becomes the same row in every prompt.
+    before = [rows[sum(map(ord, word)) % len(rows)] for word in left.split()]
+    behind = [rows[sum(map(ord, word)) % len(rows)] for word in right.split()]
     return before, behind

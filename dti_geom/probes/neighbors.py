@@ -1,4 +1,4 @@
-"""What lies near a token: by direction (cosine), and by true Euclidean distance."""
+"""Find what lies near a token: by direction (cosine), and by Euclidean distance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.errors import UnknownToken
+from dti_geom.errors import DoesNotApply, UnknownToken
 from dti_geom.models import TextEncoder, Vocabulary
 from dti_geom.probes.learned import LearnedVector, of_width
+from dti_geom.probes.result import Result
+
+# Measured where no token is named: those of them that the model has as one token.
+WORDS = ("dog", "cat", "house", "red", "two", "fox", "beach", "happy")
+LEARNED_SHOWN = 12  # learned vectors measured where no token is named; more is not readable
 
 
 @dataclass(frozen=True)
@@ -31,43 +36,79 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Neighbors:
-    """Both neighbourhoods of one vector in one encoder's token table, nearest first, itself left out."""
+class TokenNeighbors(Result):
+    """Both neighbourhoods of one vector in one encoder's token table, nearest first."""
 
     query: str
     encoder: str
-    id: int | None  # row of the query; None for a learned token
+    id: int | None  # row of the query, which is left out; None for a learned token
     norm: float
     cosine: tuple[Similar, ...]
     euclidean: tuple[Near, ...]
 
 
 @dataclass(frozen=True)
+class NeighborsResult(Result):
+    """Neighbourhoods of several vectors in one encoder's token table."""
+
+    name: str
+    queries: tuple[TokenNeighbors, ...]
+
+
+@dataclass(frozen=True)
 class Query:
-    """A vector to look around."""
+    """A vector whose neighbours are wanted."""
 
     label: str
     vector: Tensor  # (d,)
     id: int | None = None
 
 
+def measure_neighbors(
+    encoder: TextEncoder,
+    learned: Sequence[LearnedVector] = (),
+    *,
+    tokens: str | Sequence[str] = (),
+    k: int = 10,
+) -> NeighborsResult:
+    """Return the k nearest rows of each token, by cosine and by Euclidean distance.
+
+    tokens: one word or several: a learned token, a word (each of its tokens is measured) or `#id`.
+    Without any, those of WORDS that are one token here and the first LEARNED_SHOWN of `learned`.
+
+    Raises UnknownToken for a name that is none of these, DoesNotApply where there is nothing to
+    measure.
+    """
+    names = (tokens,) if isinstance(tokens, str) else tuple(tokens)
+    fitting = of_width(learned, encoder.token_table.shape[1])
+    queries = parse_queries(encoder, names, learned) if names else _usual(encoder, fitting)
+    if not queries:
+        raise DoesNotApply(
+            f"{encoder.name}: none of the words {', '.join(WORDS)} is a single token. Name a word "
+            "that is one."
+        )
+    return NeighborsResult(encoder.name, find_neighbors(encoder, queries, k))
+
+
 def find_neighbors(
     encoder: TextEncoder, queries: Sequence[Query], k: int = 10
-) -> tuple[Neighbors, ...]:
-    """The k nearest rows of each query under both metrics, or fewer where the table has fewer non-zero rows.
+) -> tuple[TokenNeighbors, ...]:
+    """Return the k nearest rows of each query under both metrics.
 
-    Zero rows have no direction and so no cosine. Raises GeometryError for a query without a direction.
+    There are fewer where the table has fewer non-zero rows: zero rows have no direction and so no
+    cosine. Raises GeometryError for a query without a direction.
     """
     if not queries:
         return ()
     table, vocabulary = encoder.token_table, encoder.vocabulary
     vectors = torch.stack([query.vector.to(table) for query in queries])
+    # A query that is a row finds itself too, so one more is asked for.
     k_and_itself = min(k + 1, int(table.any(dim=1).sum()))
     cosine = geometry.nearest(vectors, table, k_and_itself, metric="cosine")
     euclidean = geometry.nearest(vectors, table, k_and_itself, metric="euclidean")
     lengths = geometry.norms(vectors)
     return tuple(
-        Neighbors(
+        TokenNeighbors(
             query=query.label,
             encoder=encoder.name,
             id=query.id,
@@ -84,19 +125,22 @@ def find_neighbors(
 def parse_queries(
     encoder: TextEncoder, words: Iterable[str], learned: Sequence[LearnedVector] = ()
 ) -> list[Query]:
-    """What a user names: a learned token, a word (each of its tokens), or `#id`. Raises UnknownToken."""
+    """Return the vectors a user names: a learned token, a word (each of its tokens), or `#id`.
+
+    Raises UnknownToken.
+    """
     table, vocabulary = encoder.token_table, encoder.vocabulary
     queries = []
     for word in words:
-        named = [one for one in learned if one.token == word]
+        named = [vector for vector in learned if vector.token == word]
         if named:
             fitting = of_width(named, table.shape[1])
             if not fitting:
                 raise UnknownToken(
-                    f"{word} has width {named[0].vector.shape[-1]}, but {encoder.name} has width {table.shape[1]}. "
-                    "Choose the model it was trained for with --model."
+                    f"{word} has width {named[0].vector.shape[-1]}, but {encoder.name} has width "
+                    f"{table.shape[1]}. Choose the model it was trained for with --model."
                 )
-            queries += [Query(one.label, one.vector) for one in fitting]
+            queries += [Query(vector.label, vector.vector) for vector in fitting]
             continue
         rows = vocabulary.rows(word)
         queries += [
@@ -106,10 +150,30 @@ def parse_queries(
     return queries
 
 
+def _usual(encoder: TextEncoder, learned: Sequence[LearnedVector]) -> list[Query]:
+    """Return those of WORDS that are one token, and the first learned vectors."""
+    queries: list[Query] = []
+    for word in WORDS:
+        try:
+            word_queries = parse_queries(encoder, [word])
+        except UnknownToken:
+            continue
+        if len(word_queries) == 1:
+            queries += word_queries
+    labels = {query.label for query in queries}
+    queries += [
+        Query(vector.label, vector.vector)
+        for vector in learned[:LEARNED_SHOWN]
+        if vector.label not in labels
+    ]
+    return queries
+
+
 def _others(
-    vocabulary: Vocabulary, found: tuple[Tensor, Tensor], place: int, itself: int | None, k: int
+    vocabulary: Vocabulary, nearest: tuple[Tensor, Tensor], place: int, itself: int | None, k: int
 ) -> list[tuple[str, int, float]]:
-    pairs = zip(found[1][place].tolist(), found[0][place].tolist(), strict=True)
+    """Return token, row and value of the k nearest rows of one query, itself left out."""
+    pairs = zip(nearest[1][place].tolist(), nearest[0][place].tolist(), strict=True)
     kept = [(row, value) for row, value in pairs if row != itself][:k]
     names = vocabulary.tokens(row for row, _ in kept)
     return [(name, row, value) for name, (row, value) in zip(names, kept, strict=True)]

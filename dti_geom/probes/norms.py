@@ -1,18 +1,20 @@
-"""How long are an encoder's tokens, which are unusual, and where does a learned one fall?"""
+"""Measure how long an encoder's tokens are, and where learned vectors fall among them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dti_geom import geometry
 from dti_geom.geometry import NormSummary
 from dti_geom.models import TextEncoder, Vocabulary
-from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
+from dti_geom.probes.result import Result
 
 MOST_BINS = 80
 EXAMPLES_PER_BIN = 6
@@ -44,15 +46,14 @@ class PlacedToken:
 class Histogram:
     """Counts of non-zero rows by norm, with a few of the tokens in each bin."""
 
-    edges: tuple[
-        float, ...
-    ]  # one more than counts; rows beyond the outermost are counted in the outermost bins
+    # One more than counts. Rows beyond the outermost edges are counted in the outermost bins.
+    edges: tuple[float, ...]
     counts: tuple[int, ...]
     examples: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class EncoderNorms(Drawable):
+class NormsResult(Result):
     """Row norms of one encoder's token table."""
 
     name: str
@@ -66,20 +67,15 @@ class EncoderNorms(Drawable):
     histogram: Histogram
 
 
-@dataclass(frozen=True)
-class Norms:
-    """Row norms of every text encoder of a model."""
+def measure_norms(
+    encoder: TextEncoder, learned: Sequence[LearnedVector] = (), *, extremes: int = 10
+) -> NormsResult:
+    """Return the L2 norms of the token table's rows, in embedding units, and place vectors in them.
 
-    model: str
-    encoders: tuple[EncoderNorms, ...]
+    learned: vectors of another width than the table's are left out. extremes: how many of the
+    longest and shortest tokens are listed. Zero rows are counted and left out of everything else.
 
-
-def encoder_norms(
-    encoder: TextEncoder, learned: Sequence[LearnedVector] = (), extremes: int = 10
-) -> EncoderNorms:
-    """Norms of the token table's rows, in embedding units; learned vectors of the table's width are placed in them.
-
-    Zero rows are counted and left out of everything else. Raises GeometryError if every row is zero.
+    Raises GeometryError if every row is zero.
     """
     table = encoder.token_table
     lengths = geometry.row_norms(table)
@@ -96,7 +92,7 @@ def encoder_norms(
         )
 
     special = torch.tensor(sorted(set(encoder.vocabulary.special.values())), dtype=torch.long)
-    return EncoderNorms(
+    return NormsResult(
         name=encoder.name,
         vocab_size=len(table),
         dim=table.shape[1],
@@ -104,9 +100,16 @@ def encoder_norms(
         longest=rows(order[-extremes:].flip(0)),
         shortest=rows(order[:extremes]),
         special=rows(special),
-        learned=tuple(_place(one, summary, ascending) for one in of_width(learned, table.shape[1])),
+        learned=tuple(
+            _place(vector, summary, ascending) for vector in of_width(learned, table.shape[1])
+        ),
         histogram=_histogram(order, ascending, encoder.vocabulary),
     )
+
+
+def norms_arrays(encoder: TextEncoder) -> dict[str, NDArray[numpy.floating]]:
+    """Return the norm of every row of the token table, zero rows too, under the encoder's name."""
+    return {encoder.name: geometry.row_norms(encoder.token_table).cpu().numpy()}
 
 
 def _place(learned: LearnedVector, summary: NormSummary, ascending: Tensor) -> PlacedToken:
@@ -126,15 +129,15 @@ def _place(learned: LearnedVector, summary: NormSummary, ascending: Tensor) -> P
 
 
 def _histogram(order: Tensor, ascending: Tensor, vocabulary: Vocabulary) -> Histogram:
-    """Bins of equal width between the 0.1st and the 99.9th percentile; the outermost bins take what lies beyond.
+    """Count rows in bins of equal width between the 0.1st and the 99.9th percentile.
 
-    A single long token (the end token of CLIP) would otherwise squeeze the whole vocabulary into a few bins.
+    The outermost bins also count what lies beyond. Otherwise a single long token, such as the end
+    token of CLIP, would squeeze the whole vocabulary into a few bins.
     """
     last = len(ascending) - 1
     low, high = ascending[round(0.001 * last)].item(), ascending[round(0.999 * last)].item()
-    bins = (
-        min(MOST_BINS, math.ceil(4 * len(ascending) ** (1 / 3))) if high > low else 1
-    )  # few rows: fewer, fuller bins
+    # Twice the Rice rule's 2·∛n: few rows get fewer, fuller bins. Equal rows all share one.
+    bins = min(MOST_BINS, math.ceil(4 * len(ascending) ** (1 / 3))) if high > low else 1
     edges = torch.linspace(low, high, bins + 1, dtype=ascending.dtype)
     borders = [0, *torch.searchsorted(ascending, edges[1:-1]).tolist(), len(ascending)]
     spans = list(pairwise(borders))
@@ -142,9 +145,7 @@ def _histogram(order: Tensor, ascending: Tensor, vocabulary: Vocabulary) -> Hist
         range(start, stop, max(1, (stop - start) // EXAMPLES_PER_BIN))[:EXAMPLES_PER_BIN]
         for start, stop in spans
     ]
-    names = iter(
-        vocabulary.tokens(order[[place for places in picked for place in places]].tolist())
-    )
+    names = iter(vocabulary.tokens(order[list(chain.from_iterable(picked))].tolist()))
     return Histogram(
         edges=tuple(edges.tolist()),
         counts=tuple(stop - start for start, stop in spans),

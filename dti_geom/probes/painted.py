@@ -1,4 +1,4 @@
-"""Does a picture follow a token's direction or its magnitude? (Claim A, in pixels)"""
+"""Measure whether a picture follows a token's direction or its magnitude. (Claim A, in pixels)"""
 
 import base64
 import io
@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, UnknownToken
-from dti_geom.models.catalog import embedded_folder
+from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
 
@@ -27,28 +26,30 @@ Embed = Callable[[Sequence["Image"]], Tensor]  # n pictures to (n, f) features
 PROMPT = "a photo of a {}"
 STRETCHES = (1.0, 16.0)
 SIDE = 96  # pixels of a kept picture
-# Things that can be painted; a model is asked for those that it has as one token.
+# Things that can be painted. Those that a model has as one token are used.
 THINGS = (
-    "apple ball boat bread cactus car castle cat chair clock crown dog donut duck elephant flower fox frog guitar "
-    "horse house lamp lion mushroom octopus owl panda penguin pineapple pizza rocket sailboat shoe strawberry "
-    "sunflower teapot tiger tree umbrella whale"
+    "apple ball boat bread cactus car castle cat chair clock crown dog donut duck elephant flower "
+    "fox frog guitar horse house lamp lion mushroom octopus owl panda penguin pineapple pizza "
+    "rocket sailboat shoe strawberry sunflower teapot tiger tree umbrella whale"
 )
 
 
 @dataclass(frozen=True)
 class PaintedPair:
-    """Pictures of two tokens, each also at the other's norm; similarities are cosines of features, −1 … 1."""
+    """Pictures of two tokens, each also at the other's norm.
+
+    Similarities are cosines of an image encoder's features, −1 … 1, mean over both swaps and seeds.
+    """
 
     first: str
     second: str
     stretch: float  # multiple of its norm at which the second was taken
     ratio: float  # longer / shorter norm, after the stretch, in the first text encoder
-    direction: float  # to the picture of the vector whose direction was taken; mean over both swaps and seeds
+    direction: float  # to the picture of the vector whose direction was taken
     magnitude: float  # to the picture of the vector whose norm was taken
     donors: float  # between those two
-    pictures: tuple[
-        str, ...
-    ]  # first, second, first at the second's norm, second at the first's: PNG in base64
+    # PNG in base64: first, second, first at the second's norm, second at the first's.
+    pictures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class PaintedSum:
 
 
 @dataclass(frozen=True)
-class PaintedSwap:
+class PaintedSwap(Result):
     """Swaps as a text-to-image model paints them."""
 
     prompt: str  # {} where the token stands
@@ -83,10 +84,12 @@ def painted_swap(
     stretches: Sequence[float] = STRETCHES,
     progress: Progress = silent,
 ) -> PaintedSwap:
-    """Pictures of the four vectors of each pair under equal seeds, compared by an image encoder.
+    """Paint the four vectors of each pair from the same noise, and compare the pictures.
 
-    pairs: words of one token in every text encoder. By default up to `count` pairs of THINGS, short ones with long
-    ones. embed: the image encoder. The model keeps the placeholders <swap-0> to <swap-3> afterwards.
+    embed: an image encoder, from n pictures to (n, f) features, such as
+    `open_image_encoder(name).embed`. pairs: words of one token in every text encoder. By default
+    up to `count` pairs of THINGS, short ones with long ones. stretches: multiples of its norm at
+    which the second of a pair is taken. The model keeps the placeholders <swap-0> to <swap-3>.
 
     Raises DoesNotApply where no two things are one token, UnknownToken for other words.
     """
@@ -94,30 +97,30 @@ def painted_swap(
     painted: list[PaintedPair] = []
     for done, (first, second) in enumerate(pairs):
         progress("pictures of pairs", done, len(pairs))
-        painted += (_painted(model, embed, first, second, stretch, seeds) for stretch in stretches)
+        for stretch in stretches:
+            painted.append(
+                _painted(
+                    model,
+                    embed,
+                    first=first,
+                    second=second,
+                    stretch=stretch,
+                    seeds=seeds,
+                )
+            )
     progress("pictures of pairs", len(pairs), len(pairs))
-    sums = (_summed([one for one in painted if one.stretch == stretch]) for stretch in stretches)
-    return PaintedSwap(PROMPT, tuple(seeds), tuple(painted), tuple(sums))
-
-
-def scorer_of_mini() -> Embed:
-    """The image encoder that ships with the embedded model, for its 64×64 pictures."""
-    from dti_geom.mini.scorer import load_scorer
-
-    scorer = load_scorer(embedded_folder() / "scorer")
-
-    def embed(images: Sequence["Image"]) -> Tensor:
-        pixels = numpy.stack(
-            [numpy.asarray(image.convert("RGB"), dtype=numpy.float32) for image in images]
-        )
-        return scorer.embed(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
-
-    return embed
+    return PaintedSwap(
+        prompt=PROMPT,
+        seeds=tuple(seeds),
+        pairs=tuple(painted),
+        sums=tuple(_summed(painted, stretch) for stretch in stretches),
+    )
 
 
 def _painted(
     model: "TextToImage",
     embed: Embed,
+    *,
     first: str,
     second: str,
     stretch: float,
@@ -125,7 +128,8 @@ def _painted(
 ) -> PaintedPair:
     vectors = []  # for each tower: first, second, first at the second's norm, second at the first's
     for tower in model.towers:
-        a, b = (tower.token_table[_row(tower, word)].float() for word in (first, second))
+        a = tower.token_table[_row(tower, first)].float()
+        b = tower.token_table[_row(tower, second)].float()
         vectors.append(
             torch.stack([a, stretch * b, geometry.swap(a, stretch * b), geometry.swap(b, a)])
         )
@@ -150,26 +154,27 @@ def _painted(
     )
 
 
-def _summed(pairs: Sequence[PaintedPair]) -> PaintedSum:
+def _summed(painted: Sequence[PaintedPair], stretch: float) -> PaintedSum:
     def mean(values: Sequence[float]) -> float:
         return sum(values) / len(values)
 
+    pairs = [pair for pair in painted if pair.stretch == stretch]
     return PaintedSum(
-        stretch=pairs[0].stretch,
-        ratio=sorted(one.ratio for one in pairs)[len(pairs) // 2],
-        direction=mean([one.direction for one in pairs]),
-        magnitude=mean([one.magnitude for one in pairs]),
-        donors=mean([one.donors for one in pairs]),
-        wins=Share.count(one.direction > one.magnitude for one in pairs),
+        stretch=stretch,
+        ratio=sorted(pair.ratio for pair in pairs)[len(pairs) // 2],
+        direction=mean([pair.direction for pair in pairs]),
+        magnitude=mean([pair.magnitude for pair in pairs]),
+        donors=mean([pair.donors for pair in pairs]),
+        wins=Share.count(pair.direction > pair.magnitude for pair in pairs),
     )
 
 
 def _drawn(model: "TextToImage", count: int) -> list[tuple[str, str]]:
-    """Pairs of the shortest and the longest of THINGS, by their norms in the first text encoder."""
+    """Return pairs of the shortest and the longest of THINGS, by norm in the first text encoder."""
     first = model.towers[0]
-    known = [
-        word for word in THINGS.split() if all(_is_one_token(tower, word) for tower in model.towers)
-    ]
+    known = THINGS.split()
+    for tower in model.towers:
+        known = [word for word in known if _is_one_token(tower, word)]
     if len(known) < 2:
         raise DoesNotApply(
             f"{model.name} has {len(known)} of the THINGS as one token; name pairs of its words."

@@ -1,4 +1,4 @@
-"""Register every measurement: one entry here gives a probe its command, page section and report part.
+"""Register every measurement: one entry gives a probe its command, page section and report part.
 
 A probe called NAME is the function `measure_NAME` in `probes/NAME.py`; `reporting/sections/NAME.py`
 shows its result with `NAME_section`. Nothing heavy is imported here, because the command line reads
@@ -74,7 +74,10 @@ class Probe:
 
     @property
     def measure(self) -> Callable[..., Any]:
-        """The function (encoder, learned, *, own options) → result; seed and progress where it takes them."""
+        """The function (encoder, learned, *, own options) → result.
+
+        It also takes seed and progress where it uses them.
+        """
         module = importlib.import_module(f"dti_geom.probes.{self.name}")
         function: Callable[..., Any] = getattr(module, f"measure_{self.name}")
         return function

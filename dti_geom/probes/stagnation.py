@@ -1,7 +1,8 @@
-"""How far does an encoder turn a token's state, against the token's magnitude? (Effect II)
+"""Measure how far an encoder turns a token's state, by the token's magnitude. (Effect II)
 
-A pre-norm branch adds f(N(x)) to the state x. N hides magnitude, so updates stay about as long as they were while a
-longer token's state grows: it is turned less and picks up less context (arXiv 2512.13672, section 3).
+A pre-norm branch adds f(N(x)) to the state x. N hides magnitude: the state of a longer token grows,
+but its updates keep their length. It is turned less and picks up less context (arXiv 2512.13672,
+section 3).
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,30 +27,24 @@ from dti_geom.probes.material import (
 from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 
-FAR_SCALES = (
-    *SCALES,
-    128.0,
-    512.0,
-    2048.0,
-    8192.0,
-)  # far enough for ‖x_0‖ to pass the sum of the longest updates
+# Far enough for ‖x_0‖ to pass the sum of the longest updates.
+FAR_SCALES = (*SCALES, 128.0, 512.0, 2048.0, 8192.0)
 
 
 @dataclass(frozen=True)
 class BranchTurn:
-    """What one branch does to the state at the word's place. Angles in radians, over words and prompts."""
+    """What one branch does to the state at the word's place; angles in radians."""
 
     block: int  # from 0
     kind: Literal["attention", "mlp"]
-    turn: float  # angle between the state before and after, mean
+    turn: float  # angle between the state before and after, mean over words and prompts
     relative_update: float  # ‖f‖/‖x‖, mean
     update: float  # ‖f‖, mean; state units
     largest_update: float
-    angle: float  # between the state after this branch and x_0, mean; after the last branch, the whole turn
+    angle: float  # from x_0 to the state after this branch, mean; the last branch's: the whole turn
     largest_angle: float
-    bound: (
-        float | None
-    )  # arcsin(S/‖x_0‖), S the sum of B up to here, for the shortest x_0; None: S ≥ ‖x_0‖, no bound
+    # arcsin(S/‖x_0‖) for the shortest x_0, with S the sum of B up to here. None: S ≥ ‖x_0‖.
+    bound: float | None
     tightness: float | None  # largest of angle / arcsin(S/‖x_0‖), from 0 to 1
 
 
@@ -78,7 +73,7 @@ class LearnedPassage:
 
 @dataclass(frozen=True)
 class BranchBound:
-    """B of one branch: the longest update seen, over words, learned vectors, prompts and magnitudes."""
+    """B of one branch: its longest update over words, learned vectors, prompts and magnitudes."""
 
     block: int
     kind: Literal["attention", "mlp"]
@@ -112,24 +107,27 @@ def measure_stagnation(
     seed: int = 0,
     progress: Progress = silent,
 ) -> StagnationResult:
-    """Turn of the state at the word's place in each branch, for sampled words in prompts at each of these scales.
+    """Return how far each branch turns the state at the word's place.
 
-    scales: multiples of the mean norm of the non-zero rows, ascending. Learned vectors of the table's width, zero ones
-    left out, take the same way at their own norms and at the scales.
+    words: how many whole words are sampled. carriers: the prompts, {} where the word stands.
+    scales: norms of the words, in multiples of the mean norm of the non-zero rows, ascending.
+    Learned vectors of the table's width are measured at their own norms and at the scales; zero
+    vectors are left out.
 
-    If no update of branch l is longer than B_l, then ‖x_L − x_0‖ ≤ S = Σ B_l, and the state turns by at most
-    arcsin(S/‖x_0‖) where S < ‖x_0‖. B_l is the longest update seen here at the word's place (a start token is often
-    given far longer ones), so the bound holds for what was measured.
+    If no update of branch l is longer than B_l, then ‖x_L − x_0‖ ≤ S = Σ B_l, and the state turns
+    by at most arcsin(S/‖x_0‖) where S < ‖x_0‖. B_l is the longest update seen here at the word's
+    place, so the bound holds for what was measured. Start tokens often get far longer updates.
 
-    States and updates are read by hooks from the encoder's own modules. Raises DoesNotApply for a post-norm encoder.
+    States and updates are read by hooks from the encoder's own modules. Raises DoesNotApply for a
+    post-norm encoder.
     """
     table = encoder.token_table
     reference = geometry.summarize_norms(table).mean
     prompts = carrier_prompts(encoder, carriers)
     rows = whole_words(encoder, words, seed).to(table.device)
-    fitting = [one for one in of_width(learned, table.shape[1]) if one.vector.any()]
+    fitting = [token for token in of_width(learned, table.shape[1]) if token.vector.any()]
     vectors = torch.stack(
-        [*table[rows].float(), *(one.vector.float().to(table.device) for one in fitting)]
+        [*table[rows].float(), *(token.vector.float().to(table.device) for token in fitting)]
     )
     directions = geometry.normalize(vectors)
     magnitudes = [None, *scales]
@@ -141,9 +139,8 @@ def measure_stagnation(
             _follow(encoder, prompts, vectors if scale is None else scale * reference * directions)
         )
     progress(what, len(magnitudes), len(magnitudes))
-    longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(
-        dim=0
-    )  # B, one for each branch
+    # B of each branch: its longest update over all magnitudes, vectors and prompts.
+    longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(dim=0)
     branches = [
         (number, branch.kind)
         for number, block in enumerate(encoder.blocks)
@@ -172,15 +169,15 @@ def measure_stagnation(
         scales=tuple(by_scale),
         learned=tuple(
             LearnedPassage(
-                token=one.token,
-                index=one.index,
-                path=str(one.path),
-                norm=(norm := float(geometry.norms(one.vector))),
+                token=token.token,
+                index=token.index,
+                path=str(token.path),
+                norm=(norm := float(geometry.norms(token.vector))),
                 inflation=norm / reference,
                 natural=passage(ways[0].of(slice(place, place + 1)), None),
                 angles=tuple(float(way.angle[-1, place].mean()) for way in ways[1:]),
             )
-            for place, one in enumerate(fitting, start=len(rows))
+            for place, token in enumerate(fitting, start=len(rows))
         ),
     )
 
@@ -197,9 +194,15 @@ class _Way:
     angle: Tensor  # (b, n, P), to x_0
 
     def of(self, part: slice) -> "_Way":
-        """The same for some of the vectors."""
-        each = (self.turn, self.relative_update, self.update, self.angle)
-        return _Way(self.dtype, self.start[part], *(values[:, part] for values in each))
+        """Return the same for some of the vectors."""
+        return _Way(
+            dtype=self.dtype,
+            start=self.start[part],
+            turn=self.turn[:, part],
+            relative_update=self.relative_update[:, part],
+            update=self.update[:, part],
+            angle=self.angle[:, part],
+        )
 
 
 def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
@@ -223,7 +226,10 @@ def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
 
 @contextmanager
 def _captured(encoder: TextEncoder, places: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Two lists that a run fills, for each branch: the state before it and its update, each (k, P, d) at the places."""
+    """Yield two lists that a run fills with the state before each branch and the branch's update.
+
+    Both are taken at the places: (k, P, d).
+    """
     before: list[Tensor] = []
     updates: list[Tensor] = []
 
@@ -243,7 +249,7 @@ def _captured(encoder: TextEncoder, places: Tensor) -> Iterator[tuple[list[Tenso
 
 def _at_places(states: Tensor, places: Tensor) -> Tensor:
     """(k·P, L, d) to (k, P, d)."""
-    return states.unflatten(0, (-1, len(places)))[:, torch.arange(len(places)), places]
+    return torch.unflatten(states, 0, (-1, len(places)))[:, torch.arange(len(places)), places]
 
 
 def _passage(
@@ -267,7 +273,7 @@ def _passage(
                 angle=float(way.angle[place].mean()),
                 largest_angle=float(way.angle[place].max()),
                 bound=float(share.max().asin()) if bounded else None,
-                # where nothing was ever added there is a bound of zero, and nothing to compare with it
+                # Where nothing was ever added the bound is zero, and there is nothing to compare.
                 tightness=float((way.angle[place] / share.asin()).max())
                 if bounded and share.max() > 0
                 else None,

@@ -1,13 +1,14 @@
-"""Does an encoder's output follow a token's direction or its magnitude? (Claim A)
+"""Measure whether an encoder's output follows a token's direction or its magnitude. (Claim A)
 
-Each of two tokens a and b is given the other's norm, ‖b‖·a/‖a‖ and ‖a‖·b/‖b‖, and the outputs are compared with those
-of a and b themselves (arXiv 2512.13672, section 3).
+Each of two tokens a and b is given the other's norm, ‖b‖·a/‖a‖ and ‖a‖·b/‖b‖. The outputs are
+compared with those of a and b themselves (arXiv 2512.13672, section 3).
 
-Outputs of any two words in one prompt are nearly parallel. What a word adds is therefore its output less the mean
-output of sampled words at the mean norm in the same prompt, and all similarities here are cosines of such differences.
+Outputs of any two words in one prompt are nearly parallel. What a word adds is therefore its output
+minus the mean output of sampled words at the mean norm in the same prompt. All similarities here
+are cosines of such differences.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,18 +18,17 @@ from torch.nn.functional import normalize
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, UnknownToken
 from dti_geom.models import TextEncoder
-from dti_geom.probes.drawing import Drawable
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import CARRIERS, SCALES, carrier_prompts, run_prompts, whole_words
 from dti_geom.probes.neighbors import Query, parse_queries
-from dti_geom.probes.painted import PaintedSwap
+from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
 
 STRETCHES = (1.0, 4.0, 16.0)
 PARTNERS = 8  # words that each learned vector is paired with
 CENTRE = 32  # words whose mean output is subtracted
-LEFT = 0.5  # similarity to itself below which an output has left what it was
+LEFT = 0.5  # similarity to itself below which an output counts as changed
 
 Pair = tuple[Query, Query]
 Outputs = dict[str, Tensor]  # name → (n, P, d)
@@ -36,9 +36,14 @@ Outputs = dict[str, Tensor]  # name → (n, P, d)
 
 @dataclass(frozen=True)
 class Resemblance:
-    """Whom an output of the swapped vectors resembles: similarities, −1 … 1, mean over both swaps and all prompts."""
+    """Which donor an output of the swapped vectors resembles.
 
-    output: str  # token: contextual state at the token; pooled: final state at the end; end: the same before final norm
+    Similarities are −1 … 1, mean over both swaps and all prompts.
+    """
+
+    # "token": contextual state at the token; "pooled": final state at the end of the prompt;
+    # "end": the same before the final norm.
+    output: str
     direction: float  # to the output of the vector whose direction was taken
     magnitude: float  # to the output of the vector whose norm was taken
     donors: float  # between those two
@@ -57,7 +62,7 @@ class SwappedPair:
 
 @dataclass(frozen=True)
 class SwapSum:
-    """All pairs of words, for one output, the second token of each taken at a multiple of its norm."""
+    """All pairs of words, for one output, with the second token at a multiple of its norm."""
 
     output: str
     stretch: float  # that multiple; 1: as stored
@@ -69,27 +74,25 @@ class SwapSum:
 
 
 @dataclass(frozen=True)
-class SweptOutput:
+class OutputCurve:
     """Similarity of an output to the same output at the mean vocabulary norm, at each scale."""
 
     output: str
     similarity: tuple[float, ...]  # mean over words and prompts
     low: tuple[float, ...]  # 10th percentile
     high: tuple[float, ...]  # 90th percentile
-    leaves: (
-        float | None
-    )  # smallest scale above 1 where similarity falls below LEFT, one half; None: nowhere
+    leaves: float | None  # smallest scale above 1 with similarity below LEFT; None: nowhere
 
 
 @dataclass(frozen=True)
-class Sweep:
+class MagnitudeCurve:
     """Directions taken through a range of norms."""
 
     token: str | None  # a learned vector; None: sampled words
     directions: int
     inflation: float | None  # of a learned vector, its own norm / mean norm: one of the scales
     scales: tuple[float, ...]  # multiples of the mean norm
-    outputs: tuple[SweptOutput, ...]
+    outputs: tuple[OutputCurve, ...]
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class EncoderSwap(Drawable):
-    """Swaps and sweeps in one encoder."""
+class SwapResult(Result):
+    """Swaps and magnitude curves in one encoder."""
 
     name: str
     mean_norm: float  # of the non-zero rows, embedding units
@@ -111,49 +114,11 @@ class EncoderSwap(Drawable):
     left_out: tuple[str, ...]  # words of the category that are not one token here
     pairs: tuple[SwappedPair, ...]  # as stored, without stretch
     sums: tuple[SwapSum, ...]
-    sweeps: tuple[Sweep, ...]  # of sampled words, then of each learned vector
-
-
-@dataclass(frozen=True)
-class Swap:
-    """Swaps and sweeps in every text encoder of a model."""
-
-    model: str
-    encoders: tuple[EncoderSwap, ...]
-    painted: PaintedSwap | None = None  # where pictures were asked for
-
-
-def model_swap(
-    model: str,
-    encoders: Iterable[TextEncoder],
-    learned: Sequence[LearnedVector] = (),
-    *,
-    pairs: Sequence[tuple[str, str]] | None = None,
-    category: Sequence[str] | None = None,
-    count: int = 32,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Swap:
-    """`encoder_swap` of each encoder."""
-    return Swap(
-        model,
-        tuple(
-            encoder_swap(
-                encoder,
-                learned,
-                pairs=pairs,
-                category=category,
-                count=count,
-                seed=seed,
-                progress=progress,
-            )
-            for encoder in encoders
-        ),
-    )
+    curves: tuple[MagnitudeCurve, ...]  # of sampled words, then of each learned vector
 
 
 @torch.no_grad()
-def encoder_swap(
+def measure_swap(
     encoder: TextEncoder,
     learned: Sequence[LearnedVector] = (),
     *,
@@ -165,19 +130,22 @@ def encoder_swap(
     words: int = 16,
     seed: int = 0,
     progress: Progress = silent,
-) -> EncoderSwap:
-    """Swaps over pairs of words, and a sweep through the norms of sampled words and of learned vectors.
+) -> SwapResult:
+    """Return what swaps of norms between words do, and what the norm of a word does.
 
-    pairs: what to swap, as names that `parse_queries` knows, each of one token. By default `count` pairs are drawn, of
-    the words of `category` or of a sample of whole words four times as large: each joins one of the shortest to one of
-    the longest, since a swap of equal norms says nothing. Norms of a vocabulary differ so little that all swaps are
-    repeated with the second token of each pair at multiples of its norm (`stretches`), as a learned token has them.
+    pairs: what to swap, as names that `parse_queries` knows, each of one token. By default `count`
+    pairs are drawn from the words of `category`, or from a sample of whole words four times as
+    large. Each joins one of the shortest to one of the longest: a swap of equal norms shows
+    nothing. stretches: all swaps are repeated with the second token of each pair at these multiples
+    of its norm, because norms of a vocabulary differ far less than those of learned tokens.
 
-    scales: norms of the sweep, in multiples of the mean norm. Learned vectors of the table's width are paired with up
-    to PARTNERS words each and swept; sums count pairs of words alone. Where a prompt ends in the token itself, pooled
-    and end would be its own state, so they leave that prompt out.
+    scales: norms of the curves, in multiples of the mean norm. words: how many sampled words are
+    scaled. Learned vectors of the table's width are paired with up to PARTNERS words each, and
+    scaled; sums count pairs of words only. Where a prompt ends in the token itself, "pooled" and
+    "end" would be its own state, so they leave that prompt out.
 
-    Raises UnknownToken for a pair that has no single tokens, DoesNotApply where there are no two words to pair.
+    Raises UnknownToken for a name that is not a single token, DoesNotApply where there are no two
+    words to pair.
     """
     table = encoder.token_table
     fitting = of_width(learned, table.shape[1])
@@ -190,14 +158,14 @@ def encoder_swap(
         chosen = _drawn(encoder, words_of_category, count, seed)
     if fitting:
         partners = [second for _, second in _drawn(encoder, words_of_category, PARTNERS, seed)]
-        chosen += [(Query(one.label, one.vector), word) for one in fitting for word in partners]
+        chosen += _with_partners(fitting, partners)
     mean = geometry.summarize_norms(table).mean
     rows = whole_words(encoder, max(CENTRE, words), seed)
     sampled = mean * geometry.normalize(table[rows.to(table.device)].float())
     measure = _Outputs(encoder, sampled, progress)
     by_stretch = _swapped(measure, chosen, stretches)
     some = torch.randperm(len(sampled), generator=torch.Generator().manual_seed(seed))[:words]
-    return EncoderSwap(
+    return SwapResult(
         name=encoder.name,
         mean_norm=mean,
         carriers=measure.prompts.texts,
@@ -205,18 +173,18 @@ def encoder_swap(
         left_out=left_out,
         pairs=tuple(_pair(pair, by_stretch[0], place) for place, pair in enumerate(chosen)),
         sums=_sums(chosen, stretches, by_stretch),
-        sweeps=(
-            _sweep(measure, sampled[some], None, scales),
-            *(_learned_sweep(measure, one, mean, scales) for one in fitting),
+        curves=(
+            _curve(measure, sampled[some], None, scales),
+            *(_learned_curve(measure, vector, mean, scales) for vector in fitting),
         ),
     )
 
 
 class _Outputs:
-    """What vectors standing in the carriers add to an encoder's outputs."""
+    """Measures what vectors in the carrier prompts add to an encoder's outputs."""
 
     def __init__(self, encoder: TextEncoder, words: Tensor, progress: Progress) -> None:
-        """words: (n, d), those whose mean output is subtracted from all others."""
+        """Measure the mean output of words (n, d), which is subtracted from all others."""
         self.encoder, self.progress = encoder, progress
         self.prompts = carrier_prompts(encoder, CARRIERS)
         self._elsewhere = self.prompts.ends != self.prompts.places
@@ -225,7 +193,10 @@ class _Outputs:
         self.alike = tuple(Alike(name, _mean_cosine(output)) for name, output in outputs.items())
 
     def __call__(self, what: str, vectors: Tensor) -> Outputs:
-        """vectors: (n, d). Returns (n, P, d) for each output, unit vectors; P is smaller where a prompt is left out."""
+        """Return (n, P, d) unit vectors for each output; vectors: (n, d).
+
+        P is smaller where a prompt is left out.
+        """
         measured = self._measured(what, vectors)
         return {
             name: normalize(output - self._centre[name], dim=-1)
@@ -234,25 +205,31 @@ class _Outputs:
 
     def _measured(self, what: str, vectors: Tensor) -> Outputs:
         prompts, every = self.prompts, torch.arange(len(self.prompts.places))
-        found: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
+        chunks: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
         for states in run_prompts(self.encoder, prompts, vectors, what, self.progress):
             last, stream = (
-                state.unflatten(0, (-1, len(every))).float().cpu()
+                torch.unflatten(state, 0, (-1, len(every))).float().cpu()
                 for state in (states.last, states.states[-1])
             )
-            found["token"].append(last[:, every, prompts.places])
-            found["pooled"].append(last[:, every, prompts.ends][:, self._elsewhere])
-            found["end"].append(stream[:, every, prompts.ends][:, self._elsewhere])
-        outputs = {name: torch.cat(parts) for name, parts in found.items()}
+            chunks["token"].append(last[:, every, prompts.places])
+            chunks["pooled"].append(last[:, every, prompts.ends][:, self._elsewhere])
+            chunks["end"].append(stream[:, every, prompts.ends][:, self._elsewhere])
+        outputs = {name: torch.cat(parts) for name, parts in chunks.items()}
         return {name: output for name, output in outputs.items() if output.shape[1]}
+
+
+def _with_partners(learned: Sequence[LearnedVector], partners: Sequence[Query]) -> Iterator[Pair]:
+    """Yield every learned vector with every word."""
+    for vector in learned:
+        for word in partners:
+            yield Query(vector.label, vector.vector), word
 
 
 def _mean_cosine(output: Tensor) -> float:
     """Mean over prompts and pairs of different vectors: (n, P, d) to a number."""
     count = len(output)
-    total = (
-        normalize(output, dim=-1).sum(dim=0).square().sum(dim=-1).mean()
-    )  # all ordered pairs, and each with itself
+    # |Σ u_i|² is the sum of cosines over all ordered pairs, plus one for each vector with itself.
+    total = normalize(output, dim=-1).sum(dim=0).square().sum(dim=-1).mean()
     return float((total - count) / (count * (count - 1)))
 
 
@@ -264,18 +241,18 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
 def _swapped(
     measure: _Outputs, pairs: Sequence[Pair], stretches: Sequence[float]
 ) -> list[dict[str, Tensor]]:
-    """For each stretch and output (n, 3): the cosines that Resemblance names, in its order."""
+    """Return, for each stretch and output, (n, 3): the cosines of Resemblance, in its order."""
     table = measure.encoder.token_table
-    first, second = (
-        torch.stack([vector.to(table.device, torch.float32) for vector in vectors])
-        for vectors in zip(*((one.vector, other.vector) for one, other in pairs), strict=True)
-    )
-    stretched = [stretch * second for stretch in stretches]
+    first = torch.stack([query.vector.to(table.device, torch.float32) for query, _ in pairs])
+    second = torch.stack([query.vector.to(table.device, torch.float32) for _, query in pairs])
     vectors = [first, geometry.swap(second, first)]
-    vectors += [one for far in stretched for one in (far, geometry.swap(first, far))]
+    for stretch in stretches:
+        stretched = stretch * second
+        vectors += [stretched, geometry.swap(first, stretched)]
     outputs = measure(f"swaps in {measure.encoder.name}", torch.cat(vectors))
     split = {
-        name: output.unflatten(0, (len(vectors), len(pairs))) for name, output in outputs.items()
+        name: torch.unflatten(output, 0, (len(vectors), len(pairs)))
+        for name, output in outputs.items()
     }
     return [
         {
@@ -294,15 +271,15 @@ def _compare(
     return torch.stack([direction / 2, magnitude / 2, _cosine(first, second)], dim=-1)
 
 
-def _pair(pair: Pair, found: dict[str, Tensor], place: int) -> SwappedPair:
+def _pair(pair: Pair, cosines: dict[str, Tensor], place: int) -> SwappedPair:
     first, second = pair
     return SwappedPair(
         first=first.label,
         second=second.label,
         learned=first.id is None or second.id is None,
-        norms=(float(geometry.norms(first.vector)), float(geometry.norms(second.vector))),
+        norms=_norms(pair),
         resemblances=tuple(
-            Resemblance(name, *values[place].tolist()) for name, values in found.items()
+            Resemblance(name, *values[place].tolist()) for name, values in cosines.items()
         ),
     )
 
@@ -310,16 +287,18 @@ def _pair(pair: Pair, found: dict[str, Tensor], place: int) -> SwappedPair:
 def _sums(
     pairs: Sequence[Pair], stretches: Sequence[float], by_stretch: Sequence[dict[str, Tensor]]
 ) -> tuple[SwapSum, ...]:
-    places = [place for place, pair in enumerate(pairs) if all(one.id is not None for one in pair)]
+    places = [
+        place
+        for place, (first, second) in enumerate(pairs)
+        if first.id is not None and second.id is not None
+    ]
     if not places:
         return ()
-    norms = torch.tensor(
-        [[float(geometry.norms(one.vector)) for one in pairs[place]] for place in places]
-    )
+    norms = torch.tensor([_norms(pairs[place]) for place in places])
     sums = []
-    for stretch, found in zip(stretches, by_stretch, strict=True):
+    for stretch, cosines in zip(stretches, by_stretch, strict=True):
         ratio = (stretch * norms[:, 1] / norms[:, 0]).log().abs().exp()
-        for name, values in found.items():
+        for name, values in cosines.items():
             direction, magnitude, donors = values[places].unbind(dim=-1)
             sums.append(
                 SwapSum(
@@ -335,27 +314,35 @@ def _sums(
     return tuple(sums)
 
 
-def _sweep(
+def _norms(pair: Pair) -> tuple[float, float]:
+    first, second = pair
+    return float(geometry.norms(first.vector)), float(geometry.norms(second.vector))
+
+
+def _curve(
     measure: _Outputs, vectors: Tensor, learned: tuple[str, float] | None, scales: Sequence[float]
-) -> Sweep:
-    """vectors: (n, d), all of the mean norm. learned: label and inflation of the one vector, if it is a learned one."""
+) -> MagnitudeCurve:
+    """Measure vectors (n, d) of the mean norm at each scale.
+
+    learned: label and inflation of the vector, if there is only one and it is learned.
+    """
     label, inflation = learned or (None, None)
     what = f"magnitudes in {measure.encoder.name}" if label is None else f"magnitudes of {label}"
     factors = torch.tensor([1.0, *scales], device=vectors.device)
-    swept = measure(what, (factors[:, None, None] * vectors).flatten(0, 1))
+    scaled = measure(what, (factors[:, None, None] * vectors).flatten(0, 1))
     outputs = tuple(
-        _swept_output(name, output.unflatten(0, (len(factors), len(vectors))), scales)
-        for name, output in swept.items()
+        _output_curve(name, torch.unflatten(output, 0, (len(factors), len(vectors))), scales)
+        for name, output in scaled.items()
     )
-    return Sweep(label, len(vectors), inflation, tuple(scales), outputs)
+    return MagnitudeCurve(label, len(vectors), inflation, tuple(scales), outputs)
 
 
-def _learned_sweep(
+def _learned_curve(
     measure: _Outputs, learned: LearnedVector, mean: float, scales: Sequence[float]
-) -> Sweep:
+) -> MagnitudeCurve:
     vector = learned.vector.to(measure.encoder.token_table.device, torch.float32)[None]
     inflation = float(geometry.norms(vector)) / mean
-    return _sweep(
+    return _curve(
         measure,
         mean * geometry.normalize(vector),
         (learned.label, inflation),
@@ -363,21 +350,21 @@ def _learned_sweep(
     )
 
 
-def _swept_output(name: str, output: Tensor, scales: Sequence[float]) -> SweptOutput:
-    """output: (1 + scales, n, P, d), first at the mean norm."""
+def _output_curve(name: str, output: Tensor, scales: Sequence[float]) -> OutputCurve:
+    """Compare outputs (1 + scales, n, P, d) with the first, which is at the mean norm."""
     cosines = (output[1:] * output[0]).sum(dim=-1).flatten(1)
     low, high = torch.quantile(cosines, torch.tensor([0.1, 0.9]), dim=1).tolist()
     similarity = cosines.mean(dim=1).tolist()
     left = (
         scale for scale, value in zip(scales, similarity, strict=True) if scale > 1 and value < LEFT
     )
-    return SweptOutput(name, tuple(similarity), tuple(low), tuple(high), next(left, None))
+    return OutputCurve(name, tuple(similarity), tuple(low), tuple(high), next(left, None))
 
 
 def _drawn(
     encoder: TextEncoder, among: Sequence[Query] | None, count: int, seed: int
 ) -> list[Pair]:
-    """Up to `count` pairs of one of the shortest and one of the longest words, joined at random."""
+    """Return up to `count` pairs of a short word and a long one, joined at random."""
     if among is None:
         rows = whole_words(encoder, 4 * count, seed).tolist()
         names = encoder.vocabulary.tokens(rows)
@@ -387,9 +374,10 @@ def _drawn(
         ]
     if len(among) < 2:
         raise DoesNotApply(
-            f"{encoder.name}: {len(among)} word of one token is not enough to swap; give two or more."
+            f"{encoder.name}: {len(among)} word of one token is not enough to swap; give two or "
+            "more."
         )
-    by_norm = sorted(among, key=lambda one: float(geometry.norms(one.vector)))
+    by_norm = sorted(among, key=lambda query: float(geometry.norms(query.vector)))
     count = min(count, len(among) // 2)
     longest = by_norm[-count:]
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -399,7 +387,7 @@ def _drawn(
 def _single_tokens(
     encoder: TextEncoder, words: Sequence[str]
 ) -> tuple[list[Query], tuple[str, ...]]:
-    """The words that are one token, and those that are not."""
+    """Return the words that are one token, and those that are not."""
     single, left_out = {}, []
     for word in words:
         try:
@@ -416,15 +404,16 @@ def _single_tokens(
 def _parse_pair(
     encoder: TextEncoder, pair: tuple[str, str], learned: Sequence[LearnedVector]
 ) -> Pair:
-    found = []
+    parsed = []
     for word in pair:
         queries = parse_queries(encoder, [word], learned)
         if len(queries) != 1:
             raise UnknownToken(
-                f"'{word}' is {len(queries)} tokens in {encoder.name} ({' '.join(one.label for one in queries)}); "
-                "a swap takes one. Name another word, or one row as #id."
+                f"'{word}' is {len(queries)} tokens in {encoder.name} "
+                f"({' '.join(query.label for query in queries)}); a swap takes one. Name another "
+                "word, or one row as #id."
             )
-        found += queries
+        parsed += queries
     if pair[0] == pair[1]:
         raise UnknownToken(f"a pair names '{pair[0]}' twice; a swap takes two different tokens.")
-    return found[0], found[1]
+    return parsed[0], parsed[1]
