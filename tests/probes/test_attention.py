@@ -6,14 +6,12 @@ import torch
 from dti_geom.errors import DoesNotApply
 from dti_geom.files import from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
-from dti_geom.probes import (
-    EncoderAttention,
-    attention,
-    encoder_attention,
-    learned_vectors,
-    model_attention,
-)
+from dti_geom.probes import attention
+from dti_geom.probes.attention import AttentionResult, measure_attention
+from dti_geom.probes.learned import learned_vectors
 from dti_geom.probes.material import carrier_prompts, whole_words
+from dti_geom.probes.measuring import measure_model
+from dti_geom.probes.registry import PROBES
 
 WIDTH = 65  # 64 orthonormal rows, and one direction that is in none of them
 
@@ -48,7 +46,7 @@ def along_last(learned_file):
 
 
 def curves(encoder, learned, scales=(0.5, 1.0, 4.0)):
-    found = encoder_attention(encoder, learned, scales=scales)
+    found = measure_attention(encoder, learned, scales=scales)
     return found, found.curves[1]
 
 
@@ -90,7 +88,7 @@ def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(along_las
 
 
 def test_words_the_head_does_not_look_for_get_an_equal_share_at_any_norm():
-    found = encoder_attention(OneHead())
+    found = measure_attention(OneHead())
     (head,) = found.curves[0].heads
     assert head.received == pytest.approx([found.uniform] * 8)
     assert head.entropy == pytest.approx([found.most_entropy] * 8)
@@ -121,13 +119,13 @@ def test_a_prompt_in_which_nothing_may_attend_to_the_token_is_left_out(along_las
     assert learned.heads[0].received[0] == pytest.approx(math.exp(m) / (math.exp(m) + 2))
     monkeypatch.setattr(attention, "CONTEXTS", ("one {}", "two {}"))
     with pytest.raises(DoesNotApply, match="in no prompt may any other position attend"):
-        encoder_attention(OneHead())
+        measure_attention(OneHead())
 
 
 def test_contexts_without_a_common_place_do_not_compare(monkeypatch):
     monkeypatch.setattr(attention, "CONTEXTS", ("one {} two", "{} two"))
     with pytest.raises(DoesNotApply, match="no two prompts have the token at one place"):
-        encoder_attention(OneHead())
+        measure_attention(OneHead())
 
 
 def test_an_encoder_without_weights_is_refused():
@@ -137,11 +135,11 @@ def test_an_encoder_without_weights_is_refused():
             return HiddenStates(states.states, states.last, (None,))
 
     with pytest.raises(DoesNotApply, match="no attention weights"):
-        encoder_attention(Silent())
+        measure_attention(Silent())
 
 
 def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it():
-    found = encoder_attention(OneHead())
+    found = measure_attention(OneHead())
     assert [(one.layer, one.scale) for one in found.maps] == [(1, 1.0), (1, 4.0), (1, 32.0)]
     expected = torch.ones(7, 7).tril() / torch.arange(1, 8)[:, None]
     torch.testing.assert_close(torch.tensor(found.maps[0].weights), expected)
@@ -151,7 +149,7 @@ def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it():
 
 def test_figures_are_read_off_the_models_own_attention(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
-    found = encoder_attention(encoder, words=1, scales=(1.0,))
+    found = measure_attention(encoder, words=1, scales=(1.0,))
     prompts = carrier_prompts(encoder, attention.CONTEXTS)
     ids = prompts.ids.clone()
     ids[torch.arange(len(ids)), prompts.places] = whole_words(encoder, 1)
@@ -174,7 +172,7 @@ def test_figures_are_read_off_the_models_own_attention(sd15_folder):
 def test_the_kernel_is_as_it_was_afterwards(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
     kernel = encoder.module.config._attn_implementation
-    encoder_attention(encoder, words=2)
+    measure_attention(encoder, words=2)
     assert encoder.module.config._attn_implementation == kernel != "eager"
 
 
@@ -184,13 +182,14 @@ def test_the_kernel_is_as_it_was_afterwards(sd15_folder):
 def test_it_runs_on_every_kind_of_encoder(single_encoders, sana_folder, family, causal):
     folders = single_encoders | {"sana": sana_folder}
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
-    found = encoder_attention(encoder, words=2)
+    found = measure_attention(encoder, words=2)
     assert found.causal == causal
     assert len(found.curves[0].heads) == 8
 
 
 def test_the_result_of_a_model_round_trips_through_json(sdxl_folder, learned_file):
     learned = learned_vectors([learned_file(torch.ones(32))])
-    found = model_attention("mine", open_encoders(str(sdxl_folder)), learned, words=2)
+    encoders = open_encoders(str(sdxl_folder))
+    found = measure_model(PROBES["attention"], "mine", encoders, learned, words=2)
     assert [len(one.curves) for one in found.encoders] == [2, 1]
-    assert from_json(EncoderAttention, to_json(found.encoders[0])) == found.encoders[0]
+    assert from_json(AttentionResult, to_json(found.encoders[0])) == found.encoders[0]

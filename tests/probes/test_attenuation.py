@@ -8,7 +8,10 @@ from torch import nn
 from dti_geom.errors import DoesNotApply
 from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
-from dti_geom.probes import Attenuation, encoder_attenuation, learned_vectors, model_attenuation
+from dti_geom.probes.attenuation import AttenuationResult, measure_attenuation
+from dti_geom.probes.learned import learned_vectors
+from dti_geom.probes.measuring import measure_model
+from dti_geom.probes.registry import PROBES
 
 SCALES = tuple(2.0**power for power in range(-3, 9))
 WORDS, POSITIONS, LENGTH, STEP = 8, 4, 0.5, 0.3  # STEP is the norm of a position
@@ -38,7 +41,7 @@ def test_orthogonal_words_and_positions_give_the_closed_form(orthogonal, dtype, 
     scales = (
         SCALES if dtype == torch.float32 else SCALES[:7]
     )  # beyond, bfloat16 rounds the position away
-    measured = encoder_attenuation(orthogonal(dtype), scales=scales)
+    measured = measure_attenuation(orthogonal(dtype), scales=scales)
     assert (measured.words, measured.positions, measured.chance) == (
         WORDS,
         POSITIONS,
@@ -67,7 +70,7 @@ def test_orthogonal_words_and_positions_give_the_closed_form(orthogonal, dtype, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_slopes_are_minus_two_and_minus_one_where_theory_applies(orthogonal, dtype):
-    measured = encoder_attenuation(orthogonal(dtype), scales=SCALES)
+    measured = measure_attenuation(orthogonal(dtype), scales=SCALES)
     # ‖p‖ ≤ ‖e‖/4 from ×2.4 on; in bfloat16 it falls under eight epsilons, 1/16 of ‖e‖, beyond ×9.6
     assert measured.fitted == ((4, 256) if dtype == torch.float32 else None)
     if dtype == torch.float32:
@@ -75,7 +78,7 @@ def test_slopes_are_minus_two_and_minus_one_where_theory_applies(orthogonal, dty
         assert measured.distance_slope == pytest.approx(-1, abs=0.01)
     else:
         assert measured.share_slope is None
-        finer = encoder_attenuation(orthogonal(dtype), scales=(3, 4, 5, 6, 7, 8, 9, 10))
+        finer = measure_attenuation(orthogonal(dtype), scales=(3, 4, 5, 6, 7, 8, 9, 10))
         assert finer.fitted == (3, 9)
         assert finer.share_slope == pytest.approx(-2, abs=0.1)
         assert finer.distance_slope == pytest.approx(-1, abs=0.1)
@@ -84,7 +87,7 @@ def test_slopes_are_minus_two_and_minus_one_where_theory_applies(orthogonal, dty
 def test_a_large_epsilon_inside_the_norm_moves_the_fit_to_longer_tokens(orthogonal):
     norm = nn.LayerNorm(16, eps=0.009, elementwise_affine=False)
     # variance ‖e‖²/16 ≥ 100 · 0.009 from ×8 on
-    assert encoder_attenuation(orthogonal(norm=norm), scales=SCALES).fitted == (8, 256)
+    assert measure_attenuation(orthogonal(norm=norm), scales=SCALES).fitted == (8, 256)
 
 
 def test_no_distance_exceeds_the_bound_whatever_gain_and_bias(tiny_encoder):
@@ -100,7 +103,7 @@ def test_no_distance_exceeds_the_bound_whatever_gain_and_bias(tiny_encoder):
         )
         encoder = tiny_encoder(table, positions, [(norm, nn.Identity())])
         encoder.normalization = "layer_norm" if centred else "rms_norm"
-        measured = encoder_attenuation(encoder)
+        measured = measure_attenuation(encoder)
         assert measured.gain == pytest.approx(float(norm.weight.detach().abs().max()))
         for one in (measured.natural, *measured.scales):
             assert one.distance < one.largest_distance <= one.bound
@@ -110,7 +113,7 @@ def test_no_distance_exceeds_the_bound_whatever_gain_and_bias(tiny_encoder):
 
 def test_the_bound_of_a_layer_norm_ignores_the_mean_of_a_position(orthogonal, orthonormal):
     shifted = STEP * orthonormal[WORDS : WORDS + POSITIONS] + 7
-    plain, other = (encoder_attenuation(orthogonal(positions=each)) for each in (None, shifted))
+    plain, other = (measure_attenuation(orthogonal(positions=each)) for each in (None, shifted))
     for one, two in zip(plain.scales, other.scales, strict=True):
         assert two.bound == pytest.approx(one.bound, rel=1e-4)
         assert two.position_share == pytest.approx(one.position_share, rel=1e-3)
@@ -119,7 +122,7 @@ def test_the_bound_of_a_layer_norm_ignores_the_mean_of_a_position(orthogonal, or
 def test_positions_that_are_all_alike_explain_nothing_and_are_read_at_chance(
     orthogonal, orthonormal
 ):
-    measured = encoder_attenuation(orthogonal(positions=STEP * orthonormal[[9] * POSITIONS]))
+    measured = measure_attenuation(orthogonal(positions=STEP * orthonormal[[9] * POSITIONS]))
     for one in (measured.natural, *measured.scales):
         assert one.position_share == pytest.approx(0, abs=1e-12)
         assert one.cosine == pytest.approx(1)
@@ -130,7 +133,7 @@ def test_positions_that_are_all_alike_explain_nothing_and_are_read_at_chance(
 def test_without_projections_there_is_no_logit_share(tiny_encoder, orthonormal):
     norm = nn.LayerNorm(16, elementwise_affine=False)
     encoder = tiny_encoder(orthonormal[:8], orthonormal[8:12], [(norm, nn.Identity())])
-    assert encoder_attenuation(encoder).natural.logit_share is None
+    assert measure_attenuation(encoder).natural.logit_share is None
 
 
 def test_the_classifier_is_asked_about_words_it_has_not_seen_at_every_position(
@@ -148,14 +151,14 @@ def test_the_classifier_is_asked_about_words_it_has_not_seen_at_every_position(
             return torch.tensor([self.seen.get(tuple(row), 0) for row in states.tolist()]).numpy()
 
     monkeypatch.setattr("dti_geom.probes.attenuation._fit_classifier", Memory)
-    measured = encoder_attenuation(orthogonal())
+    measured = measure_attenuation(orthogonal())
     assert measured.natural.accuracy_by_position == (1, 0, 0, 0)
     assert measured.natural.accuracy == 1 / POSITIONS
 
 
 def test_a_position_is_read_better_the_shorter_the_token():
     (encoder,) = open_encoders("mini", dtype=torch.float32)
-    measured = encoder_attenuation(encoder, words=64, scales=(1, 4, 16, 64))
+    measured = measure_attenuation(encoder, words=64, scales=(1, 4, 16, 64))
     accuracies = [one.accuracy for one in measured.scales]
     assert accuracies == sorted(accuracies, reverse=True)
     assert measured.natural.accuracy > 0.99
@@ -168,7 +171,7 @@ def test_a_learned_vector_is_measured_at_its_own_norm(orthogonal, orthonormal, l
     learned = learned_vectors(
         [learned_file(8 * LENGTH * orthonormal[0], torch.zeros(16), LENGTH * orthonormal[13])]
     )
-    measured = encoder_attenuation(orthogonal(), learned, scales=(1, 8))
+    measured = measure_attenuation(orthogonal(), learned, scales=(1, 8))
     inflated, usual = measured.learned  # the zero vector has no direction
     assert (inflated.token, inflated.index, usual.index) == ("<x>", 0, 2)
     assert (inflated.inflation, usual.inflation) == (pytest.approx(8), pytest.approx(1))
@@ -177,13 +180,13 @@ def test_a_learned_vector_is_measured_at_its_own_norm(orthogonal, orthonormal, l
         assert one.largest_distance == pytest.approx(at.largest_distance, rel=1e-5)
         assert one.bound == pytest.approx(at.bound, rel=1e-5)
     assert (
-        encoder_attenuation(orthogonal(), learned_vectors([learned_file(torch.ones(768))])).learned
+        measure_attenuation(orthogonal(), learned_vectors([learned_file(torch.ones(768))])).learned
         == ()
     )
 
 
 def test_a_vector_that_the_norm_removes_altogether_has_no_bound(orthogonal, learned_file):
-    (one,) = encoder_attenuation(
+    (one,) = measure_attenuation(
         orthogonal(), learned_vectors([learned_file(torch.ones(16))])
     ).learned
     assert one.bound is None
@@ -193,7 +196,7 @@ def test_a_vector_that_the_norm_removes_altogether_has_no_bound(orthogonal, lear
 def test_the_same_seed_gives_the_same_result_and_another_seed_other_words():
     (encoder,) = open_encoders("mini", dtype=torch.float32)
     first, again, other = (
-        encoder_attenuation(encoder, words=20, scales=(1,), seed=seed) for seed in (1, 1, 2)
+        measure_attenuation(encoder, words=20, scales=(1,), seed=seed) for seed in (1, 1, 2)
     )
     assert first == again
     assert first.natural.cosine != other.natural.cosine
@@ -210,25 +213,26 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_other_words():
 def test_encoders_without_positions_at_the_first_norm_are_told_why(single_encoders, family, reason):
     encoders = open_encoders(str(single_encoders[family]))
     with pytest.raises(DoesNotApply, match=reason):
-        encoder_attenuation(encoders[0])
-    result = model_attenuation("model", encoders)
+        measure_attenuation(encoders[0])
+    result = measure_model(PROBES["attenuation"], "model", encoders)
     assert result.encoders == ()
     assert reason in result.does_not_apply[0]
 
 
 def test_too_few_words_or_positions_are_told(orthogonal, tiny_encoder, orthonormal):
     with pytest.raises(DoesNotApply, match="1 position; at least two"):
-        encoder_attenuation(orthogonal(positions=torch.ones(1, 16)))
+        measure_attenuation(orthogonal(positions=torch.ones(1, 16)))
     norm = nn.LayerNorm(16)
     with pytest.raises(DoesNotApply, match="3 whole words; four"):
-        encoder_attenuation(tiny_encoder(orthonormal[:3], orthonormal[8:12], [(norm, norm)]))
+        measure_attenuation(tiny_encoder(orthonormal[:3], orthonormal[8:12], [(norm, norm)]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learned_file, dtype):
     encoders = open_encoders(str(sdxl_folder), dtype=dtype)
     told = []
-    result = model_attenuation(
+    result = measure_model(
+        PROBES["attenuation"],
         "model",
         encoders,
         learned_vectors([learned_file(torch.ones(48))]),
@@ -245,14 +249,15 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
     )
     assert first.natural.logit_share is not None
     assert told[:6] == [("positions of text_encoder", done, 5) for done in range(6)]
-    assert from_json(Attenuation, to_json(result)) == result
+    assert from_json(AttenuationResult, to_json(first)) == first
+    assert from_json(AttenuationResult, to_json(second)) == second
 
 
 def test_chunks_change_nothing(orthogonal, monkeypatch):
-    whole = encoder_attenuation(orthogonal(), scales=(1, 8))
+    whole = measure_attenuation(orthogonal(), scales=(1, 8))
     monkeypatch.setattr("dti_geom.probes.material._NUMBERS_AT_ONCE", 1)
     for one, two in zip(
-        whole.scales, encoder_attenuation(orthogonal(), scales=(1, 8)).scales, strict=True
+        whole.scales, measure_attenuation(orthogonal(), scales=(1, 8)).scales, strict=True
     ):
         for field in dataclasses.fields(one):
             assert getattr(one, field.name) == pytest.approx(getattr(two, field.name), rel=1e-6)

@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from dti_geom.files import find_embedding_files, from_json, read_embeddings, to_json
-from dti_geom.probes import InspectedFile, Reference, Turn, inspect_file, inspect_files
+from dti_geom.probes.inspection import (
+    InspectedFile,
+    ReferenceNorm,
+    Turn,
+    inspect_file,
+    inspect_files,
+)
 
 
 def test_inflation_is_the_norm_over_the_published_mean_of_that_width(learned_file):
@@ -20,7 +26,7 @@ def test_inflation_is_the_norm_over_the_published_mean_of_that_width(learned_fil
 
 
 def test_a_measured_reference_goes_before_the_published_one(learned_file):
-    references = {768: Reference(2.0, "text_encoder of mine")}
+    references = {768: ReferenceNorm(2.0, "text_encoder of mine")}
     (vector,) = inspect_file(learned_file(torch.full((768,), 1.0)), references).vectors
     assert vector.inflation == pytest.approx(768**0.5 / 2, rel=1e-6)
     assert vector.reference == "text_encoder of mine"
@@ -70,7 +76,7 @@ def test_the_norm_of_a_real_training_run_grows_with_its_steps(shared_data):
 def test_a_vector_is_placed_among_the_tokens(learned_file, fake_encoder, seeded_table):
     encoder = fake_encoder(seeded_table)
     vector = 1.5 * torch.nn.functional.normalize(seeded_table[7] + 0.01 * seeded_table[8], dim=0)
-    (file,) = inspect_files([learned_file(vector)], [encoder], "tiny")
+    (file,) = inspect_files([learned_file(vector)], [encoder], "tiny").files
     (one,) = file.vectors
     norms = seeded_table.norm(dim=1)
     assert one.percentile == pytest.approx(
@@ -89,11 +95,11 @@ def test_plain_rows_are_recognised_through_rounding(
 ):
     encoder = fake_encoder(seeded_table)
     rows = seeded_table[[3, 500]].to(dtype)
-    (file,) = inspect_files([learned_file(*rows)], [encoder], "tiny")
+    (file,) = inspect_files([learned_file(*rows)], [encoder], "tiny").files
     assert [one.copy_of for one in file.vectors] == ["#3", "#500"]
     assert file.verdict == "plain"
     assert file.advice.endswith("its rows are #3, #500.")
-    (moved,) = inspect_files([learned_file(seeded_table[3] * 1.01)], [encoder], "tiny")
+    (moved,) = inspect_files([learned_file(seeded_table[3] * 1.01)], [encoder], "tiny").files
     assert moved.vectors[0].copy_of is None
 
 
@@ -103,7 +109,7 @@ def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
     encoder = fake_encoder(seeded_table)
     for scale, verdict in ((3.0, "inflated"), (0.1, "short")):
         vector = scale * torch.nn.functional.normalize(torch.ones(16), dim=0)
-        (file,) = inspect_files([learned_file(vector, name="a b.bin")], [encoder], "tiny")
+        (file,) = inspect_files([learned_file(vector, name="a b.bin")], [encoder], "tiny").files
         assert file.verdict == verdict
         assert (
             "`dti-geom convert 'a b.bin' --to diffusers --rescale mean --model tiny`" in file.advice
@@ -112,7 +118,7 @@ def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
 
 def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table):
     vectors = seeded_table[3] * 1.01, seeded_table[4] * 9
-    (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny")
+    (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny").files
     assert file.verdict == "inflated"
 
 
@@ -123,14 +129,14 @@ def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table)
 def test_without_a_model_the_published_mean_judges(learned_file, norm, verdict):
     (file,) = inspect_files(
         [learned_file(norm * torch.nn.functional.normalize(torch.ones(768), dim=0))]
-    )
+    ).files
     assert file.verdict == verdict
     if verdict == "inflated":
         assert "--rescale 0.387`" in file.advice
 
 
 def test_a_width_that_nobody_published_asks_for_the_model(learned_file):
-    (file,) = inspect_files([learned_file(torch.ones(7))])
+    (file,) = inspect_files([learned_file(torch.ones(7))]).files
     assert file.verdict == "unknown"
     assert "name the model with --model" in file.advice
 
@@ -139,7 +145,7 @@ def test_a_zero_vector_is_broken_and_does_not_stop_the_others(
     learned_file, fake_encoder, seeded_table
 ):
     vectors = torch.zeros(16), seeded_table[3]
-    (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny")
+    (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny").files
     assert file.verdict == "broken"
     assert file.advice.startswith("broken: vector 0 is zero")
     assert [one.percentile == 0 for one in file.vectors] == [True, False]
@@ -148,7 +154,7 @@ def test_a_zero_vector_is_broken_and_does_not_stop_the_others(
 
 def test_vectors_of_one_file_that_point_the_same_way_are_twins(learned_file):
     first, second = torch.eye(768)[0], torch.eye(768)[1]
-    (file,) = inspect_files([learned_file(first, second, 0.5 * first, second + 0.1 * first)])
+    (file,) = inspect_files([learned_file(first, second, 0.5 * first, second + 0.1 * first)]).files
     twins = [
         (one.twin.index, round(one.twin.similarity, 3)) if one.twin else None
         for one in file.vectors
@@ -164,7 +170,7 @@ def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(learned
         for step, xy in directions.items()
     ]
     files.append(learned_file(torch.tensor([0.0, 1.0]), step=200, name="other/200.bin"))
-    turns = {file.path: file.vectors[0].turn for file in inspect_files(files)}
+    turns = {file.path: file.vectors[0].turn for file in inspect_files(files).files}
     assert turns["run/100.bin"] is turns["other/200.bin"] is None
     for path, turn in (("run/200.bin", Turn(45, 45)), ("run/300.bin", Turn(90, 45))):
         assert (turns[path].from_first, turns[path].from_previous) == pytest.approx(
@@ -177,6 +183,6 @@ def test_the_real_training_run_turns_by_two_thirds_of_a_right_angle(shared_data)
         read_embeddings(path)
         for path in find_embedding_files(shared_data / "embeddings/trajectory")
     ]
-    last = inspect_files(files)[-1]
+    last = inspect_files(files).files[-1]
     assert last.vectors[0].turn.from_first == pytest.approx(66.4, abs=0.1)
     assert (last.verdict, round(last.vectors[0].inflation, 2)) == ("inflated", 2.45)

@@ -8,7 +8,6 @@ from dti_geom.probes.material import (
     carrier_prompts,
     in_chunks,
     run_prompts,
-    where_it_applies,
     whole_words,
 )
 
@@ -139,12 +138,3 @@ def test_chunks_cover_everything_once_and_tell_how_far_they_are():
     assert [item for part in parts for item in range(7)[part]] == list(range(7))
     assert len(parts) == 4
     assert heard == [("work", done, 7) for done in (0, 2, 4, 6, 7)]
-
-
-def test_an_encoder_a_probe_does_not_apply_to_becomes_a_reason():
-    def measure(encoder):
-        if encoder == 2:
-            raise DoesNotApply("two is even")
-        return encoder * 10
-
-    assert where_it_applies([1, 2, 3], measure) == ((10, 30), ("two is even",))

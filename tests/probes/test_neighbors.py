@@ -1,10 +1,20 @@
 import pytest
 import torch
 
-from dti_geom.errors import GeometryError, UnknownToken
+from dti_geom.errors import DoesNotApply, GeometryError, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
-from dti_geom.probes import Neighbors, Query, find_neighbors, learned_vectors, parse_queries
+from dti_geom.probes.learned import learned_vectors
+from dti_geom.probes.neighbors import (
+    LEARNED_SHOWN,
+    WORDS,
+    NeighborsResult,
+    Query,
+    TokenNeighbors,
+    find_neighbors,
+    measure_neighbors,
+    parse_queries,
+)
 
 TABLE = torch.tensor([[3.0, 0.0], [1.0, 0.1], [0.0, 0.2], [-1.0, 0.0], [0.0, 0.0], [2.9, 0.5]])
 
@@ -71,10 +81,43 @@ def test_no_query_gives_nothing(fake_encoder):
 
 def test_the_result_round_trips_through_json(fake_encoder):
     (found,) = find_neighbors(fake_encoder(TABLE), [Query("#0", TABLE[0], 0)], k=3)
-    assert from_json(Neighbors, to_json(found)) == found
+    assert from_json(TokenNeighbors, to_json(found)) == found
 
 
 def test_neighbours_of_a_trained_word_share_its_kind(shared_data):
     (encoder,) = open_encoders(str(shared_data / "mini-prototype"))
     (found,) = find_neighbors(encoder, parse_queries(encoder, ["beach"]), k=10)
     assert {"snow", "ocean", "sea"} <= {one.token for one in found.cosine}
+
+
+def test_words_and_one_plain_word_are_measured_by_name():
+    (encoder,) = open_encoders("mini")
+    single = measure_neighbors(encoder, tokens="fox", k=4)
+    assert single.name == encoder.name
+    assert [near.query for near in single.queries] == ["fox"]
+    assert len(single.queries[0].cosine) == len(single.queries[0].euclidean) == 4
+    both = measure_neighbors(encoder, tokens=("fox", "beach"), k=4)
+    assert [near.query for near in both.queries] == ["fox", "beach"]
+    assert both.queries[0] == single.queries[0]
+
+
+def test_without_tokens_the_usual_words_and_the_first_learned_vectors_are_measured(learned_file):
+    (encoder,) = open_encoders("mini")
+    width = encoder.token_table.shape[1]
+    vectors = torch.randn(LEARNED_SHOWN + 3, width, generator=torch.Generator().manual_seed(0))
+    learned = learned_vectors([learned_file(*vectors), learned_file(torch.ones(7), token="<y>")])
+    labels = [near.query for near in measure_neighbors(encoder, learned).queries]
+    words = [label for label in labels if not label.startswith("<")]
+    assert words
+    assert set(words) <= set(WORDS)
+    assert labels == [*words, *(f"<x>[{place}]" for place in range(LEARNED_SHOWN))]
+
+
+def test_a_model_with_none_of_the_usual_words_is_told_to_name_one(fake_encoder):
+    with pytest.raises(DoesNotApply, match="Name a word"):
+        measure_neighbors(fake_encoder(TABLE))
+
+
+def test_the_result_of_several_tokens_round_trips(fake_encoder):
+    result = measure_neighbors(fake_encoder(TABLE), tokens=("#0", "#1"), k=2)
+    assert from_json(NeighborsResult, to_json(result)) == result

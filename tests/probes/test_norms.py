@@ -5,11 +5,12 @@ import torch
 from dti_geom.errors import GeometryError
 from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
-from dti_geom.probes import Norms, encoder_norms, learned_vectors
+from dti_geom.probes.learned import learned_vectors
+from dti_geom.probes.norms import NormsResult, measure_norms, norms_arrays
 
 
 def test_the_summary_is_what_numpy_says_of_the_nonzero_rows(fake_encoder, seeded_table):
-    measured = encoder_norms(fake_encoder(seeded_table))
+    measured = measure_norms(fake_encoder(seeded_table))
     lengths = np.linalg.norm(seeded_table.numpy()[:1000].astype(np.float64), axis=1)
     assert (measured.vocab_size, measured.dim) == (1003, 16)
     assert (measured.norms.count, measured.norms.zero_rows) == (1000, 3)
@@ -25,7 +26,7 @@ def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(
     fake_encoder, seeded_table, dtype
 ):
     table = seeded_table.to(dtype)
-    measured = encoder_norms(fake_encoder(table))
+    measured = measure_norms(fake_encoder(table))
     lengths = table.double().norm(dim=-1)
     longest = [one.norm for one in measured.longest]
     shortest = [one.norm for one in measured.shortest]
@@ -46,7 +47,7 @@ def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(
     learned = learned_vectors(
         [learned_file(seeded_table[0] / seeded_table[0].norm() * 15, torch.zeros(16) + 0.25)]
     )
-    measured = encoder_norms(fake_encoder(seeded_table), learned)
+    measured = measure_norms(fake_encoder(seeded_table), learned)
     inflated, smallest = measured.learned
     assert inflated.norm == pytest.approx(15, rel=1e-6)
     assert inflated.inflation == pytest.approx(15 / measured.norms.mean, rel=1e-6)
@@ -61,13 +62,13 @@ def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(
 
 def test_vectors_of_another_width_are_not_placed(fake_encoder, seeded_table, learned_file):
     learned = learned_vectors([learned_file(torch.ones(768))])
-    assert encoder_norms(fake_encoder(seeded_table), learned).learned == ()
+    assert measure_norms(fake_encoder(seeded_table), learned).learned == ()
 
 
 def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(
     fake_encoder, seeded_table
 ):
-    measured = encoder_norms(fake_encoder(seeded_table))
+    measured = measure_norms(fake_encoder(seeded_table))
     histogram, lengths = measured.histogram, seeded_table.norm(dim=-1)
     assert sum(histogram.counts) == 1000
     assert len(histogram.edges) == len(histogram.counts) + 1
@@ -82,7 +83,7 @@ def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(
 
 def test_one_far_token_does_not_squeeze_the_histogram(fake_encoder, seeded_table):
     table = torch.cat([seeded_table, torch.full((1, 16), 1000.0)])
-    histogram = encoder_norms(fake_encoder(table)).histogram
+    histogram = measure_norms(fake_encoder(table)).histogram
     assert histogram.edges[-1] < 3
     assert sum(histogram.counts) == 1001
     assert len(histogram.counts) == 41  # 4 · 1001^(1/3), rounded up
@@ -90,7 +91,7 @@ def test_one_far_token_does_not_squeeze_the_histogram(fake_encoder, seeded_table
 
 
 def test_rows_of_one_length_make_one_bin_and_no_zscore(fake_encoder, learned_file):
-    measured = encoder_norms(
+    measured = measure_norms(
         fake_encoder(torch.eye(5)), learned_vectors([learned_file(torch.full((5,), 2.0))])
     )
     assert (measured.histogram.counts, measured.histogram.edges) == ((5,), (1.0, 1.0))
@@ -100,20 +101,26 @@ def test_rows_of_one_length_make_one_bin_and_no_zscore(fake_encoder, learned_fil
 
 def test_a_table_of_zeros_is_refused(fake_encoder):
     with pytest.raises(GeometryError, match="zero"):
-        encoder_norms(fake_encoder(torch.zeros(4, 4)))
+        measure_norms(fake_encoder(torch.zeros(4, 4)))
 
 
 def test_the_result_round_trips_through_json(fake_encoder, seeded_table, learned_file):
-    measured = encoder_norms(
+    measured = measure_norms(
         fake_encoder(seeded_table), learned_vectors([learned_file(torch.ones(16))])
     )
-    result = Norms("fake", (measured,))
-    assert from_json(Norms, to_json(result)) == result
+    assert from_json(NormsResult, to_json(measured)) == measured
+
+
+def test_arrays_hold_the_norm_of_every_row_by_encoder(fake_encoder, seeded_table):
+    arrays = norms_arrays(fake_encoder(seeded_table))
+    assert list(arrays) == ["fake"]
+    assert arrays["fake"] == pytest.approx(np.linalg.norm(seeded_table.numpy(), axis=1), rel=1e-6)
+    assert (arrays["fake"][-3:] == 0).all()
 
 
 def test_norms_of_the_studys_trained_encoder_have_not_drifted(shared_data):
     (encoder,) = open_encoders(str(shared_data / "mini-prototype"))
-    measured = encoder_norms(encoder)
+    measured = measure_norms(encoder)
     assert (measured.norms.count, measured.norms.zero_rows) == (2011, 0)
     assert measured.norms.mean == pytest.approx(0.33164, abs=1e-5)
     assert [(one.token, one.id) for one in measured.longest[:3]] == [

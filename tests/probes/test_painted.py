@@ -10,7 +10,7 @@ from PIL import Image
 from dti_geom.errors import DoesNotApply, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.models import Vocabulary
-from dti_geom.probes import PaintedSwap, painted_swap
+from dti_geom.probes.painted import PaintedSwap, painted_swap
 
 
 class Words(Vocabulary):

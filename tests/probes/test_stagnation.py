@@ -7,9 +7,11 @@ from torch import nn
 from dti_geom.errors import DoesNotApply
 from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
-from dti_geom.probes import Stagnation, encoder_stagnation, learned_vectors, model_stagnation
+from dti_geom.probes.learned import learned_vectors
 from dti_geom.probes.material import carrier_prompts, run_prompts
-from dti_geom.probes.stagnation import _at_places, _captured
+from dti_geom.probes.measuring import measure_model
+from dti_geom.probes.registry import PROBES
+from dti_geom.probes.stagnation import StagnationResult, _at_places, _captured, measure_stagnation
 
 DTYPES = pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)]
@@ -41,7 +43,7 @@ def adding(tiny_encoder, orthonormal):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_where_nothing_is_added_nothing_turns_at_any_magnitude(adding, dtype):
-    measured = encoder_stagnation(adding(torch.zeros(16), torch.zeros(16), dtype=dtype))
+    measured = measure_stagnation(adding(torch.zeros(16), torch.zeros(16), dtype=dtype))
     assert measured.total_bound == 0
     for one in (measured.natural, *measured.scales):
         for branch in one.branches:
@@ -57,7 +59,7 @@ def test_where_nothing_is_added_nothing_turns_at_any_magnitude(adding, dtype):
 @DTYPES
 def test_orthogonal_updates_turn_a_word_by_known_angles(adding, orthonormal, dtype, tolerance):
     encoder = adding(2 * orthonormal[9], 3 * orthonormal[10], dtype=dtype)
-    measured = encoder_stagnation(encoder, scales=(1, 5, 16, 64))
+    measured = measure_stagnation(encoder, scales=(1, 5, 16, 64))
     assert measured.reference_norm == pytest.approx(0.5, rel=tolerance)
     assert [one.largest_update for one in measured.bounds] == pytest.approx([2, 3], rel=tolerance)
     assert measured.total_bound == pytest.approx(5, rel=tolerance)
@@ -93,7 +95,7 @@ def test_the_bound_is_reached_by_the_steepest_update(adding, orthonormal, dtype,
     # c with ‖c‖ = 1 and ‖x_0‖ = 2, so that x_0 + c and c are orthogonal: the turn is arcsin(1/2)
     along, across = orthonormal[0], orthonormal[1]
     encoder = adding(-0.5 * along + math.sqrt(0.75) * across, dtype=dtype, rows=2 * along[None])
-    measured = encoder_stagnation(encoder, scales=(1, 4))
+    measured = measure_stagnation(encoder, scales=(1, 4))
     (end,) = measured.scales[0].branches
     assert end.angle == pytest.approx(math.pi / 6, rel=tolerance)
     assert end.bound == pytest.approx(math.pi / 6, rel=tolerance)
@@ -102,7 +104,7 @@ def test_the_bound_is_reached_by_the_steepest_update(adding, orthonormal, dtype,
 
 
 def test_no_bound_begins_before_the_start_outgrows_the_updates(adding, orthonormal):
-    measured = encoder_stagnation(adding(2 * orthonormal[9]), scales=(3.9, 4, 4.1))
+    measured = measure_stagnation(adding(2 * orthonormal[9]), scales=(3.9, 4, 4.1))
     assert [one.branches[0].bound is None for one in measured.scales] == [True, True, False]
 
 
@@ -113,9 +115,9 @@ def test_b_is_the_longest_update_over_words_prompts_magnitudes_and_learned_vecto
     encoder = tiny_encoder(
         0.5 * orthonormal[:8], torch.zeros(20, 16), [(nn.Identity(), nn.Identity())]
     )
-    assert encoder_stagnation(encoder, scales=(1, 6)).total_bound == pytest.approx(3)
+    assert measure_stagnation(encoder, scales=(1, 6)).total_bound == pytest.approx(3)
     learned = learned_vectors([learned_file(9 * orthonormal[12])])
-    assert encoder_stagnation(encoder, learned, scales=(1, 6)).total_bound == pytest.approx(9)
+    assert measure_stagnation(encoder, learned, scales=(1, 6)).total_bound == pytest.approx(9)
 
 
 def test_the_start_holds_the_position_it_stands_at(tiny_encoder, orthonormal):
@@ -123,7 +125,7 @@ def test_the_start_holds_the_position_it_stands_at(tiny_encoder, orthonormal):
     encoder = tiny_encoder(
         0.5 * orthonormal[:8], positions, [(nn.Identity(), Constant(torch.zeros(16)))]
     )
-    measured = encoder_stagnation(encoder, carriers=("one two {}", "{}"), scales=(1,))
+    measured = measure_stagnation(encoder, carriers=("one two {}", "{}"), scales=(1,))
     assert measured.scales[0].smallest_start_norm == pytest.approx(0.5)
     assert measured.scales[0].start_norm == pytest.approx((0.5 + math.hypot(0.5, 2)) / 2)
 
@@ -149,9 +151,9 @@ def test_the_last_state_is_the_first_plus_every_captured_update(
 
 def test_chunks_change_nothing(sd15_folder, monkeypatch):
     (encoder,) = open_encoders(str(sd15_folder), dtype=torch.float32)
-    whole = encoder_stagnation(encoder, words=3, scales=(4,))
+    whole = measure_stagnation(encoder, words=3, scales=(4,))
     monkeypatch.setattr("dti_geom.probes.material._NUMBERS_AT_ONCE", 1)
-    chunked = encoder_stagnation(encoder, words=3, scales=(4,))
+    chunked = measure_stagnation(encoder, words=3, scales=(4,))
     for one, two in zip(whole.scales[0].branches, chunked.scales[0].branches, strict=True):
         for name in ("turn", "relative_update", "largest_update", "angle", "largest_angle"):
             assert getattr(one, name) == pytest.approx(getattr(two, name), rel=1e-4)
@@ -159,7 +161,7 @@ def test_chunks_change_nothing(sd15_folder, monkeypatch):
 
 def test_hooks_are_gone_afterwards(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
-    encoder_stagnation(encoder, words=2, scales=(1,))
+    measure_stagnation(encoder, words=2, scales=(1,))
     assert not any(
         part._forward_hooks or part._forward_pre_hooks for part in encoder.module.modules()
     )
@@ -169,7 +171,7 @@ def test_hooks_are_gone_afterwards(sd15_folder):
 def test_no_turn_exceeds_its_bound(single_encoders, sana_folder, sd15_folder, family):
     folders = single_encoders | {"sana": sana_folder, "sd15": sd15_folder}
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
-    measured = encoder_stagnation(encoder, words=8)
+    measured = measure_stagnation(encoder, words=8)
     bounded = [
         branch
         for one in measured.scales
@@ -184,7 +186,7 @@ def test_no_turn_exceeds_its_bound(single_encoders, sana_folder, sd15_folder, fa
 
 def test_a_longer_word_is_turned_less(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder), dtype=torch.float32)
-    measured = encoder_stagnation(encoder, words=8, scales=(1, 8, 64))
+    measured = measure_stagnation(encoder, words=8, scales=(1, 8, 64))
     for branch in range(len(measured.bounds)):
         angles = [one.branches[branch].angle for one in measured.scales]
         assert angles == sorted(angles, reverse=True)
@@ -196,7 +198,7 @@ def test_a_learned_vector_goes_its_way_at_its_own_norm_and_at_the_scales(
     learned = learned_vectors(
         [learned_file(20 * orthonormal[12], torch.zeros(16)), learned_file(torch.ones(768))]
     )
-    measured = encoder_stagnation(
+    measured = measure_stagnation(
         adding(2 * orthonormal[9], 2 * orthonormal[10]), learned, scales=(1, 4)
     )
     (one,) = measured.learned  # neither the zero vector nor the one of another width
@@ -214,7 +216,7 @@ def test_a_learned_vector_goes_its_way_at_its_own_norm_and_at_the_scales(
 def test_the_same_seed_gives_the_same_result_and_another_seed_other_words(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder), dtype=torch.float32)
     first, again, other = (
-        encoder_stagnation(encoder, words=3, scales=(1,), seed=seed) for seed in (1, 1, 2)
+        measure_stagnation(encoder, words=3, scales=(1,), seed=seed) for seed in (1, 1, 2)
     )
     assert first == again
     assert first.natural != other.natural
@@ -223,15 +225,16 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_other_words(sd15_f
 def test_a_post_norm_encoder_is_told_why(single_encoders):
     encoders = open_encoders(str(single_encoders["bert"]))
     with pytest.raises(DoesNotApply, match="post-norm"):
-        encoder_stagnation(encoders[0])
-    assert "post-norm" in model_stagnation("model", encoders).does_not_apply[0]
+        measure_stagnation(encoders[0])
+    assert "post-norm" in measure_model(PROBES["stagnation"], "model", encoders).does_not_apply[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learned_file, dtype):
     encoders = open_encoders(str(sdxl_folder), dtype=dtype)
     told = []
-    result = model_stagnation(
+    result = measure_model(
+        PROBES["stagnation"],
         "model",
         encoders,
         learned_vectors([learned_file(torch.ones(48))]),
@@ -253,4 +256,5 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
         (1, "mlp"),
     ]
     assert told[:4] == [("states of text_encoder", done, 3) for done in range(4)]
-    assert from_json(Stagnation, to_json(result)) == result
+    assert from_json(StagnationResult, to_json(first)) == first
+    assert from_json(StagnationResult, to_json(second)) == second

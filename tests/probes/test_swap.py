@@ -6,8 +6,10 @@ import torch
 from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
-from dti_geom.probes import EncoderSwap, encoder_swap, learned_vectors, model_swap
-from dti_geom.probes.swap import CENTRE
+from dti_geom.probes.learned import learned_vectors
+from dti_geom.probes.measuring import measure_model
+from dti_geom.probes.registry import PROBES
+from dti_geom.probes.swap import CENTRE, SwapResult, measure_swap
 
 EYE = torch.eye(64)
 
@@ -47,7 +49,7 @@ def spread_norms(seed=0):
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_an_encoder_that_reads_directions_alone_always_follows_direction(dtype, close):
-    found = encoder_swap(Reader(directions_only, spread_norms(), dtype), count=8)
+    found = measure_swap(Reader(directions_only, spread_norms(), dtype), count=8)
     assert {one.output for one in found.sums} == {"token", "pooled", "end"}
     for one in found.sums:
         assert one.direction == pytest.approx(1, abs=close)
@@ -55,15 +57,15 @@ def test_an_encoder_that_reads_directions_alone_always_follows_direction(dtype, 
         assert (one.wins.right, one.wins.total) == (8, 8)
     assert all(
         value == pytest.approx(1, abs=close)
-        for one in found.sweeps[0].outputs
+        for one in found.curves[0].outputs
         for value in one.similarity
     )
-    assert all(one.leaves is None for one in found.sweeps[0].outputs)
+    assert all(one.leaves is None for one in found.curves[0].outputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_encoder_that_reads_norms_alone_always_follows_magnitude(dtype):
-    found = encoder_swap(Reader(norms_only, spread_norms(), dtype), count=8, stretches=(4.0,))
+    found = measure_swap(Reader(norms_only, spread_norms(), dtype), count=8, stretches=(4.0,))
     for one in found.sums:
         # The shorter of each pair lies below the mean norm, the longer above it: opposite differences from the mean.
         assert one.magnitude == pytest.approx(1, abs=2e-2)
@@ -74,7 +76,7 @@ def test_an_encoder_that_reads_norms_alone_always_follows_magnitude(dtype):
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype, close):
     scales = (0.5, 1.0, 4.0)
-    found = encoder_swap(
+    found = measure_swap(
         Reader(add_up, dtype=dtype), count=4, stretches=(1.0,), scales=scales, words=CENTRE
     )
     share = (
@@ -83,7 +85,7 @@ def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype,
     expected = [
         (s - s * share) / math.sqrt((s * s - 2 * s * share + share) * (1 - share)) for s in scales
     ]
-    for one in found.sweeps[0].outputs:
+    for one in found.curves[0].outputs:
         assert one.similarity == pytest.approx(expected, abs=close)
         assert one.low == pytest.approx(expected, abs=close)
         assert one.high == pytest.approx(expected, abs=close)
@@ -93,8 +95,8 @@ def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype,
 
 
 def test_prompts_that_end_in_the_token_count_for_the_token_alone():
-    found = encoder_swap(Reader(lambda embeddings: embeddings), count=4)  # no position sees another
-    by_output = {one.output: one for one in found.sweeps[0].outputs}
+    found = measure_swap(Reader(lambda embeddings: embeddings), count=4)  # no position sees another
+    by_output = {one.output: one for one in found.curves[0].outputs}
     assert by_output["token"].similarity[-1] > 0.9
     assert by_output["pooled"].similarity == pytest.approx([0.0] * 8)
     assert by_output["end"].similarity == pytest.approx([0.0] * 8)
@@ -106,13 +108,13 @@ def test_an_output_that_turns_round_leaves_itself_where_it_does():
             dim=1
         )
 
-    found = encoder_swap(Reader(turn), count=4, scales=(0.25, 1.0, 2.0, 4.0, 8.0))
-    assert [one.leaves for one in found.sweeps[0].outputs] == [4.0, 4.0, 4.0]
+    found = measure_swap(Reader(turn), count=4, scales=(0.25, 1.0, 2.0, 4.0, 8.0))
+    assert [one.leaves for one in found.curves[0].outputs] == [4.0, 4.0, 4.0]
 
 
 def test_drawn_pairs_join_short_words_to_long_ones_and_are_seeded():
     encoder = Reader(add_up, spread_norms())
-    found = encoder_swap(encoder, count=16, seed=3)
+    found = measure_swap(encoder, count=16, seed=3)
     middle = encoder.token_table.norm(dim=-1).median()
     assert len(found.pairs) == 16
     for pair in found.pairs:
@@ -121,20 +123,20 @@ def test_drawn_pairs_join_short_words_to_long_ones_and_are_seeded():
     ratios = torch.tensor([pair.norms[1] / pair.norms[0] for pair in found.pairs])
     assert plain.ratio == pytest.approx(float(ratios.median()), rel=1e-5)
     assert stretched.ratio == pytest.approx(16 * plain.ratio, rel=1e-5)
-    assert encoder_swap(encoder, count=16, seed=3) == found
-    assert encoder_swap(encoder, count=16, seed=4).pairs != found.pairs
+    assert measure_swap(encoder, count=16, seed=3) == found
+    assert measure_swap(encoder, count=16, seed=4).pairs != found.pairs
 
 
 def test_named_pairs_are_swapped_as_they_stand():
     encoder = Reader(directions_only, spread_norms())
-    (pair,) = encoder_swap(encoder, pairs=[("#5", "#60")]).pairs
+    (pair,) = measure_swap(encoder, pairs=[("#5", "#60")]).pairs
     assert (pair.first, pair.second, pair.learned) == ("#5", "#60", False)
     assert pair.norms == pytest.approx(tuple(encoder.token_table[[5, 60]].norm(dim=-1).tolist()))
 
 
 def test_words_of_a_category_are_paired_and_those_of_several_tokens_listed(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
-    found = encoder_swap(encoder, category=["cat", "dog", "house", "catdog", "cat"], count=9)
+    found = measure_swap(encoder, category=["cat", "dog", "house", "catdog", "cat"], count=9)
     assert found.left_out == ("catdog",)
     assert len(found.pairs) == 1
     assert {found.pairs[0].first, found.pairs[0].second} <= {"cat", "dog", "house"}
@@ -148,36 +150,36 @@ def test_learned_vectors_are_swapped_and_swept_apart_from_the_words(learned_file
         learned_file(torch.ones(9)),
     ]
     learned = learned_vectors(files)
-    found = encoder_swap(encoder, learned, count=8)
+    found = measure_swap(encoder, learned, count=8)
     assert [pair.first for pair in found.pairs if pair.learned] == ["<x>[0]"] * 8 + ["<x>[1]"] * 8
-    assert found.sums == encoder_swap(encoder, count=8).sums
-    assert [sweep.token for sweep in found.sweeps] == [None, "<x>[0]", "<x>[1]"]
-    assert found.sweeps[1].inflation == pytest.approx(5, rel=1e-5)
-    assert found.sweeps[1].inflation in found.sweeps[1].scales
+    assert found.sums == measure_swap(encoder, count=8).sums
+    assert [curve.token for curve in found.curves] == [None, "<x>[0]", "<x>[1]"]
+    assert found.curves[1].inflation == pytest.approx(5, rel=1e-5)
+    assert found.curves[1].inflation in found.curves[1].scales
 
 
 def test_tokens_that_cannot_be_swapped_are_refused_by_name(sd15_folder):
     (encoder,) = open_encoders(str(sd15_folder))
     with pytest.raises(UnknownToken, match="'catx' is 3 tokens in text_encoder"):
-        encoder_swap(encoder, pairs=[("dog", "catx")])
+        measure_swap(encoder, pairs=[("dog", "catx")])
     with pytest.raises(UnknownToken, match="names 'cat' twice"):
-        encoder_swap(encoder, pairs=[("cat", "cat")])
+        measure_swap(encoder, pairs=[("cat", "cat")])
     with pytest.raises(DoesNotApply, match="1 word of one token"):
-        encoder_swap(encoder, category=["cat", "catx"])
+        measure_swap(encoder, category=["cat", "catx"])
 
 
 def test_an_output_that_overflows_is_named_with_its_dtype():
     with pytest.raises(DtiGeomError, match="outputs in float16 are not finite"):
-        encoder_swap(Reader(lambda embeddings: 1e5 * embeddings, dtype=torch.float16))
+        measure_swap(Reader(lambda embeddings: 1e5 * embeddings, dtype=torch.float16))
 
 
 @pytest.mark.parametrize("family", ["t5", "bert", "llama"])
 def test_it_runs_on_every_kind_of_encoder(single_encoders, family):
     (encoder,) = open_encoders(str(single_encoders[family]), dtype=torch.float32)
-    assert len(encoder_swap(encoder, count=2, words=2).sums) == 9
+    assert len(measure_swap(encoder, count=2, words=2).sums) == 9
 
 
 def test_the_result_of_a_model_round_trips_through_json(sdxl_folder):
-    found = model_swap("mine", open_encoders(str(sdxl_folder)), count=2)
+    found = measure_model(PROBES["swap"], "mine", open_encoders(str(sdxl_folder)), count=2)
     assert [one.name for one in found.encoders] == ["text_encoder", "text_encoder_2"]
-    assert from_json(EncoderSwap, to_json(found.encoders[0])) == found.encoders[0]
+    assert from_json(SwapResult, to_json(found.encoders[0])) == found.encoders[0]
