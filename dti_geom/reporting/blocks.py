@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-Kind = Literal["number", "text", "token", "path"]
+Kind = Literal["number", "text", "token", "path", "sentence"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Column:
     title: str
     unit: str = ""  # "×" stands before the number; "°", "%" and "s" behind it
     digits: int = 4  # significant, of the column's largest number
-    kind: Kind = "number"  # numbers are right-aligned; paths may be moved below a narrow table
+    # Numbers are right-aligned. Paths and sentences may be moved below a narrow table.
+    kind: Kind = "number"
 
 
 @dataclass(frozen=True)

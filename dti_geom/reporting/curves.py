@@ -9,10 +9,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LEFT = 72  # pixels: room for an axis title beside ticks such as 1×10⁻⁵
-_CHARACTER, _SPACE = (
-    6.8,
-    16,
-)  # pixels: a character of a key's 12, on the safe side, and the space behind an entry
+# Pixels: a character of a key in font size 12, rounded up, and the space behind an entry.
+_CHARACTER, _SPACE = 6.8, 16
 _LINE, _LINE_HEIGHT = 336, 17  # pixels: a line of a key
 
 
@@ -27,10 +25,10 @@ def add_curve(
     marks: bool = False,
     key: bool = True,
 ) -> None:
-    """One named curve through points (x, y, hover text); without y there is a gap. Nothing is drawn of no points.
+    """Draw one named curve through points (x, y, hover text). Without y there is a gap.
 
-    The name and the hover texts are as plotly reads them: see `plot_text`. marks: diamonds instead of a line. key:
-    whether `add_keys` names it.
+    Nothing is drawn without points. The name and the hover texts are as plotly reads them: see
+    `plot_text`. marks: diamonds instead of a line. key: whether `add_keys` names it.
     """
     points = list(points)
     if not points:
@@ -57,10 +55,10 @@ def add_curve(
 
 
 def add_keys(figure: "Figure", rows: Sequence[int]) -> None:
-    """Name the curves of these rows above each, in their own colours; the last thing to be done to a figure.
+    """Name the curves of these rows above each row, in their own colours. Call this last.
 
-    Lines are as long as a telephone is wide: plotly's own legend breaks into a column there and covers the row above.
-    The page lets one hide a curve by its key, which bears the curve's name.
+    Lines are as long as a telephone is wide: plotly's own legend breaks into a column there and
+    covers the row above. A click on a key hides the curve of the same name.
     """
     most = 1
     for row in rows:

@@ -1,8 +1,9 @@
-"""What the figures share: colours, the look, and lanes of marked values."""
+"""Colours, the common look of figures, and lanes of marked values."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import TYPE_CHECKING
 
 from dti_geom.reporting.text import number
@@ -45,7 +46,7 @@ class Lane:
 
 
 def rows_of(heights: Sequence[int], left: int = _MARGIN["l"]) -> "Figure":
-    """An empty figure of rows with these heights in pixels, in the look of the report."""
+    """Return an empty figure of rows with these heights in pixels, in the look of the report."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -85,12 +86,12 @@ def rows_of(heights: Sequence[int], left: int = _MARGIN["l"]) -> "Figure":
 
 
 def few(lanes: Sequence[Lane]) -> list[Lane]:
-    """At most MAX_LANES lanes; those that are too many share the last one."""
+    """Return at most MAX_LANES lanes; those that are too many share the last one."""
     if len(lanes) <= MAX_LANES:
         return list(lanes)
     kept, rest = lanes[: MAX_LANES - 1], lanes[MAX_LANES - 1 :]
-    values = tuple(value for lane in rest for value in lane.values)
-    texts = tuple(text for lane in rest for text in lane.hover)
+    values = tuple(chain.from_iterable(lane.values for lane in rest))
+    texts = tuple(chain.from_iterable(lane.hover for lane in rest))
     return [
         *kept,
         Lane(f"{number(len(rest))} more tokens", values, texts, rest[0].color, rest[0].symbol),
@@ -98,12 +99,12 @@ def few(lanes: Sequence[Lane]) -> list[Lane]:
 
 
 def lanes_height(lanes: Sequence[Lane]) -> int:
-    """Pixels that `add_lanes` needs."""
+    """Return how many pixels `add_lanes` needs."""
     return LANE_HEIGHT * len(lanes) + 8
 
 
 def add_lanes(figure: "Figure", lanes: Sequence[Lane], row: int) -> None:
-    """Draw lanes below one another, each under its own label, so that labels meet neither points nor each other."""
+    """Draw lanes below one another, each under its label, so that labels meet nothing else."""
     y_axis = "y" if row == 1 else f"y{row}"
     x_axis = y_axis.replace("y", "x")
     for place, lane in enumerate(lanes):
@@ -146,13 +147,13 @@ def add_lanes(figure: "Figure", lanes: Sequence[Lane], row: int) -> None:
 
 
 def log_axis(low: float, high: float, prefix: str = "") -> dict[str, object]:
-    """A logarithmic axis around [low, high] whose few ticks are round numbers written out."""
+    """Return a logarithmic axis around [low, high] with a few ticks at round numbers."""
     low, high = math.log10(low), math.log10(high)
     spare = max(0.06 * (high - low), (0.7 - (high - low)) / 2)
     low, high = low - spare, high + spare
     mantissas = (1, 2, 5) if high - low < 1.6 else (1, 3) if high - low < 2.6 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
+    ticks = [mantissa * 10.0**power for power, mantissa in product(powers, mantissas)]
     return {
         "type": "log",
         "range": [low, high],
@@ -164,5 +165,5 @@ def log_axis(low: float, high: float, prefix: str = "") -> dict[str, object]:
 
 
 def hover(*lines: str) -> str:
-    """Lines of a hover label."""
+    """Join lines of a hover label."""
     return "<br>".join(lines)

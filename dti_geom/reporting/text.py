@@ -1,4 +1,4 @@
-"""Numbers for people, and strangers' text made harmless for plots and prose."""
+"""Write numbers for people, and make strangers' text harmless for plots and sentences."""
 
 import math
 import re
@@ -11,9 +11,9 @@ _UNSEEN = re.compile(
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Significant digits, trailing zeros kept so that columns align; integers in full: 0.3870, 49,408, 1.2×10⁻⁵.
+    """Write a number with significant digits, and an integer in full: 0.3870, 49,408, 1.2×10⁻⁵.
 
-    What has no value is a dash.
+    Trailing zeros are kept so that columns align. None is a dash.
     """
     if value is None:
         return "–"
@@ -33,42 +33,45 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio as ×2.45."""
+    """Write a ratio as ×2.45."""
     return "×" + number(ratio, 3)
 
 
 def degrees(angle: float) -> str:
-    """An angle in radians as 36.9°."""
+    """Write an angle, given in radians, as 36.9°."""
     return f"{number(math.degrees(angle), 3)}°"
 
 
 def spread(values: Sequence[float], prefix: str = "") -> str:
-    """One value, or the range and number of several."""
+    """Write one value, or the range and number of several."""
     low, high = (prefix + number(value, 3) for value in (min(values), max(values)))
     span = high if low == high else f"{low} to {high}"
     return span if len(values) == 1 else f"{span}, {len(values)} vectors"
 
 
 def percent(share: float) -> str:
-    """A percentage, never rounded up to a 100 % or down to a 0 % that it is not."""
+    """Write a percentage; only exact values become 0 % and 100 %."""
     if 0 < share < 100:
         share = min(max(share, 0.01), 99.99)
     return f"{share:.4g} %"
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Text on one line, shortened; characters that hide or reorder others, or are no text, spelled out: \\u202e."""
+    """Return text on one line, shortened to `limit` characters.
+
+    Characters that hide or reorder others, or are no text, are spelled out, such as \\u202e.
+    """
     text = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def quoted(text: str) -> str:
-    """A token inside a sentence, isolated so that a right-to-left one leaves the sentence in order."""
+    """Quote a token in a sentence. A right-to-left token leaves the sentence in order."""
     return f"“\u2068{shown(text)}\u2069”"
 
 
 def plot_text(text: str, limit: int = 40) -> str:
-    """Text for plotly, which reads pseudo-HTML and, in notebooks, TeX between dollar signs."""
+    """Escape text for plotly, which reads pseudo-HTML and, in notebooks, TeX between dollars."""
     text = shown(text, limit)
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("$", "&#36;")):
         text = text.replace(character, entity)
@@ -76,5 +79,5 @@ def plot_text(text: str, limit: int = 40) -> str:
 
 
 def short_path(path: str) -> str:
-    """The last folder and the file."""
+    """Return the last folder and the file."""
     return "/".join(PurePath(path).parts[-2:])

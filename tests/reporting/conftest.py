@@ -25,46 +25,35 @@ from dti_geom.evaluation.evaluation import (
 from dti_geom.evaluation.reference import compare
 from dti_geom.evaluation.scores import ImageScore, LeftOut
 from dti_geom.geometry import NormSummary
-from dti_geom.probes import (
-    Alike,
-    Angles,
-    Attention,
+from dti_geom.probes.angles import AnglesResult, LearnedAngle
+from dti_geom.probes.attention import (
     AttentionCurves,
-    Attenuation,
-    BranchBound,
-    BranchTurn,
-    EncoderAngles,
-    EncoderAttention,
-    EncoderAttenuation,
-    EncoderNorms,
-    EncoderStagnation,
-    EncoderSwap,
+    AttentionResult,
     HeadAttention,
     HeatMap,
-    Histogram,
-    InspectedFile,
-    InspectedVector,
-    LearnedAngle,
-    LearnedPassage,
-    LearnedSignal,
-    Near,
-    Neighbors,
-    Norms,
-    Passage,
-    PlacedToken,
-    PositionalSignal,
-    Resemblance,
     Sensitivity,
-    Similar,
-    Stagnation,
-    Swap,
-    SwappedPair,
-    SwapSum,
-    Sweep,
-    SweptOutput,
-    TokenNorm,
 )
-from dti_geom.reporting import Report, render_page
+from dti_geom.probes.attenuation import AttenuationResult, LearnedSignal, PositionalSignal
+from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
+from dti_geom.probes.measuring import Measurement
+from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
+from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
+from dti_geom.probes.stagnation import (
+    BranchBound,
+    BranchTurn,
+    LearnedPassage,
+    Passage,
+    StagnationResult,
+)
+from dti_geom.probes.swap import (
+    Alike,
+    MagnitudeCurve,
+    OutputCurve,
+    Resemblance,
+    SwappedPair,
+    SwapResult,
+    SwapSum,
+)
 from dti_geom.statistics import Share
 from dti_geom.sweeps import CellState, Course, LearnedNorm, MethodCost
 from dti_geom.sweeps import Sweep as MethodSweep
@@ -113,7 +102,7 @@ def make_encoder():
     def make(learned=(), special=(), examples=None):
         edges = tuple(0.34 + 0.01 * place for place in range(11))
         counts = (4, 20, 60, 150, 240, 250, 160, 70, 30, 16)
-        return EncoderNorms(
+        return NormsResult(
             name="text_encoder",
             vocab_size=1003,
             dim=768,
@@ -135,7 +124,7 @@ def make_encoder():
 @pytest.fixture(scope="session")
 def make_neighbors():
     def make(query="cat", cosine=(3, 4, 5), euclidean=(9, 4, 3)):
-        return Neighbors(
+        return TokenNeighbors(
             query=query,
             encoder="text_encoder",
             id=1,
@@ -192,7 +181,7 @@ def make_attenuation():
         )
 
     def make(learned=(), fitted=(4.0, 64.0), scales=(0.25, 1.0, 4.0, 16.0, 64.0)):
-        return EncoderAttenuation(
+        return AttenuationResult(
             name="text_encoder",
             dtype="float32",
             words=40,
@@ -251,7 +240,7 @@ def make_stagnation():
         return Passage(scale, m, 0.9 * m, (attention, mlp))
 
     def make(learned=(), scales=(1.0, 8.0, 32.0)):
-        return EncoderStagnation(
+        return StagnationResult(
             name="text_encoder",
             dtype="float32",
             words=8,
@@ -287,17 +276,17 @@ def make_swap():
             Resemblance(output, direction, 0.1, 0.05) for output in ("token", "pooled", "end")
         )
 
-    def sweep(token=None, inflation=None, leaves=None):
+    def curve(token=None, inflation=None, leaves=None):
         scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
         values = tuple(1 - abs(scale - 1) / 100 for scale in scales)
         outputs = (
-            SweptOutput("token", values, values, values, leaves),
-            SweptOutput("end", values, values, values, None),
+            OutputCurve("token", values, values, values, leaves),
+            OutputCurve("end", values, values, values, None),
         )
-        return Sweep(token, 1 if token else 16, inflation, scales, outputs)
+        return MagnitudeCurve(token, 1 if token else 16, inflation, scales, outputs)
 
     def make(learned=(), leaves=None, words=True):
-        return EncoderSwap(
+        return SwapResult(
             name="text_encoder",
             mean_norm=MEAN,
             carriers=("{}", "a photo of {}"),
@@ -319,7 +308,7 @@ def make_swap():
                 for output in ("token", "pooled", "end")
                 if words
             ),
-            sweeps=(sweep(leaves=leaves), *(sweep(token, times) for token, times in learned)),
+            curves=(curve(leaves=leaves), *(curve(token, times) for token, times in learned)),
         )
 
     return make
@@ -352,7 +341,7 @@ def make_attention():
             tuple(1 / (row + 1) if column <= row else 0.0 for column in range(3))
             for row in range(3)
         )
-        return EncoderAttention(
+        return AttentionResult(
             name="text_encoder",
             mean_norm=MEAN,
             contexts=("a photo of {}", "a picture of {}"),
@@ -391,7 +380,7 @@ def make_angles():
             )
 
         between = tuple(math.radians(degrees) for degrees in (80, 90, 97))
-        return EncoderAngles(
+        return AnglesResult(
             "text_encoder",
             128,
             between,
@@ -607,20 +596,42 @@ def report(
         for place, token in enumerate(HOSTILE)
     ]
     inflated = [(token, 2.0 + place) for place, token in enumerate(HOSTILE)]
+    from dti_geom.reporting import Report
+
     return Report(
         model=HOSTILE[0],
-        norms=Norms(HOSTILE[0], (encoder,)),
-        neighbors=(make_neighbors(HOSTILE[0]), make_neighbors(HOSTILE[1])),
-        inspected=(*files, *run, make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)),
-        attenuation=Attenuation(
-            HOSTILE[0], (make_attenuation(inflated),), (f"{HOSTILE[1]} has rotary positions.",)
+        norms=Measurement("norms", HOSTILE[0], (encoder,), ()),
+        neighbors=Measurement(
+            "neighbors",
+            HOSTILE[0],
+            (
+                NeighborsResult(
+                    "text_encoder", (make_neighbors(HOSTILE[0]), make_neighbors(HOSTILE[1]))
+                ),
+            ),
+            (),
         ),
-        stagnation=Stagnation(
-            HOSTILE[0], (make_stagnation(inflated),), (f"{HOSTILE[1]} is a post-norm encoder.",)
+        inspected=Inspection(
+            (*files, *run, make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024))
         ),
-        swap=Swap(HOSTILE[0], (make_swap(inflated),)),
-        attention=Attention(HOSTILE[0], (make_attention(inflated, HOSTILE[:3]),)),
-        angles=Angles(
+        attenuation=Measurement(
+            "attenuation",
+            HOSTILE[0],
+            (make_attenuation(inflated),),
+            (f"{HOSTILE[1]} has rotary positions.",),
+        ),
+        stagnation=Measurement(
+            "stagnation",
+            HOSTILE[0],
+            (make_stagnation(inflated),),
+            (f"{HOSTILE[1]} is a post-norm encoder.",),
+        ),
+        swap=Measurement("swap", HOSTILE[0], (make_swap(inflated),), ()),
+        attention=Measurement(
+            "attention", HOSTILE[0], (make_attention(inflated, HOSTILE[:3]),), ()
+        ),
+        angles=Measurement(
+            "angles",
             HOSTILE[0],
             (make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),),
             (f"{HOSTILE[2]} has another width.",),
@@ -680,6 +691,8 @@ def parse():
 
 @pytest.fixture(scope="session")
 def html(report):
+    from dti_geom.reporting import render_page
+
     return render_page(report)
 
 

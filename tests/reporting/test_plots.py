@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from dti_geom.reporting import (
+from dti_geom.reporting.plots import DARK, MAX_LANES, SKY, Lane, few, log_axis
+from dti_geom.reporting.sections.inspection import (
     inflation_figure,
-    norm_figure,
-    overlap_figure,
     trajectories,
     trajectory_figure,
 )
-from dti_geom.reporting.plots import DARK, MAX_LANES, SKY, Lane, few, log_axis
+from dti_geom.reporting.sections.neighbors import overlap_figure
+from dti_geom.reporting.sections.norms import norm_figure
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.387, 43.9), (0.9, 1.1), (1e-3, 2e4), (5.0, 5.0)])

@@ -58,9 +58,10 @@ def print_line(console: "Console", text: str = "", style: str = "") -> None:
 
 
 def print_table(console: "Console", table: Table) -> None:
-    """Print a table, in several parts if it is wider than the console; each part repeats the first column.
+    """Print a table, in several parts if it is wider than the console.
 
-    A column of paths that does not fit holds numbers, and the paths stand below, each in one piece.
+    Each part repeats the first column. Where a table does not fit, paths and sentences stand below
+    it, each in one piece, and their columns hold numbers.
     """
     from rich.cells import cell_len
 
@@ -70,20 +71,20 @@ def print_table(console: "Console", table: Table) -> None:
         max(map(cell_len, (column.title, *cells)), default=0)
         for column, cells in zip(columns, texts, strict=True)
     ]
-    below: dict[str, str] = {}
+    below: list[str] = []
     if sum(widths) + GAP * (len(widths) - 1) > console.width:
         for place, column in enumerate(columns):
-            if column.kind == "path":
-                for path in texts[place]:
-                    below.setdefault(path, str(len(below) + 1))
-                texts[place] = [below[path] for path in texts[place]]
+            if column.kind in ("path", "sentence"):
+                numbers = _numbered(texts[place])
+                below += [f"{column.title} {number}: {text}" for text, number in numbers.items()]
+                texts[place] = [numbers[text] for text in texts[place]]
                 widths[place] = max(map(cell_len, (column.title, *texts[place])))
     if table.title:
         print_line(console, table.title)
     for part in _parts(widths, console.width):
         _print_part(console, [columns[place] for place in part], [texts[place] for place in part])
-    for path, number in below.items():
-        print_line(console, f"file {number}: {path}")
+    for line in below:
+        print_line(console, line)
 
 
 def filled(text: str, width: int) -> str:
@@ -118,6 +119,11 @@ def _transposed(table: Table) -> list[list[str]]:
     if not table.rows:
         return [[] for _ in table.columns]
     return [list(column) for column in zip(*cell_texts(table), strict=True)]
+
+
+def _numbered(texts: Sequence[str]) -> dict[str, str]:
+    """Return a number from 1 for every different text, as text."""
+    return {text: str(number) for number, text in enumerate(dict.fromkeys(texts), 1)}
 
 
 def _parts(widths: Sequence[int], width: int) -> list[list[int]]:

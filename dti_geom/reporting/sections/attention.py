@@ -1,10 +1,11 @@
 """The attention section: what a token gets and gives as its norm grows, and maps of one prompt."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from dti_geom.probes.attention import AttentionCurves, EncoderAttention, HeadAttention
-from dti_geom.probes.drawing import draws
+from dti_geom.probes.attention import AttentionCurves, AttentionResult, HeadAttention, HeatMap
+from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Section, Table, Value
 from dti_geom.reporting.curves import add_curve, add_keys
 from dti_geom.reporting.plots import (
     BLUE,
@@ -21,46 +22,72 @@ from dti_geom.reporting.plots import (
 from dti_geom.reporting.text import number, plot_text
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 _COLORS = (BLUE, GREEN, INK)  # first, middle, last layer
-_TITLES = ("attention it gets", "its row’s entropy, nats", "context sensitivity")
+_TITLES = ("attention it gets", "its row's entropy, nats", "context sensitivity")
+_FIGURE_COLUMNS = (
+    Column("gets"),
+    Column("gives itself"),
+    Column("entropy, nats"),
+    Column("context sensitivity"),
+)
+_LAYER_COLUMNS = (Column("layer"), *_FIGURE_COLUMNS)
+_LEARNED_COLUMNS = (
+    Column("token", kind="token"),
+    Column("÷ mean", "×", digits=3),
+    *_FIGURE_COLUMNS,
+)
 
 
-def attention_figure(encoder: EncoderAttention) -> "Figure":
-    """Attention to the token, entropy of its row and context sensitivity against norm, in first, middle, last layer."""
+def attention_section(result: AttentionResult) -> Section:
+    """Show the attention a token gets and gives, and its use of context, against its norm."""
+    words, *learned = result.curves
+    blocks: list[Finding | Figure | Table | Limits] = [
+        Finding(attention_finding(result)),
+        Figure(lambda: attention_figure(result), _caption(result)),
+        Figure(
+            lambda: map_figure(result),
+            "Attention maps of one prompt, mean over heads, with norms × the mean side by side. A "
+            "row shows where a position looks; columns are in the order of the rows. Bold: the "
+            "word that is scaled. No colour is 0, full colour 1.",
+            label="Attention maps of one prompt",
+        ),
+    ]
+    for scale in _tabled_scales(words):
+        title = f"{words.directions} words at ×{scale:g} the mean norm"
+        blocks.append(Table(title, _LAYER_COLUMNS, _layer_rows(words, scale)))
+    if learned:
+        title = "Learned vectors at their own norms, first layer"
+        blocks.append(Table(title, _LEARNED_COLUMNS, [_learned_row(curves) for curves in learned]))
+    blocks.append(
+        Limits(
+            "What a head moves: a weight says how much a position is looked at, not how long the "
+            "value is that is taken from it. Means over heads hide single heads that do "
+            "otherwise; the data hold each."
+        )
+    )
+    kind = "causal" if result.causal else "bidirectional"
+    return Section(
+        title="Attention and context",
+        aside=f"{kind} attention, {len(result.contexts)} prompts",
+        blocks=blocks,
+    )
+
+
+def attention_figure(result: AttentionResult) -> "PlotlyFigure":
+    """Draw attention, entropy and context sensitivity against norm, for three layers."""
     figure = rows_of([200, 200, 200], left=52)
-    words, *learned = encoder.curves
-    for row in (1, 2, 3):
-        for layer, color in zip(_chosen(encoder), _COLORS, strict=False):
-            values = _values(words, layer, row)
-            points = [
-                (scale, value, _text(words, layer, row, scale))
-                for scale, value in zip(words.scales, values, strict=True)
-            ]
-            add_curve(figure, row, f"layer {layer}", points, color)
-        marks = [
-            (
-                one.inflation,
-                _at(one, layer, row, one.inflation),
-                _text(one, layer, row, one.inflation),
-            )
-            for layer in _chosen(encoder)
-            for one in learned
-            if one.inflation is not None
-        ]
-        add_curve(figure, row, "learned", marks, VERMILLION, marks=True)
-    scales = [scale for curves in encoder.curves for scale in curves.scales]
-    for row, (title, even) in enumerate(
-        zip(_TITLES, (encoder.uniform, encoder.most_entropy, None), strict=True), 1
-    ):
+    scales = list(chain.from_iterable(curves.scales for curves in result.curves))
+    for row, even in enumerate((result.uniform, result.most_entropy, None), start=1):
+        _add_layers(figure, row, result)
         if even is not None:
             figure.add_hline(
                 even, line={"color": MUTED, "width": 1, "dash": "dash"}, row=row, col=1
             )
-            figure.update_yaxes(range=[0, 1.08 * max(even, *_shown(encoder, row))], row=row, col=1)
+            figure.update_yaxes(range=[0, 1.08 * max(even, *_drawn(result, row))], row=row, col=1)
         figure.update_yaxes(
-            title={"text": title, "standoff": 4}, rangemode="tozero", row=row, col=1
+            title={"text": _TITLES[row - 1], "standoff": 4}, rangemode="tozero", row=row, col=1
         )
         figure.update_xaxes(**log_axis(min(scales), max(scales), "×"), row=row, col=1)
     figure.update_xaxes(title="norm, in multiples of the mean token norm", row=3, col=1)
@@ -68,12 +95,12 @@ def attention_figure(encoder: EncoderAttention) -> "Figure":
     return figure
 
 
-def map_figure(encoder: EncoderAttention) -> "Figure":
-    """Attention weights of one prompt, mean over heads: layers below one another, norms side by side."""
+def map_figure(result: AttentionResult) -> "PlotlyFigure":
+    """Draw attention weights of one prompt: layers below one another, norms side by side."""
     from plotly.subplots import make_subplots
 
-    layers = sorted({one.layer for one in encoder.maps})
-    scales = sorted({one.scale for one in encoder.maps})
+    layers = sorted({heat_map.layer for heat_map in result.maps})
+    scales = sorted({heat_map.scale for heat_map in result.maps})
     figure = make_subplots(
         rows=len(layers),
         cols=len(scales),
@@ -83,12 +110,12 @@ def map_figure(encoder: EncoderAttention) -> "Figure":
         vertical_spacing=0.04,
         column_titles=[f"×{scale:g}" for scale in scales],
     )
-    tokens = [plot_text(token, 10) for token in encoder.mapped]
-    tokens[encoder.place] = f"<b>{tokens[encoder.place]}</b>"
+    tokens = [plot_text(token, 10) for token in result.mapped]
+    tokens[result.place] = f"<b>{tokens[result.place]}</b>"
     places = list(range(len(tokens)))
-    for one in encoder.maps:
+    for heat_map in result.maps:
         figure.add_heatmap(
-            z=one.weights,
+            z=heat_map.weights,
             x=places,
             y=places,
             zmin=0,
@@ -96,19 +123,12 @@ def map_figure(encoder: EncoderAttention) -> "Figure":
             colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
             showscale=False,
             hovertext=[
-                [
-                    hover(
-                        f"layer {one.layer} at ×{one.scale:g}",
-                        f"{source} to {target}",
-                        number(weight, 3),
-                    )
-                    for target, weight in zip(tokens, row, strict=True)
-                ]
-                for source, row in zip(tokens, one.weights, strict=True)
+                _map_texts(heat_map, source, tokens, row)
+                for source, row in zip(tokens, heat_map.weights, strict=True)
             ],
             hovertemplate="%{hovertext}<extra></extra>",
-            row=layers.index(one.layer) + 1,
-            col=scales.index(one.scale) + 1,
+            row=layers.index(heat_map.layer) + 1,
+            col=scales.index(heat_map.scale) + 1,
         )
     axis = {
         "tickvals": places,
@@ -118,9 +138,8 @@ def map_figure(encoder: EncoderAttention) -> "Figure":
         "showgrid": False,
         "zeroline": False,
     }
-    figure.update_xaxes(
-        **axis | {"showticklabels": False}
-    )  # on a telephone they would cover each other
+    # Labels of columns would cover each other on a telephone; rows have the same ones.
+    figure.update_xaxes(**axis | {"showticklabels": False})
     figure.update_yaxes(**axis, autorange="reversed")
     for row, layer in enumerate(layers, 1):
         figure.update_yaxes(title={"text": f"layer {layer}", "standoff": 2}, row=row, col=1)
@@ -142,58 +161,116 @@ def map_figure(encoder: EncoderAttention) -> "Figure":
     return figure
 
 
-def attention_finding(encoder: EncoderAttention) -> str:
-    """One sentence: first layer's attention and entropy, and context sensitivity, from ×1 to the largest norm."""
-    words = encoder.curves[0]
+def attention_finding(result: AttentionResult) -> str:
+    """Say how attention, entropy and context sensitivity change up to the largest norm."""
+    words = result.curves[0]
     start = min(range(len(words.scales)), key=lambda at: abs(words.scales[at] - 1))
-    received, entropy, context = (
-        f"{number(values[start], 3)} → {number(values[-1], 3)}"
-        for values in (_values(words, layer, row) for layer, row in ((1, 1), (1, 2), (0, 3)))
-    )
+
+    def change(layer: int, row: int) -> str:
+        values = _values(words, layer, row)
+        return f"{number(values[start], 3)} → {number(values[-1], 3)}"
+
     return (
-        f"From ×{words.scales[start]:g} to ×{words.scales[-1]:g} the mean norm: in the first layer a word gets "
-        f"{received} of each position’s attention (equal shares: {number(encoder.uniform, 3)}), and the entropy of its "
-        f"own row goes {entropy} nats, of {number(encoder.most_entropy, 3)} at most; the context sensitivity of "
-        f"its final state goes {context}."
+        f"From ×{words.scales[start]:g} to ×{words.scales[-1]:g} the mean norm: in the first layer "
+        f"a word gets {change(1, 1)} of each position's attention (equal shares: "
+        f"{number(result.uniform, 3)}), and the entropy of its own row goes {change(1, 2)} nats "
+        f"(at most {number(result.most_entropy, 3)}); the context sensitivity of its final state "
+        f"goes {change(0, 3)}."
     )
 
 
-def layer_rows(
-    curves: AttentionCurves, scale: float
-) -> list[tuple[int, float, float, float, float]]:
-    """For a table, at one scale: layer, attention got, to itself, entropy (means over heads), context sensitivity."""
+def _caption(result: AttentionResult) -> str:
+    attending = "those behind it" if result.causal else "all others"
+    return (
+        f"The model's own attention weights, mean over heads, {result.curves[0].directions} "
+        f"sampled words and {len(result.contexts)} prompts. Attention it gets: mean weight from "
+        f"each position that may attend to it, {attending}. Dashed: all positions attended to "
+        "alike. Context sensitivity: 1 − mean cosine between the word's states behind that layer "
+        "in prompts that have the word at the same place."
+    )
+
+
+def _tabled_scales(words: AttentionCurves) -> list[float]:
+    """Return the scale nearest to 1 and the largest."""
+    nearest = min(words.scales, key=lambda scale: abs(scale - 1))
+    return list(dict.fromkeys((nearest, words.scales[-1])))
+
+
+def _layer_rows(curves: AttentionCurves, scale: float) -> list[list[Value]]:
+    """Return layer, attention got, to itself, entropy (means over heads), context sensitivity."""
     at = curves.scales.index(scale)
-    layers = sorted({head.layer for head in curves.heads})
     return [
-        (
+        [
             layer,
             _head_mean(curves, layer, lambda head: head.received)[at],
             _head_mean(curves, layer, lambda head: head.itself)[at],
             _head_mean(curves, layer, lambda head: head.entropy)[at],
             _values(curves, layer, 3)[at],
-        )
-        for layer in layers
+        ]
+        for layer in sorted({head.layer for head in curves.heads})
     ]
 
 
-def _chosen(encoder: EncoderAttention) -> list[int]:
-    layers = sorted({head.layer for head in encoder.curves[0].heads})
+def _learned_row(curves: AttentionCurves) -> list[Value]:
+    first_layer = _layer_rows(curves, curves.inflation or 0)[0]
+    return [curves.token, curves.inflation, *first_layer[1:]]
+
+
+def _map_texts(
+    heat_map: HeatMap, source: str, tokens: Sequence[str], weights: Sequence[float]
+) -> list[str]:
+    """Return the hover texts of one row of a map. source, tokens: as plotly reads them."""
+    return [
+        hover(
+            f"layer {heat_map.layer} at ×{heat_map.scale:g}",
+            f"{source} to {target}",
+            number(weight, 3),
+        )
+        for target, weight in zip(tokens, weights, strict=True)
+    ]
+
+
+def _add_layers(figure: "PlotlyFigure", row: int, result: AttentionResult) -> None:
+    """Draw a curve for each chosen layer, and the learned vectors in all of them."""
+    words, *learned = result.curves
+    marks = []
+    for layer, color in zip(_chosen(result), _COLORS, strict=False):
+        points = [
+            (scale, value, _text(words, layer, row, scale))
+            for scale, value in zip(words.scales, _values(words, layer, row), strict=True)
+        ]
+        add_curve(figure, row, f"layer {layer}", points, color)
+        marks += [
+            (
+                curves.inflation,
+                _at(curves, layer, row, curves.inflation),
+                _text(curves, layer, row, curves.inflation),
+            )
+            for curves in learned
+            if curves.inflation is not None
+        ]
+    add_curve(figure, row, "learned", marks, VERMILLION, marks=True)
+
+
+def _chosen(result: AttentionResult) -> list[int]:
+    """Return the first, the middle and the last layer."""
+    layers = sorted({head.layer for head in result.curves[0].heads})
     return sorted({layers[0], layers[len(layers) // 2], layers[-1]})
 
 
-def _shown(encoder: EncoderAttention, row: int) -> list[float]:
-    return [
-        value
-        for curves in encoder.curves
-        for layer in _chosen(encoder)
-        for value in _values(curves, layer, row)
-    ]
+def _drawn(result: AttentionResult, row: int) -> list[float]:
+    """Return every value that a row of the figure shows."""
+    values: list[float] = []
+    for curves in result.curves:
+        for layer in _chosen(result):
+            values += _values(curves, layer, row)
+    return values
 
 
 def _values(curves: AttentionCurves, layer: int, row: int) -> Sequence[float]:
-    """What a row of the figure shows of a layer, at each scale."""
+    """Return what a row of the figure shows of a layer, at each scale."""
     if row == 3:
-        return next(one.values for one in curves.sensitivity if one.layer == layer)
+        return next(known.values for known in curves.sensitivity if known.layer == layer)
     return _head_mean(curves, layer, _measure(row))
 
 
@@ -227,6 +304,3 @@ def _text(curves: AttentionCurves, layer: int, row: int, scale: float) -> str:
         heads = [_measure(row)(head)[place] for head in curves.heads if head.layer == layer]
         lines.append(f"{len(heads)} heads from {number(min(heads), 3)} to {number(max(heads), 3)}")
     return hover(*lines)
-
-
-draws(EncoderAttention, attention_figure)

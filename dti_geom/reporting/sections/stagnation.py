@@ -1,6 +1,7 @@
-"""The stagnation section: how far the encoder turns a token's state, against magnitude and depth."""
+"""The stagnation section: how far the encoder turns a token's state, by magnitude and depth."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dti_geom.probes.stagnation import BranchTurn, LearnedPassage, Passage, StagnationResult
@@ -20,12 +21,8 @@ from dti_geom.reporting.text import degrees, number, plot_text, quoted, shown, t
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-_SHOWN = (
-    (1.0, INK),
-    (8.0, BLUE),
-    (32.0, GREEN),
-    (512.0, MUTED),
-)  # scales whose way through the branches is drawn
+# Scales whose way through the branches is drawn.
+_SHOWN = ((1.0, INK), (8.0, BLUE), (32.0, GREEN), (512.0, MUTED))
 
 
 def stagnation_section(result: StagnationResult) -> Section:
@@ -47,65 +44,44 @@ def stagnation_section(result: StagnationResult) -> Section:
     )
 
 
-def stagnation_figure(encoder: StagnationResult) -> "PlotlyFigure":
-    """The whole turn of the state against magnitude, under arcsin(S/‖x_0‖) where that bounds it."""
+def stagnation_figure(result: StagnationResult) -> "PlotlyFigure":
+    """Draw the whole turn of the state against magnitude, below arcsin(S/‖x₀‖) where it bounds."""
     figure = rows_of([300], left=LEFT)
-    ends = [(one.scale, one.branches[-1]) for one in encoder.scales if one.scale]
-    for name, color, dash, value in (
-        ("bound", INK, "dash", lambda end: end.bound),
-        ("largest", GREEN, None, lambda end: end.largest_angle),
-        ("mean", BLUE, None, lambda end: end.angle),
-    ):
-        points = [
-            (
-                scale,
-                None if (turn := value(end)) is None else math.degrees(turn),
-                _turn_text(scale, end, name),
-            )
-            for scale, end in ends
-        ]
-        add_curve(figure, 1, name, points, color, dash=dash)
+    ends = [(passage.scale, passage.branches[-1]) for passage in result.scales if passage.scale]
+    add_curve(figure, 1, "bound", _end_points(ends, "bound"), INK, dash="dash")
+    add_curve(figure, 1, "largest", _end_points(ends, "largest"), GREEN)
+    add_curve(figure, 1, "mean", _end_points(ends, "mean"), BLUE)
     marks = [
-        (one.inflation, math.degrees(one.natural.branches[-1].angle), _learned_text(one))
-        for one in encoder.learned
+        (
+            vector.inflation,
+            math.degrees(vector.natural.branches[-1].angle),
+            _learned_text(vector),
+        )
+        for vector in result.learned
     ]
     add_curve(figure, 1, "learned", marks, VERMILLION, marks=True)
-    places = [scale for scale, _ in ends] + [one.inflation for one in encoder.learned]
+    places = [scale for scale, _ in ends] + [vector.inflation for vector in result.learned]
     figure.update_xaxes(title="norm ÷ mean token norm", **log_axis(min(places), max(places), "×"))
     figure.update_yaxes(title="whole turn, degrees", rangemode="tozero")
     add_keys(figure, (1,))
     return figure
 
 
-def branch_figure(encoder: StagnationResult) -> "PlotlyFigure":
-    """Branch by branch, at a few magnitudes: the turn so far, and the length of the update over that of the state."""
+def branch_figure(result: StagnationResult) -> "PlotlyFigure":
+    """Draw the turn so far and the relative update, branch by branch, at a few magnitudes."""
     figure = rows_of([230, 230], left=LEFT)
-    shown = [
-        (f"×{scale:g}", color, one)
-        for scale, color in _SHOWN
-        for one in encoder.scales
-        if one.scale == scale
-    ]
-    if encoder.learned:
-        longest = max(encoder.learned, key=lambda one: one.inflation)
-        shown.append((plot_text(longest.token, 12), VERMILLION, longest.natural))
-    for name, color, passage in shown:
-        texts = [_branch_text(name, one) for one in passage.branches]
-        angles = [math.degrees(one.angle) for one in passage.branches]
-        updates = [
-            one.relative_update or None for one in passage.branches
-        ]  # a zero has no place on this axis
+    drawn: list[float] = []
+    for name, color, passage in _shown_passages(result):
+        texts = [_branch_text(name, branch) for branch in passage.branches]
+        angles = [math.degrees(branch.angle) for branch in passage.branches]
+        # A zero has no place on a logarithmic axis.
+        updates = [branch.relative_update or None for branch in passage.branches]
+        drawn += [update for update in updates if update]
         places = range(1, len(texts) + 1)
         add_curve(figure, 1, name, zip(places, angles, texts, strict=True), color)
         add_curve(figure, 2, name, zip(places, updates, texts, strict=True), color)
-    drawn = [
-        one.relative_update
-        for _, _, passage in shown
-        for one in passage.branches
-        if one.relative_update > 0
-    ]
-    branches = encoder.natural.branches
-    firsts = {one.block: place for place, one in reversed(list(enumerate(branches, start=1)))}
+    branches = result.natural.branches
+    firsts = {branch.block: place for place, branch in reversed([*enumerate(branches, start=1)])}
     shown_blocks = sorted(firsts)[:: math.ceil(len(firsts) / 8)]
     ticks = {"tickvals": [firsts[block] for block in shown_blocks], "ticktext": shown_blocks}
     figure.update_xaxes(range=[0.5, len(branches) + 0.5], **ticks)
@@ -118,26 +94,31 @@ def branch_figure(encoder: StagnationResult) -> "PlotlyFigure":
     return figure
 
 
-def stagnation_finding(encoder: StagnationResult) -> str:
-    """The turn at the mean norm beside that of the longest, the learned tokens', and where the bound begins."""
-    usual, longest = _nearest(encoder, 1.0), encoder.scales[-1]
-    sentence = (
-        f"A word of ×{usual.scale:g} the mean norm is turned by {degrees(usual.branches[-1].angle)} on its "
-        f"way through the encoder, one of ×{longest.scale:g} by {degrees(longest.branches[-1].angle)}"
+def stagnation_finding(result: StagnationResult) -> str:
+    """Say how far short and long tokens are turned, and from which norm on the bound applies."""
+    usual, longest = _nearest(result, 1.0), result.scales[-1]
+    turns = (
+        f"A word of ×{usual.scale:g} the mean norm is turned by "
+        f"{degrees(usual.branches[-1].angle)} on its way through the encoder, one of "
+        f"×{longest.scale:g} by {degrees(longest.branches[-1].angle)}"
     )
-    if encoder.learned:
-        top = max(encoder.learned, key=lambda one: one.inflation)
-        sentence += (
+    if result.learned:
+        top = max(result.learned, key=lambda vector: vector.inflation)
+        turns += (
             f"; the learned vector {quoted(top.token)}, {times(top.inflation)} the mean, by "
             f"{degrees(top.natural.branches[-1].angle)}"
         )
-    bounded = next((one for one in encoder.scales if one.branches[-1].tightness is not None), None)
-    total = f"The longest updates add up to {number(encoder.total_bound)}"
-    if bounded is None:
-        return f"{sentence}. {total}, more than any state measured here starts with, so the bound does not apply."
+    total = f"The longest updates add up to {number(result.total_bound)}"
+    for passage in result.scales:
+        tightness = passage.branches[-1].tightness
+        if tightness is not None:
+            return (
+                f"{turns}. {total}, so the bound applies from ×{passage.scale:g} on, where the "
+                f"turn comes to {number(100 * tightness, 3)} % of it."
+            )
     return (
-        f"{sentence}. {total}, so the bound applies from ×{bounded.scale:g} on, where the turn comes to "
-        f"{number(100 * (bounded.branches[-1].tightness or 0), 3)} % of it."
+        f"{turns}. {total}, more than any state measured here starts with, so the bound does not "
+        "apply."
     )
 
 
@@ -211,33 +192,54 @@ def _branch_rows(result: StagnationResult) -> list[list[Value]]:
     ]
 
 
-def _nearest(encoder: StagnationResult, scale: float) -> Passage:
-    return min(encoder.scales, key=lambda one: abs(math.log((one.scale or math.inf) / scale)))
-
-
-def _turn_text(scale: float, end: BranchTurn, name: str) -> str:
-    lines = [
-        f"norm ×{scale:g}",
-        f"mean turn {degrees(end.angle)}",
-        f"largest {degrees(end.largest_angle)}",
-    ]
-    if end.bound is not None and name == "bound":
-        lines += [f"bound {degrees(end.bound)}"]
-    return hover(*lines)
-
-
-def _branch_text(name: str, one: BranchTurn) -> str:
-    return hover(
-        name,
-        f"block {one.block}, {one.kind}",
-        f"update {number(one.update, 3)}, {times(one.relative_update)} the state",
-        f"turn here {degrees(one.turn)}, so far {degrees(one.angle)}",
+def _nearest(result: StagnationResult, scale: float) -> Passage:
+    return min(
+        result.scales, key=lambda passage: abs(math.log((passage.scale or math.inf) / scale))
     )
 
 
-def _learned_text(one: LearnedPassage) -> str:
+def _shown_passages(result: StagnationResult) -> list[tuple[str, str, Passage]]:
+    """Return name, colour and passage of the scales that are drawn, and the longest vector's."""
+    by_scale = {passage.scale: passage for passage in result.scales}
+    passages = [
+        (f"×{scale:g}", color, by_scale[scale]) for scale, color in _SHOWN if scale in by_scale
+    ]
+    if result.learned:
+        longest = max(result.learned, key=lambda vector: vector.inflation)
+        passages.append((plot_text(longest.token, 12), VERMILLION, longest.natural))
+    return passages
+
+
+def _end_points(
+    ends: Sequence[tuple[float, BranchTurn]], name: str
+) -> list[tuple[float, float | None, str]]:
+    """Return the points of one curve: its bound, largest or mean whole turn, in degrees."""
+    points = []
+    for scale, end in ends:
+        turn = {"bound": end.bound, "largest": end.largest_angle, "mean": end.angle}[name]
+        lines = [
+            f"norm ×{scale:g}",
+            f"mean turn {degrees(end.angle)}",
+            f"largest {degrees(end.largest_angle)}",
+        ]
+        if end.bound is not None and name == "bound":
+            lines += [f"bound {degrees(end.bound)}"]
+        points.append((scale, None if turn is None else math.degrees(turn), hover(*lines)))
+    return points
+
+
+def _branch_text(name: str, branch: BranchTurn) -> str:
     return hover(
-        f"<b>{plot_text(one.token)}</b> vector {one.index}",
-        f"norm {number(one.norm)}, {times(one.inflation)} the mean",
-        f"mean turn {degrees(one.natural.branches[-1].angle)}",
+        name,
+        f"block {branch.block}, {branch.kind}",
+        f"update {number(branch.update, 3)}, {times(branch.relative_update)} the state",
+        f"turn here {degrees(branch.turn)}, so far {degrees(branch.angle)}",
+    )
+
+
+def _learned_text(vector: LearnedPassage) -> str:
+    return hover(
+        f"<b>{plot_text(vector.token)}</b> vector {vector.index}",
+        f"norm {number(vector.norm)}, {times(vector.inflation)} the mean",
+        f"mean turn {degrees(vector.natural.branches[-1].angle)}",
     )

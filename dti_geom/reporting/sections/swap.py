@@ -1,17 +1,27 @@
-"""The swap section: whom swapped vectors resemble, and what a token's output does as its norm grows."""
+"""The swap section: which donor swapped vectors resemble, and what a growing norm does."""
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from dti_geom.probes.drawing import draws
-from dti_geom.probes.painted import PaintedSwap
 from dti_geom.probes.swap import (
     LEFT,
-    EncoderSwap,
+    MagnitudeCurve,
+    OutputCurve,
     Resemblance,
     SwappedPair,
+    SwapResult,
     SwapSum,
-    Sweep,
-    SweptOutput,
+)
+from dti_geom.reporting.blocks import (
+    Column,
+    Figure,
+    Finding,
+    Limits,
+    Note,
+    Section,
+    Span,
+    Table,
+    Value,
 )
 from dti_geom.reporting.curves import add_curve, add_keys
 from dti_geom.reporting.plots import (
@@ -25,93 +35,235 @@ from dti_geom.reporting.plots import (
     log_axis,
     rows_of,
 )
-from dti_geom.reporting.text import number, plot_text, times
+from dti_geom.reporting.text import number, plot_text, quoted, times
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 OUTPUTS = {"token": "at the token", "pooled": "pooled", "end": "at the end"}
 _COLORS = {"token": BLUE, "pooled": GREEN, "end": INK}
 _ROW = 44  # pixels
 
+_SUM_COLUMNS = (
+    Column("output", kind="text"),
+    Column("stretch", "×"),
+    Column("norms", "×", digits=3),
+    Column("like direction"),
+    Column("like magnitude"),
+    Column("donors alike"),
+    Column("direction wins"),
+    Column("of"),
+    Column("95 % interval", "%", digits=3),
+)
+_PAIR_COLUMNS = (
+    Column("first", kind="token"),
+    Column("norm"),
+    Column("second", kind="token"),
+    Column("norm"),
+    Column("like direction"),
+    Column("like magnitude"),
+    Column("donors alike"),
+)
 
-def swap_figure(encoder: EncoderSwap) -> "Figure":
-    """Every pair's likeness to both donors; below it, likeness to itself as a word's norm is swept."""
-    lanes = [(name, False) for name in _outputs(encoder)]
-    lanes += [
-        (name, True) for name in _outputs(encoder) if any(pair.learned for pair in encoder.pairs)
+
+def swap_section(result: SwapResult) -> Section:
+    """Show which donor swapped vectors resemble, and what a growing norm does to an output."""
+    words, *learned = result.curves
+    blocks: list[Finding | Figure | Note | Table | Limits] = [
+        Finding(swap_finding(result)),
+        Finding(magnitude_finding(words)),
+        Figure(lambda: swap_figure(result), _CAPTION.format(mean=number(result.mean_norm))),
+        Note(_note(result)),
     ]
+    if result.sums:
+        title = "Pairs of words, the second at multiples of its norm: similarity to either donor"
+        blocks.append(Table(title, _SUM_COLUMNS, _sum_rows(result)))
+    if any(pair.learned for pair in result.pairs):
+        title = "Learned vectors and words, similarity to either donor at the token"
+        blocks.append(Table(title, _PAIR_COLUMNS, _learned_pair_rows(result)))
+    title = f"Similarity to itself at the mean norm, {words.directions} words"
+    blocks.append(Table(title, [Column("norm", "×"), *_output_columns(words)], _scale_rows(words)))
+    if learned:
+        columns = [
+            Column("token", kind="token"),
+            Column("÷ mean", "×", digits=3),
+            *_output_columns(learned[0]),
+        ]
+        title = "Similarity to itself at the mean norm, learned vectors at their own norms"
+        blocks.append(Table(title, columns, [_learned_row(curve) for curve in learned]))
+    blocks.append(
+        Limits(
+            "How two directions mix, and what lies between words: all directions are those of "
+            "tokens. The output of a text encoder is not yet a picture. Intervals are over pairs "
+            "of words of this one model."
+        )
+    )
+    return Section(
+        title="Direction against magnitude",
+        aside=f"{len(result.pairs)} pairs in {len(result.carriers)} prompts",
+        blocks=blocks,
+    )
+
+
+def swap_figure(result: SwapResult) -> "PlotlyFigure":
+    """Draw every pair's similarity to both donors; below it, similarity to itself against norm."""
+    outputs = [parallel.output for parallel in result.alike]
+    lanes = [(output, False) for output in outputs]
+    if any(pair.learned for pair in result.pairs):
+        lanes += [(output, True) for output in outputs]
     figure = rows_of([_ROW * len(lanes), 260], left=52)
-    _draw_pairs(figure, encoder, lanes)
-    _draw_sweeps(figure, encoder)
+    _draw_pairs(figure, result, lanes)
+    _draw_curves(figure, result)
     add_keys(figure, (1, 2))
     return figure
 
 
-def swap_finding(encoder: EncoderSwap) -> str:
-    """One sentence: how often direction wins, at the norms as stored and at the largest stretch."""
-    if not encoder.sums:
-        learned = [pair for pair in encoder.pairs if pair.learned]
-        return f"{len(learned)} pairs of a learned vector and a word were swapped; no pair of two words."
-    plain, far = _sum(encoder, encoder.sums[0].stretch), _sum(encoder, encoder.sums[-1].stretch)
+def swap_finding(result: SwapResult) -> str:
+    """Say how often direction wins, at the norms as stored and at the largest stretch."""
+    if not result.sums:
+        learned = [pair for pair in result.pairs if pair.learned]
+        return (
+            f"{len(learned)} pairs of a learned vector and a word were swapped; no pair of two "
+            "words."
+        )
+    plain = _sum(result, result.sums[0].stretch)
+    far = _sum(result, result.sums[-1].stretch)
     return (
-        f"At the token, {plain.wins.right} of {plain.wins.total} swapped pairs resemble the word whose direction they "
-        f"took (95 % interval {number(100 * plain.wins.low, 3)} to {number(100 * plain.wins.high, 3)} %), by "
-        f"{number(plain.direction, 3)} against {number(plain.magnitude, 3)}; their norms differ {times(plain.ratio)}. "
-        f"Where they differ {times(far.ratio)}, {far.wins.right} of {far.wins.total} do, by {number(far.direction, 3)} "
-        f"against {number(far.magnitude, 3)}."
+        f"At the token, {plain.wins.right} of {plain.wins.total} swapped pairs resemble the word "
+        f"whose direction they took (95 % interval {number(100 * plain.wins.low, 3)} to "
+        f"{number(100 * plain.wins.high, 3)} %), with similarity {number(plain.direction, 3)} "
+        f"against {number(plain.magnitude, 3)}; their norms differ {times(plain.ratio)}. Where "
+        f"norms differ {times(far.ratio)}, {far.wins.right} of {far.wins.total} do, with "
+        f"{number(far.direction, 3)} against {number(far.magnitude, 3)}."
     )
 
 
-def sweep_finding(sweep: Sweep) -> str:
-    """One sentence: what is left of each output at the largest norm, and where it falls below one half."""
+def magnitude_finding(curve: MagnitudeCurve) -> str:
+    """Say what is left of each output at the largest norm, and where it falls below one half."""
     left = ", ".join(
-        f"{number(one.similarity[-1], 3)} {OUTPUTS[one.output]}" for one in sweep.outputs
+        f"{number(output.similarity[-1], 3)} {OUTPUTS[output.output]}" for output in curve.outputs
     )
     crossed = [
-        f"×{one.leaves:g} {OUTPUTS[one.output]}" for one in sweep.outputs if one.leaves is not None
+        f"×{output.leaves:g} {OUTPUTS[output.output]}"
+        for output in curve.outputs
+        if output.leaves is not None
     ]
     return (
-        f"As the norm of {sweep.directions} words grows to ×{sweep.scales[-1]:g} the mean, their similarity to "
-        f"themselves falls to {left}; below one half it is {'from ' + ', '.join(crossed) if crossed else 'nowhere'}."
+        f"At ×{curve.scales[-1]:g} the mean norm, the similarity of {curve.directions} words to "
+        f"themselves at the mean norm is {left}; it falls below one half "
+        f"{'from ' + ', '.join(crossed) if crossed else 'nowhere'}."
     )
 
 
-def painted_finding(painted: PaintedSwap) -> str:
-    """One sentence: how often pictures follow direction, as stored and at the largest stretch."""
-    plain, far = painted.sums[0], painted.sums[-1]
-    return (
-        f"{plain.wins.right} of {plain.wins.total} swapped pairs look like the word whose direction they took, by "
-        f"{number(plain.direction, 3)} against {number(plain.magnitude, 3)} at norms that differ {times(plain.ratio)}, "
-        f"and {far.wins.right} of {far.wins.total}, by {number(far.direction, 3)} against {number(far.magnitude, 3)}, "
-        f"where they differ {times(far.ratio)}."
+_CAPTION = (
+    "Above: each vector of a pair is given the other's norm; a point is one pair, mean over both "
+    "swaps and all prompts. Below: directions at multiples of the mean norm ({mean}), compared "
+    "with themselves at the mean norm; dashed: one half."
+)
+
+
+def _note(result: SwapResult) -> str:
+    alike = ", ".join(
+        f"{OUTPUTS[parallel.output]} {number(parallel.cosine)}" for parallel in result.alike
     )
+    note = (
+        "Similarity is the cosine of what a vector adds to the output: the output minus the mean "
+        "output of sampled words, because outputs of any two words are nearly parallel before "
+        f"that ({alike}). Outputs: the state at the token and the pooled state at the end of the "
+        "text, both after the encoder's last norm; and the state at the end before that norm."
+    )
+    if result.left_out:
+        words = ", ".join(map(quoted, result.left_out))
+        note += f" Left out because they are not one token here: {words}."
+    return note
 
 
-def _outputs(encoder: EncoderSwap) -> list[str]:
-    return [one.output for one in encoder.alike]
-
-
-def _sum(encoder: EncoderSwap, stretch: float, output: str = "token") -> SwapSum:
-    return next(one for one in encoder.sums if one.stretch == stretch and one.output == output)
-
-
-def _draw_pairs(figure: "Figure", encoder: EncoderSwap, lanes: list[tuple[str, bool]]) -> None:
-    kinds = sorted({pair.learned for pair in encoder.pairs})
-    for learned in kinds:
-        points = [
-            (lanes.index((one.output, learned)), pair, one)
-            for pair in encoder.pairs
-            for one in pair.resemblances
-            if pair.learned == learned
+def _sum_rows(result: SwapResult) -> list[list[Value]]:
+    return [
+        [
+            OUTPUTS[total.output],
+            total.stretch,
+            total.ratio,
+            total.direction,
+            total.magnitude,
+            total.donors,
+            total.wins.right,
+            total.wins.total,
+            Span(100 * total.wins.low, 100 * total.wins.high),
         ]
-        texts = [_pair_text(pair, one) for _, pair, one in points]
-        directions = [(one.direction, place + 0.12) for place, _, one in points]
-        magnitudes = [(one.magnitude, place + 0.34) for place, _, one in points]
+        for total in result.sums
+    ]
+
+
+def _learned_pair_rows(result: SwapResult) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for pair in result.pairs:
+        if not pair.learned:
+            continue
+        at_token = next(like for like in pair.resemblances if like.output == "token")
+        first, second = pair.norms
+        similarities = [at_token.direction, at_token.magnitude, at_token.donors]
+        rows.append([pair.first, first, pair.second, second, *similarities])
+    return rows
+
+
+def _output_columns(curve: MagnitudeCurve) -> list[Column]:
+    return [Column(OUTPUTS[output.output]) for output in curve.outputs]
+
+
+def _scale_rows(curve: MagnitudeCurve) -> list[list[Value]]:
+    return [
+        [scale, *(output.similarity[at] for output in curve.outputs)]
+        for at, scale in enumerate(curve.scales)
+    ]
+
+
+def _learned_row(curve: MagnitudeCurve) -> list[Value]:
+    at = curve.scales.index(curve.inflation or 0)
+    return [
+        curve.token,
+        curve.inflation,
+        *(output.similarity[at] for output in curve.outputs),
+    ]
+
+
+def _sum(result: SwapResult, stretch: float) -> SwapSum:
+    """Return the sum at the token."""
+    return next(
+        total for total in result.sums if total.stretch == stretch and total.output == "token"
+    )
+
+
+def _draw_pairs(figure: "PlotlyFigure", result: SwapResult, lanes: list[tuple[str, bool]]) -> None:
+    kinds = sorted({pair.learned for pair in result.pairs})
+    for learned in kinds:
+        points = []
+        for pair in result.pairs:
+            if pair.learned == learned:
+                points += [
+                    (lanes.index((like.output, learned)), pair, like) for like in pair.resemblances
+                ]
+        texts = [_pair_text(pair, like) for _, pair, like in points]
+        directions = [(like.direction, place + 0.12) for place, _, like in points]
+        magnitudes = [(like.magnitude, place + 0.34) for place, _, like in points]
         color, key = VERMILLION if learned else BLUE, learned == kinds[0]
-        _add_points(figure, "like direction donor", directions, texts, color, "circle", key=key)
         _add_points(
-            figure, "like magnitude donor", magnitudes, texts, MUTED, "x-thin-open", key=key
+            figure,
+            "like direction donor",
+            points=directions,
+            texts=texts,
+            color=color,
+            symbol="circle",
+            key=key,
+        )
+        _add_points(
+            figure,
+            "like magnitude donor",
+            points=magnitudes,
+            texts=texts,
+            color=MUTED,
+            symbol="x-thin-open",
+            key=key,
         )
     for place, (output, learned) in enumerate(lanes):
         figure.add_annotation(
@@ -133,13 +285,13 @@ def _draw_pairs(figure: "Figure", encoder: EncoderSwap, lanes: list[tuple[str, b
 
 
 def _add_points(
-    figure: "Figure",
+    figure: "PlotlyFigure",
     name: str,
+    *,
     points: list[tuple[float, float]],
     texts: list[str],
     color: str,
     symbol: str,
-    *,
     key: bool,
 ) -> None:
     x, y = zip(*points, strict=True)
@@ -158,55 +310,51 @@ def _add_points(
     )
 
 
-def _draw_sweeps(figure: "Figure", encoder: EncoderSwap) -> None:
-    words, *learned = encoder.sweeps
-    for one in words.outputs:
+def _draw_curves(figure: "PlotlyFigure", result: SwapResult) -> None:
+    words, *learned = result.curves
+    for output in words.outputs:
         points = [
-            (scale, value, _sweep_text(words, one, scale))
-            for scale, value in zip(words.scales, one.similarity, strict=True)
+            (scale, value, _curve_text(words, output, scale))
+            for scale, value in zip(words.scales, output.similarity, strict=True)
         ]
-        add_curve(figure, 2, OUTPUTS[one.output], points, _COLORS[one.output])
-    marks = [
-        (
-            sweep.inflation,
-            one.similarity[sweep.scales.index(sweep.inflation)],
-            _sweep_text(sweep, one, sweep.inflation),
-        )
-        for sweep in learned
-        for one in sweep.outputs
-        if sweep.inflation is not None and one.output == "token"
-    ]
+        add_curve(figure, 2, OUTPUTS[output.output], points, _COLORS[output.output])
+    marks = []
+    for curve in learned:
+        if curve.inflation is None:
+            continue
+        at = curve.scales.index(curve.inflation)
+        marks += [
+            (curve.inflation, output.similarity[at], _curve_text(curve, output, curve.inflation))
+            for output in curve.outputs
+            if output.output == "token"
+        ]
     add_curve(figure, 2, "learned", marks, VERMILLION, marks=True)
     figure.add_hline(LEFT, line={"color": INK, "width": 1, "dash": "dash"}, row=2, col=1)
-    scales = [scale for sweep in encoder.sweeps for scale in sweep.scales]
+    scales = list(chain.from_iterable(curve.scales for curve in result.curves))
     figure.update_xaxes(title="norm, in multiples of the mean token norm", row=2, col=1)
     figure.update_xaxes(**log_axis(min(scales), max(scales), "×"), row=2, col=1)
-    lowest = min(
-        value for sweep in encoder.sweeps for one in sweep.outputs for value in one.similarity
-    )
+    outputs = chain.from_iterable(curve.outputs for curve in result.curves)
+    lowest = min(min(output.similarity) for output in outputs)
     figure.update_yaxes(title={"text": "similarity to itself", "standoff": 4}, row=2, col=1)
     figure.update_yaxes(range=[min(0, lowest) - 0.05, 1.05], row=2, col=1)
 
 
-def _sweep_text(sweep: Sweep, one: SweptOutput, scale: float) -> str:
-    at = sweep.scales.index(scale)
-    who = f"{sweep.directions} words" if sweep.token is None else f"<b>{plot_text(sweep.token)}</b>"
+def _curve_text(curve: MagnitudeCurve, output: OutputCurve, scale: float) -> str:
+    at = curve.scales.index(scale)
+    who = f"{curve.directions} words" if curve.token is None else f"<b>{plot_text(curve.token)}</b>"
     return hover(
         f"{who} at ×{scale:.3g} the mean norm",
-        OUTPUTS[one.output],
-        f"similarity to itself {number(one.similarity[at], 3)}",
-        f"four fifths between {number(one.low[at], 3)} and {number(one.high[at], 3)}",
+        OUTPUTS[output.output],
+        f"similarity to itself {number(output.similarity[at], 3)}",
+        f"four fifths between {number(output.low[at], 3)} and {number(output.high[at], 3)}",
     )
 
 
-def _pair_text(pair: SwappedPair, one: Resemblance) -> str:
+def _pair_text(pair: SwappedPair, like: Resemblance) -> str:
     return hover(
         f"<b>{plot_text(pair.first)}</b> and <b>{plot_text(pair.second)}</b>",
         f"norms {number(pair.norms[0])} and {number(pair.norms[1])}",
-        f"like the direction donor {number(one.direction, 3)}",
-        f"like the magnitude donor {number(one.magnitude, 3)}",
-        f"donors alike {number(one.donors, 3)}",
+        f"like the direction donor {number(like.direction, 3)}",
+        f"like the magnitude donor {number(like.magnitude, 3)}",
+        f"donors alike {number(like.donors, 3)}",
     )
-
-
-draws(EncoderSwap, swap_figure)

@@ -1,7 +1,7 @@
 import pytest
+from section_blocks import column, table_named, titles
 
-from dti_geom.probes import Angles
-from dti_geom.reporting import Report, angle_figure, angle_finding, render_page
+from dti_geom.reporting.sections.angles import angle_figure, angle_finding, angles_section
 
 
 def test_bars_count_the_known_angles_in_steps_of_five_degrees(make_angles):
@@ -20,26 +20,28 @@ def test_lanes_show_each_vector_and_what_words_have_among_each_other(make_angles
 def test_without_a_known_initialiser_the_nearest_tokens_are_still_drawn(make_angles):
     encoder = make_angles(None)
     assert len(angle_figure(encoder).data) == 3
-    assert angle_finding(encoder) == "Of none of the 1 learned vectors is the initialiser known."
+    assert "not known for any of the 1 learned vectors" in angle_finding(encoder)
 
 
 def test_the_finding_gives_median_range_and_what_words_have(make_angles):
-    assert angle_finding(make_angles(20.0, 40.0, 50.0, None)) == (
-        "3 learned vectors have turned 40.0° (median; 20.0° to 50.0°) from the words they started from, where two "
-        "words lie 90.0° apart; for 3 the start is still the nearest token. Of 1 more the initialiser is not known."
-    )
+    finding = angle_finding(make_angles(20.0, 40.0, 50.0, None))
+    for part in (
+        "3 learned vectors have turned 40.0°",
+        "20.0° to 50.0°",
+        "90.0° apart",
+        "For 3 of them",
+        "initialiser of 1 more",
+    ):
+        assert part in finding
 
 
-def test_the_page_lists_vectors_without_an_angle_and_encoders_without_vectors(make_angles):
-    page = render_page(
-        Report(
-            "mini", angles=Angles("mini", (make_angles(None),), ("other: no vector of width 9.",))
-        )
-    )
-    assert "the file names no initialiser" in page
-    assert "Does not apply: <bdi>other: no vector of width 9.</bdi>" in page
-
-
-def test_the_result_draws_itself(make_angles):
-    encoder = make_angles(31.0)
-    assert encoder.figure() == angle_figure(encoder)
+def test_vectors_without_an_angle_are_listed_with_the_reason(make_angles):
+    section = angles_section(make_angles(30.0, None))
+    vectors = table_named(section, "Learned vectors")
+    assert column(vectors, "started from") == ["dog", None]
+    assert column(vectors, "angle") == [pytest.approx(30), None]
+    assert vectors.rows[0][5] == pytest.approx(30)
+    ((token, index, reason),) = table_named(section, "Initialiser not known").rows
+    assert (token, index) == ("<x>", 1)
+    assert "names no initialiser" in reason
+    assert titles(angles_section(make_angles(30.0))) == ["Learned vectors"]

@@ -1,7 +1,13 @@
 import pytest
+from section_blocks import blocks_of, column, table_named, titles
 
-from dti_geom.reporting import attention_figure, attention_finding, map_figure
-from dti_geom.reporting.sections.attention import layer_rows
+from dti_geom.reporting.blocks import Figure
+from dti_geom.reporting.sections.attention import (
+    attention_figure,
+    attention_finding,
+    attention_section,
+    map_figure,
+)
 
 
 def test_first_middle_and_last_layer_are_drawn_as_means_over_heads(make_attention):
@@ -47,19 +53,32 @@ def test_maps_have_layers_below_and_norms_beside_one_another(make_attention):
 
 
 def test_the_finding_compares_the_mean_norm_with_the_largest(make_attention):
-    assert attention_finding(make_attention()) == (
-        "From ×1 to ×32 the mean norm: in the first layer a word gets 0.00150 → 0.0480 of each position’s attention "
-        "(equal shares: 0.250), and the entropy of its own row goes 0.600 → 0.0364 nats, of 1.10 at most; the context "
-        "sensitivity of its final state goes 0.0500 → 0.00303."
-    )
+    finding = attention_finding(make_attention())
+    for part in (
+        "From ×1 to ×32 the mean norm",
+        "0.00150 → 0.0480",
+        "equal shares: 0.250",
+        "0.600 → 0.0364 nats",
+        "1.10",
+        "0.0500 → 0.00303",
+    ):
+        assert part in finding
 
 
-def test_rows_of_the_table_are_layers_at_one_scale(make_attention):
-    rows = layer_rows(make_attention().curves[0], 1.0)
-    assert [row[0] for row in rows] == [1, 2, 3, 4]
-    assert rows[1][1:] == pytest.approx((0.003, 0.5, 0.6, 0.05))
+def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(make_attention):
+    section = attention_section(make_attention())
+    assert titles(section) == ["16 words at ×1 the mean norm", "16 words at ×32 the mean norm"]
+    usual = table_named(section, "16 words at ×1 ")
+    assert column(usual, "layer") == [1, 2, 3, 4]
+    assert usual.rows[1][1:] == pytest.approx([0.003, 0.5, 0.6, 0.05])
+    longest = table_named(section, "16 words at ×32")
+    assert longest.rows[1][1] == pytest.approx(32 * 0.003)
+    assert len(blocks_of(section, Figure)) == 2
+    assert "causal" in section.aside
 
 
-def test_the_result_draws_itself(make_attention):
-    encoder = make_attention()
-    assert encoder.figure() == attention_figure(encoder)
+def test_learned_vectors_are_listed_at_their_own_norms(make_attention):
+    section = attention_section(make_attention([("<x>", 64.0)]))
+    (row,) = table_named(section, "Learned vectors").rows
+    assert row[:2] == ["<x>", 64.0]
+    assert row[2:] == pytest.approx([64 * 1.5 / 1000, 0.5, 1.2 / 65, 0.1 / 65])

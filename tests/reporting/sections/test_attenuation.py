@@ -1,9 +1,14 @@
 import math
 
 import pytest
+from section_blocks import blocks_of, column, table_named, titles
 
-from dti_geom.probes import Attenuation
-from dti_geom.reporting import Report, attenuation_figure, attenuation_finding, render_page
+from dti_geom.reporting.blocks import Note
+from dti_geom.reporting.sections.attenuation import (
+    attenuation_figure,
+    attenuation_finding,
+    attenuation_section,
+)
 
 
 def curves(figure, row):
@@ -58,26 +63,35 @@ def test_missing_logit_shares_leave_the_rest(make_attenuation):
 
 
 def test_the_finding_names_slope_accuracy_and_chance(make_attenuation):
-    assert attenuation_finding(make_attenuation()) == (
-        "Position fades with slope −1.97 on log-log axes, where theory says −2. A classifier reads the position of "
-        "held-out words in 99 % of cases, at ×64 the mean norm in 36 %; chance is 20 %."
-    )
-    found = attenuation_finding(make_attenuation([("<x>", 12.0), ("<y>", 3.0)], fitted=None))
-    assert found == (
-        "A classifier reads the position of held-out words in 99 % of cases, that of the learned vector "
-        "“\u2068<x>\u2069”, ×12.0 the mean norm, in 40 %; chance is 20 %."
-    )
+    finding = attenuation_finding(make_attenuation())
+    for part in ("slope −1.97", "99 % of cases, at ×64", "in 36 %", "chance is 20 %"):
+        assert part in finding
+    finding = attenuation_finding(make_attenuation([("<x>", 12.0), ("<y>", 3.0)], fitted=None))
+    assert "slope" not in finding
+    for part in ("99 % of cases", "“\u2068<x>\u2069”, ×12.0 the mean norm, in 40 %"):
+        assert part in finding
 
 
-def test_the_result_draws_itself(make_attenuation):
-    encoder = make_attenuation()
-    assert encoder.figure() == attenuation_figure(encoder)
+def test_the_tables_hold_every_scale_and_learned_vector(make_attenuation):
+    result = make_attenuation([("<x>", 12.0)])
+    section = attenuation_section(result)
+    signals = table_named(section, "Positional signal")
+    assert column(signals, "norm") == ["own", "×0.25", "×1", "×4", "×16", "×64"]
+    assert column(signals, "by position")[1:] == [one.position_share for one in result.scales]
+    assert column(signals, "by word")[1:] == [one.word_share for one in result.scales]
+    assert column(signals, "logits")[1:] == [one.logit_share for one in result.scales]
+    assert column(signals, "accuracy")[1:] == [100 * one.accuracy for one in result.scales]
+    assert column(signals, "at position 0") == [100.0] * 6
+    assert column(signals, "distance")[1:] == [one.largest_distance for one in result.scales]
+    assert column(signals, "bound")[1:] == [one.bound for one in result.scales]
+    (learned,) = table_named(section, "Learned vectors").rows
+    assert learned == ["<x>", 0, 12.0, 40.0, 0.9, 0.2, 0.5, "dir/<x>.bin"]
+    assert titles(attenuation_section(make_attenuation())) == ["Positional signal"]
 
 
-def test_encoders_it_does_not_apply_to_are_named_on_the_page():
-    page = render_page(
-        Report(
-            "mini", attenuation=Attenuation("mini", (), ("text_encoder_3 has relative positions.",))
-        )
-    )
-    assert "Does not apply: <bdi>text_encoder_3 has relative positions.</bdi>" in page
+def test_slopes_and_the_scales_they_are_fitted_on_are_told(make_attenuation):
+    notes = " ".join(note.text for note in blocks_of(attenuation_section(make_attenuation()), Note))
+    for part in ("×4 to ×64", "−1.970", "−0.9900", "1.250"):
+        assert part in notes
+    unfitted = attenuation_section(make_attenuation(fitted=None))
+    assert "No slope is fitted" in " ".join(note.text for note in blocks_of(unfitted, Note))

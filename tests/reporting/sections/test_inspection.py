@@ -1,18 +1,20 @@
 from dataclasses import replace
 
 import pytest
+from section_blocks import blocks_of, column, findings, table_named, titles
 
-from dti_geom.probes import Similar, Turn
-from dti_geom.reporting import (
-    Report,
+from dti_geom.probes.inspection import Inspection, Turn
+from dti_geom.probes.neighbors import Similar
+from dti_geom.reporting.blocks import Section
+from dti_geom.reporting.sections.inspection import (
     inflation_figure,
     inflation_finding,
-    render_page,
+    inspection_section,
+    ordered,
     trajectories,
     trajectory_figure,
     trajectory_finding,
 )
-from dti_geom.reporting.sections.inspection import ordered
 
 
 def test_a_run_becomes_a_trajectory_in_the_order_of_its_steps(run):
@@ -100,16 +102,15 @@ def test_zero_vectors_have_no_place_on_the_logarithmic_axis(make_file):
 
 def test_finding_counts_files_vectors_and_the_inflated(make_file):
     files = [make_file("a/x.pt", [0.5, 3.9]), make_file("a/z.pt", [8.0], "<z>", reference=None)]
-    assert inflation_finding(files) == (
-        "2 files hold 3 vectors; 1 of the 2 with a reference are longer than twice the mean token; the most inflated, "
-        "“\u2068<x>\u2069”, has norm 3.900, ×10.0 the mean token."
-    )
-    assert inflation_finding([make_file("a/x.pt", [3.9])]) == (
-        "The file holds 1 vector; “\u2068<x>\u2069” has norm 3.900, ×10.0 the mean token."
-    )
-    assert inflation_finding(files[1:]) == (
-        "The file holds 1 vector with norms from 8.000 to 8.000, and no reference for their width."
-    )
+    finding = inflation_finding(files)
+    assert finding.startswith("2 files hold 3 vectors; 1 of the 2 with a reference")
+    for part in ("“\u2068<x>\u2069”", "norm 3.900", "×10.0"):
+        assert part in finding
+    single = inflation_finding([make_file("a/x.pt", [3.9])])
+    assert single.startswith("The file holds 1 vector; “\u2068<x>\u2069” has norm 3.900, ×10.0")
+    unknown = inflation_finding(files[1:])
+    assert "1 vector with norms from 8.000 to 8.000" in unknown
+    assert "no reference" in unknown
 
 
 def test_files_are_listed_by_folder_step_and_name(make_file):
@@ -152,19 +153,39 @@ def test_a_measured_turn_is_drawn_below_the_norm_and_told(run):
     assert trajectories([turned[0], ordered(run)[1], turned[2]])[0].turns == ()
 
 
-def test_advice_and_nearest_tokens_are_in_the_page_as_text(make_file, hostile):
-    file = make_file("a/x.pt", [3.9])
-    (one,) = file.vectors
-    near = replace(one, percentile=100.0, nearest=(Similar(hostile[0], 1, 0.9),))
-    page = render_page(
-        Report(
-            "mine",
-            inspected=(
-                replace(file, vectors=(near,), verdict="inflated", advice="do <b>this</b>."),
-            ),
-        )
+def test_advice_places_and_turns_have_tables_where_there_are_any(make_file):
+    file = make_file("a/x.pt", [3.9], step=7)
+    (vector,) = file.vectors
+    placed = replace(
+        vector,
+        percentile=100.0,
+        nearest=(Similar("cat", 1, 0.9), Similar("<b>", 2, 0.8)),
+        copy_of="cat",
+        turn=Turn(30.0, 10.0),
     )
-    assert "do &lt;b&gt;this&lt;/b&gt;." in page
-    assert "nearest tokens" in page
-    assert hostile[0] not in page
-    assert "nearest tokens" not in render_page(Report("mine", inspected=(file,)))
+    advised = replace(file, vectors=(placed,), verdict="inflated", advice="do this.")
+    section = inspection_section(Inspection((advised,)))
+    assert table_named(section, "What to do").rows == [["a/x.pt", "inflated", "do this."]]
+    assert table_named(section, "Among the tokens").rows == [["<x>", 0, 100.0, "cat <b>", "cat"]]
+    assert table_named(section, "Turn while").rows == [["<x>", 0, 7, 30.0, 10.0, "a/x.pt"]]
+    assert titles(inspection_section(Inspection((file,)))) == ["Vectors", "Widths"]
+
+
+def test_every_vector_and_what_its_width_is_compared_with_are_listed(make_file):
+    files = (make_file("a/x.pt", [0.78, 3.9]), make_file("a/z.pt", [8.0], "<z>", reference=None))
+    section = inspection_section(Inspection(files))
+    vectors = table_named(section, "Vectors")
+    assert column(vectors, "norm") == [0.78, 3.9, 8.0]
+    assert column(vectors, "inflation") == [2.0, 10.0, None]
+    assert column(vectors, "file") == ["a/x.pt", "a/x.pt", "a/z.pt"]
+    assert table_named(section, "Widths").rows == [
+        [768, "CLIP ViT-L/14", "no mean is published; give --model"],
+        [768, "CLIP ViT-L/14", "text_encoder of mini"],
+    ]
+    assert section.aside == "2 files, 3 vectors"
+
+
+def test_a_run_is_a_section_of_its_own(run):
+    (trajectory,) = blocks_of(inspection_section(Inspection(run)), Section)
+    assert "<x>" in trajectory.title
+    assert findings(trajectory) == [trajectory_finding(trajectories(run)[0])]

@@ -1,4 +1,14 @@
-from dti_geom.reporting import neighbors_finding, overlap_figure, overlap_finding, shared_tokens
+from section_blocks import blocks_of, findings
+
+from dti_geom.probes.neighbors import NeighborsResult
+from dti_geom.reporting.blocks import Figure, Section, tables
+from dti_geom.reporting.sections.neighbors import (
+    neighbors_finding,
+    neighbors_section,
+    overlap_figure,
+    overlap_finding,
+    shared_tokens,
+)
 
 
 def test_shared_tokens_are_those_in_both_lists(make_neighbors):
@@ -6,10 +16,14 @@ def test_shared_tokens_are_those_in_both_lists(make_neighbors):
 
 
 def test_finding_counts_the_overlap_and_names_the_leaders(make_neighbors):
-    assert neighbors_finding(make_neighbors()) == (
-        "2 of 3 neighbours are in both lists; the closest by cosine is “\u2068near3\u2069” at 0.5000, the nearest by "
-        "distance “\u2068near9\u2069” at 0.4000, where the query itself has norm 0.4100."
-    )
+    finding = neighbors_finding(make_neighbors())
+    for part in (
+        "2 of 3 neighbours",
+        "“\u2068near3\u2069” at 0.5000",
+        "“\u2068near9\u2069” at 0.4000",
+        "0.4100",
+    ):
+        assert part in finding
 
 
 def test_overlap_bars_are_the_shared_counts(make_neighbors):
@@ -17,6 +31,26 @@ def test_overlap_bars_are_the_shared_counts(make_neighbors):
     listed, shared = overlap_figure(queries).data
     assert list(listed.x) == [3, 3]
     assert list(shared.x) == [2, 0]
-    assert overlap_finding(queries) == (
-        "Over 2 queries the two metrics agree on 2 of 6 neighbours (33.3 %), least for “\u2068dog\u2069” with 0 of 3."
-    )
+    finding = overlap_finding(queries)
+    for part in ("2 queries", "2 of 6 neighbours (33.3 %)", "“\u2068dog\u2069” with 0 of 3"):
+        assert part in finding
+
+
+def test_each_query_is_a_section_with_both_lists_side_by_side(make_neighbors):
+    section = neighbors_section(NeighborsResult("text_encoder", (make_neighbors("cat"),)))
+    (query,) = blocks_of(section, Section)
+    assert query.title == "“\u2068cat\u2069”"
+    ((_, table),) = tables(section)
+    assert table.rows[0] == ["near3", 3, 0.5, "●", "near9", 9, 0.4, ""]
+    assert table.rows[1][3:6] == ["●", "near4", 4]
+    assert [row[3] for row in table.rows] == ["●", "●", ""]
+    assert [row[7] for row in table.rows] == ["", "●", "●"]
+    assert not findings(section)
+
+
+def test_several_queries_are_summed_up_first(make_neighbors):
+    queries = (make_neighbors("cat"), make_neighbors("dog"))
+    section = neighbors_section(NeighborsResult("text_encoder", queries))
+    assert findings(section) == [overlap_finding(queries)]
+    assert len(blocks_of(section, Figure)) == 1
+    assert len(blocks_of(section, Section)) == 2

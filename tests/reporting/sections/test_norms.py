@@ -1,7 +1,9 @@
 import math
 
-from dti_geom.probes import TokenNorm
-from dti_geom.reporting import norm_figure, norm_finding
+from section_blocks import column, findings, table_named, titles
+
+from dti_geom.probes.norms import TokenNorm
+from dti_geom.reporting.sections.norms import norm_figure, norm_finding, norms_section
 
 
 def learned_points(figure):
@@ -81,17 +83,38 @@ def test_zero_rows_and_zero_vectors_are_kept_off_the_plot(make_encoder, placed):
 
 
 def test_finding_places_the_longest_learned_vector(make_encoder, placed):
-    assert norm_finding(make_encoder([placed("<x>", 0.42), placed("<y>", 4.1)])) == (
-        "1 of 2 learned vectors are longer than every token; the longest, “\u2068<y>\u2069” has norm 4.100, ×10.5 the "
-        "mean of 0.3900: at least as long as 99.5 % of the 1,000 tokens."
-    )
+    finding = norm_finding(make_encoder([placed("<x>", 0.42), placed("<y>", 4.1)]))
+    assert finding.startswith("1 of 2 learned vectors are longer than every token")
+    for part in ("<y>", "norm 4.100", "×10.5 the mean of 0.3900", "99.5 %", "1,000 tokens"):
+        assert part in finding
     assert norm_finding(make_encoder([placed("<y>", 4.1)])).startswith(
         "The learned vector “\u2068<y>\u2069” has norm 4.100"
     )
 
 
 def test_finding_without_learned_vectors_describes_the_vocabulary(make_encoder):
-    assert norm_finding(make_encoder()) == (
-        "Half of the 1,000 tokens have norms between 0.3750 and 0.4050, around a mean of 0.3900; the longest, "
-        "“\u2068long…\u2069”, is ×1.15 the mean, the shortest, “\u2068short\u2069”, ×0.859."
-    )
+    finding = norm_finding(make_encoder())
+    for part in ("Half of the 1,000 tokens", "0.3750 and 0.4050", "0.3900", "long…", "×1.15"):
+        assert part in finding
+    assert finding.endswith("“\u2068short\u2069”, ×0.859.")
+
+
+def test_the_section_holds_the_summary_and_every_marked_token(make_encoder, placed):
+    special = (TokenNorm("<s>", 1, 0.78),)
+    section = norms_section(make_encoder([placed("<x>", 4.1, "runs/a.bin")], special))
+    assert section.aside == "1,003 tokens × 768 dimensions"
+    assert table_named(section, "Norms").rows == [[1000, 3, 0.39, 0.02, 0.335, 0.45]]
+    percentiles = table_named(section, "Percentiles")
+    assert column(percentiles, "median") == [0.391]
+    assert column(percentiles, "99 %") == [0.435]
+    (learned,) = table_named(section, "Learned vectors").rows
+    assert learned[:3] == ["<x>", 0, 4.1]
+    assert learned[-1] == "runs/a.bin"
+    assert table_named(section, "Longest").rows[0] == ["long…", 7, 0.45, 0.45 / 0.39]
+    assert column(table_named(section, "Shortest"), "token") == ["short", "shorter…"]
+    assert column(table_named(section, "Special"), "÷ mean") == [0.78 / 0.39]
+    assert findings(section)[0].startswith("The learned vector")
+
+
+def test_tables_of_what_there_is_not_are_left_out(make_encoder):
+    assert not {"Learned vectors", "Special tokens"} & {*titles(norms_section(make_encoder()))}

@@ -1,14 +1,13 @@
 import math
 
 import pytest
+from section_blocks import column, table_named
 
-from dti_geom.probes import Stagnation
-from dti_geom.reporting import (
-    Report,
+from dti_geom.reporting.sections.stagnation import (
     branch_figure,
-    render_page,
     stagnation_figure,
     stagnation_finding,
+    stagnation_section,
 )
 
 
@@ -50,23 +49,28 @@ def test_branches_are_drawn_in_order_at_chosen_scales_and_for_the_longest_learne
 
 
 def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(make_stagnation):
-    assert stagnation_finding(make_stagnation([("<x>", 5.0)])) == (
-        "A word of ×1 the mean norm is turned by 57.3° on its way through the encoder, one of ×32 by 1.79°; the "
-        "learned vector “\u2068<x>\u2069”, ×5.00 the mean, by 11.5°. The longest updates add up to 9.000, so the bound "
-        "applies from ×32 on, where the turn comes to 60.0 % of it."
-    )
-    assert stagnation_finding(make_stagnation(scales=(1.0, 8.0))).endswith(
-        "9.000, more than any state measured here starts with, so the bound does not apply."
-    )
+    finding = stagnation_finding(make_stagnation([("<x>", 5.0)]))
+    for part in (
+        "×1 the mean norm is turned by 57.3°",
+        "×32 by 1.79°",
+        "“\u2068<x>\u2069”, ×5.00 the mean, by 11.5°",
+        "9.000",
+        "from ×32 on",
+        "60.0 %",
+    ):
+        assert part in finding
+    unbounded = stagnation_finding(make_stagnation(scales=(1.0, 8.0)))
+    assert "9.000" in unbounded
+    assert unbounded.endswith("the bound does not apply.")
 
 
-def test_the_result_draws_itself(make_stagnation):
-    encoder = make_stagnation()
-    assert encoder.figure() == stagnation_figure(encoder)
-
-
-def test_encoders_it_does_not_apply_to_are_named_on_the_page():
-    page = render_page(
-        Report("bert", stagnation=Stagnation("bert", (), ("encoder is a post-norm encoder.",)))
-    )
-    assert "Does not apply: <bdi>encoder is a post-norm encoder.</bdi>" in page
+def test_the_tables_hold_every_magnitude_and_branch_in_degrees(make_stagnation):
+    section = stagnation_section(make_stagnation([("<x>", 5.0)]))
+    turns = table_named(section, "Whole turn")
+    assert column(turns, "norm") == ["own", "×1", "×8", "×32", "<x> ×5.00"]
+    assert column(turns, "turn") == pytest.approx([math.degrees(1 / m) for m in (1, 1, 8, 32, 5)])
+    assert column(turns, "bound") == [None, None, None, pytest.approx(math.degrees(2 / 32)), None]
+    branches = table_named(section, "Branches")
+    assert column(branches, "branch") == ["attention", "mlp"]
+    assert column(branches, "longest ‖f‖") == [4.0, 5.0]
+    assert column(branches, "turn so far") == pytest.approx([math.degrees(0.5), math.degrees(1)])

@@ -1,5 +1,14 @@
-from dti_geom.probes import Swap
-from dti_geom.reporting import Report, render_page, swap_figure, swap_finding, sweep_finding
+import dataclasses
+
+from section_blocks import blocks_of, column, table_named, titles
+
+from dti_geom.reporting.blocks import Note, Span
+from dti_geom.reporting.sections.swap import (
+    magnitude_finding,
+    swap_figure,
+    swap_finding,
+    swap_section,
+)
 
 
 def named(figure):
@@ -25,7 +34,7 @@ def test_outputs_have_lanes_of_their_own_and_learned_vectors_too(make_swap):
     assert "&lt;x&gt;" in learned[0].hovertext[0]
 
 
-def test_the_sweep_is_drawn_over_a_logarithmic_norm_with_learned_vectors_at_their_own(make_swap):
+def test_the_curves_are_drawn_over_a_logarithmic_norm_with_learned_vectors_at_their_own(make_swap):
     figure = swap_figure(make_swap([("<x>", 64.0)]))
     drawn = named(figure)
     assert list(drawn["at the token"].x) == [0.25, 1.0, 32.0]
@@ -36,32 +45,56 @@ def test_the_sweep_is_drawn_over_a_logarithmic_norm_with_learned_vectors_at_thei
 
 
 def test_the_finding_gives_both_similarities_the_interval_and_the_ratio(make_swap):
-    assert swap_finding(make_swap()) == (
-        "At the token, 9 of 10 swapped pairs resemble the word whose direction they took (95 % interval 59.6 to "
-        "98.2 %), by 0.900 against 0.100; their norms differ ×1.50. Where they differ ×24.0, 9 of 10 do, by 0.900 "
-        "against 0.100."
-    )
+    finding = swap_finding(make_swap())
+    for part in (
+        "9 of 10 swapped pairs",
+        "95 % interval 59.6 to 98.2 %",
+        "0.900 against 0.100",
+        "×1.50",
+        "×24.0, 9 of 10",
+    ):
+        assert part in finding
     assert swap_finding(make_swap([("<x>", 4.0)], words=False)).startswith(
         "1 pairs of a learned vector"
     )
 
 
-def test_the_sweep_finding_says_where_an_output_leaves_itself(make_swap):
-    assert sweep_finding(make_swap().sweeps[0]) == (
-        "As the norm of 16 words grows to ×32 the mean, their similarity to themselves falls to 0.690 at the token, "
-        "0.690 at the end; below one half it is nowhere."
-    )
-    assert sweep_finding(make_swap(leaves=8.0).sweeps[0]).endswith(
-        "below one half it is from ×8 at the token."
-    )
+def test_the_magnitude_finding_says_where_an_output_falls_below_one_half(make_swap):
+    finding = magnitude_finding(make_swap().curves[0])
+    for part in ("×32 the mean norm", "16 words", "0.690 at the token, 0.690 at the end"):
+        assert part in finding
+    assert finding.endswith("nowhere.")
+    changed = magnitude_finding(make_swap(leaves=8.0).curves[0])
+    assert changed.endswith("below one half from ×8 at the token.")
 
 
-def test_words_that_were_left_out_stand_on_the_page(make_swap):
-    assert "Left out, not one token here: <bdi>sea lion</bdi>." in render_page(
-        Report("mini", swap=Swap("mini", (make_swap(),)))
-    )
+def test_words_that_were_left_out_are_named(make_swap):
+    assert "“\u2068sea lion\u2069”" in blocks_of(swap_section(make_swap()), Note)[0].text
 
 
-def test_the_result_draws_itself(make_swap):
-    encoder = make_swap()
-    assert encoder.figure() == swap_figure(encoder)
+def test_the_tables_hold_sums_pairs_and_curves(make_swap):
+    section = swap_section(make_swap([("<x>", 4.0)]))
+    sums = table_named(section, "Pairs of words")
+    assert sums.rows[0][:8] == ["at the token", 1.0, 1.5, 0.9, 0.1, 0.05, 9, 10]
+    interval = sums.rows[0][8]
+    assert isinstance(interval, Span)
+    assert (round(interval.low, 1), round(interval.high, 1)) == (59.6, 98.2)
+    assert column(sums, "stretch") == [1.0] * 3 + [16.0] * 3
+    pairs = table_named(section, "Learned vectors and words")
+    assert pairs.rows == [["<x>", 4 * 0.39, "dog", 0.45, 0.6, 0.1, 0.05]]
+    words = table_named(section, "Similarity to itself at the mean norm, 16 words")
+    assert [tuple(row) for row in words.rows] == [
+        (0.25, 0.9925, 0.9925),
+        (1.0, 1.0, 1.0),
+        (32.0, 0.69, 0.69),
+    ]
+    learned = table_named(section, "Similarity to itself at the mean norm, learned")
+    assert learned.rows == [["<x>", 4.0, 0.97, 0.97]]
+
+
+def test_without_learned_vectors_or_words_their_tables_are_left_out(make_swap):
+    assert len(titles(swap_section(make_swap()))) == 2
+    unpaired = swap_section(make_swap([("<x>", 4.0)], words=False))
+    assert not [title for title in titles(unpaired) if title.startswith("Pairs of words")]
+    nothing_left_out = dataclasses.replace(make_swap(), left_out=())
+    assert "Left out" not in blocks_of(swap_section(nothing_left_out), Note)[0].text

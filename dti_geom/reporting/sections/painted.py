@@ -1,0 +1,92 @@
+"""The section of painted swaps: whether pictures follow a token's direction or its norm."""
+
+from dti_geom.probes.painted import PaintedPair, PaintedSwap
+from dti_geom.reporting.blocks import (
+    Column,
+    Finding,
+    Limits,
+    Note,
+    Picture,
+    PictureRow,
+    Pictures,
+    Section,
+    Span,
+    Table,
+    Value,
+)
+from dti_geom.reporting.text import number, quoted, shown, times
+
+_COLUMNS = (
+    Column("stretch", "×"),
+    Column("norms", "×", digits=3),
+    Column("like direction"),
+    Column("like magnitude"),
+    Column("donors alike"),
+    Column("direction wins"),
+    Column("of"),
+    Column("95 % interval", "%", digits=3),
+)
+_ROLES = ("first", "second", "first, resized", "second, resized")
+
+
+def painted_section(result: PaintedSwap) -> Section:
+    """Show pictures of swapped pairs, and which donor they resemble."""
+    return Section(
+        title="Pictures of swapped pairs",
+        aside=f"seeds {', '.join(map(str, result.seeds))}",
+        blocks=[
+            Finding(painted_finding(result)),
+            Pictures("Pairs", _ROLES, [_picture_row(pair) for pair in result.pairs]),
+            Note(
+                f"{quoted(result.prompt)}; all pictures of a row start from the same noise. An "
+                "image encoder compares them, mean over both swaps and all seeds; those of the "
+                "first seed are shown. Resized: at the other's norm. ×: the multiple of its norm "
+                "at which the second was taken."
+            ),
+            Table("Pictures, similarity to either donor", _COLUMNS, _rows(result)),
+            Limits("What other words or other models would give. Few pairs were painted."),
+        ],
+    )
+
+
+def painted_finding(result: PaintedSwap) -> str:
+    """Say how often pictures follow direction, as stored and at the largest stretch."""
+    plain, far = result.sums[0], result.sums[-1]
+    return (
+        f"{plain.wins.right} of {plain.wins.total} swapped pairs look more like the word whose "
+        f"direction they took ({number(plain.direction, 3)} against "
+        f"{number(plain.magnitude, 3)}) at norms that differ {times(plain.ratio)}. Where norms "
+        f"differ {times(far.ratio)}, {far.wins.right} of {far.wins.total} do "
+        f"({number(far.direction, 3)} against {number(far.magnitude, 3)})."
+    )
+
+
+def _rows(result: PaintedSwap) -> list[list[Value]]:
+    return [
+        [
+            total.stretch,
+            total.ratio,
+            total.direction,
+            total.magnitude,
+            total.donors,
+            total.wins.right,
+            total.wins.total,
+            Span(100 * total.wins.low, 100 * total.wins.high),
+        ]
+        for total in result.sums
+    ]
+
+
+def _picture_row(pair: PaintedPair) -> PictureRow:
+    names = f"{shown(pair.first)}, {shown(pair.second)} ×{pair.stretch:g}"
+    label = (
+        f"{names}\nnorms {times(pair.ratio)}\nlike direction {number(pair.direction, 3)}\n"
+        f"like magnitude {number(pair.magnitude, 3)}"
+    )
+    return PictureRow(
+        label,
+        [
+            Picture(f"data:image/png;base64,{picture}", f"{role} of {names}")
+            for role, picture in zip(_ROLES, pair.pictures, strict=True)
+        ],
+    )
