@@ -5,7 +5,7 @@ import re
 import pytest
 from plotly.offline import get_plotlyjs
 
-from dti_geom.probes import Norms
+from dti_geom.probes.measuring import Measurement
 from dti_geom.reporting import Report, render_page
 from dti_geom.reporting.plots import DARK
 from dti_geom.reporting.sections.training import (
@@ -26,7 +26,7 @@ def pair(trained):
 
 @pytest.fixture(scope="module")
 def mini_norms(make_encoder):
-    return Norms("mini", (make_encoder(),))
+    return Measurement("norms", "mini", (make_encoder(),), ())
 
 
 def drawn(figure, axis):
