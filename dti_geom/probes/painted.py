@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dti_geom import geometry
-from dti_geom.errors import DoesNotApply, UnknownToken
+from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
 from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
@@ -72,6 +72,38 @@ class PaintedSwap(Result):
     seeds: tuple[int, ...]  # every picture of a pair is painted from each
     pairs: tuple[PaintedPair, ...]
     sums: tuple[PaintedSum, ...]
+
+
+def measure_painted(
+    model: str,
+    *,
+    count: int = 4,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> PaintedSwap:
+    """Open a text-to-image model and paint swaps with it, compared by its own image encoder.
+
+    model: as for `open_text_to_image`. count: how many pairs; the first of `pairs`, if given.
+    Raises DtiGeomError for a model whose profile names no image encoder, and as `painted_swap`.
+    """
+    from dti_geom.models.catalog import profile_of
+    from dti_geom.models.image_encoders import open_image_encoder
+    from dti_geom.models.pipelines import open_text_to_image
+
+    encoder = profile_of(model).image_encoder
+    if encoder is None:
+        raise DtiGeomError(
+            f"{model} brings no image encoder to compare pictures with; mini does. Leave --images "
+            "out, or give dti_geom.probes.painted.painted_swap an encoder of your own."
+        )
+    return painted_swap(
+        open_text_to_image(model, device=device),
+        open_image_encoder(encoder, device=device).embed,
+        None if pairs is None else pairs[:count],
+        count=count,
+        progress=progress,
+    )
 
 
 def painted_swap(

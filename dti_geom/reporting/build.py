@@ -12,7 +12,7 @@ import torch
 from dti_geom.errors import DoesNotApply, DtiGeomError, ResultFileError
 from dti_geom.files import EmbeddingFile, read_embeddings
 from dti_geom.models import StoredEncoder, open_encoders
-from dti_geom.probes.inspection import Inspection, inspect_files
+from dti_geom.probes.inspection import inspect_files
 from dti_geom.probes.learned import LearnedVector, learned_vectors
 from dti_geom.probes.measuring import measure_model
 from dti_geom.probes.registry import PROBES, Needs, Probe
@@ -224,8 +224,7 @@ def _width_notes(subject: _Subject) -> tuple[str, ...]:
 
 
 def _inspection(subject: _Subject) -> Made:
-    files = inspect_files(subject.named_files, subject.encoders, subject.model)
-    return Made(Inspection(tuple(files)))
+    return Made(inspect_files(subject.named_files, subject.encoders, subject.model))
 
 
 def _training_part(runs: Sequence[TrainingRun], subject: _Subject) -> _Part:

@@ -1,5 +1,7 @@
 """The section of painted swaps: whether pictures follow a token's direction or its norm."""
 
+from dataclasses import replace
+
 from dti_geom.probes.painted import PaintedPair, PaintedSwap
 from dti_geom.reporting.blocks import (
     Column,
@@ -90,3 +92,8 @@ def _picture_row(pair: PaintedPair) -> PictureRow:
             for role, picture in zip(_ROLES, pair.pictures, strict=True)
         ],
     )
+
+
+def painted_data(result: PaintedSwap) -> PaintedSwap:
+    """Return the result without its pictures, which the page shows already."""
+    return replace(result, pairs=tuple(replace(pair, pictures=()) for pair in result.pairs))

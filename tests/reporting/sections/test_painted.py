@@ -2,7 +2,7 @@ from section_blocks import blocks_of, table_named
 
 from dti_geom.probes.painted import PaintedPair, PaintedSum, PaintedSwap
 from dti_geom.reporting.blocks import Pictures, Span
-from dti_geom.reporting.sections.painted import painted_finding, painted_section
+from dti_geom.reporting.sections.painted import painted_data, painted_finding, painted_section
 from dti_geom.statistics import Share
 
 
@@ -40,3 +40,9 @@ def test_the_table_sums_up_pairs_at_each_stretch() -> None:
     assert far[5:7] == [3, 4]
     assert isinstance(far[7], Span)
     assert far[7] == Span(100 * Share.of(3, 4).low, 100 * Share.of(3, 4).high)
+
+
+def test_the_data_of_the_page_leave_the_pictures_out() -> None:
+    data = painted_data(painted())
+    assert [pair.pictures for pair in data.pairs] == [(), ()]
+    assert data.sums == painted().sums
