@@ -2,12 +2,14 @@
 
 import base64
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
+from dti_geom.geometry import summarize_norms
+from dti_geom.models import TextEncoder
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
 from dti_geom.training.trainer import StepRecord
@@ -87,6 +89,33 @@ class TrainingRun:
     vectors: tuple[VectorCurve, ...]
     words: tuple[NearestWords, ...]  # vector by vector, in order of steps
     pictures: tuple[Picture, ...]  # those of the result's previews that are still in the folder
+
+
+@dataclass(frozen=True)
+class VocabularyNorms:
+    """Norms of one token table of a model, in embedding units; zero rows are left out."""
+
+    tower: str
+    mean: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class TrainingRuns:
+    """Finished runs that are shown together."""
+
+    model: str
+    runs: tuple[TrainingRun, ...]
+    vocabulary: tuple[VocabularyNorms, ...] | None = None  # of the model; None: not measured
+
+
+def vocabulary_norms(encoders: Iterable[TextEncoder]) -> tuple[VocabularyNorms, ...]:
+    """Measure the token norms of each encoder, for the shaded range of the norm curves."""
+    summaries = [(encoder.name, summarize_norms(encoder.token_table)) for encoder in encoders]
+    return tuple(
+        VocabularyNorms(name, summary.mean, summary.min, summary.max) for name, summary in summaries
+    )
 
 
 def read_run(folder: str | Path) -> TrainingRun:
