@@ -109,13 +109,12 @@ class TrainingRuns:
     runs: tuple[TrainingRun, ...]
     vocabulary: tuple[VocabularyNorms, ...] | None = None  # of the model; None: not measured
 
-
-def vocabulary_norms(encoders: Iterable[TextEncoder]) -> tuple[VocabularyNorms, ...]:
-    """Measure the token norms of each encoder, for the shaded range of the norm curves."""
-    summaries = [(encoder.name, summarize_norms(encoder.token_table)) for encoder in encoders]
-    return tuple(
-        VocabularyNorms(name, summary.mean, summary.min, summary.max) for name, summary in summaries
-    )
+    @classmethod
+    def of(
+        cls, model: str, runs: Iterable[TrainingRun], encoders: Iterable[TextEncoder]
+    ) -> "TrainingRuns":
+        """Put runs among the token norms of their model's encoders."""
+        return cls(model, tuple(runs), tuple(_vocabulary_norms(encoder) for encoder in encoders))
 
 
 def read_run(folder: str | Path) -> TrainingRun:
@@ -156,6 +155,11 @@ def read_run(folder: str | Path) -> TrainingRun:
         ),
         pictures=_pictures(folder, result.previews),
     )
+
+
+def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:
+    summary = summarize_norms(encoder.token_table)
+    return VocabularyNorms(encoder.name, summary.mean, summary.min, summary.max)
 
 
 def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:
