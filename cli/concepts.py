@@ -1,7 +1,9 @@
 """`dti-geom concepts`."""
 
+from typing import Any
+
 from . import options
-from .output import print_json, print_line, print_table
+from .output import print_json, print_line, print_section
 
 
 def concepts(json: options.Json = False) -> None:
@@ -14,7 +16,7 @@ def concepts(json: options.Json = False) -> None:
     from dti_geom.models.catalog import embedded_folder
 
     folder = embedded_folder() / "concepts"
-    listed = [
+    listed: list[dict[str, Any]] = [
         {
             "name": concept.name,
             "initialiser": concept.initialiser,
@@ -27,6 +29,10 @@ def concepts(json: options.Json = False) -> None:
     if json:
         print_json(listed)
         return
-    columns = ("name", "initialiser", "kind", "split")
-    print_table("", columns, [[one[column] for column in columns] for one in listed])
+    from dti_geom.reporting.blocks import Column, Section, Table, Value
+
+    names = ("name", "initialiser", "kind", "split")
+    columns = [Column(name, kind="text") for name in names]
+    rows: list[list[Value]] = [[concept[name] for name in names] for concept in listed]
+    print_section(Section("Concepts", [Table("", columns, rows)]))
     print_line(f"reference images: {folder}/NAME/")

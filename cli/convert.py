@@ -1,13 +1,19 @@
 """`dti-geom convert`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_table, reading_progress
+from .output import print_json, print_line, print_section, reading_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dti_geom.editing.conversion import Converted
+    from dti_geom.reporting.blocks import Section, Value
 
 
 def convert(
@@ -61,15 +67,26 @@ def convert(
     if json:
         print_json(results)
         return
-    print_table(
-        "",
-        ["token", "tower", "index", "norm before", "norm after"],
-        [
-            (result.token, one.tower, one.index, one.norm_before, one.norm_after)
-            for result in results
-            for one in result.vectors
-        ],
-    )
+    print_section(_norms_section(results))
     for result in results:
         for file in result.files:
             print_line(file)
+
+
+def _norms_section(results: "Sequence[Converted]") -> "Section":
+    from dti_geom.reporting.blocks import Column, Section, Table
+
+    columns = [
+        Column("token", kind="token"),
+        Column("tower", kind="token"),
+        Column("vector"),
+        Column("norm before"),
+        Column("norm after"),
+    ]
+    rows: list[list[Value]] = []
+    for result in results:
+        rows += [
+            [result.token, vector.tower, vector.index, vector.norm_before, vector.norm_after]
+            for vector in result.vectors
+        ]
+    return Section("Converted", [Table("", columns, rows)])

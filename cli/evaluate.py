@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import keep_report, print_json, print_line, print_notice, print_table, working_progress
+from .output import print_json, print_line, print_notice, print_section, working_progress
 
 if TYPE_CHECKING:
-    from dti_geom.evaluation.evaluation import Evaluation
-    from dti_geom.statistics import Interval
     from dti_geom.training import RunConfig
 
 
@@ -82,7 +80,8 @@ def evaluate(
     from dti_geom.evaluation.tables import csv_of_images, latex_table
     from dti_geom.files import write_text
     from dti_geom.models.pipelines import open_text_to_image
-    from dti_geom.reporting import Report
+    from dti_geom.reporting.folder import write_result_page
+    from dti_geom.reporting.sections.evaluation import evaluation_section
     from dti_geom.sweeps import EvaluationConfig
     from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
 
@@ -106,7 +105,9 @@ def evaluate(
         ),
     )
     encoder, text = open_scorers(name, image_encoder, text_encoder, device)
-    model = open_text_to_image(name, device=device, dtype=dtype and getattr(torch, dtype.value))
+    model = open_text_to_image(
+        name, device=device, dtype=getattr(torch, dtype.value) if dtype else None
+    )
     candidates = [
         one
         for label, folder, config in named
@@ -129,13 +130,13 @@ def evaluate(
         )
     for lost in result.left_out:
         print_notice(f"left out: {lost.file}: {lost.reason}")
-    page = keep_report(out, Report(name, evaluation=result), "evaluation.json", overwrite=overwrite)
+    page = write_result_page(out, "evaluation", name, result, overwrite=overwrite)
     write_text(out / "scores.csv", csv_of_images(result), overwrite=overwrite)
     write_text(out / "table.tex", latex_table(result), overwrite=overwrite)
     if json:
         print_json(result)
         return
-    _print(result)
+    print_section(evaluation_section(result))
     print_line(str(page))
 
 
@@ -167,66 +168,3 @@ def _plain(magnitude: str) -> str:
         return f"{float(magnitude):g}"
     except ValueError:
         return magnitude
-
-
-def _print(result: "Evaluation") -> None:
-    print_line(
-        f"{result.model} · prompts {result.prompts} · {len(result.images)} pictures · seeds "
-        f"{', '.join(map(str, result.seeds))}",
-        "bold",
-    )
-    print_line(
-        f"subject: cosine by {result.image_encoder} · text: {result.text_unit} by {result.text_encoder}\n"
-    )
-    if len({one.subject for one in result.images}) == 1:
-        print_line("One subject: the intervals are over its seeds alone.\n")
-    columns = ["subject", "95 %", "text", "95 %", "pictures"]
-    print_table(
-        "Scores",
-        ["method", "prompts", *columns],
-        [
-            (one.method, one.group, *_cells(one.subject), *_cells(one.text), one.images)
-            for one in result.summaries
-        ],
-    )
-    if result.differences:
-        print_table(
-            "Differences on the same subjects, prompts and seeds, over all prompts",
-            ["first", "less", *columns],
-            [
-                (one.first, one.second, *_cells(one.subject), *_cells(one.text), one.cells)
-                for one in result.differences
-                if one.group == "all"
-            ],
-        )
-    print_accuracy(result)
-
-
-def print_accuracy(result: "Evaluation") -> None:
-    """How far the embedded model's scorer can be trusted, beside every table it made."""
-    if result.accuracy:
-        print_table(
-            "The scorer's own accuracy, %",
-            ["check", "renders", "of", "reconstructions", "of"],
-            [
-                (
-                    one.check,
-                    100 * one.renders.share,
-                    one.renders.total,
-                    100 * one.reconstructions.share,
-                    one.reconstructions.total,
-                )
-                for one in result.accuracy
-            ],
-        )
-
-
-def _cells(interval: "Interval") -> tuple[float, str]:
-    return interval.mean, span(interval)
-
-
-def span(interval: "Interval") -> str:
-    """The interval's ends, in few characters."""
-    if interval.low is None or interval.high is None:
-        return "–"
-    return f"{interval.low:.2f} to {interval.high:.2f}"

@@ -1,6 +1,5 @@
 """`dti-geom interpolate`."""
 
-from math import degrees
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from .generate import (
     chosen_seeds,
     open_painter,
 )
-from .output import keep_report, print_json, print_line, print_table, working_progress
+from .output import print_json, print_line, print_section, working_progress
 
 RESULT, GRID, FILM, PAGE = (
     "interpolation.json",
@@ -88,7 +87,8 @@ def interpolate(
     )
     from dti_geom.evaluation import interpolate as walk
     from dti_geom.models.image_encoders import open_image_encoder
-    from dti_geom.reporting import Report, likeness_finding
+    from dti_geom.reporting.folder import write_result_page
+    from dti_geom.reporting.sections.interpolation import interpolation_section
 
     for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting, not behind them
         if (out / kept).exists() and not overwrite:
@@ -118,32 +118,9 @@ def interpolate(
     save_grid(result, out / "pictures", out / GRID, overwrite=overwrite)
     save_film(result, out / "pictures", out / FILM, overwrite=overwrite)
     shown = with_thumbnails(result, out / "pictures")
-    page = keep_report(out, Report(model, interpolation=shown), RESULT, overwrite=overwrite)
+    page = write_result_page(out, "interpolation", model, shown, overwrite=overwrite)
     if json:
         print_json(result)
         return
-    print_line(
-        f"{model} · {', '.join(ends)} · {len(result.points)} points, seeds {', '.join(map(str, drawn))}",
-        "bold",
-    )
-    print_table(
-        "",
-        ["way", "tower", "least norm", "turns, ° per step of t", "largest/mean step"],
-        [
-            (
-                path.method if len(ends) == 2 else f"{path.method} {path.row:.2g}",
-                one.tower if one.index == 0 else f"{one.tower} [{one.index}]",
-                min(one.norms),
-                f"{degrees(min(one.speeds)):.1f} to {degrees(max(one.speeds)):.1f}",
-                max(
-                    (strip.unevenness for strip in path.strips if strip.unevenness is not None),
-                    default=None,
-                ),
-            )
-            for path in result.paths
-            for one in path.vectors
-        ],
-    )
-    for likeness in result.likenesses:
-        print_line(likeness_finding(likeness))
+    print_section(interpolation_section(shown))
     print_line(str(page))

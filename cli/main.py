@@ -32,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# By what they are for, each with its example.
+# Commands by purpose, each with the example that ends its help.
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "Measure": {
         probe_command(probe): f"dti-geom {probe.name} {probe.example}" for probe in PROBES.values()
@@ -59,7 +59,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
 
 
 def _help(command: Callable[..., None]) -> str:
-    """The docstring with each paragraph on one line: the terminal breaks it, not the source."""
+    """Return the docstring with each paragraph on one line: the terminal breaks lines, not the source."""
     return "\n\n".join(
         " ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n")
     )
@@ -102,7 +102,7 @@ def main() -> None:
         app(
             args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
         )
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed its end
         sys.stderr.close()
         raise SystemExit(1) from None
     except Exception as error:

@@ -1,13 +1,17 @@
 """`dti-geom merge`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_table, reading_progress
+from .output import print_json, print_line, print_section, reading_progress
+
+if TYPE_CHECKING:
+    from dti_geom.editing.merging import Merged
+    from dti_geom.reporting.blocks import Section, Value
 
 
 def merge(
@@ -63,16 +67,31 @@ def merge(
     if json:
         print_json(result)
         return
-    print_table(
-        f"{result.token} = {result.expression}, by {result.method}",
-        ["encoder", "index", "norm", "term", "weight", "term's norm", "cosine"],
-        [
-            (one.encoder, one.index, one.norm, term.name, term.weight, norm, similarity)
-            for one in result.vectors
-            for term, norm, similarity in zip(
-                result.terms, one.term_norms, one.similarities, strict=True
-            )
-        ],
-    )
+    print_section(_blend_section(result))
     for file in result.files:
         print_line(file)
+
+
+def _blend_section(result: "Merged") -> "Section":
+    """Show how similar the blend is to each of its terms."""
+    from dti_geom.reporting.blocks import Column, Section, Table
+
+    columns = [
+        Column("term", kind="token"),
+        Column("weight"),
+        Column("term's norm"),
+        Column("cosine"),
+        Column("encoder", kind="token"),
+        Column("vector"),
+        Column("blend's norm"),
+    ]
+    rows: list[list[Value]] = []
+    for blend in result.vectors:
+        rows += [
+            [term.name, term.weight, norm, similarity, blend.encoder, blend.index, blend.norm]
+            for term, norm, similarity in zip(
+                result.terms, blend.term_norms, blend.similarities, strict=True
+            )
+        ]
+    title = f"{result.token} = {result.expression}, by {result.method}"
+    return Section(title, [Table("", columns, rows)])

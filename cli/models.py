@@ -1,7 +1,12 @@
 """`dti-geom models`."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import options
-from .output import print_json, print_line, print_table
+from .output import print_json, print_section
+
+if TYPE_CHECKING:
+    from dti_geom.reporting.blocks import Section
 
 
 def models(json: options.Json = False) -> None:
@@ -20,12 +25,21 @@ def models(json: options.Json = False) -> None:
     if json:
         print_json(listed)
         return
-    print_table(
-        "",
-        ["name", "what", "here"],
-        [(one["name"], one["what"], "yes" if one["here"] else "no") for one in listed],
+    print_section(_models_section(listed))
+
+
+def _models_section(listed: list[dict[str, Any]]) -> "Section":
+    from dti_geom.reporting.blocks import Column, Note, Section, Table
+
+    columns = [
+        Column("name", kind="text"),
+        Column("what", kind="text"),
+        Column("here", kind="text"),
+        Column("weights from", kind="path"),
+    ]
+    rows = [[model["name"], model["what"], model["here"], model["source"]] for model in listed]
+    also = (
+        "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or "
+        "causal LM."
     )
-    print_table("", ["name", "weights from"], [(one["name"], one["source"]) for one in listed])
-    print_line(
-        "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or causal LM."
-    )
+    return Section("Models", [Table("", columns, rows), Note(also)])

@@ -57,7 +57,7 @@ def report(
         typer.Option(
             "--only",
             metavar="SECTION",
-            help="Make this section anew and leave the others; several times.",
+            help="Measure this section again and keep the others. May be given several times.",
         ),
     ] = None,
     redraw: Annotated[
@@ -71,12 +71,13 @@ def report(
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Everything known of one model, as one interactive page that opens offline.
+    """Show everything known of one model on one interactive page that opens offline.
 
-    Norms with learned tokens marked, neighbour tables, inspected embeddings; with --full what magnitude does inside;
-    curves and previews of training runs; and what other commands left: pictures between tokens, scores.
+    Norms with learned tokens marked, neighbour tables and inspected embeddings; with --full, what
+    magnitude does inside the encoder; curves and previews of training runs; and results of other
+    commands: pictures between tokens, scores, sweeps.
 
-    Each section's result is kept in the folder and measured again only when what it was made from has changed.
+    Each section's result is kept in the folder. It is measured again only when its inputs change.
     """
     from dti_geom.reporting.build import build_report, redraw_report
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import cell_progress, keep_report, print_json, print_line, print_notice, print_table
+from .output import cell_progress, print_json, print_line, print_notice, print_section
 
 if TYPE_CHECKING:
-    from dti_geom.sweeps import CellState, Plan, Sweep
+    from collections.abc import Sequence
+
+    from dti_geom.sweeps.engines import Engine
+    from dti_geom.sweeps.plan import Plan
+    from dti_geom.sweeps.sweep import CellState
 
 
 class EngineName(StrEnum):
@@ -97,7 +101,7 @@ def sweep(
     if dry_run:
         _estimate(plan, place, threads, json)
         return
-    chosen = LocalEngine(workers, threads)
+    chosen: Engine = LocalEngine(workers, threads)
     if engine is EngineName.ray:
         chosen = RayEngine(address, threads, shared=results is Results.shared)
     with cell_progress() as progress:
@@ -108,102 +112,48 @@ def sweep(
 
 
 def _estimate(plan: "Plan", folder: Path, threads: int, json: bool) -> None:
+    from dti_geom.reporting.sections.sweep import cells_section
     from dti_geom.sweeps import estimate, read_states
 
     states = read_states(plan, folder)
-    found = estimate(plan, folder, threads)
+    needed = estimate(plan, folder, threads)
     if json:
-        print_json({"cells": states, "estimate": found})
+        print_json({"cells": states, "estimate": needed})
         return
-    _print_cells(states)
-    print_line(
-        f"{found.cells} of {len(states)} cells are left: {found.trainings} trainings of a concept, about "
-        f"{found.pictures} pictures."
-    )
-    print_line(
-        f"About {found.seconds / 3600:.2g} hours of one worker and {found.bytes / 1e9:.2g} GB, by {found.source}."
-    )
+    print_section(cells_section(states, needed))
+    _print_failures(states)
 
 
 def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, page: bool) -> None:
-    """What the folder holds; with `page`, also the table, the results and the page of all finished cells."""
+    """Show where the cells stand; with `page`, the scores of the finished ones, kept in files too."""
+    from dti_geom.reporting.folder import write_result_page
+    from dti_geom.reporting.sections.sweep import cells_section, sweep_section
+    from dti_geom.sweeps import collect, read_finished, save_table
+
     if not page:
         if json:
             print_json(states)
         else:
-            _print_cells(states)
+            print_section(cells_section(states))
+            _print_failures(states)
         return
-    from dti_geom.reporting import Report
-    from dti_geom.sweeps import collect, read_finished, save_table
-
     finished = read_finished(plan, folder)
-    found = collect(finished)
-    written = keep_report(folder, Report(plan.model, sweep=found), "sweep.json", overwrite=True)
+    result = collect(finished)
+    written = write_result_page(folder, "sweep", plan.model, result, overwrite=True)
     save_table(folder / "results.csv", finished)
     if json:
-        print_json(found)
+        print_json(result)
         return
-    _print(found)
+    print_section(sweep_section(result))
+    _print_failures(result.cells)
     print_line(str(written))
 
 
-def _print_cells(states: "list[CellState]") -> None:
-    print_table(
-        "Cells",
-        ["state", "seed", "method", "concepts", "minutes"],
-        [
-            (
-                one.state,
-                one.seed,
-                one.label,
-                " ".join(one.subjects),
-                None
-                if one.cost is None
-                else (one.cost.training_seconds + one.cost.evaluation_seconds) / 60,
-            )
-            for one in states
-        ],
-    )
-    for one in states:
-        if one.error:
-            print_notice(
-                f"{one.label}, seed {one.seed}, {' '.join(one.subjects)} failed: {one.error}"
-            )
-            print_notice(f"  log: cells/{one.key}/error.txt; --retry-failed computes it again")
-
-
-def _print(found: "Sweep") -> None:
-    from dti_geom.reporting.sections.sweep import mean_inflation
-
-    from .evaluate import span
-
-    done = sum(one.state == "done" for one in found.cells)
-    print_line(
-        f"{found.model} · {done} of {len(found.cells)} cells · prompts {found.prompts}", "bold"
-    )
-    print_line(
-        f"subject: cosine by {found.image_encoder} · text: {found.text_unit} by {found.text_encoder}"
-    )
-    print_line("norm: mean over learned vectors, × the vocabulary's mean\n")
-    norms = mean_inflation(found)
-    print_table(
-        "Scores over all prompts",
-        ["method", "norm", "subject", "95 %", "text", "95 %"],
-        [
-            (
-                one.method,
-                f"×{norms[one.method]:.3g}" if one.method in norms else None,
-                one.subject.mean,
-                span(one.subject),
-                one.text.mean,
-                span(one.text),
-            )
-            for one in found.summaries
-            if one.group == "all"
-        ],
-    )
-    for state in found.cells:
+def _print_failures(states: "Sequence[CellState]") -> None:
+    for state in states:
         if state.error:
             print_notice(
-                f"{state.label}, seed {state.seed} failed: {state.error} (cells/{state.key}/error.txt)"
+                f"{state.label}, seed {state.seed}, {' '.join(state.subjects)} failed: "
+                f"{state.error}"
             )
+            print_notice(f"  log: cells/{state.key}/error.txt; --retry-failed computes it again")

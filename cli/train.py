@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import print_json, print_line, print_table, training_progress
+from .output import print_json, print_line, print_section, training_progress
 
 if TYPE_CHECKING:
     from dti_geom.training import ConceptConfig, TrainingResult
@@ -226,14 +226,14 @@ def _named_concept(
         if not (name and folder and word):
             raise TrainingError(f'--concept {text}: expected "<x>=FOLDER:word".')
         return ConceptConfig(name, folder, word, None, start, vectors)
-    folder = embedded_folder() / "concepts"
-    known = {concept.name: concept for concept in load_concepts(folder)}
+    shipped = embedded_folder() / "concepts"
+    known = {concept.name: concept for concept in load_concepts(shipped)}
     if text not in known:
         raise TrainingError(
             f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
         )
     return ConceptConfig(
-        token, str(folder / text), init or known[text].initialiser, None, start, vectors
+        token, str(shipped / text), init or known[text].initialiser, None, start, vectors
     )
 
 
@@ -242,44 +242,17 @@ def _show(result: "TrainingResult", out: Path, json: bool) -> None:
 
     if not Processes().is_main:
         return
-    _write_page(result, out)
+    from dti_geom.models import open_encoders
+    from dti_geom.reporting.run_page import write_run_page
+    from dti_geom.reporting.sections.training import training_section
+    from dti_geom.training.story import TrainingRuns, read_run
+
+    model = result.config.model
+    encoders = open_encoders(model)
+    runs = TrainingRuns.of(model, [read_run(out)], encoders)
+    page = write_run_page(out, runs, encoders)
     if json:
         print_json(result)
         return
-    print_line(
-        f"{result.config.method.name} on {result.config.model} · {result.steps} steps · "
-        f"{result.seconds_per_step:.3f} s each (median)",
-        "bold",
-    )
-    print_table(
-        "",
-        ["token", "tower", "norm", "inflation", "angle to start, rad", "nearest"],
-        [
-            (
-                one.token,
-                one.tower,
-                one.norm,
-                f"×{one.inflation:.3g}",
-                one.angle_to_start,
-                ", ".join(one.nearest),
-            )
-            for one in result.vectors
-        ],
-    )
-    print_line(str(out / "index.html"))
-
-
-def _write_page(result: "TrainingResult", out: Path) -> None:
-    """The run's page: curves, previews, and its vectors among the vocabulary's norms."""
-    from dti_geom.files import read_embeddings
-    from dti_geom.models import open_encoders
-    from dti_geom.probes import Norms, encoder_norms, learned_vectors
-    from dti_geom.reporting import Report, write_page
-    from dti_geom.training import learned_files, read_run
-
-    model = result.config.model
-    learned = learned_vectors([read_embeddings(path) for path in learned_files(out, result.config)])
-    norms = Norms(model, tuple(encoder_norms(encoder, learned) for encoder in open_encoders(model)))
-    write_page(
-        out / "index.html", Report(model, norms=norms, training=(read_run(out),)), overwrite=True
-    )
+    print_section(training_section(runs))
+    print_line(str(page))

@@ -112,6 +112,9 @@ class Section:
     aside: str = ""  # sizes and settings, set smaller beside the title
 
 
+Block = Finding | Note | Limits | Figure | Table | Pictures | Section
+
+
 def tables(section: Section) -> "Iterator[tuple[tuple[str, ...], Table]]":
     """Yield every table of a section, with the titles of the subsections it stands in."""
     for block in section.blocks:

@@ -2,12 +2,14 @@
 
 import base64
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
+from dti_geom.geometry import summarize_norms
+from dti_geom.models import TextEncoder
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
 from dti_geom.training.trainer import StepRecord
@@ -89,6 +91,32 @@ class TrainingRun:
     pictures: tuple[Picture, ...]  # those of the result's previews that are still in the folder
 
 
+@dataclass(frozen=True)
+class VocabularyNorms:
+    """Norms of one token table of a model, in embedding units; zero rows are left out."""
+
+    tower: str
+    mean: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class TrainingRuns:
+    """Finished runs that are shown together."""
+
+    model: str
+    runs: tuple[TrainingRun, ...]
+    vocabulary: tuple[VocabularyNorms, ...] | None = None  # of the model; None: not measured
+
+    @classmethod
+    def of(
+        cls, model: str, runs: Iterable[TrainingRun], encoders: Iterable[TextEncoder]
+    ) -> "TrainingRuns":
+        """Put runs among the token norms of their model's encoders."""
+        return cls(model, tuple(runs), tuple(_vocabulary_norms(encoder) for encoder in encoders))
+
+
 def read_run(folder: str | Path) -> TrainingRun:
     """Read a finished run. Raises TrainingError for an unfinished one and for anything that is no run."""
     folder = Path(folder)
@@ -127,6 +155,11 @@ def read_run(folder: str | Path) -> TrainingRun:
         ),
         pictures=_pictures(folder, result.previews),
     )
+
+
+def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:
+    summary = summarize_norms(encoder.token_table)
+    return VocabularyNorms(encoder.name, summary.mean, summary.min, summary.max)
 
 
 def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:

@@ -1,6 +1,5 @@
 from dti_geom.evaluation import Interpolation
 from dti_geom.files import from_json, load_result
-from dti_geom.reporting import Report
 
 
 def test_a_square_of_words_leaves_result_page_grid_film_and_pictures(
@@ -23,8 +22,7 @@ def test_a_square_of_words_leaves_result_page_grid_film_and_pictures(
     asked += ("--method", "slerp", "--dtype", "float32", "--out", out)
     result = from_json(Interpolation, run_json(*asked))
     assert (result.ends, result.encoder) == (("cat", "dog", "red", "house"), None)
-    kept = load_result(out / "interpolation.json", Report).interpolation
-    assert kept is not None
+    kept = load_result(out / "interpolation.json", Interpolation)
     files = {file for path in result.paths for strip in path.strips for file in strip.files}
     assert set(kept.thumbnails) == files == {path.name for path in (out / "pictures").glob("*.png")}
     names = {
@@ -59,5 +57,5 @@ def test_the_table_fits_80_columns_and_names_every_way(run, sdxl_pipeline, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
-    for part in ("slerp", "lerp", "nlerp", "text_encoder_2", "turns"):
+    for part in ("slerp", "lerp", "nlerp", "text_encoder_2", "turning speed", "nearest word"):
         assert part in done.stdout

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dti_geom.files import load_result
-from dti_geom.reporting import Report
+from dti_geom.sweeps import Sweep
 from image_models import build_clip, build_dinov2
 
 
@@ -42,7 +42,7 @@ def test_sweep_keeps_scores_a_table_and_a_page_beside_its_file(swept, file):
     assert {".lock", "plan.json", "sweep.json", "results.csv", "index.html", "runs", "cells"} == {
         path.name for path in folder.iterdir()
     }
-    found = load_result(folder / "sweep.json", Report).sweep
+    found = load_result(folder / "sweep.json", Sweep)
     assert [one.method for one in found.summaries] == ["dti", "ti", "ti-rescaled", "class word"]
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert [row["method"] for row in rows] == ["dti", "ti", "ti-rescaled", "class word"]

@@ -6,24 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dti_geom.evaluation import (
-    Interpolation,
-    Likeness,
-    SamplerSettings,
-    Strip,
-    TokenPath,
-    VectorPath,
-)
-from dti_geom.evaluation.evaluation import (
-    Evaluation,
-    SmallPicture,
-    paired_differences,
-    prompt_scores,
-    scorer_accuracy,
-    summarize,
-)
 from dti_geom.evaluation.reference import compare
-from dti_geom.evaluation.scores import ImageScore, LeftOut
+from dti_geom.evaluation.scores import LeftOut
 from dti_geom.geometry import NormSummary
 from dti_geom.probes.angles import AnglesResult, LearnedAngle
 from dti_geom.probes.attention import (
@@ -55,9 +39,8 @@ from dti_geom.probes.swap import (
     SwapSum,
 )
 from dti_geom.statistics import Share
-from dti_geom.sweeps import CellState, Course, LearnedNorm, MethodCost
-from dti_geom.sweeps import Sweep as MethodSweep
 from dti_geom.training import read_run
+from example_results import evaluation_result, interpolation_result, sweep_result
 from runs import write_run
 
 HOSTILE = (
@@ -70,9 +53,6 @@ HOSTILE = (
     "x" * 300,
 )
 MEAN = 0.39
-PNG = (  # one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -393,56 +373,7 @@ def make_angles():
 
 @pytest.fixture(scope="session")
 def make_interpolation():
-    """A quarter turn in three points by slerp and lerp, whose pictures are one pixel each."""
-    pixel = "data:image/png;base64," + (
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
-    )
-
-    def make(
-        ends=("<a>", "<b>"),
-        words=("cat", "cat", "dog"),
-        encoder="mini",
-        towers=("text_encoder",),
-        apart=0.1,
-    ):
-        courses = {
-            "slerp": ((0.4, 0.4, 0.4), (math.pi / 2,) * 2),
-            "lerp": ((0.4, 0.283, 0.4), (1.5, 1.65)),
-        }
-        rows = (0.0, 0.5, 1.0) if len(ends) == 4 else (0.0,)
-        steps, uneven = ((0.2, 0.6), 1.5) if encoder else ((), None)
-        paths = tuple(
-            TokenPath(
-                method,
-                row,
-                tuple(
-                    VectorPath(
-                        tower, 0, norms, math.pi / 2, speeds, tuple((word, "red") for word in words)
-                    )
-                    for tower in towers
-                ),
-                tuple(
-                    Strip(seed, ("left.png", f"{method}.png", "right.png"), steps, uneven)
-                    for seed in (0, 1)
-                ),
-            )
-            for method, (norms, speeds) in courses.items()
-            for row in rows
-        )
-        return Interpolation(
-            model="mini",
-            prompt="a photo of a {}",
-            ends=tuple(ends),
-            points=(0.0, 0.5, 1.0),
-            seeds=(0, 1),
-            settings=SamplerSettings(25, 5.0, 64, "float32"),
-            encoder=encoder,
-            paths=paths,
-            likenesses=(Likeness(("slerp", "lerp"), apart, 0.4),) if encoder else (),
-            thumbnails=dict.fromkeys(("left.png", "slerp.png", "lerp.png", "right.png"), pixel),
-        )
-
-    return make
+    return interpolation_result
 
 
 @pytest.fixture(scope="session")
@@ -468,101 +399,12 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_evaluation():
-    """Two subjects, two prompts and two seeds for each method; every method scores a tenth less than the one before."""
-
-    def make(methods=("dti", "ti"), model="mini", *left_out):
-        scores = [
-            ImageScore(
-                method,
-                subject,
-                f"runs/{method}",
-                prompt,
-                group,
-                seed,
-                f"{place}-{seed}.png",
-                0.6
-                - 0.1 * place
-                + 0.02 * seed
-                + 0.04 * (subject == "fox")
-                + 0.04 * (group == "pairs"),
-                0.9 - 0.1 * place - 0.04 * seed,
-                {"background": True},
-            )
-            for place, method in enumerate(methods)
-            for subject in (model, "fox")
-            for group, prompt in (("place", f"a {{}} in {model}"), ("pairs", "a {} and a {other}"))
-            for seed in (0, 1)
-        ]
-        return Evaluation(
-            model=model,
-            prompts=model,
-            seeds=(0, 1),
-            settings=SamplerSettings(25, 5.0, 64, "float32"),
-            image_encoder=model,
-            text_encoder=model,
-            text_unit="share of checks that hold",
-            images=tuple(scores),
-            left_out=left_out,
-            summaries=tuple(summarize(scores)),
-            differences=tuple(paired_differences(scores)),
-            by_prompt=tuple(prompt_scores(scores)),
-            accuracy=scorer_accuracy(),
-            pictures=tuple(
-                SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods
-            ),
-        )
-
-    return make
+    return evaluation_result
 
 
 @pytest.fixture(scope="session")
-def make_sweep(make_evaluation):
-    """One seed of each method, at two checkpoints; every method's tokens are longer than those of the one before."""
-
-    def make(methods=("dti", "ti")):
-        scored = make_evaluation(methods)
-        places = [
-            (place, label, subject)
-            for place, label in enumerate(methods)
-            for subject in ("mini", "fox")
-        ]
-        return MethodSweep(
-            name="tiny",
-            model="mini",
-            cells=tuple(
-                CellState(
-                    label, ("mini", "fox"), 0, f"c{place}", f"r{place}", "failed", label, None
-                )
-                for place, label in enumerate(methods)
-            ),
-            prompts="mini",
-            image_encoder="mini",
-            text_encoder="mini",
-            text_unit="share of checks that hold",
-            summaries=scored.summaries,
-            differences=scored.differences,
-            norms=tuple(
-                LearnedNorm(label, one, 0, "text_encoder", 1.0 + place, 0.3)
-                for place, label, one in places
-            ),
-            courses=tuple(
-                Course(
-                    label,
-                    one,
-                    0,
-                    step,
-                    1.0 + place + step / 400,
-                    0.5,
-                    0.9 - 0.1 * place - step / 4000,
-                )
-                for place, label, one in places
-                for step in (100, 400)
-            ),
-            costs=tuple(MethodCost(label, 20.0, 5.0) for label in methods),
-            accuracy=scored.accuracy,
-        )
-
-    return make
+def make_sweep():
+    return sweep_result
 
 
 @pytest.fixture(scope="session")

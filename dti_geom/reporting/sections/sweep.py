@@ -1,4 +1,4 @@
-"""The section of a sweep: what each method scores, and what the norm has to do with it."""
+"""The sweep section: what each method scores, and how that relates to the norm."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dti_geom.evaluation.evaluation import ALL, Difference, Summary
+from dti_geom.reporting.blocks import (
+    Block,
+    Column,
+    Figure,
+    Finding,
+    Limits,
+    Note,
+    Section,
+    Table,
+    Value,
+)
 from dti_geom.reporting.curves import add_keys
 from dti_geom.reporting.plots import (
     BLUE,
@@ -23,58 +34,133 @@ from dti_geom.reporting.plots import (
     log_axis,
     rows_of,
 )
-from dti_geom.reporting.sections.evaluation import interval_text, score
-from dti_geom.reporting.text import number, plot_text, shown, times
+from dti_geom.reporting.sections.evaluation import (
+    INTERVAL,
+    SCORE_COLUMNS,
+    accuracy_tables,
+    interval_cells,
+    interval_text,
+    score_cells,
+    score_text,
+)
+from dti_geom.reporting.text import number, plot_text, quoted, shown, times
 from dti_geom.statistics import Interval
-from dti_geom.sweeps import Course, Sweep
+from dti_geom.sweeps.estimate import Estimate
+from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from numpy.typing import NDArray
+    from plotly.graph_objects import Figure as PlotlyFigure
 
-_COLORS, _SYMBOLS = (BLUE, VERMILLION, GREEN, INK, MUTED), ("circle", "diamond", "square", "cross")
+    Floats = NDArray[np.float64]
+
+_COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
+_SYMBOLS = ("circle", "diamond", "square", "cross")
 _DRAWS = 2000
 
 
-def scores_figure(sweep: Sweep) -> "Figure":
-    """Subject score above, text score below: every method's mean over all prompts with its 95 % interval."""
-    overall = overall_summaries(sweep)
-    height = lanes_height([_lane(one, one.subject) for one in overall])
-    figure = rows_of([height, height])
-    for row, name in ((1, "subject"), (2, "text")):
-        intervals = [getattr(one, name) for one in overall]
-        add_lanes(
-            figure,
-            [_lane(one, interval) for one, interval in zip(overall, intervals, strict=True)],
-            row,
+def sweep_section(result: Sweep) -> Section:
+    """Show the scores of each method, their paired differences, and their cost."""
+    finding = methods_finding(result)
+    blocks: list[Block] = [
+        Finding(finding),
+        Figure(lambda: scores_figure(result), _caption(result), finding),
+        Table("Scores over all prompts", _SCORE_COLUMNS, _score_rows(result)),
+        *_group_tables(result),
+        *_difference_blocks(result),
+    ]
+    if result.courses:
+        blocks.append(_norm_section(result))
+    blocks += [
+        Table("Cost", _COST_COLUMNS, _cost_rows(result)),
+        Note(
+            "Cost: median over cells, for one concept, on whatever machines computed them and "
+            "whatever else ran there."
+        ),
+        *accuracy_tables(result.accuracy),
+        Limits(
+            "How a method would do at another setting than the sweep gave it, on other subjects, "
+            "or in the eyes of people: both scores are those of networks."
+        ),
+    ]
+    done = sum(cell.state == DONE for cell in result.cells)
+    return Section(
+        title="Methods against one another",
+        aside=f"{result.model}, {done} of {len(result.cells)} cells",
+        blocks=blocks,
+    )
+
+
+def cells_section(states: Sequence[CellState], estimate: Estimate | None = None) -> Section:
+    """Show where the cells of a sweep stand and, with an estimate, what is left to compute."""
+    blocks: list[Block] = []
+    if estimate is not None:
+        blocks.append(
+            Finding(
+                f"{estimate.cells} of {len(states)} cells are left: {estimate.trainings} "
+                f"trainings of a concept, about {estimate.pictures} pictures."
+            )
         )
-        for trace, interval in zip(figure.data[-len(overall) :], intervals, strict=True):
+        blocks.append(
+            Finding(
+                f"They take about {estimate.seconds / 3600:.2g} hours of one worker and "
+                f"{estimate.bytes / 1e9:.2g} GB, by {estimate.source}."
+            )
+        )
+    rows = [
+        [state.state, state.seed, state.label, " ".join(state.subjects), _minutes(state)]
+        for state in states
+    ]
+    blocks.append(Table("", _CELL_COLUMNS, rows))
+    return Section("Cells", blocks)
+
+
+def scores_figure(sweep: Sweep) -> "PlotlyFigure":
+    """Draw every method's mean over all prompts with its interval: subject above, text below."""
+    summaries = overall_summaries(sweep)
+    subjects = [summary.subject for summary in summaries]
+    texts = [summary.text for summary in summaries]
+    height = lanes_height([_lane(summary, summary.subject) for summary in summaries])
+    figure = rows_of([height, height])
+    for row, intervals in ((1, subjects), (2, texts)):
+        lanes = [
+            _lane(summary, interval) for summary, interval in zip(summaries, intervals, strict=True)
+        ]
+        add_lanes(figure, lanes, row)
+        traces = figure.data[-len(summaries) :]
+        for trace, interval in zip(traces, intervals, strict=True):
             if interval.low is not None and interval.high is not None:
-                ends = {
+                trace.error_x = {
                     "array": [interval.high - interval.mean],
                     "arrayminus": [interval.mean - interval.low],
+                    "color": BLUE,
+                    "thickness": 2,
+                    "width": 5,
                 }
-                trace.error_x = ends | {"color": BLUE, "thickness": 2, "width": 5}
     figure.update_xaxes(title="subject: cosine to references", row=1, col=1)
     figure.update_xaxes(title=f"text: {plot_text(sweep.text_unit)}", row=2, col=1)
     return figure
 
 
-def norm_scores_figure(sweep: Sweep) -> "Figure":
-    """Every learned token's norm against its text score, at the end of its training and at checkpoints (faint)."""
+def norm_scores_figure(sweep: Sweep) -> "PlotlyFigure":
+    """Draw the norm of every learned token against its text score; checkpoints are faint."""
     figure = rows_of([360], left=56)
-    last = {
-        (one.label, one.subject, one.seed): one.step
-        for one in sorted(sweep.courses, key=lambda one: one.step)
-    }
-    for place, label in enumerate(dict.fromkeys(one.label for one in sweep.courses)):
-        held = [one for one in sweep.courses if one.label == label]
+    last_step: dict[tuple[str, str, int], int] = {}
+    for course in sweep.courses:
+        token = (course.label, course.subject, course.seed)
+        last_step[token] = max(course.step, last_step.get(token, course.step))
+    for place, label in enumerate(dict.fromkeys(course.label for course in sweep.courses)):
+        courses = [course for course in sweep.courses if course.label == label]
         color = _COLORS[place % len(_COLORS)]
-        ended = [one.step == last[one.label, one.subject, one.seed] for one in held]
+        ended = [
+            course.step == last_step[course.label, course.subject, course.seed]
+            for course in courses
+        ]
         figure.add_scatter(
             name=plot_text(label),
             showlegend=True,
-            x=[one.inflation for one in held],
-            y=[one.text_score for one in held],
+            x=[course.inflation for course in courses],
+            y=[course.text_score for course in courses],
             mode="markers",
             line={"color": color},
             marker={
@@ -84,20 +170,12 @@ def norm_scores_figure(sweep: Sweep) -> "Figure":
                 "symbol": _SYMBOLS[place // len(_COLORS) % len(_SYMBOLS)],
                 "line": {"color": PAPER, "width": 0.5},
             },
-            hovertext=[
-                hover(
-                    f"<b>{plot_text(one.label)}</b>",
-                    f"{plot_text(one.subject)}, seed {one.seed}, after {one.step} updates",
-                    f"norm {times(one.inflation)} the mean, text {score(one.text_score)}",
-                    f"subject {score(one.subject_score)}",
-                )
-                for one in held
-            ],
+            hovertext=[_course_text(course) for course in courses],
             hovertemplate="%{hovertext}<extra></extra>",
             row=1,
             col=1,
         )
-    inflations = [one.inflation for one in sweep.courses]
+    inflations = [course.inflation for course in sweep.courses]
     figure.update_xaxes(
         title="norm ÷ mean norm of the vocabulary",
         **log_axis(min(inflations), max(inflations), "×"),
@@ -108,77 +186,89 @@ def norm_scores_figure(sweep: Sweep) -> "Figure":
 
 
 def methods_finding(sweep: Sweep) -> str:
-    """One sentence: who leads in each score, and how many differences are more than chance."""
-    overall = overall_summaries(sweep)
-    subject = max(overall, key=lambda one: one.subject.mean)
-    text = max(overall, key=lambda one: one.text.mean)
+    """Say which method has the best mean in each score, and how many differences are clear."""
+    summaries = overall_summaries(sweep)
+    subject = max(summaries, key=lambda summary: summary.subject.mean)
+    text = max(summaries, key=lambda summary: summary.text.mean)
     sentence = (
-        f"{_named(subject)} looks most like its subject, {score(subject.subject.mean)} "
-        f"({interval_text(subject.subject)}), and {_named(text)} follows prompts best, {score(text.text.mean)} "
+        f"{shown(subject.method, 40)} looks most like its subject, "
+        f"{score_text(subject.subject.mean)} ({interval_text(subject.subject)}), and "
+        f"{shown(text.method, 40)} follows prompts best, {score_text(text.text.mean)} "
         f"({interval_text(text.text)})"
     )
     pairs = overall_differences(sweep)
     if not pairs:
-        return sentence + "."
-    clear = [sum(is_clear(getattr(one, name)) for one in pairs) for name in ("subject", "text")]
+        return f"{sentence}."
+    clear_subject = sum(is_clear(pair.subject) for pair in pairs)
+    clear_text = sum(is_clear(pair.text) for pair in pairs)
     return (
-        f"{sentence}; of {number(len(pairs))} pairs of methods, {number(clear[0])} differ in subject and "
-        f"{number(clear[1])} in text by more than the 95 % interval of their paired difference."
+        f"{sentence}; of {number(len(pairs))} pairs of methods, {number(clear_subject)} differ in "
+        f"subject and {number(clear_text)} in text by more than the 95 % interval of their paired "
+        "difference."
     )
 
 
 def norm_score_finding(sweep: Sweep) -> str:
-    """One sentence: the rank correlation of norm and text score over all learned tokens."""
-    found = rank_correlation(sweep.courses)
-    if found is None:
+    """Say the rank correlation of norm and text score over all learned tokens."""
+    correlation = rank_correlation(sweep.courses)
+    if correlation is None:
         return "All learned tokens have the same norm, so nothing can depend on it."
     return (
-        f"Over {number(len(sweep.courses))} learned tokens, norm and text score have a rank correlation of "
-        f"{score(found.mean)} (95 % interval over subjects {interval_text(found)})."
+        f"Over {number(len(sweep.courses))} learned tokens, norm and text score have a rank "
+        f"correlation of {score_text(correlation.mean)} (95 % interval over subjects "
+        f"{interval_text(correlation)})."
     )
 
 
 def rank_correlation(courses: Sequence[Course]) -> Interval | None:
-    """Spearman's correlation of norm and text score, with a percentile bootstrap over subjects; None without a spread.
+    """Return Spearman's correlation of norm and text score, with a bootstrap interval.
 
-    Tokens of one subject are alike, so subjects are drawn, not tokens.
+    None if all norms or all scores are equal. Tokens of one subject are alike, so the percentile
+    bootstrap draws subjects, not tokens.
     """
     from scipy.stats import spearmanr
 
     by_subject: dict[str, list[Course]] = defaultdict(list)
-    for one in courses:
-        by_subject[one.subject].append(one)
+    for course in courses:
+        by_subject[course.subject].append(course)
     groups = [
-        np.array([(one.inflation, one.text_score) for one in held]) for held in by_subject.values()
+        np.array([(course.inflation, course.text_score) for course in of_subject])
+        for of_subject in by_subject.values()
     ]
+    # Rounded: fixed norms differ in their last bits, which must not count as a spread.
     rounded = np.round(np.concatenate(groups), 6)
     if np.ptp(rounded, axis=0).min() == 0:
         return None
     rng = np.random.default_rng(0)
-    drawn = [
-        spearmanr(
-            np.concatenate([groups[place] for place in rng.integers(len(groups), size=len(groups))])
-        ).statistic
-        for _ in range(_DRAWS if len(groups) > 1 else 0)
-    ]
-    low, high = (
-        (float(end) for end in np.nanquantile(drawn, [0.025, 0.975])) if drawn else (None, None)
-    )
+    draws = _DRAWS if len(groups) > 1 else 0
+    drawn = [_drawn_correlation(groups, rng) for _ in range(draws)]
+    low, high = None, None
+    if drawn:
+        # A draw without a spread has no correlation: nan, which is left out.
+        low, high = (float(end) for end in np.nanquantile(drawn, [0.025, 0.975]))
     return Interval(float(spearmanr(rounded).statistic), low, high, len(groups), len(courses))
 
 
+def _drawn_correlation(groups: Sequence["Floats"], rng: np.random.Generator) -> float:
+    """Return the correlation of as many groups as there are, drawn with replacement."""
+    from scipy.stats import spearmanr
+
+    places = rng.integers(len(groups), size=len(groups))
+    return float(spearmanr(np.concatenate([groups[place] for place in places])).statistic)
+
+
 def overall_summaries(sweep: Sweep) -> list[Summary]:
-    """Every method's over all prompts."""
-    return [one for one in sweep.summaries if one.group == ALL]
+    """Return every method's summary over all prompts."""
+    return [summary for summary in sweep.summaries if summary.group == ALL]
 
 
 def overall_differences(sweep: Sweep) -> list[Difference]:
-    """Every two methods' over all prompts."""
-    return [one for one in sweep.differences if one.group == ALL]
+    """Return the difference of every two methods over all prompts."""
+    return [difference for difference in sweep.differences if difference.group == ALL]
 
 
 def is_clear(interval: Interval) -> bool:
-    """Whether a difference's interval leaves 0 out."""
+    """Whether the interval of a difference excludes 0."""
     return (
         interval.low is not None
         and interval.high is not None
@@ -187,44 +277,168 @@ def is_clear(interval: Interval) -> bool:
 
 
 def by_group(sweep: Sweep) -> tuple[list[str], list[tuple[str, dict[str, Summary]]]]:
-    """The groups of prompts, and for each method its summaries by group."""
+    """Return the groups of prompts, and for each method its summaries by group."""
     rows: dict[str, dict[str, Summary]] = defaultdict(dict)
-    for one in sweep.summaries:
-        if one.group != ALL:
-            rows[one.method][one.group] = one
-    return list(dict.fromkeys(one.group for one in sweep.summaries if one.group != ALL)), list(
-        rows.items()
-    )
+    groups: list[str] = []
+    for summary in sweep.summaries:
+        if summary.group == ALL:
+            continue
+        rows[summary.method][summary.group] = summary
+        groups.append(summary.group)
+    return list(dict.fromkeys(groups)), list(rows.items())
 
 
 def mean_inflation(sweep: Sweep) -> dict[str, float]:
-    """Mean over a method's learned vectors of norm / mean norm."""
-    held: dict[str, list[float]] = defaultdict(list)
-    for one in sweep.norms:
-        held[one.label].append(one.inflation)
-    return {label: fmean(values) for label, values in held.items()}
+    """Return for each method the mean of norm / mean norm over its learned vectors."""
+    inflations: dict[str, list[float]] = defaultdict(list)
+    for norm in sweep.norms:
+        inflations[norm.label].append(norm.inflation)
+    return {label: fmean(values) for label, values in inflations.items()}
 
 
 def missing(sweep: Sweep) -> str:
-    """What the figures lack, in words; empty when every cell is done."""
-    states = [one.state for one in sweep.cells if one.state != "done"]
+    """Say which cells the figures lack; empty when every cell is done."""
+    states = [cell.state for cell in sweep.cells if cell.state != DONE]
+    if not states:
+        return ""
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return (
-        f"{len(states)} of {len(sweep.cells)} cells are not in these figures: {counts}."
-        if states
-        else ""
+    return f"{len(states)} of {len(sweep.cells)} cells are not in these figures: {counts}."
+
+
+_SCORE_COLUMNS = (
+    Column("method", kind="token"),
+    Column("norm ÷ mean", "×", digits=3),
+    *SCORE_COLUMNS,
+    Column("pictures"),
+)
+_DIFFERENCE_COLUMNS = (
+    Column("first", kind="token"),
+    Column("less", kind="token"),
+    *SCORE_COLUMNS,
+    Column("subject differs", kind="text"),
+    Column("text differs", kind="text"),
+)
+_COST_COLUMNS = (
+    Column("method", kind="token"),
+    Column("training", "s", digits=3),
+    Column("pictures and scores", "s", digits=3),
+)
+_CELL_COLUMNS = (
+    Column("state", kind="text"),
+    Column("seed"),
+    Column("method", kind="token"),
+    Column("concepts", kind="text"),
+    Column("minutes", digits=3),
+)
+
+
+def _caption(result: Sweep) -> str:
+    caption = (
+        f"Sweep {quoted(result.name)}: every method learns the same concepts from the same "
+        f"training seeds and paints the same prompts ({quoted(result.prompts)}) from the same "
+        f"noise. Subject: mean cosine to the reference images, by {quoted(result.image_encoder)}. "
+        f"Text: {result.text_unit}, by {quoted(result.text_encoder)}. Diamonds: means over "
+        "subjects. Bars: 95 % bootstrap intervals over subjects and picture seeds, training seeds "
+        "averaged. Methods with overlapping bars may still differ: the paired differences decide."
+    )
+    incomplete = missing(result)
+    return f"{caption} {incomplete}" if incomplete else caption
+
+
+def _score_rows(result: Sweep) -> list[list[Value]]:
+    inflation = mean_inflation(result)
+    return [
+        [
+            summary.method,
+            inflation.get(summary.method),
+            *score_cells(summary.subject, summary.text),
+            summary.images,
+        ]
+        for summary in overall_summaries(result)
+    ]
+
+
+def _group_tables(result: Sweep) -> list[Table]:
+    """Return the text scores by what prompts ask for; no table without groups."""
+    groups, methods = by_group(result)
+    if not groups:
+        return []
+    columns = [Column("method", kind="token")]
+    for group in groups:
+        columns += [Column(group, digits=3), Column(INTERVAL, digits=3)]
+    rows: list[list[Value]] = []
+    for method, summaries in methods:
+        row: list[Value] = [method]
+        for group in groups:
+            row += interval_cells(summaries[group].text if group in summaries else None)
+        rows.append(row)
+    return [Table("Text score by what is asked for", columns, rows)]
+
+
+def _difference_blocks(result: Sweep) -> list[Block]:
+    differences = overall_differences(result)
+    if not differences:
+        return []
+    rows = [
+        [
+            difference.first,
+            difference.second,
+            *score_cells(difference.subject, difference.text),
+            is_clear(difference.subject),
+            is_clear(difference.text),
+        ]
+        for difference in differences
+    ]
+    return [
+        Table("Paired differences over all prompts", _DIFFERENCE_COLUMNS, rows),
+        Note(
+            "“Differs”: the 95 % interval excludes 0. There is no correction for the number of "
+            "pairs: of equal methods, about one pair in twenty would differ."
+        ),
+    ]
+
+
+def _norm_section(result: Sweep) -> Section:
+    finding = norm_score_finding(result)
+    return Section(
+        title="Norm against text score",
+        blocks=[
+            Finding(finding),
+            Figure(
+                lambda: norm_scores_figure(result),
+                "A point is one learned token, scored on the pictures of the first seed. Faint "
+                "points are checkpoints on the way. This is a correlation: methods that let the "
+                "norm grow differ in other ways too.",
+                finding,
+            ),
+        ],
     )
 
 
-def _lane(one: Summary, interval: Interval) -> Lane:
-    name = plot_text(one.method)
+def _cost_rows(result: Sweep) -> list[list[Value]]:
+    return [[cost.label, cost.training_seconds, cost.evaluation_seconds] for cost in result.costs]
+
+
+def _minutes(state: CellState) -> float | None:
+    if state.cost is None:
+        return None
+    return (state.cost.training_seconds + state.cost.evaluation_seconds) / 60
+
+
+def _lane(summary: Summary, interval: Interval) -> Lane:
+    name = plot_text(summary.method)
     text = hover(
         f"<b>{name}</b>",
-        f"{score(interval.mean)}, 95 % {interval_text(interval)}",
-        f"{one.images} pictures",
+        f"{score_text(interval.mean)}, 95 % {interval_text(interval)}",
+        f"{summary.images} pictures",
     )
     return Lane(name, (interval.mean,), (text,), BLUE, "diamond")
 
 
-def _named(one: Summary) -> str:
-    return shown(one.method, 40)
+def _course_text(course: Course) -> str:
+    return hover(
+        f"<b>{plot_text(course.label)}</b>",
+        f"{plot_text(course.subject)}, seed {course.seed}, after {course.step} updates",
+        f"norm {times(course.inflation)} the mean, text {score_text(course.text_score)}",
+        f"subject {score_text(course.subject_score)}",
+    )

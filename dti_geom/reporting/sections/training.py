@@ -1,100 +1,130 @@
-"""The training section: loss and geometry of runs over their updates, previews, nearest words."""
+"""The training section: curves of runs over their updates, previews, and nearest words."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dti_geom.geometry import NormSummary
-from dti_geom.probes import Norms
+from dti_geom.reporting.blocks import (
+    Column,
+    Figure,
+    Finding,
+    Limits,
+    Note,
+    Picture,
+    PictureRow,
+    Pictures,
+    Section,
+    Table,
+    Value,
+)
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
-from dti_geom.reporting.text import degrees, number, plot_text, quoted, short_path, times
+from dti_geom.reporting.text import (
+    degrees,
+    number,
+    plot_text,
+    quoted,
+    short_path,
+    shown,
+    times,
+)
 from dti_geom.training import LearnedVectorResult, TrainingRun
-from dti_geom.training.story import LossCurve, MeanLoss, Picture, VectorCurve
+from dti_geom.training.story import (
+    LossCurve,
+    MeanLoss,
+    NearestWords,
+    TrainingRuns,
+    VectorCurve,
+    VocabularyNorms,
+)
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 _COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
-_DASHES = {"solid": "━", "dot": "···", "dash": "╌╌", "dashdot": "━·"}  # and how the key writes them
-_CHARACTER, _KEY_ROW, _KEY_WIDTH = (
-    6.8,
-    18,
-    270,
-)  # pixels: of the key's 12-pixel type, and what a telephone has room for
+_DASHES = {"solid": "━", "dot": "···", "dash": "╌╌", "dashdot": "━·"}  # and their signs in the key
+_CHARACTER = 6.8  # pixels: the width of a character of the key's 12-pixel type
+_KEY_ROW = 18  # pixels: the height of a row of the key
+_KEY_WIDTH = 270  # pixels: what a telephone has room for
 _WIDE = 4  # longest norm over shortest from which the norm's axis is logarithmic
 _NOISE = 2  # standard errors that a loss must move to be said to move
 
 
-@dataclass(frozen=True)
-class Strip:
-    """The previews of one prompt: a row for each seed, a column for each step."""
+def training_section(result: TrainingRuns) -> Section:
+    """Show curves, previews and nearest words of finished runs."""
+    runs = result.runs
+    return Section(
+        title="Training runs",
+        aside=result.model,
+        blocks=[
+            *(Finding(training_finding(run)) for run in runs),
+            Figure(
+                lambda: course_figure(result),
+                _course_caption(runs),
+                "Loss, norm, angle to the start and cosine to the prior against updates",
+            ),
+            Table("Where the vectors ended", _end_columns(runs), _end_rows(runs)),
+            Figure(
+                lambda: pace_figure(result),
+                _PACE_CAPTION,
+                "Learning rate, gradient norm and time against updates",
+            ),
+            *(_run_section(run) for run in runs),
+            Limits(
+                "Which method paints better: the loss is that of a few images under random noise, "
+                "and compares poorly between methods. Each line is one run of one seed."
+            ),
+        ],
+    )
 
-    prompt: str
-    steps: tuple[int, ...]
-    rows: tuple[
-        tuple[int, tuple[Picture | None, ...]], ...
-    ]  # seed, and its pictures; None where one is gone
+
+def training_data(result: TrainingRuns) -> TrainingRuns:
+    """Return the runs without their preview pictures."""
+    return replace(result, runs=tuple(replace(run, pictures=()) for run in result.runs))
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One vector of one run, and how it is drawn everywhere."""
+def course_figure(result: TrainingRuns) -> "PlotlyFigure":
+    """Draw loss, norm, angle to the start and cosine to the prior against updates, for all runs.
 
-    run: TrainingRun
-    vector: VectorCurve
-    name: str
-    color: str
-    dash: str
-
-
-def course_figure(runs: Sequence[TrainingRun], norms: Norms | None = None) -> "Figure":
-    """Loss, norm, angle to the start and cosine to the prior over the updates, all runs in each row.
-
-    The norm has a row for each token table, with its mean and, where `norms` are of the run's model, its whole range.
+    Each token table has a norm row of its own, with its mean norm and, where the vocabulary was
+    measured, the range from its shortest to its longest token.
     """
-    lines = _lines(runs)
-    tables = list(dict.fromkeys((one.run.result.config.model, one.vector.tower) for one in lines))
+    lines = _lines(result.runs)
+    tables = list(dict.fromkeys((line.model, line.vector.tower) for line in lines))
     figure = rows_of([240, *[200] * len(tables), 180, 180], left=64)
     _add_losses(figure, lines)
     for row, (model, tower) in enumerate(tables, start=2):
-        drawn = [
-            one
-            for one in lines
-            if (one.run.result.config.model, one.vector.tower) == (model, tower)
-        ]
-        _add_norms(figure, row, drawn, _summary(norms, model, tower))
+        of_table = [line for line in lines if (line.model, line.vector.tower) == (model, tower)]
+        _add_norms(figure, row, of_table, _vocabulary(result, model, tower))
         title = "norm" if len(tables) == 1 else f"norm, {plot_text(tower, 16)}"
         figure.update_yaxes(title=title, row=row, col=1)
-    angles, cosines = len(tables) + 2, len(tables) + 3
+    angle_row, cosine_row = len(tables) + 2, len(tables) + 3
+    _add_vectors(figure, angle_row, lines, _angles_in_degrees, "{}°")
     _add_vectors(
-        figure,
-        angles,
-        lines,
-        lambda one: [math.degrees(each) for each in one.angles_to_start],
-        "{}°",
+        figure, cosine_row, lines, lambda vector: vector.cosines_to_prior, "cosine to the prior {}"
     )
-    _add_vectors(figure, cosines, lines, lambda one: one.cosines_to_prior, "cosine to the prior {}")
-    figure.update_yaxes(title="angle to start, °", rangemode="tozero", row=angles, col=1)
-    figure.update_yaxes(title="cosine to prior", row=cosines, col=1)
-    figure.update_xaxes(title="update", row=cosines, col=1)
+    figure.update_yaxes(title="angle to start, °", rangemode="tozero", row=angle_row, col=1)
+    figure.update_yaxes(title="cosine to prior", row=cosine_row, col=1)
+    figure.update_xaxes(title="update", row=cosine_row, col=1)
     _add_key(figure, lines)
     return figure
 
 
-def pace_figure(runs: Sequence[TrainingRun]) -> "Figure":
-    """Learning rate, gradient norm and time of the updates, all runs in each row."""
-    lines = _lines(runs)
+def pace_figure(result: TrainingRuns) -> "PlotlyFigure":
+    """Draw learning rate, gradient norm and time of the updates, for all runs."""
+    lines = _lines(result.runs)
     figure = rows_of([150, 180, 180], left=64)
-    _add_vectors(figure, 2, lines, lambda one: one.gradient_norms, "gradient norm {}")
-    for run in runs:
-        first = _first(lines, run)
-        _add_line(figure, 1, first, run.learning_rates, "learning rate {}")
-        _add_line(figure, 3, first, [1000 * each for each in run.seconds], "{} ms")
-    for row, title in enumerate(("learning rate", "gradient norm"), start=1):
-        figure.update_yaxes(title=title, rangemode="tozero", row=row, col=1)
-    milliseconds = [1000 * each for run in runs for each in run.seconds]
-    # Logarithmic, since the first update and a busy machine's can take many times the usual.
+    _add_vectors(figure, 2, lines, lambda vector: vector.gradient_norms, "gradient norm {}")
+    milliseconds: list[float] = []
+    for run in result.runs:
+        line = _first_line(lines, run)
+        run_times = [1000 * seconds for seconds in run.seconds]
+        milliseconds += run_times
+        _add_line(figure, 1, line, run.learning_rates, "learning rate {}")
+        _add_line(figure, 3, line, run_times, "{} ms")
+    figure.update_yaxes(title="learning rate", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="gradient norm", rangemode="tozero", row=2, col=1)
+    # Logarithmic: the first update, and those on a busy machine, take many times the usual.
     figure.update_yaxes(
         title="milliseconds", **log_axis(min(milliseconds), max(milliseconds)), row=3, col=1
     )
@@ -104,111 +134,257 @@ def pace_figure(runs: Sequence[TrainingRun]) -> "Figure":
 
 
 def training_finding(run: TrainingRun) -> str:
-    """Where the vectors ended, what the loss did, and how long it took."""
+    """Say where the vectors ended, what the loss did, and how long training took."""
     result = run.result
-    top = max(result.vectors, key=lambda one: one.inflation)
-    who = quoted(top.token)
+    longest = max(result.vectors, key=lambda vector: vector.inflation)
+    subject = quoted(longest.token)
     if len(result.vectors) > 1:
-        who = f"the longest of {len(result.vectors)} vectors, one of {who},"
+        subject = f"the longest of {len(result.vectors)} vectors, one of {subject},"
     return (
-        f"{quoted(short_path(run.folder))}, {result.config.method.name} on {quoted(short_path(result.config.model))}: "
-        f"after {number(result.steps)} updates {who} has norm {number(top.norm)}, {times(top.inflation)} the mean "
-        f"token, and has turned {degrees(top.angle_to_start)} from its start. {_loss_finding(run)} An update takes "
-        f"{duration(result.seconds_per_step)} (median), all of them {duration(result.seconds)}."
+        f"{quoted(short_path(run.folder))}, {result.config.method.name} on "
+        f"{quoted(short_path(result.config.model))}: after {number(result.steps)} updates "
+        f"{subject} has norm {number(longest.norm)}, {times(longest.inflation)} the mean token, "
+        f"and has turned {degrees(longest.angle_to_start)} from its start. {_loss_finding(run)} "
+        f"An update takes {duration(result.seconds_per_step)} (median), all of them "
+        f"{duration(result.seconds)}."
     )
-
-
-def strips(run: TrainingRun) -> list[Strip]:
-    """The previews of a run as strips, prompt by prompt."""
-    found = []
-    for prompt in dict.fromkeys(one.preview.prompt for one in run.pictures):
-        shown = {
-            (one.preview.seed, one.preview.step): one
-            for one in run.pictures
-            if one.preview.prompt == prompt
-        }
-        steps = tuple(sorted({step for _, step in shown}))
-        seeds = dict.fromkeys(seed for seed, _ in shown)
-        rows = tuple((seed, tuple(shown.get((seed, step)) for step in steps)) for seed in seeds)
-        found.append(Strip(prompt, steps, rows))
-    return found
-
-
-def without_pictures(runs: Iterable[TrainingRun]) -> tuple[TrainingRun, ...]:
-    """The runs' figures alone: the page holds each picture once, as an image."""
-    return tuple(replace(run, pictures=()) for run in runs)
 
 
 def duration(seconds: float) -> str:
-    """A time as 95.4 ms, 12.3 s or 7.05 min, with a space that does not break."""
+    """Write a time as 95.4 ms, 12.3 s or 7.05 min, with a space that does not break."""
     if seconds < 1:
         return f"{number(1000 * seconds, 3)}\u00a0ms"
+    if seconds < 120:
+        return f"{number(seconds, 3)}\u00a0s"
+    return f"{number(seconds / 60, 3)}\u00a0min"
+
+
+_PACE_CAPTION = (
+    "For methods that move on the sphere, the learning rate is an angle in radians; for the others "
+    "it is AdamW’s. The gradient is that of the loss in the method’s own parameters, so its norm "
+    "compares within a method only. The time of an update leaves out previews and files."
+)
+
+
+def _course_caption(runs: Sequence[TrainingRun]) -> str:
+    windows = " or ".join(dict.fromkeys(str(run.window) for run in runs))
+    thinned = "".join(
+        f" Of the {number(run.result.steps)} updates of {quoted(short_path(run.folder))}, "
+        f"{len(run.steps)} evenly spread ones are drawn."
+        for run in runs
+        if len(run.steps) < run.result.steps
+    )
     return (
-        f"{number(seconds, 3)}\u00a0s" if seconds < 120 else f"{number(seconds / 60, 3)}\u00a0min"
+        "Faint: the data loss of an update, mean over its batch. Over it: the running median of "
+        f"{windows} updates. ±: standard error of the mean loss over a tenth of the updates; a "
+        "loss is said to move when it moves by more than two of both together. Norms are in "
+        "embedding units. Dashed: the mean token. Shaded, where the vocabulary was measured: from "
+        "its shortest token to its longest. Angles are to the vector a run started with, cosines "
+        f"to the direction of the class word.{thinned}"
     )
 
 
+_END_COLUMNS = (
+    Column("token", kind="token"),
+    Column("tower", kind="token"),
+    Column("vector"),
+    Column("norm"),
+    Column("inflation", "×", digits=3),
+    Column("angle to start", "°", digits=3),
+    Column("cosine to prior"),
+    Column("last loss"),
+    Column("nearest words", kind="text"),
+)
+# With several runs, what tells them apart stands in each row; otherwise it stands beside the title.
+_RUN_COLUMNS = (
+    Column("method", kind="text"),
+    Column("time an update", "ms", digits=3),
+    Column("run", kind="path"),
+)
+
+
+def _end_columns(runs: Sequence[TrainingRun]) -> Sequence[Column]:
+    return _END_COLUMNS if len(runs) == 1 else (*_END_COLUMNS, *_RUN_COLUMNS)
+
+
+def _end_rows(runs: Sequence[TrainingRun]) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for run in runs:
+        result = run.result
+        of_run: list[Value] = []
+        if len(runs) > 1:
+            of_run = [result.config.method.name, 1000 * result.seconds_per_step, run.folder]
+        rows += [[*_end_cells(run, vector), *of_run] for vector in result.vectors]
+    return rows
+
+
+def _end_cells(run: TrainingRun, vector: LearnedVectorResult) -> list[Value]:
+    return [
+        vector.token,
+        vector.tower,
+        vector.index,
+        vector.norm,
+        vector.inflation,
+        math.degrees(vector.angle_to_start),
+        vector.cosine_to_prior,
+        run.result.last_losses[vector.token],
+        _word_list(vector.nearest),
+    ]
+
+
+def _run_section(run: TrainingRun) -> Section:
+    config = run.result.config
+    blocks: list[Note | Pictures | Table] = [*_previews(run)]
+    lost = len(run.result.previews) - len(run.pictures)
+    if lost:
+        total = len(run.result.previews)
+        blocks.append(Note(f"{lost} of {total} previews are no longer in the run’s folder."))
+    blocks.append(Table("Nearest words by direction, where they changed", *_word_table(run)))
+    return Section(
+        title=short_path(run.folder),
+        aside=f"{shown(config.method.name)}, {number(run.result.steps)} updates of batch "
+        f"{config.batch_size}, seed {config.seed}",
+        blocks=blocks,
+    )
+
+
+def _previews(run: TrainingRun) -> list[Pictures]:
+    """Return a grid for each prompt: a row for each seed, a column for each step."""
+    grids = []
+    for prompt in dict.fromkeys(picture.preview.prompt for picture in run.pictures):
+        by_place = {
+            (picture.preview.seed, picture.preview.step): picture.uri
+            for picture in run.pictures
+            if picture.preview.prompt == prompt
+        }
+        steps = sorted({step for _, step in by_place})
+        seeds = dict.fromkeys(seed for seed, _ in by_place)
+        rows = [_preview_row(prompt, seed, steps, by_place) for seed in seeds]
+        grids.append(Pictures(prompt, [f"update {number(step)}" for step in steps], rows))
+    return grids
+
+
+def _preview_row(
+    prompt: str, seed: int, steps: Sequence[int], by_place: dict[tuple[int, int], str]
+) -> PictureRow:
+    pictures = [
+        Picture(
+            by_place[seed, step],
+            f"{shown(prompt, 200)}, seed {seed}, after {number(step)} updates",
+        )
+        if (seed, step) in by_place
+        else None  # this preview is no longer in the folder
+        for step in steps
+    ]
+    return PictureRow(f"seed {seed}", pictures)
+
+
+def _word_table(run: TrainingRun) -> tuple[Sequence[Column], list[list[Value]]]:
+    columns = [Column("updates", kind="text")]
+    several = len(run.vectors) > 1
+    if several:
+        columns += [Column("token", kind="token"), Column("tower", kind="token"), Column("vector")]
+    columns.append(Column("nearest words", kind="text"))
+    rows: list[list[Value]] = []
+    for stretch in run.words:
+        vector: list[Value] = [stretch.token, stretch.tower, stretch.index] if several else []
+        rows.append([_updates(stretch), *vector, _word_list(stretch.words)])
+    return columns, rows
+
+
+def _updates(stretch: NearestWords) -> str:
+    first = number(stretch.first_step)
+    if stretch.last_step == stretch.first_step:
+        return first
+    return f"{first}–{number(stretch.last_step)}"
+
+
+def _word_list(words: Iterable[str]) -> str:
+    # Isolated, so that a right-to-left word leaves the list in order.
+    return ", ".join(f"\u2068{shown(word)}\u2069" for word in words)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One vector of one run, and its look in every row of a figure."""
+
+    run: TrainingRun
+    vector: VectorCurve
+    name: str
+    color: str
+    dash: str
+
+    @property
+    def model(self) -> str:
+        return self.run.result.config.model
+
+
 def _lines(runs: Sequence[TrainingRun]) -> list[_Line]:
+    dashes = list(_DASHES)
     lines: list[_Line] = []
     for run in runs:
         for vector in run.vectors:
             place = len(lines)
-            color, dash = (
-                _COLORS[place % len(_COLORS)],
-                list(_DASHES)[place // len(_COLORS) % len(_DASHES)],
-            )
+            color = _COLORS[place % len(_COLORS)]
+            dash = dashes[place // len(_COLORS) % len(dashes)]
             lines.append(_Line(run, vector, _vector_name(run, vector, runs), color, dash))
     return lines
 
 
 def _run_name(run: TrainingRun, runs: Sequence[TrainingRun]) -> str:
     method = run.result.config.method.name
-    same = [one for one in runs if one.result.config.method.name == method]
+    same_method = [other for other in runs if other.result.config.method.name == method]
     name = plot_text(method, 24)
-    return name if len(same) == 1 else f"{name}, {plot_text(short_path(run.folder), 24)}"
+    return name if len(same_method) == 1 else f"{name}, {plot_text(short_path(run.folder), 24)}"
 
 
 def _vector_name(run: TrainingRun, vector: VectorCurve, runs: Sequence[TrainingRun]) -> str:
-    """As much as tells this vector from the others drawn beside it."""
+    """Return the shortest name that tells a vector from the others in the figure."""
     parts = [] if len(runs) == 1 else [_run_name(run, runs)]
-    same = [one for one in run.vectors if one.token == vector.token]
-    if len(same) < len(run.vectors) or len(runs) == 1:
+    same_token = [other for other in run.vectors if other.token == vector.token]
+    if len(same_token) < len(run.vectors) or len(runs) == 1:
         parts.append(plot_text(vector.token, 16))
-    if any(one.tower != vector.tower for one in same):
+    if any(other.tower != vector.tower for other in same_token):
         parts.append(plot_text(vector.tower, 16))
-    if any(one.index for one in same):
+    if any(other.index for other in same_token):
         parts.append(f"[{vector.index}]")
     return " ".join(parts)
 
 
-def _add_losses(figure: "Figure", lines: Sequence[_Line]) -> None:
-    """The losses of each token, in the look of its first vector."""
-    for one in lines:
-        loss = next(each for each in one.run.losses if each.token == one.vector.token)
-        if one is _first(lines, one.run, loss.token):
-            _add_line(figure, 1, one, loss.losses, "loss {}", opacity=0.25)
-            _add_line(figure, 1, one, loss.medians, "running median {}")
+def _add_losses(figure: "PlotlyFigure", lines: Sequence[_Line]) -> None:
+    """Draw the losses of each token once, in the look of its first vector."""
+    for line in lines:
+        if line is not _first_line(lines, line.run, line.vector.token):
+            continue
+        loss = next(loss for loss in line.run.losses if loss.token == line.vector.token)
+        _add_line(figure, 1, line, loss.losses, "loss {}", opacity=0.25)
+        _add_line(figure, 1, line, loss.medians, "running median {}")
     figure.update_yaxes(title="loss", row=1, col=1)
 
 
-def _first(lines: Sequence[_Line], run: TrainingRun, token: str | None = None) -> _Line:
-    return next(one for one in lines if one.run is run and token in (None, one.vector.token))
+def _first_line(lines: Sequence[_Line], run: TrainingRun, token: str | None = None) -> _Line:
+    return next(line for line in lines if line.run is run and token in (None, line.vector.token))
 
 
 def _add_norms(
-    figure: "Figure", row: int, lines: Sequence[_Line], summary: NormSummary | None
+    figure: "PlotlyFigure",
+    row: int,
+    lines: Sequence[_Line],
+    vocabulary: VocabularyNorms | None,
 ) -> None:
-    _add_vectors(figure, row, lines, lambda one: one.norms, "norm {}")
-    values = [norm for one in lines for norm in one.vector.norms]
-    mean = summary.mean if summary else _mean_token(lines)
-    if summary:
+    _add_vectors(figure, row, lines, lambda vector: vector.norms, "norm {}")
+    drawn: list[float] = []
+    for line in lines:
+        drawn += line.vector.norms
+    mean = vocabulary.mean if vocabulary else _mean_token(lines)
+    if vocabulary:
         band = {"fillcolor": MUTED, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}
-        figure.add_hrect(y0=summary.min, y1=summary.max, row=row, col=1, **band)
-        values += [summary.min, summary.max]
+        figure.add_hrect(y0=vocabulary.min, y1=vocabulary.max, row=row, col=1, **band)
+        drawn += [vocabulary.min, vocabulary.max]
     if mean:
         figure.add_hline(mean, line={"color": INK, "width": 1, "dash": "dash"}, row=row, col=1)
-        values.append(mean)
-    low, high = min(values), max(values)
+        drawn.append(mean)
+    low, high = min(drawn), max(drawn)
     if 0 < low * _WIDE < high:
         figure.update_yaxes(**log_axis(low, high), row=row, col=1)
     else:
@@ -216,27 +392,32 @@ def _add_norms(
         figure.update_yaxes(range=[low - spare, high + spare], row=row, col=1)
 
 
+def _angles_in_degrees(vector: VectorCurve) -> list[float]:
+    return [math.degrees(angle) for angle in vector.angles_to_start]
+
+
 def _add_vectors(
-    figure: "Figure",
+    figure: "PlotlyFigure",
     row: int,
     lines: Iterable[_Line],
     values: Callable[[VectorCurve], Sequence[float]],
-    what: str,
+    text: str,
 ) -> None:
-    for one in lines:
-        _add_line(figure, row, one, values(one.vector), what)
+    for line in lines:
+        _add_line(figure, row, line, values(line.vector), text)
 
 
 def _add_line(
-    figure: "Figure",
+    figure: "PlotlyFigure",
     row: int,
     line: _Line,
     values: Sequence[float],
-    what: str,
+    text: str,
     opacity: float = 1.0,
 ) -> None:
+    """Add one curve. text: the hover text, with {} for the value."""
     texts = [
-        hover(f"{line.name}, update {number(step)}", what.format(number(value)))
+        hover(f"{line.name}, update {number(step)}", text.format(number(value)))
         for step, value in zip(line.run.steps, values, strict=True)
     ]
     figure.add_scatter(
@@ -253,27 +434,27 @@ def _add_line(
     )
 
 
-def _add_key(figure: "Figure", lines: Sequence[_Line]) -> None:
-    """Name the lines above the figure, in their colours, broken into rows that fit a telephone."""
+def _add_key(figure: "PlotlyFigure", lines: Sequence[_Line]) -> None:
+    """Name the lines above the figure, in their colours, in rows that fit a telephone."""
     rows: list[list[tuple[float, _Line]]] = [[]]
     start = 0.0
-    for one in lines:
-        wide = _CHARACTER * (len(one.name) + 5)
-        if rows[-1] and start + wide > _KEY_WIDTH:
+    for line in lines:
+        width = _CHARACTER * (len(line.name) + 5)
+        if rows[-1] and start + width > _KEY_WIDTH:
             rows.append([])
             start = 0.0
-        rows[-1].append((start, one))
-        start += wide
+        rows[-1].append((start, line))
+        start += width
     taller = _KEY_ROW * len(rows)
     figure.update_layout(
         height=figure.layout.height + taller, margin={"t": figure.layout.margin.t + taller}
     )
     for place, row in enumerate(reversed(rows)):
-        for start, one in row:
+        for start, line in row:
             figure.add_annotation(
-                name=one.name,
+                name=line.name,
                 captureevents=True,
-                text=f"{_DASHES[one.dash]} {one.name}",
+                text=f"{_DASHES[line.dash]} {line.name}",
                 x=0,
                 xref="paper",
                 xanchor="left",
@@ -283,20 +464,24 @@ def _add_key(figure: "Figure", lines: Sequence[_Line]) -> None:
                 yanchor="bottom",
                 yshift=_KEY_ROW * place + 6,
                 showarrow=False,
-                font={"color": one.color, "size": 12},
+                font={"color": line.color, "size": 12},
             )
 
 
-def _summary(norms: Norms | None, model: str, tower: str) -> NormSummary | None:
-    if norms is None or norms.model != model:
+def _vocabulary(result: TrainingRuns, model: str, tower: str) -> VocabularyNorms | None:
+    """Return the norms of a tower's token table; None where they were not measured."""
+    if result.model != model:  # a run of another model has other tables
         return None
-    return next((one.norms for one in norms.encoders if one.name == tower), None)
+    return next((norms for norms in result.vocabulary or () if norms.tower == tower), None)
 
 
 def _mean_token(lines: Sequence[_Line]) -> float | None:
-    """The mean norm of the table these vectors are held against, which each result implies."""
-    ends = [one for line in lines for one in line.run.result.vectors if _is_end(one, line.vector)]
-    return next((one.norm / one.inflation for one in ends if one.inflation), None)
+    """Return the mean norm of the vectors' token table, which each run's result implies."""
+    for line in lines:
+        for end in line.run.result.vectors:
+            if _is_end(end, line.vector) and end.inflation:
+                return end.norm / end.inflation
+    return None
 
 
 def _is_end(end: LearnedVectorResult, vector: VectorCurve) -> bool:
@@ -311,7 +496,7 @@ def _loss_finding(run: TrainingRun) -> str:
 
 
 def _movement(loss: LossCurve) -> str:
-    """What the mean loss did from the first to the last tenth, as far as its noise lets one say."""
+    """Say how the mean loss changed from the first to the last tenth, if by more than its noise."""
     first, last = loss.first, loss.last
     before, after = _with_error(first), _with_error(last)
     moved = last.mean - first.mean
@@ -320,13 +505,16 @@ def _movement(loss: LossCurve) -> str:
         or last.error is None
         or abs(moved) <= _NOISE * math.hypot(first.error, last.error)
     ):
-        return f"does not move beyond its noise: {before} in the first tenth of the updates, {after} in the last"
+        return (
+            f"does not move beyond its noise: {before} in the first tenth of the updates, {after} "
+            "in the last"
+        )
     verb = "falls" if moved < 0 else "rises"
     return f"{verb} from {before} in the first tenth of the updates to {after} in the last"
 
 
 def _with_error(loss: MeanLoss) -> str:
-    """The mean to the second digit of its standard error."""
+    """Write the mean to the second digit of its standard error."""
     if not loss.error:
         return number(loss.mean)
     decimals = max(0, 1 - math.floor(math.log10(loss.error)))

@@ -1,105 +1,185 @@
 from dataclasses import replace
+from typing import Any
 
-from dti_geom.evaluation.reference import compare
-from dti_geom.reporting import Report, render_page
+from dti_geom.evaluation.scores import LeftOut
+from dti_geom.reporting.blocks import Figure, Finding, Note, Pictures, Section, Span, Table
 from dti_geom.reporting.sections.evaluation import (
-    comparison_figure,
-    comparison_finding,
+    evaluation_data,
     evaluation_finding,
+    evaluation_section,
+    example_finding,
     interval_text,
-    prompt_rows,
-    score,
+    score_text,
     tradeoff_figure,
 )
+from example_results import PIXEL, evaluation_result
 
 
-def named(figure):
+def named(figure: Any) -> dict[str, Any]:
     return {trace.name: trace for trace in figure.data if trace.name}
 
 
-def test_every_method_has_its_mean_with_intervals_and_a_point_for_each_subject_and_prompt(
-    make_evaluation,
-):
-    evaluation = make_evaluation()
-    drawn = named(tradeoff_figure(evaluation))
+def blocks(section: Section, kind: type) -> list[Any]:
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def table(section: Section, title: str) -> Table:
+    tables: list[Table] = blocks(section, Table)
+    return next(table for table in tables if table.title.startswith(title))
+
+
+def grid(section: Section) -> Pictures:
+    (part,) = blocks(section, Section)
+    pictures: Pictures = blocks(part, Pictures)[0]
+    return pictures
+
+
+def test_every_method_has_its_mean_with_intervals_and_a_point_for_each_subject_and_prompt() -> None:
+    evaluation = evaluation_result()
+    figure = tradeoff_figure(evaluation)
+    drawn = named(figure)
     assert list(drawn) == ["\u2068dti\u2069", "\u2068ti\u2069"]
     mean, overall = drawn["\u2068ti\u2069"], evaluation.summaries[1]
     assert (mean.x[0], mean.y[0]) == (overall.text.mean, overall.subject.mean)
     assert mean.y[0] + mean.error_y.array[0] == overall.subject.high
     assert mean.x[0] - mean.error_x.arrayminus[0] == overall.text.low
-    faint = [trace for trace in tradeoff_figure(evaluation).data if not trace.showlegend]
+    faint = [trace for trace in figure.data if not trace.showlegend]
     assert [len(trace.x) for trace in faint] == [4, 4]
 
 
-def test_a_point_names_the_picture_it_shows(make_evaluation):
-    evaluation = make_evaluation()
-    first, second = (trace for trace in tradeoff_figure(evaluation).data if not trace.showlegend)
-    for trace, place in ((first, 0), (second, 1)):
+def test_a_point_names_the_picture_it_shows() -> None:
+    evaluation = evaluation_result()
+    figure = tradeoff_figure(evaluation)
+    faint = [trace for trace in figure.data if not trace.showlegend]
+    for place, trace in enumerate(faint):
         assert list(trace.customdata) == [None, None, place, None]
-        kept = evaluation.pictures[place]
-        assert kept.method in trace.hovertext[2]
-        assert kept.subject in trace.hovertext[2]
+        small = evaluation.pictures[place]
+        assert small.method in trace.hovertext[2]
+        assert small.subject in trace.hovertext[2]
+    (row,) = grid(evaluation_section(evaluation)).rows
+    assert [picture.key for picture in row.pictures if picture] == [0, 1]
 
 
-def test_methods_are_named_in_a_key(make_evaluation):
-    texts = {
-        annotation.text for annotation in tradeoff_figure(make_evaluation()).layout.annotations
-    }
+def test_methods_are_named_in_a_key() -> None:
+    annotations = tradeoff_figure(evaluation_result()).layout.annotations
+    texts = {annotation.text for annotation in annotations}
     assert {"◆ \u2068dti\u2069", "◆ \u2068ti\u2069"} <= texts
-    texts = {annotation.text for annotation in comparison_figure(compare([])).layout.annotations}
-    assert {"◆ ti", "◆ dti", "◆ crossinit", "◆ ti-rescaled"} == texts
 
 
-def test_the_finding_says_by_how_much_and_whether_the_interval_holds_0(make_evaluation):
-    assert evaluation_finding(make_evaluation()) == (
-        "Over 8 pairs of pictures of the same subject, prompt and seed, dti less ti is +0.100 (95 % interval 0.100 to "
-        "0.100) in subject and +0.100 (95 % interval 0.100 to 0.100) in text."
-    )
-    alone = evaluation_finding(make_evaluation(("dti",)))
+def test_the_finding_says_by_how_much_and_with_which_interval() -> None:
+    finding = evaluation_finding(evaluation_result())
+    assert "8 pairs" in finding
+    assert "dti less ti is +0.100 (95 % interval 0.100 to 0.100) in subject" in finding
+    assert "+0.100 (95 % interval 0.100 to 0.100) in text" in finding
+    alone = evaluation_finding(evaluation_result(("dti",)))
     assert alone.startswith("dti scores 0.650 (95 % interval 0.")
-    assert alone.endswith("in text, over 8 pictures.")
+    assert "8 pictures" in alone
 
 
-def test_the_page_names_what_was_left_out_and_the_scorers_accuracy(report, html):
-    body = html.split('<section id="evaluation"')[1].split("</section>")[0]
-    assert "Left out, not counted" in body
-    assert "99.88 %" in body
-    assert f"{len(report.evaluation.images)} pictures" in body
+def test_a_difference_whose_interval_contains_0_says_so() -> None:
+    evaluation = evaluation_result()
+    first = evaluation.differences[0]
+    unclear = replace(first, text=replace(first.text, low=-0.1, high=0.3))
+    finding = evaluation_finding(replace(evaluation, differences=(unclear,)))
+    assert finding.count("contains 0") == 1
+    assert "−0.100 to 0.300, which contains 0) in text" in finding
 
 
-def test_one_subject_is_said_to_have_intervals_over_its_seeds_alone(make_evaluation):
-    evaluation = make_evaluation()
-    one = replace(
-        evaluation, images=tuple(each for each in evaluation.images if each.subject == "fox")
+def test_scores_and_differences_are_rows_with_their_intervals() -> None:
+    evaluation = evaluation_result()
+    section = evaluation_section(evaluation)
+    overall = evaluation.summaries[1]
+    row = next(
+        row for row in table(section, "Scores").rows if row[:2] == [overall.method, overall.group]
     )
-    assert "over the seeds of the one subject" in render_page(Report("mini", evaluation=one))
-    assert "over subjects and seeds" in render_page(Report("mini", evaluation=evaluation))
+    assert row[2:4] == [overall.subject.mean, Span(overall.subject.low, overall.subject.high)]
+    assert row[6] == overall.images
+    differences = table(section, "Differences").rows
+    assert len(differences) == len(evaluation.differences)
+    assert differences[0][:2] == ["dti", "ti"]
+    assert table(section, "The scorer's").rows[0][1] == 100 * evaluation.accuracy[0].renders.share
 
 
-def test_prompts_are_rows_with_the_scores_of_all_methods(make_evaluation):
-    (first, scores), _ = prompt_rows(make_evaluation())
-    assert first.prompt == "a {} in mini"
-    assert list(scores) == ["dti", "ti"]
-    assert scores["dti"].subject - scores["ti"].subject > 0.09
+def test_prompts_are_rows_with_the_scores_of_all_methods() -> None:
+    evaluation = evaluation_result()
+    prompts = table(evaluation_section(evaluation), "Prompt by prompt")
+    titles = [column.title for column in prompts.columns]
+    assert titles[2:] == ["dti, subject", "dti, text", "ti, subject", "ti, text"]
+    assert [row[0] for row in prompts.rows] == ["a {} in mini", "a {} and a {other}"]
+    cells = dict(zip(titles, prompts.rows[0], strict=True))
+    scores = {
+        (score.method, score.prompt): (score.subject, score.text) for score in evaluation.by_prompt
+    }
+    for method in ("dti", "ti"):
+        shown = (cells[f"{method}, subject"], cells[f"{method}, text"])
+        assert shown == scores[method, "a {} in mini"]
+    partial = replace(evaluation, by_prompt=evaluation.by_prompt[1:])
+    rows = table(evaluation_section(partial), "Prompt by prompt").rows
+    assert any(None in row for row in rows)
 
 
-def test_the_comparison_draws_published_rows_as_rings_and_ours_as_diamonds(make_evaluation):
-    comparison = compare([make_evaluation(("dti", "mine"), "sdxl")])
-    drawn = named(comparison_figure(comparison))
-    assert list(drawn["crossinit"].x) == [0.464, 0.656, 0.589]
-    assert drawn["crossinit"].marker.symbol == "circle-open"
-    assert drawn["\u2068dti on sdxl\u2069"].marker.symbol == "diamond"
-    assert "\u2068mine on sdxl\u2069" in drawn
-    assert comparison_finding(comparison) == (
-        "2 of 24 published rows have a run of yours beside them; 1 of your methods have no published row."
+def test_a_picture_shows_its_scores_and_what_it_is_of() -> None:
+    evaluation = evaluation_result()
+    pictures = grid(evaluation_section(evaluation))
+    assert list(pictures.columns) == ["dti", "ti"]
+    (row,) = pictures.rows
+    assert row.label == "a {} in mini\nfox"
+    _, second = row.pictures
+    assert second is not None
+    first_seed = next(
+        score
+        for score in evaluation.images
+        if (score.method, score.subject, score.prompt) == ("ti", "fox", "a {} in mini")
     )
+    assert second.uri == PIXEL
+    assert second.alt == "a {} in mini, by ti"
+    assert second.caption == f"{first_seed.subject_score:.3f}, {first_seed.text_score:.3f}"
 
 
-def test_a_row_without_a_run_says_so_on_the_page(make_evaluation):
-    body = render_page(Report("sdxl", comparison=compare([make_evaluation(("dti",), "sdxl")])))
-    assert body.count("not run") == 2 * 22
-    assert body.count("The paper&#39;s main table") == 1
+def test_a_method_without_a_picture_of_a_prompt_leaves_its_place_empty() -> None:
+    evaluation = evaluation_result()
+    kept = replace(evaluation.pictures[1], prompt="a {} and a {other}")
+    pictures = grid(
+        evaluation_section(replace(evaluation, pictures=(evaluation.pictures[0], kept)))
+    )
+    empty = [[picture is None for picture in row.pictures] for row in pictures.rows]
+    assert empty == [[False, True], [True, False]]
 
 
-def test_what_is_unknown_is_a_dash(make_evaluation):
-    assert (score(None), score(-0.12345), interval_text(None)) == ("–", "−0.123", "–")
+def test_the_first_methods_pictures_are_counted_against_the_second() -> None:
+    finding = example_finding(evaluation_result())
+    assert finding.startswith("Of 1 pairs")
+    assert finding.count("1 and less so in 0") == 2
+    assert example_finding(evaluation_result(("dti",))).startswith("1 pictures")
+
+
+def test_what_was_left_out_is_named_with_its_reason() -> None:
+    lost = LeftOut("runs/dti/photos/a.png", "it is no image")
+    (note,) = blocks(evaluation_section(evaluation_result(("dti",), "mini", lost)), Note)
+    assert "photos/a.png" in note.text
+    assert "it is no image" in note.text
+    assert not blocks(evaluation_section(evaluation_result()), Note)
+
+
+def test_one_subject_has_intervals_over_its_seeds_alone() -> None:
+    evaluation = evaluation_result()
+    fox = tuple(score for score in evaluation.images if score.subject == "fox")
+    for result, fact in (
+        (replace(evaluation, images=fox), "the seeds of the one subject"),
+        (evaluation, "subjects and seeds"),
+    ):
+        (figure,) = blocks(evaluation_section(result), Figure)
+        assert f"intervals over {fact}" in figure.caption
+
+
+def test_without_pictures_there_is_no_grid_and_the_data_have_none() -> None:
+    evaluation = evaluation_result()
+    bare = evaluation_data(evaluation)
+    assert bare == replace(evaluation, pictures=())
+    section = evaluation_section(bare)
+    assert not blocks(section, Section)
+    assert [block.text for block in blocks(section, Finding)] == [evaluation_finding(evaluation)]
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    assert (score_text(None), score_text(-0.12345), interval_text(None)) == ("–", "−0.123", "–")

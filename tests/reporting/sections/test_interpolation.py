@@ -1,102 +1,136 @@
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
-from dti_geom.files import to_json
-from dti_geom.reporting import (
-    Report,
+from dti_geom.reporting.blocks import Figure, Finding, Pictures, Section, Span, Table
+from dti_geom.reporting.sections.interpolation import (
+    interpolation_data,
     interpolation_finding,
+    interpolation_section,
     likeness_finding,
+    nearest_along,
     path_figure,
-    render_page,
     step_figure,
 )
-from dti_geom.reporting.sections.interpolation import nearest_along
+from example_results import PIXEL, interpolation_result
+
+SQUARE = ("<a>", "<b>", "<c>", "<d>")
 
 
-def curves(figure, axis="y"):
+def curves(figure: Any, axis: str = "y") -> dict[str, tuple[list[float], list[float]]]:
     return {
         trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.yaxis == axis
     }
 
 
-def test_norms_stand_at_the_points_and_speeds_between_them(make_interpolation):
-    figure = path_figure(make_interpolation())
+def blocks(section: Section, kind: type) -> list[Any]:
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def test_norms_stand_at_the_points_and_speeds_between_them() -> None:
+    figure = path_figure(interpolation_result())
     assert curves(figure)["lerp"] == ([0, 0.5, 1], [0.4, 0.283, 0.4])
     x, y = curves(figure, "y2")["slerp"]
     assert x == [0.25, 0.75]
     assert y == pytest.approx([90, 90])
 
 
-def test_steps_are_drawn_in_degrees_for_every_seed(make_interpolation):
-    figure = step_figure(make_interpolation())
+def test_steps_are_drawn_in_degrees_for_every_seed() -> None:
+    figure = step_figure(interpolation_result())
     assert len(figure.data) == 4
     for trace in figure.data:
         assert list(trace.y) == pytest.approx([math.degrees(0.2), math.degrees(0.6)])
     assert [trace.name for trace in figure.data if trace.showlegend] == ["slerp", "lerp"]
 
 
-def test_the_rows_of_a_square_share_their_methods_name_in_the_key(make_interpolation):
-    figure = path_figure(make_interpolation(["<a>", "<b>", "<c>", "<d>"]))
+def test_the_rows_of_a_square_share_their_methods_name_in_the_key() -> None:
+    figure = path_figure(interpolation_result(SQUARE))
     assert len(figure.data) == 12
-    assert [trace.name for trace in figure.data if trace.showlegend and trace.yaxis == "y"] == [
-        "slerp",
-        "lerp",
-    ]
+    upper = [trace.name for trace in figure.data if trace.showlegend and trace.yaxis == "y"]
+    assert upper == ["slerp", "lerp"]
     assert "row 0.5" in figure.data[2].hovertext[0]
 
 
-def test_the_finding_says_the_angle_the_norms_and_the_evenness(make_interpolation):
-    assert interpolation_finding(make_interpolation()) == (
-        "“\u2068<a>\u2069” and “\u2068<b>\u2069” are 90.0° apart, with norms 0.4000 and 0.4000; the least norm on the "
-        "way is 0.4000 by slerp and 0.2830 by lerp, and the largest picture step over the mean one ×1.50 by slerp and "
-        "×1.50 by lerp."
-    )
-    assert "corners of a square" in interpolation_finding(
-        make_interpolation(["<a>", "<b>", "<c>", "<d>"])
-    )
-    assert interpolation_finding(make_interpolation(encoder=None)).endswith("0.2830 by lerp.")
+def test_the_finding_says_the_angle_the_norms_and_the_evenness() -> None:
+    finding = interpolation_finding(interpolation_result())
+    for fact in (
+        "“\u2068<a>\u2069” and “\u2068<b>\u2069” are 90.0° apart",
+        "norms 0.4000 and 0.4000",
+        "0.4000 by slerp and 0.2830 by lerp",
+        "×1.50 by slerp and ×1.50 by lerp",
+    ):
+        assert fact in finding
+    assert "corners of a square" in interpolation_finding(interpolation_result(SQUARE))
+    assert interpolation_finding(interpolation_result(encoder=None)).endswith("0.2830 by lerp.")
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(0.19, "look alike"), (0.21, "look different")])
 def test_methods_are_alike_below_half_a_mean_step_and_the_figures_stand_beside_it(
-    make_interpolation, apart, verdict
-):
-    (likeness,) = make_interpolation(apart=apart).likenesses
-    assert likeness_finding(likeness) == (
-        f"slerp and lerp {verdict}: at one place their pictures are {math.degrees(apart):.1f}° apart, against 22.9° "
-        "from a picture to the next."
-    )
+    apart: float, verdict: str
+) -> None:
+    result = interpolation_result(apart=apart)
+    finding = likeness_finding(result.likenesses[0])
+    assert finding.startswith(f"slerp and lerp {verdict}")
+    assert f"{math.degrees(apart):.1f}°" in finding
+    assert "22.9°" in finding
+    assert finding in [block.text for block in blocks(interpolation_section(result), Finding)]
 
 
-def test_nearest_words_are_told_stretch_by_stretch(make_interpolation):
-    result = make_interpolation()
-    told = nearest_along(result, result.paths[0].vectors[0])
-    assert [(one.first, one.last, one.word) for one in told] == [(0, 0.5, "cat"), (1, 1, "dog")]
+def test_nearest_words_are_listed_stretch_by_stretch() -> None:
+    result = interpolation_result()
+    stretches = nearest_along(result, result.paths[0].vectors[0])
+    listed = [(stretch.first, stretch.last, stretch.word) for stretch in stretches]
+    assert listed == [(0, 0.5, "cat"), (1, 1, "dog")]
 
 
-def test_a_row_has_a_slider_over_all_its_pictures_and_each_tower_a_figure(
-    make_interpolation, parse
-):
-    page = parse(
-        render_page(Report("mini", interpolation=make_interpolation(towers=("one", "two"))))
-    )
-    sliders = [attributes for tag, attributes in page.elements if tag == "input"]
-    assert [attributes["max"] for attributes in sliders] == ["2"] * 4
-    plots = [attributes for tag, attributes in page.elements if attributes.get("class") == "plot"]
-    assert len(plots) == 3
+def test_a_path_is_a_row_of_the_table_with_its_norm_speeds_evenness_and_words() -> None:
+    result = interpolation_result(towers=("one", "two"))
+    (table,) = blocks(interpolation_section(result), Table)
+    assert [row[:2] for row in table.rows] == [
+        ["slerp", "one"],
+        ["slerp", "two"],
+        ["lerp", "one"],
+        ["lerp", "two"],
+    ]
+    titles = [column.title for column in table.columns]
+    cells = dict(zip(titles, table.rows[2], strict=True))
+    assert cells["smallest norm"] == 0.283
+    assert cells["turning speed"] == Span(math.degrees(1.5), math.degrees(1.65))
+    assert cells["largest ÷ mean step"] == 1.5
+    assert cells["nearest word, from t to t"] == "\u2068cat\u2069 0–0.5, \u2068dog\u2069 1"
 
 
-def test_the_saved_data_leave_the_pictures_out(make_interpolation, parse):
-    result = make_interpolation()
-    page = parse(render_page(Report("mini", interpolation=result)))
-    assert page.data("interpolation") == to_json(dataclasses.replace(result, thumbnails={}))
+def test_each_seed_is_a_grid_with_a_slider_over_all_pictures_of_a_path() -> None:
+    section = interpolation_section(interpolation_result(SQUARE))
+    grids = blocks(section, Pictures)
+    assert [grid.title for grid in grids] == ["Seed 0", "Seed 1"]
+    for grid in grids:
+        assert grid.slider
+        assert list(grid.columns) == ["0", "0.5", "1"]
+        assert len(grid.rows) == 6
+        assert all(picture.uri == PIXEL for picture in grid.rows[0].pictures)
+    assert grids[1].rows[1].pictures[2].alt == "slerp, row 0.5, seed 1, at 1"
+    assert "1.50" in grids[0].rows[0].label
 
 
-def test_without_pictures_or_an_encoder_there_is_still_a_section(make_interpolation):
-    bare = dataclasses.replace(make_interpolation(encoder=None), thumbnails={})
-    html = render_page(Report("mini", interpolation=bare))
-    assert "Nearest word by direction" in html
-    assert "<img" not in html
-    assert "largest ÷ mean step" not in html
+def test_each_tower_has_a_figure_and_an_encoder_adds_one_of_steps() -> None:
+    (paths, steps) = blocks(interpolation_section(interpolation_result()), Figure)
+    assert len(paths.draw().data) == len(steps.draw().data) == 4
+    several = interpolation_section(interpolation_result(towers=("one", "two")))
+    assert [part.title for part in blocks(several, Section)] == ["one", "two"]
+
+
+def test_without_pictures_or_an_encoder_there_is_still_a_section() -> None:
+    bare = dataclasses.replace(interpolation_result(encoder=None), thumbnails={})
+    section = interpolation_section(bare)
+    assert not blocks(section, Pictures)
+    assert len(blocks(section, Figure)) == 1
+    (table,) = blocks(section, Table)
+    assert "largest ÷ mean step" not in [column.title for column in table.columns]
+
+
+def test_the_data_leave_the_pictures_out() -> None:
+    result = interpolation_result()
+    assert interpolation_data(result) == dataclasses.replace(result, thumbnails={})

@@ -1,4 +1,6 @@
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ from scipy.stats import spearmanr
 
 from dti_geom.evaluation.evaluation import paired_differences, summarize
 from dti_geom.evaluation.scores import ImageScore
-from dti_geom.reporting import Report, render_page
+from dti_geom.reporting.blocks import Figure, Finding, Section, Span, Table
 from dti_geom.reporting.sections.sweep import (
     by_group,
+    cells_section,
     is_clear,
     mean_inflation,
     methods_finding,
@@ -17,39 +20,53 @@ from dti_geom.reporting.sections.sweep import (
     norm_scores_figure,
     rank_correlation,
     scores_figure,
+    sweep_section,
 )
-from dti_geom.sweeps import CellState, Cost, Course, LearnedNorm, MethodCost, Sweep
+from dti_geom.sweeps.cells import Cost
+from dti_geom.sweeps.estimate import Estimate
+from dti_geom.sweeps.sweep import CellState, Course, LearnedNorm, MethodCost, Sweep
 
 SUBJECTS = ("dog", "cat", "fox", "owl")
 
 
-def scores(method, better):
-    """Two groups of prompts and two seeds for each subject; subjects differ, `better` is added to the text score."""
+def scores(method: str, better: float) -> list[ImageScore]:
+    """Two groups of prompts and two seeds for each subject.
+
+    Subjects differ; `better` is added to the text score.
+    """
+    places = itertools.product(enumerate(SUBJECTS), ("colour", "count"), (0, 1))
     return [
-        ImageScore(method, subject, "", f"a {{}} {group}", group, seed, f"{subject}{group}{seed}.png",
-                   0.5 + 0.05 * number, 0.5 + 0.1 * number + 0.01 * seed + better)
-        for number, subject in enumerate(SUBJECTS)
-        for group in ("colour", "count")
-        for seed in (0, 1)
-    ]  # fmt: skip
+        ImageScore(
+            method=method,
+            subject=subject,
+            run="",
+            prompt=f"a {{}} {group}",
+            group=group,
+            seed=seed,
+            file=f"{subject}{group}{seed}.png",
+            subject_score=0.5 + 0.05 * number,
+            text_score=0.5 + 0.1 * number + 0.01 * seed + better,
+        )
+        for (number, subject), group, seed in places
+    ]
 
 
 @pytest.fixture
-def sweep():
+def sweep() -> Sweep:
     images = [*scores("dti", 0.05), *scores("ti", 0.0), *scores("<b>&", -0.2)]
+    methods = (("dti", 1.0), ("ti", 8.0), ("<b>&", 16.0))
+    places = itertools.product(methods, enumerate(SUBJECTS), (100, 400))
     courses = [
         Course(
-            label,
-            subject,
-            0,
-            step,
-            inflation * (1 + 0.1 * number),
-            0.5,
-            0.9 - 0.02 * inflation - 0.01 * number,
+            label=label,
+            subject=subject,
+            seed=0,
+            step=step,
+            inflation=inflation * (1 + 0.1 * number),
+            subject_score=0.5,
+            text_score=0.9 - 0.02 * inflation - 0.01 * number,
         )
-        for label, inflation in (("dti", 1.0), ("ti", 8.0), ("<b>&", 16.0))
-        for number, subject in enumerate(SUBJECTS)
-        for step in (100, 400)
+        for (label, inflation), (number, subject), step in places
     ]
     return Sweep(
         name="tiny",
@@ -74,19 +91,19 @@ def sweep():
     )
 
 
-def test_every_method_has_a_mean_with_its_interval_in_both_scores(sweep):
+def test_every_method_has_a_mean_with_its_interval_in_both_scores(sweep: Sweep) -> None:
     figure = scores_figure(sweep)
-    overall = [one for one in sweep.summaries if one.group == "all"]
+    overall = [summary for summary in sweep.summaries if summary.group == "all"]
     assert len(figure.data) == 2 * len(overall)
-    for trace, one in zip(
-        figure.data, [one.subject for one in overall] + [one.text for one in overall], strict=True
-    ):
-        assert trace.x == (one.mean,)
-        assert trace.x[0] + trace.error_x.array[0] == pytest.approx(one.high)
-        assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(one.low)
+    intervals = [summary.subject for summary in overall]
+    intervals += [summary.text for summary in overall]
+    for trace, interval in zip(figure.data, intervals, strict=True):
+        assert trace.x == (interval.mean,)
+        assert trace.x[0] + trace.error_x.array[0] == pytest.approx(interval.high)
+        assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(interval.low)
 
 
-def test_the_finding_names_who_leads_and_counts_differences_that_are_clear(sweep):
+def test_the_finding_names_who_leads_and_counts_differences_that_are_clear(sweep: Sweep) -> None:
     finding = methods_finding(sweep)
     assert "dti follows prompts best, 0.705" in finding
     assert "of 3 pairs of methods, 0 differ in subject and 3 in text" in finding
@@ -94,7 +111,7 @@ def test_the_finding_names_who_leads_and_counts_differences_that_are_clear(sweep
     assert methods_finding(tied).endswith(").")
 
 
-def test_a_difference_is_clear_when_its_interval_leaves_0_out(sweep):
+def test_a_difference_is_clear_when_its_interval_leaves_0_out(sweep: Sweep) -> None:
     text = sweep.differences[0].text
     assert is_clear(replace(text, low=0.1, high=0.2))
     assert is_clear(replace(text, low=-0.2, high=-0.1))
@@ -102,45 +119,49 @@ def test_a_difference_is_clear_when_its_interval_leaves_0_out(sweep):
     assert not is_clear(replace(text, low=None, high=None))
 
 
-def test_norm_and_score_are_correlated_by_rank_over_all_tokens(sweep):
-    found = rank_correlation(sweep.courses)
-    held = [(one.inflation, one.text_score) for one in sweep.courses]
-    assert found.mean == pytest.approx(spearmanr(held).statistic, abs=1e-6)
-    assert found.low <= found.mean <= found.high
-    assert f"{abs(found.mean):.3f}" in norm_score_finding(sweep)
+def test_norm_and_score_are_correlated_by_rank_over_all_tokens(sweep: Sweep) -> None:
+    correlation = rank_correlation(sweep.courses)
+    values = [(course.inflation, course.text_score) for course in sweep.courses]
+    assert correlation is not None
+    assert correlation.mean == pytest.approx(spearmanr(values).statistic, abs=1e-6)
+    assert correlation.low is not None
+    assert correlation.high is not None
+    assert correlation.low <= correlation.mean <= correlation.high
+    assert f"{abs(correlation.mean):.3f}" in norm_score_finding(sweep)
 
 
-def test_the_interval_of_a_correlation_of_noise_holds_0():
+def test_the_interval_of_a_correlation_of_noise_contains_0() -> None:
     rng = np.random.default_rng(1)
     courses = [
         Course("x", f"subject {number % 12}", 0, 400, 1 + rng.random(), 0.5, rng.random())
         for number in range(120)
     ]
-    found = rank_correlation(courses)
-    assert found.low < 0 < found.high
-    assert found.high - found.low < 0.8
+    correlation = rank_correlation(courses)
+    assert correlation is not None
+    assert correlation.low is not None
+    assert correlation.high is not None
+    assert correlation.low < 0 < correlation.high
+    assert correlation.high - correlation.low < 0.8
 
 
-def test_without_a_spread_of_norms_there_is_no_correlation(sweep):
+def test_without_a_spread_of_norms_there_is_no_correlation(sweep: Sweep) -> None:
     fixed = tuple(
-        replace(one, inflation=1.0 + 1e-8 * place) for place, one in enumerate(sweep.courses)
+        replace(course, inflation=1.0 + 1e-8 * place) for place, course in enumerate(sweep.courses)
     )
     assert rank_correlation(fixed) is None
-    assert norm_score_finding(replace(sweep, courses=fixed)).startswith(
-        "All learned tokens have the same norm"
-    )
+    assert "same norm" in norm_score_finding(replace(sweep, courses=fixed))
 
 
-def test_methods_are_named_in_a_key(sweep):
+def test_methods_are_named_in_a_key(sweep: Sweep) -> None:
     texts = {annotation.text for annotation in norm_scores_figure(sweep).layout.annotations}
     assert texts == {"● \u2068dti\u2069", "● \u2068ti\u2069", "● \u2068&lt;b&gt;&amp;\u2069"}
 
 
-def test_checkpoints_are_fainter_than_the_end(sweep):
+def test_checkpoints_are_fainter_than_the_end(sweep: Sweep) -> None:
     trace = norm_scores_figure(sweep).data[1]
     opacities = dict(
         zip(
-            [one.step for one in sweep.courses if one.label == "ti"],
+            [course.step for course in sweep.courses if course.label == "ti"],
             trace.marker.opacity,
             strict=True,
         )
@@ -148,22 +169,93 @@ def test_checkpoints_are_fainter_than_the_end(sweep):
     assert opacities[100] < opacities[400]
 
 
-def test_tables_take_groups_apart_and_average_norms(sweep):
+def blocks(section: Section, kind: type) -> list[Any]:
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+def table(section: Section, title: str) -> Table:
+    tables: list[Table] = blocks(section, Table)
+    return next(table for table in tables if table.title.startswith(title))
+
+
+def test_groups_stand_apart_and_norms_are_averaged(sweep: Sweep) -> None:
     groups, rows = by_group(sweep)
     assert groups == ["colour", "count"]
     assert [method for method, _ in rows] == ["dti", "ti", "<b>&"]
     assert mean_inflation(sweep) == {"ti": 7.0}
 
 
-def test_what_is_missing_is_said(sweep):
-    assert missing(sweep) == "1 of 2 cells are not in these figures: 1 failed."
+def test_what_is_missing_is_counted(sweep: Sweep) -> None:
+    assert missing(sweep).startswith("1 of 2 cells")
+    assert "1 failed" in missing(sweep)
     assert missing(replace(sweep, cells=sweep.cells[:1])) == ""
+    figure = blocks(sweep_section(sweep), Figure)[0]
+    assert missing(sweep) in figure.caption
 
 
-def test_the_page_has_the_section_and_labels_are_text(sweep):
-    html = render_page(Report("mini", sweep=sweep))
-    body = html.split('<section id="sweep"')[1].split("</section>")[0]
-    assert "1 of 2 cells are not in these figures" in body
-    assert '<td class="t">&lt;b&gt;&amp;</td>' in body
-    assert "<b>&" not in body
-    assert "differs" in body
+def test_every_method_is_a_row_with_its_norm_scores_and_pictures(sweep: Sweep) -> None:
+    rows = table(sweep_section(sweep), "Scores over all prompts").rows
+    overall = [summary for summary in sweep.summaries if summary.group == "all"]
+    assert [row[0] for row in rows] == ["dti", "ti", "<b>&"]
+    assert [row[1] for row in rows] == [None, 7.0, None]
+    for row, summary in zip(rows, overall, strict=True):
+        assert row[2:4] == [summary.subject.mean, Span(summary.subject.low, summary.subject.high)]
+        assert row[4:] == [
+            summary.text.mean,
+            Span(summary.text.low, summary.text.high),
+            summary.images,
+        ]
+
+
+def test_text_scores_of_each_kind_of_prompt_stand_in_columns(sweep: Sweep) -> None:
+    groups = table(sweep_section(sweep), "Text score by")
+    assert [column.title for column in groups.columns] == [
+        "method",
+        "colour",
+        "95 %",
+        "count",
+        "95 %",
+    ]
+    summary = next(
+        summary for summary in sweep.summaries if (summary.method, summary.group) == ("ti", "count")
+    )
+    assert groups.rows[1][3] == summary.text.mean
+
+
+def test_paired_differences_say_whether_their_interval_excludes_0(sweep: Sweep) -> None:
+    rows = table(sweep_section(sweep), "Paired differences").rows
+    overall = [difference for difference in sweep.differences if difference.group == "all"]
+    assert len(rows) == len(overall) == 3
+    for row, difference in zip(rows, overall, strict=True):
+        assert row[:2] == [difference.first, difference.second]
+        assert row[2] == difference.subject.mean
+        assert row[-2:] == [is_clear(difference.subject), is_clear(difference.text)]
+    assert [row[-2:] for row in rows] == [[False, True]] * 3
+
+
+def test_the_norm_has_a_part_of_its_own_where_tokens_were_learned(sweep: Sweep) -> None:
+    (part,) = blocks(sweep_section(sweep), Section)
+    assert blocks(part, Finding)[0].text == norm_score_finding(sweep)
+    assert not blocks(sweep_section(replace(sweep, courses=())), Section)
+
+
+def test_costs_are_seconds_of_each_method(sweep: Sweep) -> None:
+    assert table(sweep_section(sweep), "Cost").rows == [["dti", 20.0, 5.0]]
+
+
+def test_cells_are_rows_with_their_state_and_minutes(sweep: Sweep) -> None:
+    section = cells_section(sweep.cells)
+    assert table(section, "").rows == [
+        ["done", 0, "dti", "dog cat fox owl", 100 / 60],
+        ["failed", 0, "ti", "dog cat fox owl", None],
+    ]
+    assert not blocks(section, Finding)
+
+
+def test_an_estimate_says_what_is_left_how_long_it_takes_and_how_large_it_gets(
+    sweep: Sweep,
+) -> None:
+    estimate = Estimate(1, 4, 80, 5400.0, 2_500_000_000, "finished cells")
+    text = " ".join(block.text for block in blocks(cells_section(sweep.cells, estimate), Finding))
+    for fact in ("1 of 2 cells", "4 trainings", "80 pictures", "1.5 hours", "2.5 GB"):
+        assert fact in text
