@@ -63,3 +63,9 @@ class EvaluationError(DtiGeomError):
 
 class SweepError(DtiGeomError):
     """A sweep file with a mistake in it, or a sweep that cannot go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dti_geom.errors import ModelFilesError, UnknownModel
+from dti_geom.errors import ModelFilesError, UnknownModel, first_line
 from dti_geom.progress import Progress, silent
 
 
@@ -187,7 +187,7 @@ class HubRepository:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> ModelFilesError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         return ModelFilesError(
             f"{self.name} is not on this machine and the Hub did not give it ({reason}). "
             "Check the network, or pass a local folder: --model ./my-model"
