@@ -114,7 +114,7 @@ class HubRepository:
         if cached:
             return Folder(cached.parent).read(cached.name, start, stop)
         from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         headers = build_hf_headers() | {
             "Range": f"bytes={start}-{stop - 1}",

@@ -50,7 +50,8 @@ class HeadAttention:
 class Sensitivity:
     """1 − mean cosine between the token's states in prompts that have it at the same place, at each scale; 0 … 2."""
 
-    layer: int  # the block behind which the state is taken, from 1; 0: the encoder's output, after its final norm
+    # The block whose output is taken, from 1; 0: the state that the denoiser reads.
+    layer: int
     values: tuple[float, ...]
 
 
@@ -234,7 +235,7 @@ class _Watch:
             )
             sensitivity.append(
                 torch.stack(
-                    [self._context(state) for state in (states.last, *states.states[1:])], dim=1
+                    [self._context(state) for state in (states.read, *states.states[1:])], dim=1
                 )
             )
         shape = (len(scales), len(directions))

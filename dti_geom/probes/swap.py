@@ -38,7 +38,9 @@ Outputs = dict[str, Tensor]  # name → (n, P, d)
 class Resemblance:
     """Whom an output of the swapped vectors resembles: similarities, −1 … 1, mean over both swaps and all prompts."""
 
-    output: str  # token: contextual state at the token; pooled: final state at the end; end: the same before final norm
+    # token: state at the token that the denoiser reads; pooled: output at the end of the prompt;
+    # end: the same before the final norm
+    output: str
     direction: float  # to the output of the vector whose direction was taken
     magnitude: float  # to the output of the vector whose norm was taken
     donors: float  # between those two
@@ -236,11 +238,11 @@ class _Outputs:
         prompts, every = self.prompts, torch.arange(len(self.prompts.places))
         found: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
         for states in run_prompts(self.encoder, prompts, vectors, what, self.progress):
-            last, stream = (
+            read, last, stream = (
                 state.unflatten(0, (-1, len(every))).float().cpu()
-                for state in (states.last, states.states[-1])
+                for state in (states.read, states.last, states.states[-1])
             )
-            found["token"].append(last[:, every, prompts.places])
+            found["token"].append(read[:, every, prompts.places])
             found["pooled"].append(last[:, every, prompts.ends][:, self._elsewhere])
             found["end"].append(stream[:, every, prompts.ends][:, self._elsewhere])
         outputs = {name: torch.cat(parts) for name, parts in found.items()}
