@@ -38,6 +38,10 @@ class ResultFileError(DtiGeomError):
     """A result file that cannot be read, or has another format than this version reads."""
 
 
+class DecodingError(DtiGeomError, ValueError):
+    """A key or value of a JSON or YAML file that does not fit what the file should hold."""
+
+
 class DoesNotApply(DtiGeomError):
     """A measurement that has no meaning for this model. The message says why."""
 
