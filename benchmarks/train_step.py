@@ -176,13 +176,9 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """One step of each way that was asked for and applies; fills in the options that were left to the model."""
     import torch
 
-    from dti_geom.models.pipelines import (
-        ADAPTERS,
-        StableDiffusion,
-        StableDiffusionXL,
-        default_dtype,
-        open_text_to_image,
-    )
+    from dti_geom.models.pipelines import default_dtype, family_of, open_text_to_image
+    from dti_geom.models.pipelines.stable_diffusion import StableDiffusion
+    from dti_geom.models.pipelines.stable_diffusion_xl import StableDiffusionXL
 
     dtype = getattr(torch, options.dtype) if options.dtype else default_dtype(options.device)
     options.dtype = str(dtype).removeprefix("torch.")
@@ -190,7 +186,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     if {"floor", "towers", "step"} & set(options.only):
         if options.model in FULL:
             pipeline = full_pipeline(options.model, options.device, dtype)
-            model = ADAPTERS[type(pipeline).__name__](pipeline, options.model)
+            model = family_of(type(pipeline).__name__)(pipeline, options.model)
         else:
             model = open_text_to_image(options.model, device=options.device, dtype=dtype)
         options.resolution = options.resolution or FULL.get(options.model) or model.resolution
@@ -241,7 +237,7 @@ def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
 
 def towers(model: Any, options: argparse.Namespace) -> Callable[[], object]:
     """The text encoders there and back, from a learned token to the conditioning."""
-    from dti_geom.models.pipelines import TEMPLATES, View
+    from dti_geom.models.pipelines.base import TEMPLATES, View
 
     rows = [
         tower.token_table[tower.vocabulary.rows(word_of(options))].float() for tower in model.towers
@@ -289,8 +285,8 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
     from torch.nn.functional import mse_loss
 
     from dti_geom.models.catalog import embedded_folder
-    from dti_geom.models.encoders import import_transformers, quiet
-    from dti_geom.models.pipelines import TEMPLATES
+    from dti_geom.models.loading import import_transformers, quiet
+    from dti_geom.models.pipelines.base import TEMPLATES
 
     with quiet(import_transformers()), quiet(diffusers):
         if options.model in FULL:

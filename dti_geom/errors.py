@@ -1,44 +1,53 @@
-"""What this package raises.
+"""The errors that this package raises.
 
-Every message says what was found, what was expected and what to do next, in a line or two: the command line prints it
-as it stands.
+Every message says what was found, what was expected and what to do next, in one or two lines.
+The command line prints it unchanged.
 """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type's name if the message is empty."""
+    return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
+
+
 class DtiGeomError(Exception):
-    """Base of all errors a user can cause or mend."""
+    """Base of all errors that a user can cause or correct."""
 
 
 class GeometryError(DtiGeomError, ValueError):
-    """A tensor that the asked geometry is not defined on: zero, NaN, not unit, or of another dimension."""
+    """A tensor that a function is not defined on: zero, NaN, not unit, or of another dimension."""
 
 
 class UnknownModel(DtiGeomError):
-    """A model name, hub id or folder that leads nowhere."""
+    """A model name, hub id or folder that does not exist."""
 
 
 class ModelFilesError(DtiGeomError):
-    """A model folder that lacks a file, or holds one that cannot be understood."""
+    """A model folder that lacks a file or has one that cannot be read."""
 
 
 class UnknownToken(DtiGeomError):
-    """A token that neither the tokenizer nor the given embeddings know."""
+    """A token that is neither in the vocabulary nor in the given embeddings."""
 
 
 class EmbeddingFileError(DtiGeomError):
-    """A file that is not a learned embedding, or a broken one."""
+    """A file that is damaged or is not a learned embedding."""
 
 
 class ResultFileError(DtiGeomError):
-    """A result file that cannot be read, or comes from a newer version."""
+    """A result file that cannot be read, or has another format than this version reads."""
+
+
+class DecodingError(DtiGeomError, ValueError):
+    """A key or value of a JSON or YAML file that does not fit what the file should hold."""
 
 
 class DoesNotApply(DtiGeomError):
-    """A measurement that has no meaning for this model; the message says why."""
+    """A measurement that has no meaning for this model. The message says why."""
 
 
 class FileExists(DtiGeomError):
-    """A file that would be overwritten without being asked."""
+    """A file that exists already and may not be overwritten."""
 
 
 class FolderInUse(DtiGeomError):
@@ -46,7 +55,7 @@ class FolderInUse(DtiGeomError):
 
 
 class EditingError(DtiGeomError):
-    """A conversion, magnitude or blend that cannot be made."""
+    """A conversion, magnitude or blend that cannot be computed."""
 
 
 class TrainingError(DtiGeomError):
@@ -54,12 +63,12 @@ class TrainingError(DtiGeomError):
 
 
 class TrainingDiverged(DtiGeomError):
-    """A loss or a vector that is no longer a finite number; the last checkpoint is kept."""
+    """A loss or a vector that is not finite any more. The last checkpoint is kept."""
 
 
 class EvaluationError(DtiGeomError):
-    """Pictures, paths or scores that cannot be made from what was given."""
+    """Prompts, pictures or scores that cannot be used or computed."""
 
 
 class SweepError(DtiGeomError):
-    """A sweep file with a mistake in it, or a sweep that cannot go on."""
+    """A sweep file with a mistake, or a sweep that cannot continue."""

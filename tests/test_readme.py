@@ -161,11 +161,11 @@ def test_the_tables_one_adds_to_are_where_it_says():
 
 
 def test_the_methods_are_those_there_are_at_their_own_rates():
-    from dti_geom.models.pipelines import ADAPTERS
+    from dti_geom.models.pipelines import PIPELINES, family_of
     from dti_geom.training import METHODS
 
     rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]* \| ([^|]*) \|$", README, re.MULTILINE))
-    rates = {name: adapter.direction_rate for name, adapter in ADAPTERS.items()}
+    rates = {name: family_of(name).direction_rate for name in PIPELINES}
     assert rates.pop("SanaPipeline") == 0.01
     assert set(rates.values()) == {0.04}
     assert rows == {
@@ -180,10 +180,12 @@ def test_the_methods_are_those_there_are_at_their_own_rates():
 
 
 def test_the_samplers_are_those_of_the_adapters():
-    from dti_geom.models.pipelines import ADAPTERS, Mini
+    from dti_geom.models.pipelines import PIPELINES, family_of
+    from dti_geom.models.pipelines.stable_diffusion import Mini
 
-    told = {name: f"in {one.sampling_steps} at {one.guidance:g}" for name, one in ADAPTERS.items()}
-    sd15 = ADAPTERS["StableDiffusionPipeline"]
+    families = {name: family_of(name) for name in PIPELINES}
+    told = {name: f"in {one.sampling_steps} at {one.guidance:g}" for name, one in families.items()}
+    sd15 = families["StableDiffusionPipeline"]
     assert (
         f"Stable Diffusion in {sd15.sampling_steps} steps at guidance {sd15.guidance:g}, "
         f"SDXL {told['StableDiffusionXLPipeline']}, SANA {told['SanaPipeline']}, "
@@ -410,7 +412,7 @@ def test_what_lies_beyond_the_paper_is_that_of_its_stages():
 
 
 def test_the_tuned_preset_is_the_setting_that_was_confirmed():
-    from dti_geom.models.pipelines import Mini
+    from dti_geom.models.pipelines.stable_diffusion import Mini
     from dti_geom.training import METHODS
 
     preset, dti = METHODS["dti-tuned"], METHODS["dti"]

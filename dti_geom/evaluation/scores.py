@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.prompts import Prompt, checks_of
-from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, ScorerEncoder
+from dti_geom.mini.scorer import ScorerEncoder
+from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder
 from dti_geom.progress import Progress, silent
 
 if TYPE_CHECKING:

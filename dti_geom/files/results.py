@@ -1,27 +1,30 @@
-"""Results as JSON: frozen dataclasses out and in again.
+"""Result files: frozen dataclasses as JSON, and back.
 
-A result file is an envelope around the result itself, so that a later version knows what it is reading:
+A result file is an envelope around the result, which says what the file is:
 `{"kind": "Norms", "format": 1, "tool": "dti-geom 0.1.0", "result": {…}}`.
 """
 
 import dataclasses
 import json
-import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dti_geom import __version__
-from dti_geom.errors import ResultFileError
+from dti_geom.errors import DecodingError, ResultFileError
 from dti_geom.files.atomic import write_text
+from dti_geom.files.decoding import decode
 
-FORMAT = 1  # raised when a result type changes so that older readers would misread it
+# The format written today. Raise it when a result type changes so that older readers would
+# misread it; raise OLDEST_FORMAT too if this version cannot read the older files any more.
+FORMAT = 1
+OLDEST_FORMAT = 1
 
 Result = TypeVar("Result")
 
 
 def to_json(result: Any) -> Any:
-    """A dataclass, or a sequence or dictionary of them, as plain JSON values."""
+    """Return a dataclass, or a sequence or dictionary of them, as plain JSON values."""
     if dataclasses.is_dataclass(result) and not isinstance(result, type):
         return {
             field.name: to_json(getattr(result, field.name)) for field in dataclasses.fields(result)
@@ -33,60 +36,74 @@ def to_json(result: Any) -> Any:
     return result
 
 
-def dumps(result: Any) -> str:
-    """The JSON text of a result. NaN and infinities are refused: JSON has none, and a result should have none.
+def from_json(cls: type[Result], data: Any) -> Result:
+    """Return what `to_json` made from an object of type `cls` as such an object again.
 
-    Bytes of a file name that are no UTF-8 become question marks.
+    Raises DecodingError (a ValueError), which names the first wrong key or value.
+    """
+    return decode(cls, data)
+
+
+def dumps(result: Any) -> str:
+    """Return the JSON text of a result.
+
+    Raises ValueError for NaN and infinities: JSON has none, and a result should have none.
+    Bytes of a file name that are not UTF-8 become question marks.
     """
     text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False, indent=2)
     return text.encode("utf-8", "replace").decode()
 
 
-def from_json(cls: type[Result], data: Any) -> Result:
-    """The inverse of `to_json`, guided by the dataclass's annotations."""
-    return typing.cast(Result, _decode(cls, data))
-
-
 def save_result(path: Path, result: Any, *, overwrite: bool = False) -> None:
-    """Write a result in its envelope, atomically."""
+    """Write a result in its envelope, atomically. Raises FileExists."""
     envelope = {"kind": type(result).__name__, "format": FORMAT, "tool": f"dti-geom {__version__}"}
     write_text(path, dumps(envelope | {"result": result}) + "\n", overwrite=overwrite)
 
 
 def load_result(path: Path, cls: type[Result]) -> Result:
-    """Read what `save_result` wrote. Raises ResultFileError for another kind, a newer format, or broken JSON."""
-    try:
-        envelope = json.loads(Path(path).read_text(encoding="utf-8"))
-        kind, format_, data = envelope["kind"], envelope["format"], envelope["result"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultFileError(f"{path} is not a result file of dti-geom ({error}).") from error
-    if kind != cls.__name__:
-        raise ResultFileError(f"{path} holds a result of kind {kind}; {cls.__name__} was expected.")
-    if format_ > FORMAT:
+    """Return the result in a file that `save_result` wrote.
+
+    cls: the type of the result; a generic one with its parameter, such as `Measurement[Norms]`.
+    Raises ResultFileError for broken JSON, another kind, another format, or fields that do not fit.
+    """
+    envelope = _read_envelope(Path(path))
+    expected = (typing.get_origin(cls) or cls).__name__
+    if envelope["kind"] != expected:
         raise ResultFileError(
-            f"{path} was written by {envelope.get('tool', 'a newer dti-geom')} in format {format_}; this version reads "
-            f"up to format {FORMAT}. Upgrade dti-geom, or run the command again."
+            f"{path} holds a result of kind {envelope['kind']}; {expected} was expected."
         )
+    _check_format(path, envelope)
     try:
-        return from_json(cls, data)
-    except (KeyError, TypeError, ValueError) as error:
+        return decode(cls, envelope["result"])
+    except DecodingError as error:
         raise ResultFileError(
-            f"{path} lacks or misspells a field of {cls.__name__}: {error}."
+            f"{path} does not fit {expected}: {error} Run the command again that wrote it."
         ) from error
 
 
-def _decode(hint: Any, data: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        return hint(**{name: _decode(hints[name], value) for name, value in data.items()})  # type: ignore[operator]
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        inner = [arguments[0]] * len(data) if arguments[-1] is Ellipsis else arguments
-        return tuple(_decode(each, item) for each, item in zip(inner, data, strict=True))
-    if origin is dict:
-        return {key: _decode(arguments[1], value) for key, value in data.items()}
-    if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
-        return _decode(next(each for each in arguments if each is not types.NoneType), data)
-    return float(data) if hint is float else data
+def _read_envelope(path: Path) -> dict[str, Any]:
+    try:
+        envelope = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultFileError(f"{path} is not a result file of dti-geom ({error}).") from error
+    if not isinstance(envelope, dict) or not envelope.keys() >= {"kind", "format", "result"}:
+        raise ResultFileError(
+            f"{path} is not a result file of dti-geom: expected kind, format and result in it."
+        )
+    return envelope
+
+
+def _check_format(path: Path, envelope: dict[str, Any]) -> None:
+    written, tool = envelope["format"], envelope.get("tool", "another dti-geom")
+    if type(written) is not int:
+        raise ResultFileError(f"{path} has the format {written!r}; expected a whole number.")
+    if written > FORMAT:
+        raise ResultFileError(
+            f"{path} was written by {tool} in format {written}; this version reads up to format "
+            f"{FORMAT}. Upgrade dti-geom, or run the command again."
+        )
+    if written < OLDEST_FORMAT:
+        raise ResultFileError(
+            f"{path} was written by {tool} in format {written}; this version reads from format "
+            f"{OLDEST_FORMAT}. Run the command again that wrote it."
+        )

@@ -1,47 +1,34 @@
-"""Geometry of embedding tables: spheres, von Mises–Fisher, norms, neighbours and the sphere optimiser.
+"""Geometry of embedding tables: sphere, von Mises–Fisher, norms, nearest rows, optimisers.
 
-Tensors in, tensors out; nothing here knows of a tokenizer or a model.
+Tensors in, tensors out. Nothing here knows of a tokenizer or a model. `__all__` is the part that
+users need first; every other function is documented in its module.
 """
 
-from dti_geom.geometry.neighbors import Neighbors, nearest
+from dti_geom.geometry.neighbors import NearestRows as NearestRows
+from dti_geom.geometry.neighbors import nearest
 from dti_geom.geometry.optim import RiemannianAdam, RiemannianSGD
-from dti_geom.geometry.sphere import (
-    angle,
-    exp_map,
-    frechet_mean,
-    lerp,
-    log_map,
-    nlerp,
-    normalize,
-    norms,
-    project_tangent,
-    retract,
-    slerp,
-    swap,
-)
-from dti_geom.geometry.summary import PERCENTILES, NormSummary, row_norms, summarize_norms
+from dti_geom.geometry.sphere import angle, frechet_mean, normalize, norms, slerp, swap
+from dti_geom.geometry.sphere import exp_map as exp_map
+from dti_geom.geometry.sphere import lerp as lerp
+from dti_geom.geometry.sphere import log_map as log_map
+from dti_geom.geometry.sphere import nlerp as nlerp
+from dti_geom.geometry.sphere import project_tangent as project_tangent
+from dti_geom.geometry.sphere import retract as retract
+from dti_geom.geometry.summary import PERCENTILES as PERCENTILES
+from dti_geom.geometry.summary import NormSummary as NormSummary
+from dti_geom.geometry.summary import row_norms as row_norms
+from dti_geom.geometry.summary import summarize_norms as summarize_norms
 from dti_geom.geometry.von_mises_fisher import VonMisesFisher
 
 __all__ = [
-    "PERCENTILES",
-    "Neighbors",
-    "NormSummary",
     "RiemannianAdam",
     "RiemannianSGD",
     "VonMisesFisher",
     "angle",
-    "exp_map",
     "frechet_mean",
-    "lerp",
-    "log_map",
     "nearest",
-    "nlerp",
     "normalize",
     "norms",
-    "project_tangent",
-    "retract",
-    "row_norms",
     "slerp",
-    "summarize_norms",
     "swap",
 ]

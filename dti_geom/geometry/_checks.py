@@ -1,4 +1,4 @@
-"""What the functions here ask of their input, and the precision they compute in."""
+"""Checks of input tensors, and the precision that the functions compute in."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from dti_geom.errors import GeometryError
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype to compute in: the widest of the inputs, and at least float32."""
+    """Return the dtype to compute in: the widest of the inputs, and at least float32."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -15,7 +15,7 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype vectors come back in: the widest of the inputs."""
+    """Return the dtype of the resulting vectors: the widest of the inputs."""
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -23,24 +23,24 @@ def result_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def unit_tolerance(dtype: torch.dtype) -> float:
-    """How far from 1 the norm of a unit vector stored in `dtype` may be.
+    """Return how far from 1 the norm of a unit vector stored in `dtype` may be.
 
-    Rounding the coordinates moves a norm by at most eps/2 (0.004 in bfloat16); the wider types get 1e-4, because
-    their vectors usually went through other operations since they were normalised.
+    Rounding the coordinates moves a norm by at most eps/2 (0.004 in bfloat16). Wider types are
+    allowed 1e-4, because most vectors went through other operations after they were normalised.
     """
     return max(torch.finfo(dtype).eps, 1e-4)
 
 
 def check_table_like(x: Tensor, name: str) -> None:
-    """Raise unless `x` is a floating-point tensor (..., d); its numbers are not looked at."""
+    """Raise unless `x` is a floating-point tensor (..., d). Its values are not read."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0 or x.shape[-1] == 0:
-        found = (
+        description = (
             f"{x.dtype} of shape {tuple(x.shape)}"
             if isinstance(x, Tensor)
             else f"a {type(x).__name__}"
         )
         raise GeometryError(
-            f"{name} is {found}; expected a floating-point tensor of shape (..., d) with d > 0."
+            f"{name} is {description}; expected a floating-point tensor of shape (..., d), d > 0."
         )
 
 
@@ -51,8 +51,8 @@ def check_vectors(x: Tensor, name: str) -> None:
     if not finite.all():
         bad = int((~finite).any(dim=-1).sum())
         raise GeometryError(
-            f"{name} holds NaN or infinity in {bad} of {x.shape[:-1].numel()} vectors; expected finite numbers. "
-            "Find the step that produced them before measuring."
+            f"{name} holds NaN or infinity in {bad} of {x.shape[:-1].numel()} vectors; expected "
+            "finite numbers. Find the step that produced them before measuring."
         )
 
 
@@ -60,35 +60,40 @@ def check_same_space(x: Tensor, y: Tensor, x_name: str, y_name: str) -> None:
     """Raise unless `x` and `y` have the same last dimension and leading shapes that broadcast."""
     if x.shape[-1] != y.shape[-1]:
         raise GeometryError(
-            f"{x_name} has dimension {x.shape[-1]} and {y_name} has dimension {y.shape[-1]}; expected the same. "
-            "Check that both come from the same encoder."
+            f"{x_name} has dimension {x.shape[-1]} and {y_name} has dimension {y.shape[-1]}; "
+            "expected the same. Check that both come from the same encoder."
         )
     try:
         torch.broadcast_shapes(x.shape, y.shape)
     except RuntimeError:
         raise GeometryError(
-            f"{x_name} of shape {tuple(x.shape)} and {y_name} of shape {tuple(y.shape)} do not broadcast; "
-            "expected equal leading dimensions, or 1. Insert dimensions with x[:, None]."
+            f"{x_name} of shape {tuple(x.shape)} and {y_name} of shape {tuple(y.shape)} do not "
+            "broadcast; expected equal leading dimensions, or 1. Insert dimensions with x[:, None]."
         ) from None
 
 
 def check_unit(x: Tensor, name: str) -> None:
-    """Raise unless the vectors of `x`, known to be finite, have unit norm up to the rounding of its dtype."""
+    """Raise unless the vectors of `x` have unit norm up to the rounding of their dtype.
+
+    `x` must be finite: call `check_vectors` first.
+    """
+    # The norm itself must not be rounded to bfloat16, hence the working dtype.
     off = (torch.linalg.vector_norm(x.detach().to(working_dtype(x)), dim=-1) - 1).abs()
     if (off > unit_tolerance(x.dtype)).any():
         bad = int((off > unit_tolerance(x.dtype)).sum())
         raise GeometryError(
-            f"{name} is not unit: {bad} of {off.numel()} norms are off 1, by up to {float(off.max()):.3g} "
-            f"(allowed in {str(x.dtype).removeprefix('torch.')}: {unit_tolerance(x.dtype):.1g}). "
-            "Pass normalize(x) if only its direction matters."
+            f"{name} is not unit: {bad} of {off.numel()} norms are off 1, by up to "
+            f"{float(off.max()):.3g} (allowed in {str(x.dtype).removeprefix('torch.')}: "
+            f"{unit_tolerance(x.dtype):.1g}). Pass normalize(x) if only its direction matters."
         )
 
 
 def check_nonzero(x: Tensor, name: str) -> None:
     """Raise if a vector of `x` is exactly zero: it has no direction."""
+    # any() is exact: a norm could underflow to zero for tiny vectors that do have a direction.
     zero = ~x.detach().any(dim=-1)
     if zero.any():
         raise GeometryError(
-            f"{name} holds {int(zero.sum())} zero vectors out of {zero.numel()}; expected non-zero ones, "
-            "since zero has no direction. Leave those rows out."
+            f"{name} holds {int(zero.sum())} zero vectors out of {zero.numel()}; expected non-zero "
+            "ones, since zero has no direction. Leave those rows out."
         )

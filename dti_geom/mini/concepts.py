@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dti_geom.errors import ModelFilesError
+from dti_geom.files.decoding import decode
 from dti_geom.mini.artwork import Sprites
 from dti_geom.mini.domain import STYLES
 from dti_geom.mini.scenes import Item, Painter, Scene
@@ -136,8 +137,8 @@ def load_concepts(folder: Path) -> tuple[Concept, ...]:
 
 
 def _concept_from(entry: dict[str, Any]) -> Concept:
-    known = {field.name: entry[field.name] for field in fields(Concept)}
-    return Concept(**{**known, "item": Item(**entry["item"])})
+    # The file also lists the pictures of each concept, which the painter of the file needs.
+    return decode(Concept, {field.name: entry[field.name] for field in fields(Concept)})
 
 
 def concept_files(folder: Path, concept: Concept) -> list[Path]:

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dti_geom.files.decoding import decode
 from dti_geom.statistics import Share
 
 Row = dict[str, Share]
@@ -65,10 +66,5 @@ class Figures:
 
 
 def load_figures(path: Path) -> Figures:
-    """What `Figures.save` wrote."""
-    fields = json.loads(path.read_text())
-    rows = {
-        name: {check: Share(**share) for check, share in row.items()}
-        for name, row in fields["rows"].items()
-    }
-    return Figures(**{**fields, "rows": rows})
+    """Return the figures that `Figures.save` wrote."""
+    return decode(Figures, json.loads(path.read_text()), str(path))

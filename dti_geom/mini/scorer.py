@@ -5,15 +5,24 @@ has not cannot tell a missing concept from its own ignorance.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dti_geom.models.catalog import embedded_folder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 CHANNELS: tuple[int, ...] = (32, 64, 128, 192)
 HIDDEN = 320
+SIDE = 64  # pixels: the only size it reads
 EMBEDDING = 128
 WEIGHTS_FILE = "scorer.safetensors"
 CONFIG_FILE = "config.json"
@@ -88,3 +97,33 @@ def load_scorer(folder: Path) -> Scorer:
     scorer = Scorer({name: tuple(classes) for name, classes in config["readings"].items()})
     scorer.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return scorer.float().eval()
+
+
+class ScorerEncoder:
+    """The scorer that ships with the embedded model, as an image encoder that also reads pictures.
+
+    Pictures of other sizes are resized to 64 px.
+    """
+
+    name = "mini"
+
+    def __init__(self) -> None:
+        """Load the scorer."""
+        self._scorer = load_scorer(embedded_folder() / "scorer")
+
+    def embed(self, images: "Sequence[Image]") -> Tensor:
+        """Return (n, 128), unit norm: what each picture shows, independent of its background."""
+        return self._scorer.embed(_pixels(images))
+
+    def read(self, images: "Sequence[Image]") -> list[dict[str, str]]:
+        """Return the most likely answer to every question, in words, a dictionary per picture."""
+        return self._scorer.read(_pixels(images))
+
+
+def _pixels(images: "Sequence[Image]") -> Tensor:
+    """Return (n, 3, 64, 64) in [−1, 1]."""
+    sides = (SIDE, SIDE)
+    colours = [image.convert("RGB") for image in images]
+    fitting = [image if image.size == sides else image.resize(sides) for image in colours]
+    pixels = np.stack([np.asarray(image, np.float32) for image in fitting])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1

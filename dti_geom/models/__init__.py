@@ -5,9 +5,10 @@ token table (V, d), where is the position table (L, d) or None, how does it norm
 what are its hidden states.
 """
 
-from dti_geom.models.catalog import MODELS, KnownModel, is_here, open_encoders
-from dti_geom.models.encoders import Block, Branch, HiddenStates, StoredEncoder, TextEncoder
-from dti_geom.models.published import PUBLISHED, PublishedTable
+from dti_geom.models.catalog import MODELS, is_here, open_encoders
+from dti_geom.models.encoders.base import Block, Branch, HiddenStates, TextEncoder
+from dti_geom.models.encoders.stored import StoredEncoder
+from dti_geom.models.published import PUBLISHED
 from dti_geom.models.vocabulary import Vocabulary
 
 __all__ = [
@@ -16,8 +17,6 @@ __all__ = [
     "Block",
     "Branch",
     "HiddenStates",
-    "KnownModel",
-    "PublishedTable",
     "StoredEncoder",
     "TextEncoder",
     "Vocabulary",

@@ -10,8 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel
-from dti_geom.models.encoders.architectures import family_of
+from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel, first_line
 from dti_geom.models.sources import Folder, HubRepository, Source, read_json
 from dti_geom.progress import Progress, silent
 
@@ -77,20 +76,26 @@ def open_encoders(
     model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single encoder.
     Nothing but small JSON files is read here. Raises UnknownModel, ModelFilesError.
     """
-    from dti_geom.models.encoders import StoredEncoder
+    from dti_geom.models.encoders.registry import architecture_of
+    from dti_geom.models.encoders.stored import StoredEncoder
+    from dti_geom.models.pipelines.registry import tap_of
 
     check_device(device)
     source = find_source(model)
+    pipeline_class = None
+    if source.has("model_index.json"):
+        pipeline_class = read_json(source, "model_index.json").get("_class_name")
     return [
         StoredEncoder(
             source,
             place.folder,
             place.tokenizer_folder,
-            family_of(
+            architecture_of(
                 read_json(source, place.folder + "config.json"),
                 f"{source.name}/{place.folder}config.json",
             ),
             name=place.name,
+            tap=tap_of(pipeline_class, place.name),
             device=device,
             dtype=dtype,
             progress=progress,
@@ -148,7 +153,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DtiGeomError(
             f"device '{device}' cannot be used here ({reason}). --device cpu always can."
         ) from error

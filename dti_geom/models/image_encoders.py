@@ -1,14 +1,15 @@
-"""Image encoders, which say how alike two pictures look, and image–text encoders, which say how well one fits a text.
+"""Image encoders, which compare pictures, and image–text encoders, which compare one with a text.
 
-`open_image_encoder("dinov2")` and `open_image_text_encoder("siglip")` take a name of `IMAGE_ENCODERS`, a Hub id or a
-folder. Adding an architecture is one entry in `KINDS`.
+`open_image_encoder("dinov2")` and `open_image_text_encoder("siglip")` take a name of
+`IMAGE_ENCODERS`, a Hub id or a folder. Adding an architecture is one entry in `KINDS`.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownModel
-from dti_geom.mini.scorer import load_scorer
-from dti_geom.models.catalog import check_device, embedded_folder
-from dti_geom.models.encoders import TOKENIZER_FILES, import_transformers, quiet
+from dti_geom.models.catalog import check_device
+from dti_geom.models.loading import load_module, load_tokenizer, tokenizer_files
 from dti_geom.models.sources import Folder, HubRepository, Source, read_json
 from dti_geom.models.weights import Weights
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MINI = "mini"
-MINI_SIDE = 64  # pixels: the scorer of the embedded model knows no other size
-
-# Short names; those of DINOv2 and SigLIP are what the public code of Directional Textual Inversion scores with.
-IMAGE_ENCODERS: dict[str, str | None] = {
-    MINI: None,  # ships with the package
+# Short names: a Hub id, or module:class of an encoder that ships with the package, which is
+# imported when it is opened. The public code of Directional Textual Inversion scores with these
+# DINOv2 and SigLIP.
+IMAGE_ENCODERS: dict[str, str] = {
+    MINI: "dti_geom.mini.scorer:ScorerEncoder",
     "dinov2": "facebook/dinov2-base",
     "clip": "openai/clip-vit-large-patch14",
     "siglip": "google/siglip2-base-patch16-224",
@@ -39,7 +39,7 @@ BATCH = 32  # images at once
 
 
 class ImageEncoder(Protocol):
-    """All that a comparison of pictures may use; a few lines can fake it."""
+    """All that a comparison of pictures may use."""
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class ImageEncoder(Protocol):
         ...
 
     def embed(self, images: "Sequence[Image]") -> Tensor:
-        """(n, d), float32 on the CPU, unit norm: a cosine of rows is how alike two pictures are."""
+        """Return (n, d), float32 on the CPU, unit norm: cosines of rows compare pictures."""
         ...
 
 
@@ -65,56 +65,45 @@ class ImageTextEncoder(Protocol):
         ...
 
     def score(self, images: "Sequence[Image]", texts: Sequence[str]) -> Tensor:
-        """(n,), float32 on the CPU: how well picture i fits text i."""
+        """Return (n,), float32 on the CPU: how well picture i fits text i."""
         ...
-
-
-class ScorerEncoder:
-    """The scorer that ships with the embedded model, as an image encoder that can also read pictures."""
-
-    name = MINI
-
-    def __init__(self) -> None:
-        """Load the scorer."""
-        self._scorer = load_scorer(embedded_folder() / "scorer")
-
-    def embed(self, images: "Sequence[Image]") -> Tensor:
-        """(n, 128), unit norm: what the thing looks like, whatever is behind it. Other sizes are resized to 64 px."""
-        return self._scorer.embed(_pixels(images))
-
-    def read(self, images: "Sequence[Image]") -> list[dict[str, str]]:
-        """The most likely answer to every question of the scorer, in words, one dictionary per picture."""
-        return self._scorer.read(_pixels(images))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One architecture: its transformers class, and how a feature is got out of it."""
+    """An architecture: its transformers class, and functions that return its features."""
 
-    architecture: str
+    module_class: str
     image_features: Callable[[Any, Tensor], Tensor]
     text_features: Callable[[Any, Tensor], Tensor] | None = None
     sigmoid: bool = False  # a text score is the sigmoid of the model's logit; else the cosine
 
 
 def _class_token(module: Any, pixels: Tensor) -> Tensor:
-    return module(pixel_values=pixels).last_hidden_state[:, 0]
+    features: Tensor = module(pixel_values=pixels).last_hidden_state[:, 0]
+    return features
 
 
 def _clip_image(module: Any, pixels: Tensor) -> Tensor:
-    return module.visual_projection(module.vision_model(pixel_values=pixels).pooler_output)
+    features: Tensor = module.visual_projection(
+        module.vision_model(pixel_values=pixels).pooler_output
+    )
+    return features
 
 
 def _clip_text(module: Any, ids: Tensor) -> Tensor:
-    return module.text_projection(module.text_model(input_ids=ids).pooler_output)
+    features: Tensor = module.text_projection(module.text_model(input_ids=ids).pooler_output)
+    return features
 
 
 def _siglip_image(module: Any, pixels: Tensor) -> Tensor:
-    return module.vision_model(pixel_values=pixels).pooler_output
+    features: Tensor = module.vision_model(pixel_values=pixels).pooler_output
+    return features
 
 
 def _siglip_text(module: Any, ids: Tensor) -> Tensor:
-    return module.text_model(input_ids=ids).pooler_output
+    features: Tensor = module.text_model(input_ids=ids).pooler_output
+    return features
 
 
 KINDS: dict[str, Kind] = {  # by `model_type` of config.json
@@ -132,19 +121,22 @@ KINDS: dict[str, Kind] = {  # by `model_type` of config.json
 
 
 class StoredImageEncoder:
-    """DINOv2, CLIP or SigLIP from a folder or the Hub, in float32. Weights are read when first asked for."""
+    """DINOv2, CLIP or SigLIP from a folder or the Hub, in float32.
+
+    Weights are read when they are first used.
+    """
 
     def __init__(self, source: Source, name: str, device: str = "cpu") -> None:
-        """Reads config.json alone. Raises ModelFilesError for an architecture that is not in `KINDS`."""
+        """Read config.json alone. Raises ModelFilesError for an architecture not in `KINDS`."""
         self.name = name
         self.source, self._device = source, device
-        found = read_json(source, "config.json").get("model_type")
-        if found not in KINDS:
+        model_type = read_json(source, "config.json").get("model_type")
+        if model_type not in KINDS:
             raise ModelFilesError(
-                f"{source.name} is a {found}; an image encoder is one of {', '.join(KINDS)}. "
+                f"{source.name} is a {model_type}; an image encoder is one of {', '.join(KINDS)}. "
                 f"Known names: {', '.join(IMAGE_ENCODERS)}."
             )
-        self.kind = KINDS[found]
+        self.kind = KINDS[model_type]
 
     @property
     def unit(self) -> str:
@@ -153,7 +145,10 @@ class StoredImageEncoder:
 
     @torch.no_grad()
     def embed(self, images: "Sequence[Image]") -> Tensor:
-        """(n, d), float32 on the CPU, unit norm. DINOv2: the class token; CLIP and SigLIP: the projected state."""
+        """Return (n, d), float32 on the CPU, unit norm.
+
+        Of DINOv2 the class token, of CLIP and SigLIP the projected state.
+        """
         parts = (
             normalize(self.kind.image_features(self._module, pixels).float(), dim=-1).cpu()
             for pixels in self._batches(images)
@@ -162,9 +157,10 @@ class StoredImageEncoder:
 
     @torch.no_grad()
     def score(self, images: "Sequence[Image]", texts: Sequence[str]) -> Tensor:
-        """(n,), float32: the cosine of picture i and text i, or for SigLIP the sigmoid of its logit, a probability.
+        """Return (n,), float32: how well picture i fits text i.
 
-        Raises DoesNotApply for an encoder that reads no text.
+        A cosine; for SigLIP the sigmoid of its logit, a probability. Raises DoesNotApply for an
+        encoder that reads no text.
         """
         if self.kind.text_features is None:
             raise DoesNotApply(
@@ -177,7 +173,7 @@ class StoredImageEncoder:
                 for at in range(0, len(unique), BATCH)
             ]
         )
-        text = normalize(rows.float(), dim=-1).cpu()[[unique.index(one) for one in texts]]
+        text = normalize(rows.float(), dim=-1).cpu()[[unique.index(entry) for entry in texts]]
         cosines = (self.embed(images) * text).sum(dim=-1)
         if not self.kind.sigmoid:
             return cosines
@@ -189,49 +185,26 @@ class StoredImageEncoder:
 
     @cached_property
     def _module(self) -> nn.Module:
-        transformers = import_transformers()
         weights = Weights(self.source, "")
-        for file in {weights.entry, *weights.files().values()}:
-            self.source.local(file)
-        folder: Path = self.source.local("config.json").parent
-        with quiet(transformers):
-            module, info = getattr(transformers, self.kind.architecture).from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-        if info["missing_keys"]:  # transformers would go on with random numbers in their place
-            raise ModelFilesError(
-                f"{folder} lacks {len(info['missing_keys'])} tensors of a {self.kind.architecture}, among them "
-                f"{min(info['missing_keys'])}. Fetch the weights again."
-            )
-        return module.to(self._device).eval().requires_grad_(False)
+        module = load_module(self.source, weights, self.kind.module_class, torch.float32)
+        return module.to(self._device)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        transformers = import_transformers()
-        paths = [self.source.local(name) for name in TOKENIZER_FILES if self.source.has(name)]
-        if not paths:
+        files = tokenizer_files(self.source, "")
+        if not files:
             raise ModelFilesError(
                 f"{self.source.name} has no tokenizer. Fetch tokenizer.json and its config too."
             )
-        try:
-            if self.source.has(
-                "tokenizer.json"
-            ):  # complete as trained: normalisation, begin and end; no sentencepiece
-                return transformers.PreTrainedTokenizerFast.from_pretrained(
-                    paths[0].parent, local_files_only=True
-                )
-            return transformers.AutoTokenizer.from_pretrained(
-                paths[0].parent, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelFilesError(
-                f"{paths[0].parent}: the tokenizer does not load ({reason})."
-            ) from error
+        # tokenizer.json is complete: normalisation, begin and end tokens; no sentencepiece needed.
+        complete = self.source.has("tokenizer.json")
+        tokenizer_class = "PreTrainedTokenizerFast" if complete else "AutoTokenizer"
+        return load_tokenizer(self.source, files, tokenizer_class)
 
     def _ids(self, texts: list[str]) -> Tensor:
-        """(n, length): SigLIP was trained on texts padded to its full length, without a mask."""
-        length = self._module.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        """Return (n, length). SigLIP was trained on texts padded to full length, unmasked."""
+        config: Any = self._module.config
+        length = config.text_config.max_position_embeddings
         padding = "max_length" if self.kind.sigmoid else True
         tokens = self._tokenizer(
             texts,
@@ -241,7 +214,8 @@ class StoredImageEncoder:
             truncation=True,
             return_tensors="pt",
         )
-        return tokens["input_ids"].to(self._device)
+        ids: Tensor = tokens["input_ids"].to(self._device)
+        return ids
 
     def _batches(self, images: "Sequence[Image]") -> Iterator[Tensor]:
         settings = read_json(self.source, "preprocessor_config.json")
@@ -252,23 +226,27 @@ class StoredImageEncoder:
 
 
 def open_image_encoder(name: str, *, device: str = "cpu") -> ImageEncoder:
-    """An image encoder: `mini` (the embedded scorer), dinov2, clip, siglip, a Hub id, or a folder.
+    """Open an image encoder: a name of `IMAGE_ENCODERS`, a Hub id, or a folder.
 
     Raises UnknownModel, ModelFilesError.
     """
     check_device(device)
-    return ScorerEncoder() if name == MINI else StoredImageEncoder(_source(name), name, device)
+    shipped = _shipped(name)
+    if shipped is not None:
+        return cast(ImageEncoder, shipped())
+    return StoredImageEncoder(_source(name), name, device)
 
 
 def open_image_text_encoder(name: str, *, device: str = "cpu") -> ImageTextEncoder:
-    """An image–text encoder: clip, siglip, a Hub id, or a folder.
+    """Open an image–text encoder: clip, siglip, a Hub id, or a folder.
 
     Raises UnknownModel, ModelFilesError, DoesNotApply.
     """
     check_device(device)
-    if name == MINI:
+    if _shipped(name) is not None:
         raise DoesNotApply(
-            "the embedded scorer reads pictures, not texts. Image–text encoders: clip, siglip, a folder."
+            f"{name}, the embedded scorer, reads pictures, not texts. "
+            "Image–text encoders: clip, siglip, a folder."
         )
     encoder = StoredImageEncoder(_source(name), name, device)
     if encoder.kind.text_features is None:
@@ -279,10 +257,10 @@ def open_image_text_encoder(name: str, *, device: str = "cpu") -> ImageTextEncod
 
 
 def prepared(image: "Image", settings: Mapping[str, Any]) -> Tensor:
-    """(3, h, w): an image as preprocessor_config.json wants it.
+    """Return (3, h, w): an image prepared as preprocessor_config.json says.
 
-    Pillow does the resizing, as it did when these encoders were trained; the processors of transformers change their
-    numbers with the presence of torchvision.
+    Pillow does the resizing, as it did when these encoders were trained; the processors of
+    transformers return other numbers where torchvision is installed.
     """
     image = image.convert("RGB")
     if settings.get("do_resize", True):
@@ -298,7 +276,7 @@ def prepared(image: "Image", settings: Mapping[str, Any]) -> Tensor:
 
 
 def _resized(image: "Image", size: int | Mapping[str, int]) -> tuple[int, int]:
-    """(width, height) after resizing; a single number is the short side's length."""
+    """Return (width, height) after resizing; a single number is the short side's length."""
     short = size if isinstance(size, int) else size.get("shortest_edge")
     if short is None:
         height, width = _sides(size)
@@ -312,6 +290,15 @@ def _sides(size: int | Mapping[str, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size["height"], size["width"])
 
 
+def _shipped(name: str) -> Callable[[], object] | None:
+    """Return the class of an encoder that ships with the package, or None for another name."""
+    module, colon, attribute = IMAGE_ENCODERS.get(name, "").partition(":")
+    if not colon:
+        return None
+    encoder_class: Callable[[], object] = getattr(importlib.import_module(module), attribute)
+    return encoder_class
+
+
 def _source(name: str) -> Source:
     repository = IMAGE_ENCODERS.get(name)
     if repository is not None:
@@ -321,17 +308,6 @@ def _source(name: str) -> Source:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return HubRepository(name)
     raise UnknownModel(
-        f"no image encoder called '{name}'. Known: {', '.join(IMAGE_ENCODERS)}. A Hub id (org/name) or a local folder "
-        "also works."
+        f"no image encoder called '{name}'. Known: {', '.join(IMAGE_ENCODERS)}. "
+        "A Hub id (org/name) or a local folder also works."
     )
-
-
-def _pixels(images: "Sequence[Image]") -> Tensor:
-    """(n, 3, 64, 64) in [−1, 1]."""
-    sides = (MINI_SIDE, MINI_SIDE)
-    fitting = (
-        image.convert("RGB") if image.size == sides else image.convert("RGB").resize(sides)
-        for image in images
-    )
-    pixels = np.stack([np.asarray(image, np.float32) for image in fitting])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1

@@ -1,6 +1,6 @@
-"""How a model mixes images with noise, and what it is asked to predict.
+"""How a model mixes images with noise, and what it predicts.
 
-Both kinds answer the same questions for latents x, noise ε and one time per sample. `t` is what the denoiser is told.
+x: latents, ε: noise of the same shape, t: one time per sample, in the units the denoiser takes.
 """
 
 from typing import Any, Protocol
@@ -15,57 +15,64 @@ class Noising(Protocol):
     """A forward process and its prediction target."""
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
-        """(n,): one time per generator, as the model's own training draws them, on the CPU."""
+        """Return (n,) on the CPU: a time per generator, drawn as in the model's own training."""
         ...
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The noisy latents at t."""
+        """Return the noisy latents at t."""
         ...
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What a perfect denoiser answers."""
+        """Return what a perfect denoiser predicts."""
         ...
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
-        """(n,): min-SNR-γ loss weights (Hang et al., ICCV 2023). Raises DoesNotApply where there is no SNR."""
+        """Return (n,): min-SNR-γ loss weights (Hang et al., ICCV 2023).
+
+        Raises DoesNotApply where there is no SNR.
+        """
         ...
 
 
 class Diffusion:
-    """Variance-preserving diffusion over discrete times, with ε- or v-prediction (Stable Diffusion, SDXL)."""
+    """Variance-preserving diffusion over discrete times, with ε- or v-prediction.
+
+    Stable Diffusion, SDXL.
+    """
 
     def __init__(self, scheduler_config: Any) -> None:
-        """scheduler_config: of any diffusers scheduler of the model; betas and prediction type are read from it."""
+        """Read betas and prediction type from the configuration of any diffusers scheduler."""
         from diffusers import DDPMScheduler
 
-        scheduler = DDPMScheduler.from_config(scheduler_config)
+        scheduler: Any = DDPMScheduler.from_config(scheduler_config)  # type: ignore[no-untyped-call]
         self.prediction = scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise ModelFilesError(
-                f"the scheduler asks for prediction_type '{self.prediction}'; epsilon and v_prediction can be trained."
+                f"the scheduler asks for prediction_type '{self.prediction}'; "
+                "epsilon and v_prediction can be trained."
             )
-        self.signal = scheduler.alphas_cumprod.sqrt()  # (T,): √ᾱ
-        self.noise = (1 - scheduler.alphas_cumprod).sqrt()
+        self.signal: Tensor = scheduler.alphas_cumprod.sqrt()  # (T,): √ᾱ
+        self.noise: Tensor = (1 - scheduler.alphas_cumprod).sqrt()
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
-        """Uniform over the T discrete times."""
+        """Draw uniformly from the T discrete times."""
         return torch.cat(
             [torch.randint(len(self.signal), (1,), generator=generator) for generator in generators]
         )
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """√ᾱ·x + √(1 − ᾱ)·ε."""
+        """Return √ᾱ·x + √(1 − ᾱ)·ε."""
         return _per_sample(self.signal, t, x) * x + _per_sample(self.noise, t, x) * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """ε, or v = √ᾱ·ε − √(1 − ᾱ)·x."""
+        """Return ε, or v = √ᾱ·ε − √(1 − ᾱ)·x."""
         if self.prediction == "epsilon":
             return noise
         return _per_sample(self.signal, t, x) * noise - _per_sample(self.noise, t, x) * x
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
-        """min(SNR, γ) / SNR for ε, min(SNR, γ) / (SNR + 1) for v."""
-        snr = (self.signal / self.noise).to(t.device)[t] ** 2
+        """Return min(SNR, γ) / SNR for ε, min(SNR, γ) / (SNR + 1) for v."""
+        snr: Tensor = (self.signal / self.noise).to(t.device)[t] ** 2
         return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
 
 
@@ -75,26 +82,29 @@ class Flow:
     times = 1000
 
     def __init__(self, shift: float) -> None:
-        """shift: moves the times toward noise, as sampling does; SANA 1.5 uses 3."""
+        """Set the shift of times toward noise, as in sampling; SANA 1.5 uses 3."""
         self.shift = shift
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
-        """Logit-normal, then shifted: σ ← shift·σ / (1 + (shift − 1)·σ), times 1000 (SANA's own training)."""
+        """Draw 1000·σ, σ logit-normal and then shifted: σ ← shift·σ / (1 + (shift − 1)·σ).
+
+        This is SANA's own training.
+        """
         normal = torch.cat([torch.randn(1, generator=generator) for generator in generators])
         sigma = normal.sigmoid()
         return self.times * self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """(1 − σ)·x + σ·ε."""
+        """Return (1 − σ)·x + σ·ε."""
         sigma = (t / self.times).view(-1, *[1] * (x.ndim - 1)).to(x)
         return (1 - sigma) * x + sigma * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """ε − x, at every time."""
+        """Return ε − x, at every time."""
         return noise - x
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
-        """Raises DoesNotApply."""
+        """Raise DoesNotApply: there is no SNR."""
         raise DoesNotApply(
             "min-SNR weights belong to diffusion models; this one is trained by flow matching."
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dti_geom.errors import ModelFilesError, UnknownModel
+from dti_geom.errors import ModelFilesError, UnknownModel, first_line
 from dti_geom.progress import Progress, silent
 
 
@@ -114,7 +114,7 @@ class HubRepository:
         if cached:
             return Folder(cached.parent).read(cached.name, start, stop)
         from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         headers = build_hf_headers() | {
             "Range": f"bytes={start}-{stop - 1}",
@@ -187,7 +187,7 @@ class HubRepository:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> ModelFilesError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         return ModelFilesError(
             f"{self.name} is not on this machine and the Hub did not give it ({reason}). "
             "Check the network, or pass a local folder: --model ./my-model"

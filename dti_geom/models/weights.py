@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dti_geom.errors import ModelFilesError
+from dti_geom.errors import ModelFilesError, first_line
 from dti_geom.files.atomic import atomic_path
 from dti_geom.models.sources import Source, first_existing, read_json
 from dti_geom.progress import Progress, silent
@@ -158,7 +158,7 @@ class Weights:
             try:  # mapped: only the pages of the asked tensor are read
                 loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 raise ModelFilesError(
                     f"{path} did not open as tensors only, and nothing else in it was run ({reason}). "
                     "Files of PyTorch before 1.6 need re-saving; or use the model's safetensors weights."

@@ -46,9 +46,7 @@ class HeadAttention:
 class Sensitivity:
     """1 − mean cosine of the token's states in prompts that have it at the same place; 0 … 2."""
 
-    layer: (
-        int  # the block after which the state is taken, from 1; 0: the output after the final norm
-    )
+    layer: int  # the block whose output is taken, from 1; 0: the state that the denoiser reads
     values: tuple[float, ...]  # at each scale
 
 
@@ -211,7 +209,7 @@ class _Watch:
             )
             sensitivity.append(
                 torch.stack(
-                    [self._context(state) for state in (states.last, *states.states[1:])], dim=1
+                    [self._context(state) for state in (states.read, *states.states[1:])], dim=1
                 )
             )
         shape = (len(scales), len(directions))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dti_geom import geometry
 from dti_geom.models import TextEncoder
+from dti_geom.models.encoders.base import read_blocks
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import (
     CARRIERS,
@@ -118,8 +119,8 @@ def measure_stagnation(
     by at most arcsin(S/‖x_0‖) where S < ‖x_0‖. B_l is the longest update seen here at the word's
     place, so the bound holds for what was measured. Start tokens often get far longer updates.
 
-    States and updates are read by hooks from the encoder's own modules. Raises DoesNotApply for a
-    post-norm encoder.
+    Only the blocks up to the last one that the denoiser reads are measured. States and updates are
+    read by hooks from the encoder's own modules. Raises DoesNotApply for a post-norm encoder.
     """
     table = encoder.token_table
     reference = geometry.summarize_norms(table).mean
@@ -143,7 +144,7 @@ def measure_stagnation(
     longest = torch.stack([way.update.amax(dim=(1, 2)) for way in ways]).amax(dim=0)
     branches = [
         (number, branch.kind)
-        for number, block in enumerate(encoder.blocks)
+        for number, block in enumerate(read_blocks(encoder))
         for branch in block.branches
     ]
 
@@ -211,7 +212,8 @@ def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
     with _captured(encoder, prompts.places) as (before, updates):
         for states in run_prompts(encoder, prompts, vectors, ""):
             dtype = states.last.dtype
-            x = torch.stack([*before, _at_places(states.states[-1], prompts.places)]).double()
+            end = _at_places(states.states[-1 - encoder.tap.unread], prompts.places)
+            x = torch.stack([*before, end]).double()
             f = torch.stack(updates).double()
             before.clear()
             updates.clear()
@@ -240,7 +242,7 @@ def _captured(encoder: TextEncoder, places: Tensor) -> Iterator[tuple[list[Tenso
         updates.append(_at_places(output[0] if isinstance(output, tuple) else output, places))
 
     with ExitStack() as hooks:
-        for block in encoder.blocks:
+        for block in read_blocks(encoder):
             for branch in block.branches:
                 hooks.enter_context(branch.norm.register_forward_pre_hook(keep_state))
                 hooks.enter_context(branch.output.register_forward_hook(keep_update))

@@ -41,8 +41,8 @@ class Resemblance:
     Similarities are −1 … 1, mean over both swaps and all prompts.
     """
 
-    # "token": contextual state at the token; "pooled": final state at the end of the prompt;
-    # "end": the same before the final norm.
+    # "token": the state at the token that the denoiser reads; "pooled": final state at the end of
+    # the prompt; "end": the same before the final norm.
     output: str
     direction: float  # to the output of the vector whose direction was taken
     magnitude: float  # to the output of the vector whose norm was taken
@@ -207,11 +207,11 @@ class _Outputs:
         prompts, every = self.prompts, torch.arange(len(self.prompts.places))
         chunks: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
         for states in run_prompts(self.encoder, prompts, vectors, what, self.progress):
-            last, stream = (
+            read, last, stream = (
                 torch.unflatten(state, 0, (-1, len(every))).float().cpu()
-                for state in (states.last, states.states[-1])
+                for state in (states.read, states.last, states.states[-1])
             )
-            chunks["token"].append(last[:, every, prompts.places])
+            chunks["token"].append(read[:, every, prompts.places])
             chunks["pooled"].append(last[:, every, prompts.ends][:, self._elsewhere])
             chunks["end"].append(stream[:, every, prompts.ends][:, self._elsewhere])
         outputs = {name: torch.cat(parts) for name, parts in chunks.items()}

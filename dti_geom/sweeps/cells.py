@@ -20,9 +20,9 @@ from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
 from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChecks, TextScorer
 from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
+from dti_geom.mini.scorer import ScorerEncoder
 from dti_geom.models.image_encoders import (
     ImageEncoder,
-    ScorerEncoder,
     open_image_encoder,
     open_image_text_encoder,
 )

@@ -1,29 +1,31 @@
-"""What a sweep is asked for: a file of concepts × methods × seeds × settings, and the cells it stands for."""
+"""Sweep files: concepts × methods × seeds × settings, and the cells that they stand for."""
 
 import hashlib
 import json
 import re
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from dti_geom.errors import DtiGeomError, SweepError
+from dti_geom.errors import DecodingError, DtiGeomError, SweepError
+from dti_geom.files.decoding import check_keys, decode, nearest_name
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
 from dti_geom.training.data import image_files
 
-FORMAT = 1  # of what a cell leaves; raised when an old cell is no longer what its address promises
+# The format of a cell's folder, part of every address. Raise it when a cell with the same settings
+# would come out differently, so that old cells are not taken for new ones.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a cell's tokens are painted and scored; None takes the model's own, as `dti-geom evaluate` does."""
+    """How a cell's tokens are painted and scored.
+
+    None takes the default of the model, as `dti-geom evaluate` does.
+    """
 
     prompts: str | None = None  # a set of `PROMPT_SETS`, or a file
     dreambooth: str | None = None
@@ -33,12 +35,10 @@ class EvaluationConfig:
     image_encoder: str | None = None
     text_encoder: str | None = None
     baselines: bool = False  # also the class word, and tokens at the vocabulary's mean norm
-    checkpoints: tuple[
-        int, ...
-    ] = ()  # updates after which the tokens are painted too, each prompt once
+    checkpoints: tuple[int, ...] = ()  # also paint after these updates, one picture per prompt
 
     def __post_init__(self) -> None:
-        """Refuse what no cell could do."""
+        """Raise SweepError for values that no cell can use."""
         if self.seeds < 1:
             raise SweepError(f"evaluate: seeds is {self.seeds}; expected 1 or more.")
         if any(step < 1 for step in self.checkpoints):
@@ -49,35 +49,35 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training and its evaluation."""
+    """One training run and its evaluation."""
 
-    label: str  # the method, and what it is tried with
-    run: RunConfig  # a concept's `images` may be the name of one that ships with `mini`
+    label: str  # the method, and the values that vary
+    run: RunConfig  # `images` of a concept may be the name of a concept that ships with `mini`
     evaluation: EvaluationConfig
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Names of the concepts, which share batches."""
+        """Names of the concepts, which are trained together in one batch."""
         return tuple(concept.subject or Path(concept.images).name for concept in self.run.concepts)
 
     @property
     def run_key(self) -> str:
-        """Address of the training: settings and the bytes of the images."""
+        """Address of the training run: a hash of its settings and of the bytes of its images."""
         concepts = [
-            replace(one, images=_digest(tuple(image_files(one))))
-            for one in located(self.run).concepts
+            replace(concept, images=_digest(tuple(image_files(concept))))
+            for concept in located(self.run).concepts
         ]
-        return _address(_chosen(replace(self.run, concepts=tuple(concepts))))
+        return _address(_non_defaults(replace(self.run, concepts=tuple(concepts))))
 
     @property
     def key(self) -> str:
-        """Address of the whole cell; its label is not part of it."""
-        return _address([self.run_key, self.subjects, _chosen(self.evaluation)])
+        """Address of the whole cell: a hash of everything but its label."""
+        return _address([self.run_key, self.subjects, _non_defaults(self.evaluation)])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a sweep, in the order they are started."""
+    """All cells of a sweep, in the order in which they start."""
 
     name: str
     model: str
@@ -85,90 +85,85 @@ class Plan:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan that a YAML file stands for. Raises SweepError, naming the nearest right key for a wrong one."""
+    """Return the plan that a YAML file describes.
+
+    Raises SweepError, which names the file, the wrong key and the nearest right one.
+    """
     import yaml
 
     path = Path(path)
     try:
-        asked = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SweepError(
-            f"{path} is no readable YAML file: {' '.join(str(error).split())}"
+            f"{path} is not a readable YAML file: {' '.join(str(error).split())}"
         ) from error
     try:
-        return plan_of(asked, path.stem)
+        return plan_of(content, path.stem)
     except DtiGeomError as error:
         raise SweepError(f"{path}: {error}") from error
 
 
-def plan_of(asked: Any, name: str) -> Plan:
-    """The plan of a mapping with the keys of `_File`; seed first, so that a stopped sweep is a smaller whole one."""
-    file = _build(_File, asked, "")
-    if not file.concepts or not file.methods or not file.seeds:
-        raise SweepError(
-            "there is nothing to do: expected at least one of concepts, methods and seeds each."
-        )
-    groups = [_concepts(group) for group in file.concepts]
-    methods = [one for entry in file.methods for one in _methods(entry)]
-    labels = [label for label, _, _ in methods]
-    doubled = next((label for label in labels if labels.count(label) > 1), None)
-    if doubled:
-        raise SweepError(f"methods: two are called '{doubled}'. Give one a label of its own.")
-    cells = []
-    for seed, concepts, (label, method, baselines), (suffix, shared) in product(
-        file.seeds, groups, methods, _settings(file.settings)
-    ):
-        run = _run(file.model, concepts, method, {**file.train, **shared, "seed": seed})
-        if any(step % run.checkpoint_every for step in file.evaluate.checkpoints):
-            raise SweepError(
-                f"evaluate: checkpoints are {', '.join(map(str, file.evaluate.checkpoints))}; a run has one every "
-                f"{run.checkpoint_every} updates. Set checkpoint_every under train."
-            )
-        evaluation = replace(file.evaluate, baselines=file.evaluate.baselines or baselines)
-        cells.append(Cell(label + suffix, run, evaluation))
-    first: dict[str, str] = {}
-    for cell in cells:  # two workers in one run's folder would spoil it
-        if (label := first.setdefault(cell.run_key, cell.label)) != cell.label:
-            raise SweepError(
-                f"methods: '{label}' and '{cell.label}' are the same training. Leave one out."
-            )
-    return Plan(name, file.model, tuple(cells))
+def plan_of(content: Any, name: str) -> Plan:
+    """Return the plan that a mapping with the keys of `SweepFile` describes.
+
+    The seed varies slowest, so a sweep that stops early is a complete sweep over fewer seeds.
+    Raises SweepError for a wrong key or value, and TrainingError for settings no run can use.
+    """
+    try:
+        return _plan(decode(SweepFile, content, from_yaml=True), name)
+    except DecodingError as error:
+        raise SweepError(str(error)) from error
 
 
 def located(run: RunConfig) -> RunConfig:
-    """The run with folders in the place of the names of concepts that ship with `mini`."""
+    """Return the run with folders in place of the names of concepts that ship with `mini`."""
     from dti_geom.models.catalog import embedded_folder
 
-    def find(concept: ConceptConfig) -> ConceptConfig:
+    def locate(concept: ConceptConfig) -> ConceptConfig:
         shipped = embedded_folder() / "concepts" / concept.images
         if Path(concept.images).exists() or not shipped.is_dir():
             return concept
         return replace(concept, images=str(shipped))
 
-    return replace(run, concepts=tuple(map(find, run.concepts)))
+    return replace(run, concepts=tuple(map(locate, run.concepts)))
 
 
 # --- The file ---
 
 
 @dataclass(frozen=True)
-class _File:
-    """The keys of a sweep file; lists of values make grids."""
+class SweepFile:
+    """The keys of a sweep file. A list of values where one is expected makes a grid."""
 
-    concepts: list[Any]
-    methods: list[Any]
+    concepts: list[Any]  # names or mappings; an inner list is trained together
+    methods: list[Any]  # names or mappings of `MethodConfig`, `label` and `baselines`
     model: str = "mini"
     seeds: tuple[int, ...] = (0,)
-    settings: Any = field(
-        default_factory=dict
-    )  # a mapping of lists: their grid; a list of mappings: those
-    train: dict[str, Any] = field(
-        default_factory=dict
-    )  # fields of a run and its data, the same for all
+    # A mapping of lists means every combination; a list of mappings means just those.
+    settings: Any = field(default_factory=dict)
+    # Fields of a run and its data, the same for every cell.
+    train: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self) -> None:
+        """Raise SweepError if there would be no cell."""
+        if not self.concepts or not self.methods or not self.seeds:
+            raise SweepError(
+                "there is nothing to do: expected at least one concept, one method and one seed."
+            )
 
-_SHARED = (
+
+@dataclass(frozen=True)
+class _MethodEntry:
+    """A method with one value for each of its settings."""
+
+    label: str
+    method: MethodConfig
+    baselines: bool
+
+
+_RUN_KEYS = (
     "steps",
     "batch_size",
     "accumulate",
@@ -178,50 +173,96 @@ _SHARED = (
     "dtype",
     "compile",
 )
-_DATA = tuple(one.name for one in fields(DataConfig))
-_METHOD = tuple(one.name for one in fields(MethodConfig))
+_DATA_KEYS = tuple(item.name for item in fields(DataConfig))
+_METHOD_KEYS = tuple(item.name for item in fields(MethodConfig))
+_CONCEPT_KEYS = tuple(item.name for item in fields(ConceptConfig))
+
+
+def _plan(file: SweepFile, name: str) -> Plan:
+    groups = [_concepts(group) for group in file.concepts]
+    methods: list[_MethodEntry] = []
+    for item in file.methods:
+        methods += _methods(item)
+    _check_labels([entry.label for entry in methods])
+    cells = []
+    for seed, concepts, entry, (suffix, settings) in product(
+        file.seeds, groups, methods, _settings(file.settings)
+    ):
+        run = _run(file.model, concepts, entry.method, {**file.train, **settings, "seed": seed})
+        _check_checkpoints(file.evaluate, run)
+        baselines = file.evaluate.baselines or entry.baselines
+        evaluation = replace(file.evaluate, baselines=baselines)
+        cells.append(Cell(entry.label + suffix, run, evaluation))
+    _check_runs_differ(cells)
+    return Plan(name, file.model, tuple(cells))
+
+
+def _check_labels(labels: list[str]) -> None:
+    repeated = next((label for label in labels if labels.count(label) > 1), None)
+    if repeated:
+        raise SweepError(f"methods: two are called '{repeated}'. Give one a label of its own.")
+
+
+def _check_checkpoints(evaluation: EvaluationConfig, run: RunConfig) -> None:
+    if any(step % run.checkpoint_every for step in evaluation.checkpoints):
+        raise SweepError(
+            f"evaluate: checkpoints are {', '.join(map(str, evaluation.checkpoints))}; a run has "
+            f"one every {run.checkpoint_every} updates. Set checkpoint_every under train."
+        )
+
+
+def _check_runs_differ(cells: list[Cell]) -> None:
+    # Cells with the same run share its folder, and two workers must not write to one folder.
+    labels: dict[str, str] = {}
+    for cell in cells:
+        label = labels.setdefault(cell.run_key, cell.label)
+        if label != cell.label:
+            raise SweepError(
+                f"methods: '{label}' and '{cell.label}' are the same training. Leave one out."
+            )
 
 
 def _concepts(group: Any) -> tuple[ConceptConfig, ...]:
-    """A concept, or several that are learned together."""
-    entries = group if isinstance(group, list) else [group]
-    return tuple(_shipped(entry) if isinstance(entry, str) else _own(entry) for entry in entries)
+    """Return one concept, or several that are trained together."""
+    items = group if isinstance(group, list) else [group]
+    return tuple(
+        _shipped_concept(item) if isinstance(item, str) else _own_concept(item) for item in items
+    )
 
 
-def _shipped(name: str) -> ConceptConfig:
+def _shipped_concept(name: str) -> ConceptConfig:
     from dti_geom.mini.concepts import load_concepts
     from dti_geom.models.catalog import embedded_folder
 
-    known = {
-        concept.name: concept.initialiser
-        for concept in load_concepts(embedded_folder() / "concepts")
-    }
-    if name not in known:
+    concepts = load_concepts(embedded_folder() / "concepts")
+    initialisers = {concept.name: concept.initialiser for concept in concepts}
+    if name not in initialisers:
         raise SweepError(
-            f"no concept called '{name}'.{_nearest(name, known)} Known: {', '.join(known)}; or give a mapping with "
-            "images and init."
+            f"no concept called '{name}'.{nearest_name(name, initialisers)} "
+            f"Known: {', '.join(initialisers)}; or give a mapping with images and init."
         )
-    return ConceptConfig(f"<{name}>", name, known[name])
+    return ConceptConfig(f"<{name}>", images=name, init=initialisers[name])
 
 
-def _own(entry: Any) -> ConceptConfig:
-    _known(entry, [one.name for one in fields(ConceptConfig)], "concepts")
-    subject = entry.get("subject") or Path(str(entry.get("images", "x"))).name
+def _own_concept(entry: Any) -> ConceptConfig:
+    check_keys(entry, _CONCEPT_KEYS, "concepts")
+    subject = str(entry.get("subject") or Path(str(entry.get("images", "x"))).name)
     token = f"<{re.sub(r'[^a-z0-9]+', '-', subject.lower())}>"
-    concept = _build(ConceptConfig, {"token": token} | entry, "concepts")
-    image_files(concept)  # better missing now than in the middle of a night
+    concept = decode(ConceptConfig, {"token": token} | entry, "concepts", from_yaml=True)
+    image_files(concept)  # raises now for missing images, rather than hours into the sweep
     return concept
 
 
-def _methods(entry: Any) -> Iterator[tuple[str, MethodConfig, bool]]:
-    """Label, method, and whether its baselines are wanted; for every combination of the values given as lists."""
+def _methods(entry: Any) -> Iterator[_MethodEntry]:
+    """Yield a method for every combination of the settings that are lists."""
     entry = {"name": entry} if isinstance(entry, str) else entry
-    _known(entry, (*_METHOD, "label", "baselines"), "methods")
-    held = {key: value for key, value in entry.items() if key not in ("label", "baselines")}
-    for suffix, values in _grid(held):
-        method = _build(MethodConfig, values, "methods")
+    check_keys(entry, (*_METHOD_KEYS, "label", "baselines"), "methods")
+    settings = {key: value for key, value in entry.items() if key in _METHOD_KEYS}
+    for suffix, values in _grid(settings):
+        method = decode(MethodConfig, values, "methods", from_yaml=True)
         _check_method(method)
-        yield entry.get("label", method.name) + suffix, method, bool(entry.get("baselines", False))
+        label = f"{entry.get('label', method.name)}{suffix}"
+        yield _MethodEntry(label, method, baselines=bool(entry.get("baselines", False)))
 
 
 def _check_method(method: MethodConfig) -> None:
@@ -230,25 +271,27 @@ def _check_method(method: MethodConfig) -> None:
     refuse_what_has_no_effect(method, method_named(method.name))
 
 
-def _settings(asked: Any) -> list[tuple[str, dict[str, Any]]]:
-    for one in asked if isinstance(asked, list) else [asked]:
-        _known(one, (*_SHARED, *_DATA), "settings")
-    if isinstance(asked, list):
-        return [(_suffix(one), one) for one in asked] or [("", {})]
-    return list(_grid(asked))
+def _settings(content: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return the settings of each column of the sweep, after the text that labels them."""
+    for entry in content if isinstance(content, list) else [content]:
+        check_keys(entry, (*_RUN_KEYS, *_DATA_KEYS), "settings")
+    if isinstance(content, list):
+        return [(_suffix(entry), entry) for entry in content] or [("", {})]
+    return list(_grid(content))
 
 
-def _grid(asked: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every combination of the values that are lists, and what tells it from the others."""
-    varied = {
-        key: value for key, value in asked.items() if isinstance(value, list) and key != "templates"
+def _grid(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every combination of the values that are lists, after the text that labels it."""
+    # `templates` is a list of prompts that belong to one setting.
+    lists = {
+        key: value
+        for key, value in settings.items()
+        if isinstance(value, list) and key != "templates"
     }
-    for values in product(*varied.values()):
-        chosen = dict(zip(varied, values, strict=True))
-        yield (
-            _suffix({key: value for key, value in chosen.items() if len(varied[key]) > 1}),
-            {**asked, **chosen},
-        )
+    for values in product(*lists.values()):
+        combination = dict(zip(lists, values, strict=True))
+        varying = {key: value for key, value in combination.items() if len(lists[key]) > 1}
+        yield _suffix(varying), {**settings, **combination}
 
 
 def _suffix(values: Mapping[str, Any]) -> str:
@@ -256,112 +299,53 @@ def _suffix(values: Mapping[str, Any]) -> str:
 
 
 def _run(
-    model: str, concepts: tuple[ConceptConfig, ...], method: MethodConfig, shared: Mapping[str, Any]
+    model: str,
+    concepts: tuple[ConceptConfig, ...],
+    method: MethodConfig,
+    settings: Mapping[str, Any],
 ) -> RunConfig:
-    _known(shared, (*_SHARED, *_DATA, "seed"), "train")
-    data = _build(
-        DataConfig, {key: value for key, value in shared.items() if key in _DATA}, "train"
-    )
-    rest = {key: value for key, value in shared.items() if key not in _DATA}
-    given = {
+    check_keys(settings, (*_RUN_KEYS, *_DATA_KEYS, "seed"), "train")
+    data = {key: value for key, value in settings.items() if key in _DATA_KEYS}
+    run = {key: value for key, value in settings.items() if key not in _DATA_KEYS}
+    run |= {
         "model": model,
         "concepts": concepts,
         "method": method,
-        "data": data,
+        "data": decode(DataConfig, data, "train", from_yaml=True),
         "preview": PreviewConfig(every=0),
     }
-    return _build(RunConfig, given | rest, "train")
-
-
-Built = TypeVar("Built")
-
-
-def _build(cls: type[Built], asked: Any, where: str) -> Built:
-    """A dataclass from a mapping, every key known and every value of the type its annotation says."""
-    hints = typing.get_type_hints(cls)
-    _known(asked, tuple(hints), where)
-    values = {
-        key: _typed(hints[key], value, f"{where}: {key}" if where else key)
-        for key, value in asked.items()
-    }
-    missing = [
-        one.name
-        for one in fields(cls)  # type: ignore[arg-type]
-        if one.name not in values and one.default is MISSING and one.default_factory is MISSING
-    ]
-    if missing:
-        raise SweepError(f"{where or 'the file'} lacks {' and '.join(missing)}.")
-    return cls(**values)
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    options = typing.get_args(hint) if union else (hint,)
-    for option in options:
-        kind: Any = typing.get_origin(option) or option
-        if kind is Any or (value is None and kind is type(None)):
-            return value
-        if isinstance(kind, type) and is_dataclass(kind):
-            return value if isinstance(value, kind) else _build(kind, value, where)
-        if kind is tuple and isinstance(value, (list, tuple)):
-            return tuple(_typed(typing.get_args(option)[0], item, where) for item in value)
-        if (
-            kind in (float, str)
-            and isinstance(value, (int, float, str))
-            and not isinstance(value, bool)
-        ):
-            with suppress(ValueError):  # 1e-4 is text to YAML; a magnitude is a word or a number
-                return kind(value)
-        elif kind in (int, bool, list, dict) and type(value) is kind:
-            return value
-    wanted = " or ".join(
-        getattr(option, "__name__", str(option)) for option in options if option is not type(None)
-    )
-    raise SweepError(f"{where} is {value!r}; expected {wanted}.")
-
-
-def _known(asked: Any, keys: Iterable[str], where: str) -> None:
-    keys = list(keys)
-    if not isinstance(asked, Mapping):
-        raise SweepError(
-            f"{where or 'the file'} is {asked!r}; expected a mapping with keys of {', '.join(keys)}."
-        )
-    for key in asked:
-        if key not in keys:
-            near = _nearest(str(key), keys)
-            raise SweepError(
-                f"{where + ': ' if where else ''}no key '{key}'.{near} Known: {', '.join(keys)}."
-            )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), 1, 0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return decode(RunConfig, run, "train", from_yaml=True)
 
 
 # --- Addresses ---
 
 
-def _chosen(config: Any) -> Any:
-    """A configuration as JSON without what is at its default: a field added later leaves old addresses as they are."""
+def _non_defaults(config: Any) -> Any:
+    """Return a configuration as JSON values, without the fields that are at their defaults.
+
+    A field that is added later then leaves the addresses of old cells as they are.
+    """
     if isinstance(config, tuple):
-        return [_chosen(one) for one in config]
+        return [_non_defaults(item) for item in config]
     if not is_dataclass(config):
         return config
-    held = {one.name: (getattr(config, one.name), one) for one in fields(config)}
-    return {
-        name: _chosen(value)
-        for name, (value, one) in held.items()
-        if value != (one.default if one.default_factory is MISSING else one.default_factory())
-    }
+    values = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        factory = item.default_factory
+        default = item.default if factory is MISSING else factory()
+        if value != default:
+            values[item.name] = _non_defaults(value)
+    return values
 
 
-def _address(what: Any) -> str:
-    return hashlib.sha256(json.dumps([FORMAT, what], sort_keys=True).encode()).hexdigest()[:16]
+def _address(content: Any) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def _digest(files: tuple[Path, ...]) -> str:
+    """Return a hash of the names and bytes of files."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

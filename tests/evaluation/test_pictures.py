@@ -9,13 +9,10 @@ from PIL import Image
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import Pictures, load_tokens, paint_pictures, save_sheet
 from dti_geom.files import from_json, to_json
-from dti_geom.models.pipelines import (
-    Mini,
-    Sana,
-    StableDiffusion,
-    StableDiffusionXL,
-    open_text_to_image,
-)
+from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines.sana import Sana
+from dti_geom.models.pipelines.stable_diffusion import Mini, StableDiffusion
+from dti_geom.models.pipelines.stable_diffusion_xl import StableDiffusionXL
 
 FAST = {"steps": 2, "size": 64}
 

@@ -279,7 +279,8 @@ path, random = pathlib.Path(sys.argv[1]), random.Random(0)
 states = [[LearnedToken("<x>", None, torch.full((8, 768), float(state)))] for state in range(2)]
 write_embeddings(path, states[0], "kohya")
 seen = []
-for _ in range(40):
+# A busy machine may need more kills until the writer has got as far as its second state.
+while len(seen) < 40 or ([1.0] not in seen and len(seen) < 1000):
     writer = os.fork()
     if not writer:
         while True:
@@ -298,7 +299,7 @@ def test_a_writer_killed_at_any_moment_leaves_one_whole_file_or_the_other(tmp_pa
     command = [sys.executable, "-c", KILLED, str(tmp_path / "x.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     seen = json.loads(done.stdout)
-    assert len(seen) == 40
+    assert len(seen) >= 40
     assert all(values in ([0.0], [1.0]) for values in seen)
     assert [0.0] in seen
     assert [1.0] in seen

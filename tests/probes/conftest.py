@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dti_geom.files import EmbeddingFile, LearnedToken
 from dti_geom.models import Block, Branch, HiddenStates, Vocabulary
+from dti_geom.models.encoders.base import Tap
 
 
 class FakeEncoder:
@@ -25,6 +26,7 @@ class TinyEncoder:
     name = "tiny"
     positions = "absolute"
     normalization = "layer_norm"
+    tap = Tap()
 
     def __init__(
         self,

@@ -193,3 +193,11 @@ def test_the_result_of_a_model_round_trips_through_json(sdxl_folder, learned_fil
     found = measure_model(PROBES["attention"], "mine", encoders, learned, words=2)
     assert [len(one.curves) for one in found.encoders] == [2, 1]
     assert from_json(AttentionResult, to_json(found.encoders[0])) == found.encoders[0]
+
+
+def test_context_sensitivity_of_sdxl_is_that_of_the_state_its_denoiser_reads(sdxl_folder):
+    encoder, _ = open_encoders(str(sdxl_folder))
+    read, first, last = measure_attention(encoder, words=2).curves[0].sensitivity
+    # Of two blocks the denoiser reads the first one's output.
+    assert (read.layer, read.values) == (0, first.values)
+    assert read.values != last.values

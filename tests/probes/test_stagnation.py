@@ -7,6 +7,7 @@ from torch import nn
 from dti_geom.errors import DoesNotApply
 from dti_geom.files import from_json, to_json
 from dti_geom.models import open_encoders
+from dti_geom.models.encoders.base import Tap
 from dti_geom.probes.learned import learned_vectors
 from dti_geom.probes.material import carrier_prompts, run_prompts
 from dti_geom.probes.measuring import measure_model
@@ -249,12 +250,18 @@ def test_both_towers_are_measured_and_the_result_round_trips(sdxl_folder, learne
         0,
         1,
     )
-    assert [(one.block, one.kind) for one in first.bounds] == [
-        (0, "attention"),
-        (0, "mlp"),
-        (1, "attention"),
-        (1, "mlp"),
-    ]
+    # SDXL's denoiser reads the state behind the first of the two blocks.
+    assert [(one.block, one.kind) for one in first.bounds] == [(0, "attention"), (0, "mlp")]
     assert told[:4] == [("states of text_encoder", done, 3) for done in range(4)]
     assert from_json(StagnationResult, to_json(first)) == first
     assert from_json(StagnationResult, to_json(second)) == second
+
+
+def test_what_is_read_after_fewer_blocks_is_measured_as_far_as_it_is_read(sdxl_folder):
+    options = {"words": 2, "scales": (1.0,)}
+    (encoder, _), (whole, _) = open_encoders(str(sdxl_folder)), open_encoders(str(sdxl_folder))
+    whole.tap = Tap()
+    read, every = (measure_stagnation(one, **options) for one in (encoder, whole))
+    assert len(every.bounds) == 2 * len(read.bounds)
+    assert read.bounds == every.bounds[: len(read.bounds)]
+    assert read.natural.branches == every.natural.branches[: len(read.bounds)]

@@ -6,6 +6,7 @@ import torch
 from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
+from dti_geom.models.encoders.base import Tap
 from dti_geom.probes.learned import learned_vectors
 from dti_geom.probes.measuring import measure_model
 from dti_geom.probes.registry import PROBES
@@ -183,3 +184,14 @@ def test_the_result_of_a_model_round_trips_through_json(sdxl_folder):
     found = measure_model(PROBES["swap"], "mine", open_encoders(str(sdxl_folder)), count=2)
     assert [one.name for one in found.encoders] == ["text_encoder", "text_encoder_2"]
     assert from_json(SwapResult, to_json(found.encoders[0])) == found.encoders[0]
+
+
+def test_the_token_output_of_sdxl_is_the_state_its_denoiser_reads(sdxl_folder):
+    options = {"pairs": [("cat", "dog")], "words": 2}
+    (first, _), (other, _) = open_encoders(str(sdxl_folder)), open_encoders(str(sdxl_folder))
+    other.tap = Tap()
+    read, last = (measure_swap(encoder, **options) for encoder in (first, other))
+    by_output = [{sum.output: sum.direction for sum in result.sums} for result in (read, last)]
+    assert by_output[0]["token"] != by_output[1]["token"]
+    assert by_output[0]["pooled"] == by_output[1]["pooled"]
+    assert by_output[0]["end"] == by_output[1]["end"]

@@ -85,7 +85,7 @@ def test_a_method_may_ask_for_its_baselines():
     [
         ({"methdos": []}, "no key 'methdos'. Did you mean 'methods'?"),
         ({"evaluate": {"seed": 1}}, "evaluate: no key 'seed'. Did you mean 'seeds'?"),
-        ({"evaluate": {"seeds": "four"}}, "evaluate: seeds is 'four'; expected int."),
+        ({"evaluate": {"seeds": "four"}}, "evaluate.seeds is 'four'; expected int."),
         (
             {"evaluate": {"checkpoints": [150]}},
             "checkpoints are 150; a run has one every 100 updates",
@@ -106,7 +106,7 @@ def test_a_method_may_ask_for_its_baselines():
         ({"train": {"method": "ti"}}, "train: no key 'method'."),
         ({"settings": {"stepz": [1]}}, "settings: no key 'stepz'. Did you mean 'steps'?"),
         ({"settings": [{"stepz": 1}]}, "settings: no key 'stepz'. Did you mean 'steps'?"),
-        ({"seeds": [True]}, "seeds is True; expected int."),
+        ({"seeds": [True]}, "seeds[0] is True; expected int."),
     ],
 )
 def test_a_mistake_is_named_with_the_nearest_right_word(wrong, told):
@@ -130,7 +130,7 @@ def test_a_file_is_named_in_its_mistakes(tmp_path):
     with pytest.raises(SweepError, match=r"mine\.yaml: no method called 'dtii'"):
         read_plan(path)
     path.write_text("concepts: [\n")
-    with pytest.raises(SweepError, match=r"mine\.yaml is no readable YAML file"):
+    with pytest.raises(SweepError, match=r"mine\.yaml is not a readable YAML file"):
         read_plan(path)
     path.write_text("!!python/object/apply:os.system ['true']\n")
     with pytest.raises(SweepError, match="could not determine a constructor"):

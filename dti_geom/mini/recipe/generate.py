@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from dti_geom.models.pipelines import Mini
+from dti_geom.models.pipelines.stable_diffusion import Mini
 
 STEPS = Mini.sampling_steps
 GUIDANCE = Mini.guidance

@@ -1,27 +1,6 @@
 """Text encoders behind one small interface: one file per architecture."""
 
-from dti_geom.models.encoders.base import (
-    TOKENIZER_FILES,
-    Block,
-    Branch,
-    HiddenStates,
-    StoredEncoder,
-    TextEncoder,
-    find_layers,
-    import_transformers,
-    pre_norm_blocks,
-    quiet,
-)
+from dti_geom.models.encoders.base import Block, Branch, HiddenStates, Tap, TextEncoder
+from dti_geom.models.encoders.stored import StoredEncoder
 
-__all__ = [
-    "TOKENIZER_FILES",
-    "Block",
-    "Branch",
-    "HiddenStates",
-    "StoredEncoder",
-    "TextEncoder",
-    "find_layers",
-    "import_transformers",
-    "pre_norm_blocks",
-    "quiet",
-]
+__all__ = ["Block", "Branch", "HiddenStates", "StoredEncoder", "Tap", "TextEncoder"]

@@ -1,35 +1,17 @@
 """Text-to-image pipelines behind one small interface: one file per family."""
 
-from dti_geom.models.pipelines.base import (
-    ADAPTERS,
-    TEMPLATES,
-    Conditioning,
-    Latents,
-    Mini,
-    Sana,
-    StableDiffusion,
-    StableDiffusionXL,
-    TextToImage,
-    Tower,
-    View,
-    default_dtype,
-    names_of,
-    open_text_to_image,
-)
+from dti_geom.models.pipelines.base import Conditioning, Latents, TextToImage, Tower, View
+from dti_geom.models.pipelines.opening import default_dtype, open_text_to_image
+from dti_geom.models.pipelines.registry import PIPELINES, family_of
 
 __all__ = [
-    "ADAPTERS",
-    "TEMPLATES",
+    "PIPELINES",
     "Conditioning",
     "Latents",
-    "Mini",
-    "Sana",
-    "StableDiffusion",
-    "StableDiffusionXL",
     "TextToImage",
     "Tower",
     "View",
     "default_dtype",
-    "names_of",
+    "family_of",
     "open_text_to_image",
 ]

@@ -1,31 +1,30 @@
-"""Text-to-image models: one adapter per pipeline class, behind one small interface.
+"""A text-to-image model as training, painting and evaluation use it.
 
-An adapter answers what differs between families: how an image becomes latents, how prompts become conditioning, how
-the denoiser is asked. Prompts are encoded by the pipeline's own `encode_prompt` in training and in generation, so a
-learned token means the same in both. Adding a family is one subclass and its entry in `ADAPTERS`.
+A family is a subclass of `TextToImage` in a file of its own. It answers what differs between
+families: how images become latents, how prompts become conditioning, how the denoiser is called.
+Prompts are encoded by the pipeline's own `encode_prompt` in training and in generation, so a
+learned token means the same in both.
 """
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import ModelFilesError, UnknownToken
-from dti_geom.models.catalog import check_device, embedded_folder, find_source
-from dti_geom.models.encoders import import_transformers, quiet
+from dti_geom.errors import UnknownToken
+from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
-from dti_geom.models.sources import Folder, read_json
+from dti_geom.models.profiles import Profile
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Conditioning = dict[str, Tensor]  # what the denoiser is told beside the noisy latents, batch first
+Conditioning = dict[str, Tensor]  # what the denoiser reads beside the noisy latents, batch first
 
-# Ways of naming a subject; {} stands for the token. Used where a model brings no templates of its own.
+# Ways of naming a subject; {} stands for the token. Used where a model brings no templates.
 TEMPLATES = (
     "a photo of a {}",
     "a photo of one {}",
@@ -44,7 +43,7 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class View:
-    """Where the pixels of one training image came from; all numbers in pixels."""
+    """Where the pixels of a training image came from; all numbers in pixels."""
 
     original: tuple[int, int]  # height, width of the file
     corner: tuple[int, int]  # top, left of the crop, after resizing
@@ -59,13 +58,13 @@ class Latents:
     std: Tensor | None  # the same shape; None for a deterministic autoencoder
 
     def __getitem__(self, rows: Any) -> "Latents":
-        """The same for some of the images."""
+        """Return the latents of some of the images."""
         return Latents(self.mean[rows], None if self.std is None else self.std[rows])
 
 
 @dataclass
 class Tower:
-    """One text encoder of a pipeline, and the learned tokens it knows beside its vocabulary."""
+    """A text encoder of a pipeline, with learned tokens beside its vocabulary."""
 
     name: str
     tokenizer: Any
@@ -83,23 +82,30 @@ class Tower:
     @property
     def token_table(self) -> Tensor:
         """(V, d): the vocabulary's rows, frozen."""
-        return self.module.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        lookup: Any = self.module.get_input_embeddings()  # type: ignore[operator]
+        table: Tensor = lookup.weight.detach()
+        return table
 
     def place(self, token: str, vectors: Tensor) -> None:
-        """Let `token` stand for these (n, d) vectors; a token of several is written <x> and read as <x> <x>_1 …"""
+        """Let `token` stand for (n, d) vectors.
+
+        A token of several vectors is written <x> and read as <x> <x>_1 … Raises UnknownToken for a
+        word of the model, or a token that stands for another number of vectors.
+        """
         if token not in self._ids:
             self._ids[token] = [self._new_id(name) for name in names_of(token, len(vectors))]
         if len(self._ids[token]) != len(vectors):
             raise UnknownToken(
-                f"{token} stands for {len(self._ids[token])} vectors here already; {len(vectors)} were given. "
-                "Choose another token."
+                f"{token} stands for {len(self._ids[token])} vectors here already; "
+                f"{len(vectors)} were given. Choose another token."
             )
         self.learned[token] = vectors
 
     def _new_id(self, name: str) -> int:
         if self._is_word(name) or not self.tokenizer.add_tokens(name):
             raise UnknownToken(
-                f"{name} is a word of this model already. Choose a token it does not know, like <{name.strip('<>')}-1>."
+                f"{name} is a word of this model already. "
+                f"Choose a token it does not know, like <{name.strip('<>')}-1>."
             )
         return int(self.tokenizer.convert_tokens_to_ids(name))
 
@@ -110,19 +116,18 @@ class Tower:
             return False
 
     def _learned_ids(self, device: torch.device) -> Tensor:
-        return torch.tensor(
-            [row for token in self.learned for row in self._ids[token]], device=device
-        )
+        rows: list[int] = []
+        for token in self.learned:
+            rows += self._ids[token]
+        return torch.tensor(rows, device=device)
 
     def _hide_learned(self, _lookup: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Learned tokens have no row in the table: look up row 0, and keep the ids for `_insert_learned`."""
+        """Look up row 0 for learned tokens, which have no row; keep their ids for the next hook."""
         (ids,) = inputs
         self._seen = ids
-        return (
-            (torch.where(torch.isin(ids, self._learned_ids(ids.device)), 0, ids),)
-            if self.learned
-            else inputs
-        )
+        if not self.learned:
+            return inputs
+        return (torch.where(torch.isin(ids, self._learned_ids(ids.device)), 0, ids),)
 
     def _insert_learned(self, lookup: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         if not self.learned:
@@ -136,23 +141,33 @@ class Tower:
 
 
 class TextToImage:
-    """A pipeline with every parameter frozen, and learned tokens beside its token tables.
+    """A pipeline with frozen parameters, and learned tokens beside its token tables.
 
-    Image autoencoders stay in float32, everything else is in the dtype asked for.
+    Image autoencoders stay in float32; everything else is in the dtype asked for. A family sets the
+    class attributes, must define `encode_text` and `predict`, and replaces other hooks as it needs.
     """
 
+    # Name of the component that predicts noise or velocity.
     denoiser_name = "unet"
-    guidance = 7.5
-    sampling_steps = 50
+    # By text encoder, which states the denoiser reads; those left out give their output.
+    taps: ClassVar[Mapping[str, Tap]] = {}
+    guidance: float = 7.5
+    sampling_steps: int = 50
     training_steps = 400
-    direction_rate = (
-        0.04  # of Directional Textual Inversion, at batch 4 (Kim et al., Table of settings)
-    )
+    # Radians per step of Directional Textual Inversion at batch 4 (Kim et al., table of settings).
+    direction_rate = 0.04
     templates = TEMPLATES
 
-    def __init__(self, pipeline: Any, name: str) -> None:
-        """pipeline: of the diffusers class this adapter is for."""
-        self.pipeline, self.name = pipeline, name
+    def __init__(self, pipeline: Any, name: str, profile: Profile = Profile()) -> None:  # noqa: B008
+        """Freeze a pipeline of this family's diffusers class.
+
+        profile: its guidance and sampling steps, where given, replace the family's.
+        """
+        self.pipeline, self.name, self.profile = pipeline, name, profile
+        if profile.guidance is not None:
+            self.guidance = profile.guidance
+        if profile.sampling_steps is not None:
+            self.sampling_steps = profile.sampling_steps
         pipeline.set_progress_bar_config(disable=True)
         self.vae: Any = pipeline.vae.eval().requires_grad_(False)
         self.denoiser: Any = getattr(pipeline, self.denoiser_name).eval().requires_grad_(False)
@@ -165,23 +180,18 @@ class TextToImage:
             for part, module in sorted(pipeline.components.items())
             if part.startswith("text_encoder") and module is not None
         )
-        self.noising: Noising = self._noising()
+        self.noising: Noising = self.noising_at(self.resolution)
         _choose_attention(self)
 
     @property
     def device(self) -> torch.device:
         """Where the denoiser computes."""
-        return next(self.denoiser.parameters()).device
+        return next(iter(self.denoiser.parameters())).device  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> torch.dtype:
         """What the denoiser computes in."""
-        return next(self.denoiser.parameters()).dtype
-
-    @property
-    def resolution(self) -> int:
-        """The pixels of a side the model was trained at."""
-        return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
+        return next(iter(self.denoiser.parameters())).dtype  # type: ignore[no-any-return]
 
     @property
     def flow(self) -> bool:
@@ -189,51 +199,57 @@ class TextToImage:
         return isinstance(self.noising, Flow)
 
     def place(self, token: str, vectors: Sequence[Tensor]) -> None:
-        """Let `token` stand for these vectors, (n, d) for each tower in order. Gradients flow back into them.
+        """Let `token` stand for vectors, (n, d) for each tower in order.
 
-        Raises UnknownToken if the token is a word of the model already.
+        Gradients flow back into them. Raises UnknownToken for a word of the model.
         """
         for tower, rows in zip(self.towers, vectors, strict=True):
             tower.place(token, rows)
 
     def forget(self) -> None:
-        """Leave no learned token placed, as in a model just opened; rounding depends on how many there are."""
+        """Remove every learned token, as in a model just opened.
+
+        Rounding of the token lookup depends on how many there are.
+        """
         for tower in self.towers:
             tower.learned.clear()
 
     def free_vae(self) -> None:
-        """Give the autoencoder's memory back, for good: no image can be encoded or painted after this."""
+        """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
 
     def rest_vae(self) -> None:
-        """Let the autoencoder leave the GPU until it is needed again."""
+        """Move the autoencoder off the GPU until it is needed again."""
         self.vae.to("cpu")
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Latents:
-        """(n, 3, h, w) in [−1, 1] → the distribution of their latents, (n, c, h/f, w/f), on the device."""
-        encoded = self.vae.to(self.device).encode(pixels.to(self.device, self.vae.dtype))
-        scale, shift = (
-            self.vae.config.scaling_factor,
-            getattr(self.vae.config, "shift_factor", None) or 0.0,
-        )
-        if hasattr(encoded, "latent_dist"):
-            moments = encoded.latent_dist
-            return Latents((moments.mean - shift) * scale, moments.std * scale)
-        return Latents(encoded.latent * scale, None)
+        """Return the distribution of the latents of images, in the denoiser's units.
+
+        pixels: (n, 3, h, w) in [−1, 1]. The latents are on the denoiser's device.
+        """
+        mean, std = self.autoencode(pixels)
+        shift, scale = self.latent_statistics()
+        latent_mean = (self.arrange_latents(mean) - shift) * scale
+        # A shift moves the mean alone.
+        return Latents(latent_mean, None if std is None else self.arrange_latents(std) * scale)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Return the images of latents in the denoiser's units: (n, 3, h, w), about [−1, 1]."""
+        shift, scale = self.latent_statistics()
+        return self.autodecode(self.restore_latents(latents.to(self.vae.dtype) / scale + shift))
 
     def encode_prompts(self, prompts: Sequence[str], views: Sequence[View]) -> Conditioning:
-        """What the denoiser is told of each prompt, differentiable in learned tokens; equal prompts share work."""
+        """Return the conditioning of each prompt, differentiable in learned tokens.
+
+        Equal prompts are encoded once.
+        """
         unique = list(dict.fromkeys(prompts))
         rows = torch.tensor([unique.index(prompt) for prompt in prompts], device=self.device)
-        told = self._encode(unique)
-        return {name: value.index_select(0, rows) for name, value in told.items()} | self._about(
-            views
-        )
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The denoiser's answer, in float32."""
-        raise NotImplementedError
+        encoded = self.encode_text(unique)
+        by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
+        return by_prompt | self.describe_views(views)
 
     @torch.no_grad()
     def generate(
@@ -245,215 +261,105 @@ class TextToImage:
         guidance: float | None = None,
         size: int | None = None,
     ) -> "list[Image]":
-        """One picture per prompt and seed, through the pipeline's own sampler.
+        """Return one picture per prompt and seed, painted by the pipeline's own sampler.
 
-        Picture i starts from the noise of seeds[i], whatever stands beside it. Latents are decoded in float32.
+        Picture i starts from the noise of seeds[i], independently of the others. size: pixels of a
+        side. Latents are decoded in float32.
         """
         side = size or self.resolution
         result = self.pipeline(
-            [self._written(prompt) for prompt in prompts],
+            [self.written(prompt) for prompt in prompts],
             num_inference_steps=steps or self.sampling_steps,
-            guidance_scale=self.guidance if guidance is None else guidance,
             height=side,
             width=side,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             output_type="latent",
-            **self._call_options(),
+            **self.call_options(self.guidance if guidance is None else guidance),
         )
-        scale, shift = (
-            self.vae.config.scaling_factor,
-            getattr(self.vae.config, "shift_factor", None) or 0.0,
-        )
-        latents = result.images.to(self.vae.dtype) / scale + shift
-        decoded = self.vae.to(self.device).decode(latents).sample
-        return list(self.pipeline.image_processor.postprocess(decoded, output_type="pil"))
+        pixels = self.decode_generated(result.images, side)
+        return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
-    def _written(self, prompt: str) -> str:
-        """The prompt as the pipeline takes it."""
-        return prompt
+    # Hooks: what a family must or may replace.
 
-    def _noising(self) -> Noising:
-        return Diffusion(self.pipeline.scheduler.config)
-
-    def _encode(self, prompts: list[str]) -> Conditioning:
+    def encode_text(self, prompts: list[str]) -> Conditioning:
+        """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""
         raise NotImplementedError
 
-    def _about(self, views: Sequence[View]) -> Conditioning:
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the denoiser's prediction in float32, in the terms of `noising.target`.
+
+        noisy: (n, c, h, w). t: (n,), as `noising.draw_times` gives them.
+        """
+        raise NotImplementedError
+
+    @property
+    def resolution(self) -> int:
+        """Pixels of a side that the model was trained at."""
+        return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
+
+    def noising_at(self, resolution: int) -> Noising:
+        """Return the forward process for images of this many pixels a side."""
+        return Diffusion(self.pipeline.scheduler.config)
+
+    def autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and standard deviation of the autoencoder's own latents.
+
+        The standard deviation is None for a deterministic autoencoder, or where the pipeline's
+        training takes the mode.
+        """
+        encoded = self.vae.to(self.device).encode(pixels.to(self.device, self.vae.dtype))
+        if hasattr(encoded, "latent_dist"):
+            return encoded.latent_dist.mean, encoded.latent_dist.std
+        return encoded.latent, None
+
+    def autodecode(self, latents: Tensor) -> Tensor:
+        """Return the images of the autoencoder's own latents."""
+        images: Tensor = self.vae.to(self.device).decode(latents).sample
+        return images
+
+    def arrange_latents(self, latents: Tensor) -> Tensor:
+        """Rearrange the autoencoder's latents for the denoiser, as in patches of 2×2."""
+        return latents
+
+    def restore_latents(self, latents: Tensor) -> Tensor:
+        """Undo `arrange_latents`."""
+        return latents
+
+    def latent_statistics(self) -> tuple[Tensor | float, Tensor | float]:
+        """Return shift and scale: the denoiser's latents are (arranged − shift) · scale.
+
+        Numbers, or tensors that broadcast over (n, c, h, w): statistics of each channel.
+        """
+        config = self.vae.config
+        return getattr(config, "shift_factor", None) or 0.0, config.scaling_factor
+
+    def decode_generated(self, latents: Tensor, size: int) -> Tensor:
+        """Return the images of what the pipeline's sampler returns for output_type "latent".
+
+        size: pixels of a side, for pipelines that return packed latents.
+        """
+        return self.decode_latents(latents)
+
+    def describe_views(self, views: Sequence[View]) -> Conditioning:
+        """Return the part of the conditioning that depends on sizes and crops."""
         return {}
 
-    def _call_options(self) -> dict[str, Any]:
-        return {}
-
-
-class StableDiffusion(TextToImage):
-    """Stable Diffusion 1.x and 2.x: one CLIP tower, ε- or v-prediction."""
-
-    def _encode(self, prompts: list[str]) -> Conditioning:
-        states, _ = self.pipeline.encode_prompt(prompts, self.device, 1, False)
-        return {"states": states}
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's answer, in float32."""
-        return self.denoiser(noisy.to(self.dtype), t, conditioning["states"], return_dict=False)[
-            0
-        ].float()
-
-
-class Mini(StableDiffusion):
-    """The embedded model: of Stable Diffusion's class, with a sampler setting of its own."""
-
-    guidance = 5.0
-    sampling_steps = 25
-
-
-class StableDiffusionXL(TextToImage):
-    """SDXL: two CLIP towers, whose second also gives a pooled state; image sizes and crops are told to the UNet.
-
-    The published second tower says eos_token_id = 2, on which transformers pools at the largest id of a prompt: with a
-    learned token that is the token itself, not the end. diffusers generates so too, hence training does.
-    """
-
-    guidance = 5.0
-
-    def _encode(self, prompts: list[str]) -> Conditioning:
-        states, _, pooled, _ = self.pipeline.encode_prompt(
-            prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return {"states": states, "pooled": pooled}
-
-    def _about(self, views: Sequence[View]) -> Conditioning:
-        # In float32 whatever the UNet computes in: bfloat16 has no 1023.
-        numbers = [[*view.original, *view.corner, *view.size] for view in views]
-        return {"time_ids": torch.tensor(numbers, device=self.device, dtype=torch.float32)}
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's answer, in float32."""
-        added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
-        return self.denoiser(
-            noisy.to(self.dtype),
-            t,
-            conditioning["states"],
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0].float()
-
-
-class Sana(TextToImage):
-    """SANA 1.5: Gemma-2 with an instruction before every prompt, a linear transformer, flow matching."""
-
-    denoiser_name = "transformer"
-    guidance = 4.5
-    sampling_steps = 20
-    training_steps = 500
-    direction_rate = 0.01
-
-    def _noising(self) -> Noising:
-        config = self.pipeline.scheduler.config
-        return Flow(float(config.get("flow_shift") or config.get("shift") or 1.0))
-
-    def place(self, token: str, vectors: Sequence[Tensor]) -> None:
-        """As for every model; SANA lowers every prompt's case, so the token must have none to lose."""
-        if token != token.lower():
-            raise UnknownToken(
-                f"{token}: SANA reads prompts in lower case. Write the token as {token.lower()}."
-            )
-        super().place(token, vectors)
-
-    def _written(self, prompt: str) -> str:
-        """This pipeline does not spell out tokens of several vectors itself."""
-        for token, vectors in self.towers[0].learned.items():
-            prompt = prompt.replace(token, " ".join(names_of(token, len(vectors))))
+    def written(self, prompt: str) -> str:
+        """Return the prompt as the pipeline takes it."""
         return prompt
 
-    def _encode(self, prompts: list[str]) -> Conditioning:
-        # The instruction that generation puts before each prompt is a default of the pipeline's call.
-        instruction = (
-            inspect.signature(type(self.pipeline).__call__)
-            .parameters["complex_human_instruction"]
-            .default
-        )
-        states, mask, _, _ = self.pipeline.encode_prompt(
-            [self._written(prompt) for prompt in prompts],
-            do_classifier_free_guidance=False,
-            device=self.device,
-            complex_human_instruction=instruction,
-        )
-        return {"states": states, "mask": mask}
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The transformer's answer, in float32."""
-        answer = self.denoiser(
-            noisy.to(self.dtype),
-            encoder_hidden_states=conditioning["states"].to(self.dtype),
-            encoder_attention_mask=conditioning["mask"],
-            timestep=t * getattr(self.denoiser.config, "timestep_scale", 1.0),
-            return_dict=False,
-        )[0].float()
-        return answer[:, : noisy.shape[1]]  # some variants predict a variance too
-
-    def _call_options(self) -> dict[str, Any]:
-        return {"use_resolution_binning": False}
-
-
-ADAPTERS: dict[str, type[TextToImage]] = {
-    "StableDiffusionPipeline": StableDiffusion,
-    "StableDiffusionXLPipeline": StableDiffusionXL,
-    "SanaPipeline": Sana,
-}
-
-
-def open_text_to_image(
-    model: str, *, device: str = "cpu", dtype: torch.dtype | None = None
-) -> TextToImage:
-    """A whole text-to-image model, ready to train a token on or to paint with.
-
-    model: a name of `MODELS`, a Hub id, or a pipeline folder. dtype: of everything but the autoencoder; default
-    `default_dtype(device)`. Raises UnknownModel, ModelFilesError.
-    """
-    check_device(device)
-    source = find_source(model)
-    kind = read_json(source, "model_index.json").get("_class_name")
-    if kind not in ADAPTERS:
-        raise ModelFilesError(
-            f"{source.name} is a {kind}; a token can be trained on {', '.join(ADAPTERS)}. "
-            "Adding a family is a subclass in dti_geom/models/diffusion.py."
-        )
-    import diffusers
-
-    options: dict[str, Any] = {
-        "dtype": {"vae": torch.float32, "default": dtype or default_dtype(device)}
-    }
-    if "safety_checker" in read_json(source, "model_index.json"):
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    place = source.path if isinstance(source, Folder) else source.name
-    try:
-        with quiet(import_transformers()), quiet(diffusers):
-            pipeline = getattr(diffusers, str(kind)).from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelFilesError(
-            f"{source.name} did not open as a {kind} ({reason}). Fetch it again."
-        ) from error
-    adapter = Mini if place == embedded_folder() else ADAPTERS[kind]
-    return adapter(pipeline.to(device), model)
-
-
-def default_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the device multiplies it faster than float32, else float32."""
-    if torch.device(device).type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    def call_options(self, guidance: float) -> dict[str, Any]:
+        """Return the family's own arguments of the pipeline's call, guidance among them."""
+        return {"guidance_scale": guidance}
 
 
 def names_of(token: str, count: int) -> list[str]:
-    """How diffusers names the vectors of a token: <x>, <x>_1, <x>_2, …"""
+    """Return diffusers' names for the vectors of a token: <x>, <x>_1, <x>_2, …"""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
 
 
 def _choose_attention(model: TextToImage) -> None:
-    """On a CPU the backward of fused attention in bfloat16 is slower than that of the plain products."""
+    """On a CPU the backward of fused attention in bfloat16 is slower than the plain products."""
     if model.device.type != "cpu" or model.dtype != torch.bfloat16:
         return
     from diffusers.models.attention_processor import AttnProcessor

@@ -1,139 +1,38 @@
-import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from dti_geom.errors import DoesNotApply, ModelFilesError
 from dti_geom.models import open_encoders
-from dti_geom.models.encoders import base as encoder_module
+from dti_geom.models.encoders.base import HiddenStates, Tap, read_blocks
 
-FAMILIES = ["llama", "qwen2", "qwen3", "t5", "umt5", "bert", "roberta", "clip"]
-IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 5, 6]])
-
-
-def test_a_pipeline_gives_one_encoder_per_tower_in_order(sdxl_folder):
-    first, second = open_encoders(str(sdxl_folder))
-    assert (first.name, second.name) == ("text_encoder", "text_encoder_2")
-    assert (first.token_table.shape, second.token_table.shape) == ((528, 32), (528, 48))
-    assert (first.position_table.shape, second.position_table.shape) == ((12, 32), (12, 48))
+STATES = tuple(torch.full((1, 2, 3), float(number)) for number in range(4))  # x_0 … x_3
+LAST = torch.full((1, 2, 3), 9.0)
 
 
-def test_tables_are_those_of_the_loaded_module(sd15_folder, single_encoders):
-    for folder in (
-        sd15_folder,
-        single_encoders["clip"],
-        single_encoders["bert"],
-        single_encoders["t5"],
-    ):
-        (encoder,) = open_encoders(str(folder))
-        assert torch.equal(encoder.token_table, encoder.module.get_input_embeddings().weight)
-    (encoder,) = open_encoders(str(single_encoders["roberta"]))
-    positions = encoder.module.embeddings.position_embeddings.weight
-    assert torch.equal(
-        encoder.position_table, positions[2:]
-    )  # RoBERTa's first two rows are never stood at
+def test_by_default_the_output_after_the_final_norm_is_read() -> None:
+    assert HiddenStates(STATES, LAST).read is LAST
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_geometry_needs_no_module_and_no_tokenizer(single_encoders, family):
-    (encoder,) = open_encoders(str(single_encoders[family]))
-    assert encoder.token_table.ndim == 2
-    assert (encoder.position_table is not None) == (family in ("bert", "roberta", "clip"))
-    assert encoder.vocabulary.token(3) == "#3"
-    assert "module" not in vars(encoder)
+def test_an_earlier_block_is_read_without_the_final_norm() -> None:
+    states = HiddenStates(STATES, LAST, tap=Tap((1,), final_norm=False))
+    assert states.read is STATES[2]
 
 
-@pytest.mark.parametrize(
-    "family", ["llama", "qwen2", "qwen3", "t5", "umt5", "clip", "sd15", "sana"]
-)
-def test_each_state_is_the_one_before_plus_the_branches_outputs(
-    single_encoders, sd15_folder, sana_folder, family
-):
-    folders = single_encoders | {"sd15": sd15_folder, "sana": sana_folder}
-    (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
-    updates = []
-    hooks = [
-        branch.output.register_forward_hook(
-            lambda _m, _i, out: updates.append(out[0] if isinstance(out, tuple) else out)
-        )
-        for block in encoder.blocks
-        for branch in block.branches
-    ]
-    found = encoder.hidden_states(IDS)
-    for hook in hooks:
-        hook.remove()
-    assert len(found.states) == len(encoder.blocks) + 1
-    for number in range(len(encoder.blocks)):
-        rebuilt = found.states[number] + updates[2 * number] + updates[2 * number + 1]
-        torch.testing.assert_close(rebuilt, found.states[number + 1])
+def test_several_blocks_are_joined_along_the_features_in_the_order_named() -> None:
+    read = HiddenStates(STATES, LAST, tap=Tap((2, 0), final_norm=False)).read
+    assert read.shape == (1, 2, 6)
+    assert read[0, 0].tolist() == [1, 1, 1, 3, 3, 3]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_models_own_rows_passed_as_embeddings_change_nothing(single_encoders, family):
-    (encoder,) = open_encoders(str(single_encoders[family]))
-    plain = encoder.hidden_states(IDS)
-    given = encoder.hidden_states(IDS, encoder.token_table[IDS])
-    for before, after in zip(plain.states, given.states, strict=True):
-        assert torch.equal(before, after)
-    assert torch.equal(plain.last, given.last)
-    other = encoder.hidden_states(IDS, encoder.token_table[IDS + 1])
-    assert not torch.allclose(plain.last, other.last)
+def test_a_final_norm_on_an_earlier_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="final norm"):
+        Tap((1,))
 
 
-def test_gemma_still_scales_embeddings_that_are_passed_in(sana_folder):
-    (encoder,) = open_encoders(str(sana_folder))
-    plain, given = encoder.hidden_states(IDS), encoder.hidden_states(IDS, encoder.token_table[IDS])
-    assert torch.equal(plain.states[0], given.states[0])
-    assert torch.equal(plain.last, given.last)
-
-
-def test_embeddings_of_another_shape_are_refused(sd15_folder):
-    (encoder,) = open_encoders(str(sd15_folder))
-    with pytest.raises(ValueError, match=r"embeddings of shape \(1, 4, 32\)"):
-        encoder.hidden_states(IDS, torch.zeros(1, 4, 32))
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_a_post_norm_encoder_says_that_pre_norm_probes_do_not_apply(single_encoders, family):
-    (encoder,) = open_encoders(str(single_encoders[family]))
-    with pytest.raises(DoesNotApply, match="post-norm"):
-        _ = encoder.blocks
-
-
-def test_the_module_is_frozen_and_in_evaluation_mode(sd15_folder):
-    (encoder,) = open_encoders(str(sd15_folder))
-    assert not encoder.module.training
-    assert not any(parameter.requires_grad for parameter in encoder.module.parameters())
-
-
-def test_a_weight_file_that_lacks_a_tensor_is_refused_instead_of_filled_with_noise(
-    sd15_folder, tmp_path
-):
-    folder = shutil.copytree(sd15_folder, tmp_path / "model")
-    file = folder / "text_encoder" / "model.safetensors"
-    tensors = load_file(file)
-    del tensors["text_model.encoder.layers.1.mlp.fc1.weight"]
-    save_file(tensors, file, {"format": "pt"})
-    (encoder,) = open_encoders(str(folder))
-    assert encoder.token_table.shape == (528, 32)
-    with pytest.raises(ModelFilesError, match=r"lacks 1 tensors.*mlp\.fc1\.weight"):
-        _ = encoder.module
-
-
-def test_an_old_transformers_is_named_with_the_remedy(monkeypatch):
-    import transformers
-
-    monkeypatch.setattr(transformers, "__version__", "4.57.1")
-    with pytest.raises(
-        ModelFilesError, match=r"transformers 4\.57\.1 is installed; 5\.0 or newer is needed"
-    ):
-        encoder_module.import_transformers()
-
-
-def test_a_folder_without_a_token_table_says_so(sd15_folder, tmp_path):
-    folder = shutil.copytree(sd15_folder / "text_encoder", tmp_path / "encoder")
-    save_file({"something.else": torch.ones(2)}, folder / "model.safetensors")
-    (encoder,) = open_encoders(str(folder))
-    with pytest.raises(ModelFilesError, match="holds no token table"):
-        _ = encoder.token_table
+def test_blocks_behind_the_last_one_read_are_left_out(sdxl_folder: Path, sd15_folder: Path) -> None:
+    for encoder in open_encoders(str(sdxl_folder)):
+        assert len(encoder.blocks) == 2
+        assert read_blocks(encoder) == encoder.blocks[:1]
+    (whole,) = open_encoders(str(sd15_folder))
+    assert read_blocks(whole) == whole.blocks

@@ -176,9 +176,9 @@ def test_at_published_size_a_step_trains_the_new_vectors_alone(family, towers, d
         facts = published(denoiser)
         part = getattr(diffusers, facts["cls"]).from_config(facts["config"])
     setattr(tiny, "transformer" if family == "sana" else "unet", part)
-    from dti_geom.models.pipelines import ADAPTERS
+    from dti_geom.models.pipelines import family_of
 
-    model = ADAPTERS[type(tiny).__name__](tiny, family)
+    model = family_of(type(tiny).__name__)(tiny, family)
     vectors = [
         torch.empty(1, tower.token_table.shape[1], device="meta", requires_grad=True)
         for tower in model.towers

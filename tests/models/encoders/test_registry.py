@@ -6,8 +6,8 @@ import torch
 import transformers
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.models.encoders import pre_norm_blocks
-from dti_geom.models.encoders.architectures import FAMILIES, family_of
+from dti_geom.models.encoders.registry import ARCHITECTURES, architecture_of
+from dti_geom.models.encoders.stored import pre_norm_blocks
 
 PUBLISHED = (
     Path(__file__).parents[2] / "data" / "published"
@@ -32,18 +32,18 @@ def test_every_published_encoder_is_understood_at_its_full_size(
         module = cls(cls.config_class(**facts["config"]))
     assert sum(parameter.numel() for parameter in module.parameters()) == facts["parameters"]
 
-    family = family_of({"model_type": kind}, name)
+    architecture = architecture_of({"model_type": kind}, name)
     state = module.state_dict()
-    table = next(key for key in state if key.endswith(family.token_table))
+    table = next(key for key in state if key.endswith(architecture.token_table))
     assert state[table].shape == (facts["config"]["vocab_size"], width)
     places = [
         state[key].shape
         for key in state
-        if family.position_table and key.endswith(family.position_table)
+        if architecture.position_table and key.endswith(architecture.position_table)
     ]
     assert places == ([] if positions is None else [(positions, width)])
 
-    blocks = pre_norm_blocks(module, family)
+    blocks = pre_norm_blocks(module, architecture)
     assert len(blocks) == layers
     for block in blocks:
         assert [branch.kind for branch in block.branches] == ["attention", "mlp"]
@@ -53,14 +53,16 @@ def test_every_published_encoder_is_understood_at_its_full_size(
 
 def test_an_unknown_architecture_lists_the_known_ones():
     with pytest.raises(ModelFilesError, match=r"model_type 'mamba'.*Known: bert, clip"):
-        family_of({"model_type": "mamba"}, "x/config.json")
+        architecture_of({"model_type": "mamba"}, "x/config.json")
 
 
-def test_no_two_families_claim_the_same_model_type():
-    claimed = [kind for family in FAMILIES for kind in family.model_types]
+def test_no_two_architectures_claim_the_same_model_type():
+    claimed: list[str] = []
+    for architecture in ARCHITECTURES:
+        claimed += architecture.model_types
     assert len(claimed) == len(set(claimed))
 
 
 def test_only_encoders_with_absolute_positions_have_a_position_table():
-    for family in FAMILIES:
-        assert bool(family.position_table) == (family.positions == "absolute")
+    for architecture in ARCHITECTURES:
+        assert bool(architecture.position_table) == (architecture.positions == "absolute")

@@ -1,0 +1,32 @@
+"""The text tower of CLIP: Stable Diffusion, SDXL."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dti_geom.models.encoders.base import Architecture, BranchPath
+
+
+def _module_class(config: Mapping[str, Any]) -> str:
+    """Return the class with the projection where the files have one.
+
+    A whole CLIP (text and vision) is opened as its text tower, whose states need no projection.
+    """
+    named = config.get("architectures") or []
+    projected = "CLIPTextModelWithProjection"
+    return projected if projected in named else "CLIPTextModel"
+
+
+ARCHITECTURE = Architecture(
+    name="CLIP text tower",
+    model_types=("clip_text_model", "clip"),
+    module_class=_module_class,
+    token_table=("embeddings.token_embedding.weight",),
+    position_table=("embeddings.position_embedding.weight",),
+    positions="absolute",
+    normalization="layer_norm",
+    blocks="encoder.layers",
+    branches=(
+        BranchPath("attention", "layer_norm1", "self_attn"),
+        BranchPath("mlp", "layer_norm2", "mlp"),
+    ),
+)

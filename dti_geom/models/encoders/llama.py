@@ -1,0 +1,18 @@
+"""Llama and the causal language models built like it."""
+
+from dti_geom.models.encoders.base import Architecture, BranchPath
+
+ARCHITECTURE = Architecture(
+    name="Llama-like causal LM",
+    model_types=("llama", "qwen2", "qwen3", "mistral", "gemma"),
+    module_class="AutoModel",
+    token_table=("embed_tokens.weight",),
+    position_table=(),
+    positions="rotary",
+    normalization="rms_norm",
+    blocks="layers",
+    branches=(
+        BranchPath("attention", "input_layernorm", "self_attn"),
+        BranchPath("mlp", "post_attention_layernorm", "mlp"),
+    ),
+)

@@ -1,0 +1,108 @@
+"""Load parts of a source with transformers, quietly, and with clear errors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.models.sources import Source
+from dti_geom.models.weights import Weights
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# What transformers and diffusers raise for files that are missing, broken or of another class.
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
+
+
+def import_transformers() -> Any:
+    """Return the transformers module. Raises ModelFilesError if it is older than 5.0."""
+    import transformers
+
+    if int(transformers.__version__.split(".")[0]) < 5:
+        raise ModelFilesError(
+            f"transformers {transformers.__version__} is installed; 5.0 or newer is needed, "
+            "since CLIPTextModel was rebuilt there. Run: pip install -U 'transformers>=5'"
+        )
+    return transformers
+
+
+@contextmanager
+def quiet(library: Any) -> Iterator[None]:
+    """Hide the progress bars and warnings of transformers or diffusers while they load.
+
+    Their warnings about missing tensors are replaced by the check in `load_module`.
+    """
+    logging = library.utils.logging
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def tokenizer_files(source: Source, folder: str) -> list[str]:
+    """Return the tokenizer files in a folder of a source ("" or ending in "/")."""
+    return [folder + name for name in TOKENIZER_FILES if source.has(folder + name)]
+
+
+def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -> Any:
+    """Return a tokenizer of this transformers class.
+
+    files: those of one folder, fetched if need be. Raises ModelFilesError.
+    """
+    transformers = import_transformers()
+    paths = [source.local(file) for file in files]
+    folder = paths[0].parent
+    try:
+        return getattr(transformers, tokenizer_class).from_pretrained(folder, local_files_only=True)
+    except LOADING_ERRORS as error:
+        raise ModelFilesError(
+            f"{folder}: the tokenizer does not load ({first_line(error)})."
+        ) from error
+
+
+def load_module(
+    source: Source, weights: Weights, module_class: str, dtype: torch.dtype | None = None
+) -> nn.Module:
+    """Return a transformers module in evaluation mode, its parameters frozen, on the CPU.
+
+    weights: those of a folder of `source`. dtype: None keeps the stored one. Raises ModelFilesError
+    if the files lack a tensor, which transformers would replace by random numbers.
+    """
+    transformers = import_transformers()
+    for file in {weights.entry, *weights.files().values()}:
+        source.local(file)
+    folder: Path = source.local(weights.folder + "config.json").parent
+    with quiet(transformers):
+        module, info = getattr(transformers, module_class).from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            variant="fp16" if ".fp16." in weights.entry else None,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    missing = info["missing_keys"]
+    if missing:
+        raise ModelFilesError(
+            f"{folder} lacks {len(missing)} tensors of a {module_class}, among them "
+            f"{min(missing)}. Fetch the weights again."
+        )
+    loaded: nn.Module = module.eval().requires_grad_(False)
+    return loaded
