@@ -38,7 +38,6 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import load_result, save_result, write_text
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.models.catalog import embedded_folder
-from dti_geom.reporting import Report
 from dti_geom.reporting.sections.sweep import by_group, mean_inflation
 from dti_geom.statistics import Interval
 from dti_geom.sweeps import (
@@ -294,7 +293,7 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
             continue
         finished = read_finished(result, bakeoff.work)
         sweep = collect(finished)
-        save_result(folder / f"{stage}.json", Report(result.model, sweep=sweep), overwrite=True)
+        save_result(folder / f"{stage}.json", sweep, overwrite=True)
         tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
         found[f"{stage}, counting"] = by_prompt(finished.images, "count")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dti_geom.files import load_result
-from dti_geom.reporting import Report
+from dti_geom.sweeps.sweep import Sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -248,9 +248,9 @@ def encoders():
 
 
 def test_the_swaps_it_counts_are_those_of_the_probe(encoders):
-    from dti_geom.probes import model_swap
+    from dti_geom.probes.swap import measure_swap
 
-    sums = model_swap("mini", encoders).encoders[0].sums
+    sums = measure_swap(encoders[0]).sums
     (wins,) = {(one.wins.right, one.wins.total) for one in sums}
     ratios = [one.ratio for one in sums]
     told = f"in {wins[0]} of {wins[1]} pairs, at norms {min(ratios):.1f} to {max(ratios):.0f} times apart"
@@ -258,9 +258,9 @@ def test_the_swaps_it_counts_are_those_of_the_probe(encoders):
 
 
 def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders):
-    from dti_geom.probes import encoder_attenuation
+    from dti_geom.probes.attenuation import measure_attenuation
 
-    measured = encoder_attenuation(encoders[0])
+    measured = measure_attenuation(encoders[0])
     slopes = (measured.share_slope, measured.distance_slope)
     assert (
         "slopes −{:.3f} (variance) and −{:.3f} (distance)".format(*(abs(slope) for slope in slopes))
@@ -273,19 +273,19 @@ def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders):
 def test_the_turns_it_names_are_those_of_the_probe(encoders):
     from math import degrees
 
-    from dti_geom.probes import model_stagnation
+    from dti_geom.probes.stagnation import measure_stagnation
 
-    scales = model_stagnation("mini", encoders).encoders[0].scales
+    scales = measure_stagnation(encoders[0]).scales
     turn = {passage.scale: f"{degrees(passage.branches[-1].angle):.0f}°" for passage in scales}
     told = f"turn {turn[1]} at the mean norm, {turn[32]} at 32 times, {turn[512]} at 512 times, {turn[8192]} at 8192 times"
     assert told in README
 
 
 def test_the_attention_it_names_is_that_of_the_probe(encoders):
-    from dti_geom.probes import model_attention
+    from dti_geom.probes.attention import measure_attention
     from dti_geom.reporting.sections.attention import layer_rows
 
-    words = model_attention("mini", encoders).encoders[0].curves[0]
+    words = measure_attention(encoders[0]).curves[0]
     entropies = [f"{layer_rows(words, scale)[0][3]:.2f}" for scale in (1.0, 32.0)]
     assert "entropy {} → {} nats from the mean norm to 32 times".format(*entropies) in README
     final = next(one.values for one in words.sensitivity if one.layer == 0)
@@ -301,7 +301,7 @@ FOUND = json.loads((BAKE_OFF / "result.json").read_text(encoding="utf-8"))
 
 
 def bake_off(stage):
-    return load_result(BAKE_OFF / f"{stage}.json", Report).sweep
+    return load_result(BAKE_OFF / f"{stage}.json", Sweep)
 
 
 def scores_of(stage):

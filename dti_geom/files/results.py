@@ -17,7 +17,7 @@ from dti_geom.files.decoding import decode
 
 # The format written today. Raise it when a result type changes so that older readers would
 # misread it; raise OLDEST_FORMAT too if this version cannot read the older files any more.
-FORMAT = 1
+FORMAT = 2
 OLDEST_FORMAT = 1
 
 Result = TypeVar("Result")

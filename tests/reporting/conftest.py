@@ -38,8 +38,10 @@ from dti_geom.probes.swap import (
     SwapResult,
     SwapSum,
 )
+from dti_geom.reporting.report import Report
 from dti_geom.statistics import Share
 from dti_geom.training import read_run
+from dti_geom.training.story import TrainingRuns
 from example_results import evaluation_result, interpolation_result, sweep_result
 from runs import write_run
 
@@ -438,47 +440,31 @@ def report(
         for place, token in enumerate(HOSTILE)
     ]
     inflated = [(token, 2.0 + place) for place, token in enumerate(HOSTILE)]
-    from dti_geom.reporting import Report
-
-    return Report(
-        model=HOSTILE[0],
-        norms=Measurement("norms", HOSTILE[0], (encoder,), ()),
-        neighbors=Measurement(
-            "neighbors",
-            HOSTILE[0],
-            (
-                NeighborsResult(
-                    "text_encoder", (make_neighbors(HOSTILE[0]), make_neighbors(HOSTILE[1]))
-                ),
-            ),
+    model = HOSTILE[0]
+    measured = {
+        "norms": (encoder, ()),
+        "neighbors": (
+            NeighborsResult("text_encoder", tuple(make_neighbors(token) for token in HOSTILE[:2])),
             (),
         ),
-        inspected=Inspection(
-            (*files, *run, make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024))
-        ),
-        attenuation=Measurement(
-            "attenuation",
-            HOSTILE[0],
-            (make_attenuation(inflated),),
-            (f"{HOSTILE[1]} has rotary positions.",),
-        ),
-        stagnation=Measurement(
-            "stagnation",
-            HOSTILE[0],
-            (make_stagnation(inflated),),
-            (f"{HOSTILE[1]} is a post-norm encoder.",),
-        ),
-        swap=Measurement("swap", HOSTILE[0], (make_swap(inflated),), ()),
-        attention=Measurement(
-            "attention", HOSTILE[0], (make_attention(inflated, HOSTILE[:3]),), ()
-        ),
-        angles=Measurement(
-            "angles",
-            HOSTILE[0],
-            (make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),),
+        "attenuation": (make_attenuation(inflated), (f"{HOSTILE[1]} has rotary positions.",)),
+        "stagnation": (make_stagnation(inflated), (f"{HOSTILE[1]} is a post-norm encoder.",)),
+        "swap": (make_swap(inflated), ()),
+        "attention": (make_attention(inflated, HOSTILE[:3]), ()),
+        "angles": (
+            make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),
             (f"{HOSTILE[2]} has another width.",),
         ),
-        training=(
+    }
+    results = {
+        name: Measurement(name, model, (result,), reasons)
+        for name, (result, reasons) in measured.items()
+    }
+    wide = make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)
+    results["inspection"] = Inspection((*files, *run, wide))
+    results["training"] = TrainingRuns(
+        model,
+        (
             trained(
                 tokens=("<x>", HOSTILE[0]),
                 towers=("text_encoder", HOSTILE[1]),
@@ -486,16 +472,16 @@ def report(
             ),
             trained("ti", norm=lambda step: 0.4 + 0.1 * step, words=lambda step: HOSTILE),
         ),
-        interpolation=make_interpolation(
-            HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])
-        ),
-        evaluation=make_evaluation(
-            HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])
-        ),
-        comparison=compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")]),
-        sweep=make_sweep(HOSTILE[:3]),
-        notes=(f"A note about {HOSTILE[1]}.",),
     )
+    results["interpolation"] = make_interpolation(
+        HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])
+    )
+    results["evaluation"] = make_evaluation(
+        HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])
+    )
+    results["comparison"] = compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")])
+    results["sweep"] = make_sweep(HOSTILE[:3])
+    return Report(model, results, notes=(f"A note about {HOSTILE[1]}.",))
 
 
 class Parsed(HTMLParser):
@@ -533,9 +519,9 @@ def parse():
 
 @pytest.fixture(scope="session")
 def html(report):
-    from dti_geom.reporting import render_page
+    from dti_geom.reporting.renderers.page import page_html
 
-    return render_page(report)
+    return page_html(report)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,9 @@ import re
 
 import pytest
 
+from dti_geom.reporting.blocks import Figure, Section
 from dti_geom.reporting.plots import DARK, MAX_LANES, SKY, Lane, few, log_axis
-from dti_geom.reporting.sections.inspection import (
-    inflation_figure,
-    trajectories,
-    trajectory_figure,
-)
-from dti_geom.reporting.sections.neighbors import overlap_figure
-from dti_geom.reporting.sections.norms import norm_figure
+from dti_geom.reporting.registry import section_of
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.387, 43.9), (0.9, 1.1), (1e-3, 2e4), (5.0, 5.0)])
@@ -38,20 +33,29 @@ def test_too_many_lanes_share_the_last():
     ]
 
 
-def test_every_colour_of_a_figure_has_a_dark_counterpart(report):
-    figures = [
-        norm_figure(report.norms.encoders[0]),
-        overlap_figure(report.neighbors),
-        inflation_figure(report.inspected),
-    ]
-    figures += [trajectory_figure(trajectories(report.inspected)[0])]
-    for figure in figures:
-        used = re.findall(r'color": "(#[^"]*)"', json.dumps(figure.to_plotly_json()))
-        assert used
-        assert set(used) <= set(DARK)
+def figures_of(section):
+    for block in section.blocks:
+        if isinstance(block, Section):
+            yield from figures_of(block)
+        elif isinstance(block, Figure):
+            yield block.draw()
 
 
-def test_figures_hold_finite_numbers_only(report):
-    for figure in (norm_figure(report.norms.encoders[0]), inflation_figure(report.inspected)):
-        for trace in figure.data:
+@pytest.fixture(scope="module")
+def figures(report):
+    return {name: [*figures_of(section_of(result))] for name, result in report.results.items()}
+
+
+def test_every_colour_of_a_figure_has_a_dark_counterpart(figures):
+    for name in ("norms", "neighbors", "inspection"):
+        for figure in figures[name]:
+            used = re.findall(r'color": "(#[^"]*)"', json.dumps(figure.to_plotly_json()))
+            assert used
+            assert set(used) <= set(DARK)
+
+
+def test_figures_hold_finite_numbers_only(figures):
+    for name in ("norms", "inspection"):
+        traces = [trace for figure in figures[name] for trace in figure.data]
+        for trace in traces:
             assert all(math.isfinite(value) for value in (*trace.x, *trace.y))
