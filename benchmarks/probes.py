@@ -1,10 +1,11 @@
-"""What does each probe cost, at its default settings? Beside them, loading the encoder alone.
+"""Measure what each registered probe costs, at its default settings, and loading the encoder.
 
     python benchmarks/probes.py [--model mini] [--only attenuation …] [--json]
 
-Without --model, a text tower of the size of CLIP ViT-L/14 (49408 × 768, 12 layers, float32) with seeded random weights
-is made in a temporary place. Each probe runs in a process of its own; wall time, processor time and peak memory
-(resident) are the process's, with loading.
+Without --model, a text tower of the size of CLIP ViT-L/14 (49408 × 768, 12 layers, float32) with
+seeded random weights is made in a temporary folder. Each probe runs in its own process; wall time,
+processor time and peak resident memory are the process's, with loading. A probe that does not apply
+costs what it takes to find that out: without learned vectors, `angles` is one.
 """
 
 import argparse
@@ -16,18 +17,22 @@ import tempfile
 import time
 from pathlib import Path
 
-CONFIG = Path(__file__).parents[1] / "tests" / "data" / "published" / "clip-vit-l-14-text.json"
-WAYS = ("load", "norms", "swap", "attenuation", "stagnation", "attention", "angles")
-RUN = """
-import sys, torch
-from dti_geom import probes
-from dti_geom.models import open_encoders
+from dti_geom.probes.registry import PROBES
 
-way, model = sys.argv[1:]
+CONFIG = Path(__file__).parents[1] / "tests" / "data" / "published" / "clip-vit-l-14-text.json"
+CASES = ("load", *PROBES)
+RUN = """
+import contextlib, sys, torch
+from dti_geom.errors import DoesNotApply
+from dti_geom.models import open_encoders
+from dti_geom.probes import measure
+
+case, model = sys.argv[1:]
 for encoder in open_encoders(model, dtype=torch.float32):
     encoder.blocks
-    if way != "load":
-        probes.run(encoder, [way])
+    if case != "load":
+        with contextlib.suppress(DoesNotApply):
+            measure(encoder, case)
 """
 MAKE = """
 import json, sys, torch, transformers
@@ -41,7 +46,7 @@ cls(cls.config_class(**facts["config"], architectures=[facts["cls"]])).save_pret
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Seconds, processor seconds and peak resident MiB of a process."""
+    """Run a command; return its seconds, processor seconds and peak resident MiB."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -59,11 +64,12 @@ def measure(command: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure the cases that were asked for, and print their costs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="what `dti-geom --model` accepts")
-    parser.add_argument("--only", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {}
@@ -74,12 +80,13 @@ def main() -> None:
                 check=True,
                 stderr=subprocess.DEVNULL,
             )
-        for way in arguments.only:
-            results[way] = measure([sys.executable, "-c", RUN, way, arguments.model or place])
+        for case in arguments.only:
+            cost = measure([sys.executable, "-c", RUN, case, arguments.model or place])
+            results[case] = cost
             if not arguments.json:
-                one = results[way]
                 print(
-                    f"{way:<12} {one['seconds']:7.1f} s {one['cpu_seconds']:7.1f} cpu s {one['peak_mib']:6.0f} MiB",
+                    f"{case:<12} {cost['seconds']:7.1f} s {cost['cpu_seconds']:7.1f} cpu s "
+                    f"{cost['peak_mib']:6.0f} MiB",
                     flush=True,
                 )
     if arguments.json:

@@ -1,8 +1,12 @@
 """Find blocks of a section, for tests of sections."""
 
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeVar
 
-from dti_geom.reporting.blocks import Finding, Section, Table, Value, tables
+from dti_geom.reporting.blocks import Figure, Finding, Section, Table, Value, tables
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 Block = TypeVar("Block")
 
@@ -15,6 +19,15 @@ def blocks_of(section: Section, kind: type[Block]) -> list[Block]:
 def findings(section: Section) -> list[str]:
     """Return the sentences of the section's own findings."""
     return [finding.text for finding in blocks_of(section, Finding)]
+
+
+def figures(section: Section) -> "Iterator[PlotlyFigure]":
+    """Draw every figure of a section, those of subsections too."""
+    for block in section.blocks:
+        if isinstance(block, Figure):
+            yield block.draw()
+        elif isinstance(block, Section):
+            yield from figures(block)
 
 
 def titles(section: Section) -> list[str]:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dti_geom.probes.angles import AnglesResult, LearnedAngle
-from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Section, Table, Value
+from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Note, Section, Table, Value
 from dti_geom.reporting.plots import (
     BLUE,
     INK,
@@ -43,9 +43,13 @@ _UNKNOWN_COLUMNS = (
 
 def angles_section(result: AnglesResult) -> Section:
     """Show how far learned vectors have turned from their initialisers."""
-    blocks: list[Finding | Figure | Table | Limits] = [
+    blocks: list[Finding | Figure | Note | Table | Limits] = [
         Finding(angle_finding(result)),
-        Figure(lambda: angle_figure(result), _caption(result)),
+        Figure(
+            lambda: angle_figure(result),
+            "Angles between directions in the token table. Dashed: the median between two words.",
+        ),
+        Note(_note(result)),
         Table("Learned vectors", _COLUMNS, _rows(result)),
     ]
     unknown: list[list[Value]] = [
@@ -137,13 +141,12 @@ def angle_finding(result: AnglesResult) -> str:
     )
 
 
-def _caption(result: AnglesResult) -> str:
+def _note(result: AnglesResult) -> str:
     low, middle, high = map(degrees, result.between_words)
     return (
-        "Angles between directions in the token table; norms do not count. Dashed: median angle "
-        f"between two of {result.words} sampled words, {middle} (nine tenths from {low} to "
-        f"{high}). The median angle from one of them to the nearest other token is "
-        f"{degrees(result.to_nearest)}."
+        f"Norms do not count. The median angle between two of {result.words} sampled words is "
+        f"{middle} (nine tenths from {low} to {high}). The median angle from one of them to the "
+        f"nearest other token is {degrees(result.to_nearest)}."
     )
 
 

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from dti_geom.probes.attention import AttentionCurves, AttentionResult, HeadAttention, HeatMap
-from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Section, Table, Value
+from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Note, Section, Table, Value
 from dti_geom.reporting.curves import add_curve, add_keys
 from dti_geom.reporting.plots import (
     BLUE,
@@ -43,9 +43,14 @@ _LEARNED_COLUMNS = (
 def attention_section(result: AttentionResult) -> Section:
     """Show the attention a token gets and gives, and its use of context, against its norm."""
     words, *learned = result.curves
-    blocks: list[Finding | Figure | Table | Limits] = [
+    blocks: list[Finding | Figure | Note | Table | Limits] = [
         Finding(attention_finding(result)),
-        Figure(lambda: attention_figure(result), _caption(result)),
+        Figure(
+            lambda: attention_figure(result),
+            "Attention a word gets, entropy of its own row and context sensitivity, in the first, "
+            "the middle and the last layer. Dashed: all positions attended to alike.",
+        ),
+        Note(_method(result)),
         Figure(
             lambda: map_figure(result),
             "Attention maps of one prompt, mean over heads, with norms × the mean side by side. A "
@@ -179,14 +184,14 @@ def attention_finding(result: AttentionResult) -> str:
     )
 
 
-def _caption(result: AttentionResult) -> str:
+def _method(result: AttentionResult) -> str:
     attending = "those behind it" if result.causal else "all others"
     return (
         f"The model's own attention weights, mean over heads, {result.curves[0].directions} "
-        f"sampled words and {len(result.contexts)} prompts. Attention it gets: mean weight from "
-        f"each position that may attend to it, {attending}. Dashed: all positions attended to "
-        "alike. Context sensitivity: 1 − mean cosine between the word's states behind that layer "
-        "in prompts that have the word at the same place."
+        f"sampled words and {len(result.contexts)} prompts. Attention a word gets: mean weight "
+        f"from each position that may attend to it, {attending}. Context sensitivity: 1 − mean "
+        "cosine between the word's states behind that layer in prompts that have the word at the "
+        "same place."
     )
 
 

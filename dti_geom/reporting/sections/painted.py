@@ -21,10 +21,10 @@ from dti_geom.reporting.text import number, quoted, shown, times
 _COLUMNS = (
     Column("stretch", "×"),
     Column("norms", "×", digits=3),
-    Column("like direction"),
-    Column("like magnitude"),
-    Column("donors alike"),
-    Column("direction wins"),
+    Column("direction"),
+    Column("magnitude"),
+    Column("donors"),
+    Column("wins"),
     Column("of"),
     Column("95 % interval", "%", digits=3),
 )

@@ -10,13 +10,14 @@ from dti_geom.reporting.blocks import (
     Figure,
     Finding,
     Limits,
+    Note,
     Section,
     Table,
     Value,
 )
 from dti_geom.reporting.curves import LEFT, add_curve, add_keys
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
-from dti_geom.reporting.text import degrees, number, plot_text, quoted, shown, times
+from dti_geom.reporting.text import degrees, number, plot_text, quoted, times
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -27,20 +28,27 @@ _SHOWN = ((1.0, INK), (8.0, BLUE), (32.0, GREEN), (512.0, MUTED))
 
 def stagnation_section(result: StagnationResult) -> Section:
     """Show how far the encoder turns a token's state, against magnitude and branch by branch."""
+    blocks: list[Finding | Figure | Note | Table | Limits] = [
+        Finding(stagnation_finding(result)),
+        Figure(lambda: stagnation_figure(result), _TURN_CAPTION),
+        Note(_method(result)),
+        Table("Whole turn", [Column("norm", kind="text"), *_TURN_COLUMNS], _turn_rows(result)),
+    ]
+    if result.learned:
+        title = "Whole turn of learned vectors, at their own norms"
+        blocks.append(Table(title, _LEARNED_COLUMNS, _learned_rows(result)))
+    blocks += [
+        Figure(lambda: branch_figure(result), _BRANCH_CAPTION),
+        Table("Branches, words at their own norms", _BRANCH_COLUMNS, _branch_rows(result)),
+        Limits(
+            "How much turning a picture needs. A bound that is far away says little, and norms "
+            "far beyond any learned token's are there to show the limit."
+        ),
+    ]
     return Section(
         title="Turn against magnitude",
         aside=f"{result.words} words in {len(result.prompts)} prompts",
-        blocks=[
-            Finding(stagnation_finding(result)),
-            Figure(lambda: stagnation_figure(result), _turn_caption(result)),
-            Table("Whole turn", _TURN_COLUMNS, _turn_rows(result)),
-            Figure(lambda: branch_figure(result), _BRANCH_CAPTION),
-            Table("Branches, words at their own norms", _BRANCH_COLUMNS, _branch_rows(result)),
-            Limits(
-                "How much turning a picture needs. A bound that is far away says little, and norms "
-                "far beyond any learned token's are there to show the limit."
-            ),
-        ],
+        blocks=blocks,
     )
 
 
@@ -123,12 +131,18 @@ def stagnation_finding(result: StagnationResult) -> str:
 
 
 _TURN_COLUMNS = (
-    Column("norm", kind="text"),
     Column("‖x₀‖"),
     Column("turn", "°"),
     Column("largest", "°"),
     Column("bound", "°"),
     Column("÷ bound", digits=3),
+)
+_LEARNED_COLUMNS = (
+    Column("token", kind="token"),
+    Column("vector"),
+    Column("÷ mean", "×", digits=3),
+    *_TURN_COLUMNS,
+    Column("file", kind="path"),
 )
 _BRANCH_COLUMNS = (
     Column("block"),
@@ -139,18 +153,21 @@ _BRANCH_COLUMNS = (
     Column("turn so far", "°"),
     Column("longest ‖f‖"),
 )
+_TURN_CAPTION = (
+    "The whole turn: angle between the state at the word's place behind the last block and x₀, the "
+    "encoder's input there. Dashed: the bound on it."
+)
 _BRANCH_CAPTION = (
     "Above: angle to x₀ after each branch. Below: length of what the branch adds, divided by the "
     "length of the state it is added to. Means over words and prompts."
 )
 
 
-def _turn_caption(result: StagnationResult) -> str:
+def _method(result: StagnationResult) -> str:
     prompts = ", ".join(quoted(prompt) for prompt in result.prompts)
     return (
-        "Angle between the state at the word's place behind the last block and x₀, the encoder's "
-        f"input there, in {result.dtype}; ×1 is {number(result.reference_norm)}, the mean norm of "
-        "the token table. Dashed: arcsin(S/‖x₀‖) for the shortest x₀, with "
+        f"States are in {result.dtype}; ×1 is {number(result.reference_norm)}, the mean norm of "
+        "the token table. The bound is arcsin(S/‖x₀‖) for the shortest x₀, with "
         f"S = {number(result.total_bound)} the sum of each branch's longest update; where S is "
         f"larger than ‖x₀‖ nothing is bounded. Prompts: {prompts}."
     )
@@ -159,11 +176,20 @@ def _turn_caption(result: StagnationResult) -> str:
 def _turn_rows(result: StagnationResult) -> list[list[Value]]:
     passages = [("own", result.natural)]
     passages += [(f"×{passage.scale:g}", passage) for passage in result.scales]
-    passages += [
-        (f"{shown(learned.token)} {times(learned.inflation)}", learned.natural)
-        for learned in result.learned
-    ]
     return [[name, *_turn_cells(passage)] for name, passage in passages]
+
+
+def _learned_rows(result: StagnationResult) -> list[list[Value]]:
+    return [
+        [
+            vector.token,
+            vector.index,
+            vector.inflation,
+            *_turn_cells(vector.natural),
+            vector.path,
+        ]
+        for vector in result.learned
+    ]
 
 
 def _turn_cells(passage: Passage) -> list[Value]:

@@ -44,14 +44,15 @@ OUTPUTS = {"token": "at the token", "pooled": "pooled", "end": "at the end"}
 _COLORS = {"token": BLUE, "pooled": GREEN, "end": INK}
 _ROW = 44  # pixels
 
+# Headings are short so that the table fits a terminal in one part.
 _SUM_COLUMNS = (
     Column("output", kind="text"),
     Column("stretch", "×"),
     Column("norms", "×", digits=3),
-    Column("like direction"),
-    Column("like magnitude"),
-    Column("donors alike"),
-    Column("direction wins"),
+    Column("direction"),
+    Column("magnitude"),
+    Column("donors"),
+    Column("wins"),
     Column("of"),
     Column("95 % interval", "%", digits=3),
 )
@@ -60,9 +61,9 @@ _PAIR_COLUMNS = (
     Column("norm"),
     Column("second", kind="token"),
     Column("norm"),
-    Column("like direction"),
-    Column("like magnitude"),
-    Column("donors alike"),
+    Column("direction"),
+    Column("magnitude"),
+    Column("donors"),
 )
 
 
@@ -150,8 +151,8 @@ def magnitude_finding(curve: MagnitudeCurve) -> str:
     ]
     return (
         f"At ×{curve.scales[-1]:g} the mean norm, the similarity of {curve.directions} words to "
-        f"themselves at the mean norm is {left}; it falls below one half "
-        f"{'from ' + ', '.join(crossed) if crossed else 'nowhere'}."
+        f"themselves at the mean norm is {left}; it "
+        f"{'falls below one half from ' + ', '.join(crossed) if crossed else 'stays above half'}."
     )
 
 
@@ -169,8 +170,11 @@ def _note(result: SwapResult) -> str:
     note = (
         "Similarity is the cosine of what a vector adds to the output: the output minus the mean "
         "output of sampled words, because outputs of any two words are nearly parallel before "
-        f"that ({alike}). Outputs: the state at the token and the pooled state at the end of the "
-        "text, both after the encoder's last norm; and the state at the end before that norm."
+        f"that ({alike}). Outputs: token, the state at the token; pooled, the state at the end of "
+        "the text; both after the encoder's last norm; and end, the state at the end before that "
+        "norm. Direction, magnitude: similarity to the output of the vector whose direction or "
+        "norm was taken. Donors: similarity between those two. Wins: pairs that resemble the "
+        "direction donor more."
     )
     if result.left_out:
         words = ", ".join(map(quoted, result.left_out))
@@ -181,7 +185,7 @@ def _note(result: SwapResult) -> str:
 def _sum_rows(result: SwapResult) -> list[list[Value]]:
     return [
         [
-            OUTPUTS[total.output],
+            total.output,
             total.stretch,
             total.ratio,
             total.direction,

@@ -1,8 +1,9 @@
 import math
 
 import pytest
-from section_blocks import column, table_named
+from section_blocks import blocks_of, column, table_named
 
+from dti_geom.reporting.blocks import Table
 from dti_geom.reporting.sections.stagnation import (
     branch_figure,
     stagnation_figure,
@@ -66,10 +67,13 @@ def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(make
 
 def test_the_tables_hold_every_magnitude_and_branch_in_degrees(make_stagnation):
     section = stagnation_section(make_stagnation([("<x>", 5.0)]))
-    turns = table_named(section, "Whole turn")
-    assert column(turns, "norm") == ["own", "×1", "×8", "×32", "<x> ×5.00"]
-    assert column(turns, "turn") == pytest.approx([math.degrees(1 / m) for m in (1, 1, 8, 32, 5)])
-    assert column(turns, "bound") == [None, None, None, pytest.approx(math.degrees(2 / 32)), None]
+    turns = blocks_of(section, Table)[0]
+    assert column(turns, "norm") == ["own", "×1", "×8", "×32"]
+    assert column(turns, "turn") == pytest.approx([math.degrees(1 / m) for m in (1, 1, 8, 32)])
+    assert column(turns, "bound") == [None, None, None, pytest.approx(math.degrees(2 / 32))]
+    (learned,) = table_named(section, "Whole turn of learned").rows
+    assert learned[:5] == ["<x>", 0, 5.0, 5.0, pytest.approx(math.degrees(1 / 5))]
+    assert learned[-1] == "dir/<x>.bin"
     branches = table_named(section, "Branches")
     assert column(branches, "branch") == ["attention", "mlp"]
     assert column(branches, "longest ‖f‖") == [4.0, 5.0]
