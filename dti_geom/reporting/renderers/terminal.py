@@ -107,6 +107,7 @@ def filled(text: str, width: int) -> str:
 def visible(text: str) -> str:
     """Show what would steer a terminal as an escape: tokens and file names come from strangers."""
     text = text.replace("\u2068", "").replace("\u2069", "")  # isolates, which only pages need
+    text = text.replace("\u00a0", " ")  # a blank that does not break, which is not printable
     return "".join(
         character
         if character.isprintable() or character == "\n"

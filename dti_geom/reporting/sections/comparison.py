@@ -114,21 +114,19 @@ def comparison_finding(comparison: Comparison) -> str:
 _CAPTION = (
     "Rings: published by Kim et al. (ICLR 2026, arXiv 2512.13672) and its public code; DINOv2 "
     "similarity and SigLIP score. Diamonds: yours, with 95 % bootstrap intervals over subjects and "
-    "seeds. What was published has no intervals."
+    "seeds. What was published has no intervals, so a difference is as uncertain as your score."
 )
-# A difference is yours less the published value.
+# Δ: yours less the published value. Its interval is that of the score, moved by a constant.
 _COLUMNS = (
     Column("method on model", kind="text"),
-    Column("published subject", digits=3),
+    Column("paper subject", digits=3),
     Column("your subject", digits=3),
     Column(INTERVAL, digits=3),
-    Column("subject difference", digits=3),
-    Column(INTERVAL, digits=3),
-    Column("published text", digits=3),
+    Column("Δ subject", digits=3),
+    Column("paper text", digits=3),
     Column("your text", digits=3),
     Column(INTERVAL, digits=3),
-    Column("text difference", digits=3),
-    Column(INTERVAL, digits=3),
+    Column("Δ text", digits=3),
 )
 _OTHER_COLUMNS = (Column("method on model", kind="text"), *SCORE_COLUMNS)
 
@@ -139,15 +137,19 @@ def _row(row: ComparedRow) -> list[Value]:
         f"{published.method} on {published.model}",
         published.subject,
         *_user_cells(row.subject),
-        *interval_cells(row.subject_difference),
+        _mean(row.subject_difference),
         published.text,
         *_user_cells(row.text),
-        *interval_cells(row.text_difference),
+        _mean(row.text_difference),
     ]
 
 
 def _user_cells(interval: "Interval | None") -> list[Value]:
     return [NOT_RUN, None] if interval is None else interval_cells(interval)
+
+
+def _mean(interval: "Interval | None") -> float | None:
+    return None if interval is None else interval.mean
 
 
 def _user_scores(

@@ -53,8 +53,9 @@ def evaluation_section(result: Evaluation) -> Section:
     finding = evaluation_finding(result)
     blocks: list[Block] = [
         Finding(finding),
-        Figure(lambda: tradeoff_figure(result), _caption(result), finding),
+        Note(_measured(result)),
         *_left_out(result),
+        Figure(lambda: tradeoff_figure(result), _CAPTION, finding),
         Table("Scores", _SUMMARY_COLUMNS, _summary_rows(result)),
     ]
     if result.differences:
@@ -300,7 +301,13 @@ def _prompt_rows(result: Evaluation) -> list[list[Value]]:
     return rows
 
 
-def _caption(result: Evaluation) -> str:
+_CAPTION = (
+    "Diamonds: means over subjects, with their intervals. Faint: one subject in one prompt, mean "
+    "over seeds; point at one to see its first picture."
+)
+
+
+def _measured(result: Evaluation) -> str:
     settings = result.settings
     seeds = ", ".join(map(str, result.seeds))
     several = len({score.subject for score in result.images}) > 1
@@ -310,9 +317,7 @@ def _caption(result: Evaluation) -> str:
         f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.size} px. Subject: "
         f"mean cosine to the reference images, by {quoted(result.image_encoder)}. Text: "
         f"{result.text_unit}, by {quoted(result.text_encoder)}, of the prompt with the class word "
-        "in the token’s place. Diamonds: means over subjects with 95 % bootstrap intervals over "
-        f"{over}. Faint: one subject in one prompt, mean over seeds; point at one to see its first "
-        "picture."
+        f"in the token’s place. Intervals: 95 %, by bootstrap over {over}."
     )
 
 

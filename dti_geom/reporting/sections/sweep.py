@@ -64,7 +64,8 @@ def sweep_section(result: Sweep) -> Section:
     finding = methods_finding(result)
     blocks: list[Block] = [
         Finding(finding),
-        Figure(lambda: scores_figure(result), _caption(result), finding),
+        Note(_measured(result)),
+        Figure(lambda: scores_figure(result), _CAPTION, finding),
         Table("Scores over all prompts", _SCORE_COLUMNS, _score_rows(result)),
         *_group_tables(result),
         *_difference_blocks(result),
@@ -315,8 +316,7 @@ _DIFFERENCE_COLUMNS = (
     Column("first", kind="token"),
     Column("less", kind="token"),
     *SCORE_COLUMNS,
-    Column("subject differs", kind="text"),
-    Column("text differs", kind="text"),
+    Column("differs in", kind="text"),
 )
 _COST_COLUMNS = (
     Column("method", kind="token"),
@@ -332,17 +332,22 @@ _CELL_COLUMNS = (
 )
 
 
-def _caption(result: Sweep) -> str:
-    caption = (
+_CAPTION = (
+    "Diamonds: means over subjects. Bars: 95 % bootstrap intervals over subjects and picture "
+    "seeds, training seeds averaged. Methods with overlapping bars may still differ: the paired "
+    "differences decide."
+)
+
+
+def _measured(result: Sweep) -> str:
+    note = (
         f"Sweep {quoted(result.name)}: every method learns the same concepts from the same "
         f"training seeds and paints the same prompts ({quoted(result.prompts)}) from the same "
         f"noise. Subject: mean cosine to the reference images, by {quoted(result.image_encoder)}. "
-        f"Text: {result.text_unit}, by {quoted(result.text_encoder)}. Diamonds: means over "
-        "subjects. Bars: 95 % bootstrap intervals over subjects and picture seeds, training seeds "
-        "averaged. Methods with overlapping bars may still differ: the paired differences decide."
+        f"Text: {result.text_unit}, by {quoted(result.text_encoder)}."
     )
     incomplete = missing(result)
-    return f"{caption} {incomplete}" if incomplete else caption
+    return f"{note} {incomplete}" if incomplete else note
 
 
 def _score_rows(result: Sweep) -> list[list[Value]]:
@@ -384,18 +389,22 @@ def _difference_blocks(result: Sweep) -> list[Block]:
             difference.first,
             difference.second,
             *score_cells(difference.subject, difference.text),
-            is_clear(difference.subject),
-            is_clear(difference.text),
+            _clear_scores(difference),
         ]
         for difference in differences
     ]
     return [
         Table("Paired differences over all prompts", _DIFFERENCE_COLUMNS, rows),
         Note(
-            "“Differs”: the 95 % interval excludes 0. There is no correction for the number of "
+            "“Differs in”: the 95 % interval excludes 0. There is no correction for the number of "
             "pairs: of equal methods, about one pair in twenty would differ."
         ),
     ]
+
+
+def _clear_scores(difference: Difference) -> str:
+    scores = [("subject", difference.subject), ("text", difference.text)]
+    return ", ".join(name for name, interval in scores if is_clear(interval)) or "neither"
 
 
 def _norm_section(result: Sweep) -> Section:

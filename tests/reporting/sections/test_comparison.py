@@ -50,9 +50,9 @@ def test_a_published_row_stands_beside_the_users_score_and_their_difference() ->
     ours = next(row for row in result.rows if row.reference.method == "dti")
     assert ours.subject is not None
     assert ours.subject_difference is not None
-    assert cells["published subject"] == 0.45
+    assert cells["paper subject"] == 0.45
     assert cells["your subject"] == ours.subject.mean
-    assert cells["subject difference"] == ours.subject_difference.mean == ours.subject.mean - 0.45
+    assert cells["Δ subject"] == ours.subject_difference.mean == ours.subject.mean - 0.45
     spans = [value for value in main.rows[3] if isinstance(value, Span)]
     assert spans[0] == Span(ours.subject.low, ours.subject.high)
 

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from dti_geom.evaluation.evaluation import paired_differences, summarize
 from dti_geom.evaluation.scores import ImageScore
-from dti_geom.reporting.blocks import Figure, Finding, Section, Span, Table
+from dti_geom.reporting.blocks import Finding, Note, Section, Span, Table
 from dti_geom.reporting.sections.sweep import (
     by_group,
     cells_section,
@@ -189,8 +189,7 @@ def test_what_is_missing_is_counted(sweep: Sweep) -> None:
     assert missing(sweep).startswith("1 of 2 cells")
     assert "1 failed" in missing(sweep)
     assert missing(replace(sweep, cells=sweep.cells[:1])) == ""
-    figure = blocks(sweep_section(sweep), Figure)[0]
-    assert missing(sweep) in figure.caption
+    assert missing(sweep) in blocks(sweep_section(sweep), Note)[0].text
 
 
 def test_every_method_is_a_row_with_its_norm_scores_and_pictures(sweep: Sweep) -> None:
@@ -229,8 +228,10 @@ def test_paired_differences_say_whether_their_interval_excludes_0(sweep: Sweep) 
     for row, difference in zip(rows, overall, strict=True):
         assert row[:2] == [difference.first, difference.second]
         assert row[2] == difference.subject.mean
-        assert row[-2:] == [is_clear(difference.subject), is_clear(difference.text)]
-    assert [row[-2:] for row in rows] == [[False, True]] * 3
+    assert [row[-1] for row in rows] == ["text"] * 3
+    same = replace(overall[0], text=overall[0].subject)
+    unclear = sweep_section(replace(sweep, differences=(same,)))
+    assert table(unclear, "Paired differences").rows[0][-1] == "neither"
 
 
 def test_the_norm_has_a_part_of_its_own_where_tokens_were_learned(sweep: Sweep) -> None:
