@@ -8,6 +8,7 @@ import pytest
 
 from dti_geom.errors import ResultFileError
 from dti_geom.files import dumps, from_json, load_result, save_result, to_json
+from dti_geom.files.results import FORMAT
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def test_a_file_name_that_is_not_utf8_can_be_written(tmp_path: Path) -> None:
 def test_the_file_says_what_it_holds_and_who_wrote_it(tmp_path: Path) -> None:
     save_result(tmp_path / "outer.json", RESULT)
     envelope = json.loads((tmp_path / "outer.json").read_text())
-    assert (envelope["kind"], envelope["format"]) == ("Outer", 1)
+    assert (envelope["kind"], envelope["format"]) == ("Outer", FORMAT)
     assert envelope["tool"].startswith("dti-geom ")
     assert envelope["result"] == to_json(RESULT)
 
@@ -74,7 +75,7 @@ def test_a_generic_result_is_loaded_with_its_parameter(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         ({"kind": "Other"}, "holds a result of kind Other; Outer was expected"),
-        ({"format": 99}, "reads up to format 1"),
+        ({"format": 99}, f"reads up to format {FORMAT}"),
         ({"format": 0}, "Run the command again"),
         ({"format": "1"}, "has the format '1'"),
         ({"result": {"pair": [1, "x"]}}, "lacks many and one and table"),
