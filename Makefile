@@ -1,5 +1,6 @@
 # make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
 # make test   environment, install with test extras, a browser where one can be had, and all tests
+# make test-fast  the tests that need no browser, notebook, wheel or long run: under two minutes
 # make lab    environment with JupyterLab, opened on the notebooks
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
@@ -13,14 +14,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lab check format wheel reference reports bench mini mini-eval chromium clean
+.PHONY: demo test test-fast lab check format wheel reference reports bench mini mini-eval chromium clean
 
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
 
-# One process for each core, of one thread each: threads that wait for each other cost more than they bring.
+# One process per core with one thread each: threads that share cores wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
+
 test: .venv/.installed-test chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope --nbmake tests notebooks
+	$(PYTEST) --nbmake tests notebooks
+
+test-fast: .venv/.installed-test
+	$(PYTEST) -m "not slow and not browser and not install" tests
 
 lab: .venv/.installed-notebooks
 	$(BIN)/jupyter lab notebooks

@@ -1,7 +1,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,29 @@ from typing import Any
 import pytest
 import torch
 
+import warm
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Runs `dti-geom …` as a process, 80 columns wide, without colour."""
+    """Run `dti-geom …` as a process, 80 columns wide, without colour (see tests/warm.py)."""
 
     def run(
-        *arguments: str | Path, cwd: Path | None = None, **environment: str
+        *arguments: object, cwd: Path | None = None, timeout: float = 300, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dti_geom_cli", *map(str, arguments)]
         env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"} | environment
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env
-        )
+        return warm.run(*arguments, cwd=cwd, env=env, timeout=timeout)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def run_json(run: Run) -> Callable[..., Any]:
-    """Runs a command with --json and parses what it printed, which must be JSON and nothing else."""
+    """Run a command with --json and parse its standard output, which must be JSON and nothing else."""
 
-    def run_json(*arguments: str | Path) -> Any:
+    def run_json(*arguments: object) -> Any:
         done = run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -53,11 +51,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def table_lines() -> Callable[[str], list[str]]:
-    """What a command prints, without the lines that hold a path: a path is never broken."""
+    """Return the printed lines without those that hold a path, which is never broken over lines."""
     return lambda text: [line for line in text.splitlines() if "/" not in line]
 
 
 @pytest.fixture(scope="session")
 def flowing() -> Callable[[str], str]:
-    """What a command prints as one line, however it was wrapped."""
+    """Join what a command printed into one line, however it was wrapped."""
     return lambda text: " ".join(text.split())

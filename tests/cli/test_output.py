@@ -3,8 +3,6 @@
 import os
 import pty
 import shlex
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
+import warm
 from dti_geom_cli import output
 
 WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
@@ -176,9 +175,7 @@ def on_a_terminal(*arguments, **environment):
         name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
     }
     env |= {"TERM": "xterm-256color", "COLUMNS": "80"} | environment
-    with subprocess.Popen(
-        [sys.executable, "-m", "dti_geom_cli", *arguments], stdout=theirs, stderr=theirs, env=env
-    ):
+    with warm.Command(*arguments, stdout=theirs, stderr=theirs, env=env) as command:
         os.close(theirs)
         written = b""
         while True:
@@ -187,6 +184,7 @@ def on_a_terminal(*arguments, **environment):
             except OSError:  # the other side is closed
                 break
             written += part
+        command.wait()
     os.close(ours)
     return written.decode()
 

@@ -1,22 +1,10 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 from dti_geom.files import load_result, read_embeddings
 from dti_geom.training import RunConfig, TrainingResult
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "dti_geom_cli", "train", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +31,10 @@ def tiny(sd15_pipeline, images):
     ]
 
 
-def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(tiny, tmp_path):
-    done = run(*tiny, "--preview-every", 2, "--preview-steps", 1, "--out", tmp_path / "run")
+def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(run, tiny, tmp_path):
+    done = run(
+        "train", *tiny, "--preview-every", 2, "--preview-steps", 1, "--out", tmp_path / "run"
+    )
     assert done.returncode == 0, done.stderr
     assert "dti on" in done.stdout
     assert "angle to start" in done.stdout
@@ -55,13 +45,15 @@ def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(tiny, tmp_
     assert read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens[0].token == "<x>"
 
 
-def test_json_prints_the_result_and_nothing_else(tiny, tmp_path):
-    done = run(*tiny, "--method", "ti", "--preview-every", 0, "--json", "--out", tmp_path / "run")
+def test_json_prints_the_result_and_nothing_else(run, tiny, tmp_path):
+    done = run(
+        "train", *tiny, "--method", "ti", "--preview-every", 0, "--json", "--out", tmp_path / "run"
+    )
     assert json.loads(done.stdout)["steps"] == 4
     assert load_result(tmp_path / "run" / "result.json", TrainingResult).config.method.name == "ti"
 
 
-def test_every_option_reaches_the_configuration(tiny, tmp_path):
+def test_every_option_reaches_the_configuration(run, tiny, tmp_path):
     options = {
         "--token": "<my-dog>",
         "--learning-rate": 0.03,
@@ -86,6 +78,7 @@ def test_every_option_reaches_the_configuration(tiny, tmp_path):
         "--dtype": "float32",
     }
     done = run(
+        "train",
         *tiny,
         *(part for pair in options.items() for part in pair),
         "--flip",
@@ -113,8 +106,9 @@ def test_every_option_reaches_the_configuration(tiny, tmp_path):
     )
 
 
-def test_a_concept_that_ships_is_named_and_two_share_a_run(tmp_path, images):
+def test_a_concept_that_ships_is_named_and_two_share_a_run(run, tmp_path, images):
     done = run(
+        "train",
         *(
             "--concept",
             "round-teapot",
@@ -162,10 +156,10 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(tmp_path, images):
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
-    arguments, message, images, tmp_path, monkeypatch
+    run, arguments, message, images, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    done = run(*(argument.format(images=images) for argument in arguments))
+    done = run("train", *(argument.format(images=images) for argument in arguments))
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
