@@ -1,4 +1,4 @@
-"""Embedding files as users name them: single files, and folders that may hold bad ones."""
+"""Read embedding files as users name them: single files, and folders that may hold bad ones."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 def read_embedding_paths(
     paths: Iterable[Path] | None,
 ) -> "tuple[list[EmbeddingFile], list[EmbeddingFileError]]":
-    """Every embedding under these paths, and the errors of those that did not open.
+    """Read every embedding under these paths; also return the errors of those that did not open.
 
-    A file that was named itself must open: its error is raised. One that a folder happens to hold is passed over.
+    A file that is named itself must open: its error is raised. Errors of files in a named folder
+    are returned.
     """
     from dti_geom.errors import EmbeddingFileError
     from dti_geom.files import find_embedding_files, read_embeddings
@@ -53,7 +54,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_embeddings_or_skip(paths: Iterable[Path] | None) -> "list[EmbeddingFile]":
-    """As `read_embedding_paths`, telling of the passed-over ones on standard error."""
+    """Read every embedding under these paths; report those left out on standard error."""
     files, failures = read_embedding_paths(paths)
     for failure in failures:
         print_notice(f"left out: {failure}")

@@ -38,59 +38,6 @@ def too_long(lines):
     return [line for line in lines if cell_len(line) > 80 and " " in line.strip()]
 
 
-def test_digits_of_a_column_stand_under_each_other_and_common_zeros_are_left_out(printed):
-    rows = [("a", 0.5, 30.0, 0.25, 1), ("b", 0.12344, 2.5, -0.5, 20)]
-    assert printed(output.print_table, "Title", ["name", "x", "y", "z", "n"], rows) == [
-        "Title",
-        "name       x     y      z   n",
-        "a     0.5000  30.0   0.25   1",
-        "b     0.1234   2.5  -0.50  20",
-        "",
-    ]
-
-
-def test_a_column_over_many_sizes_keeps_digits_of_the_smallest(printed):
-    lines = printed(
-        output.print_table, "", ["x"], [(123.4,), (1e-6,), (0.0,), (float("nan"),), (None,)]
-    )
-    assert [line.strip() for line in lines] == ["x", "123.4", "1.000e-06", "0.000", "nan", "–", ""]
-
-
-def test_a_table_without_rows_is_its_header(printed):
-    assert printed(output.print_table, "", ["a", "b"], [], []) == ["a  b  file", ""]
-
-
-def test_no_line_ends_in_blanks(printed):
-    rows = [("a", "short"), ("b", "a much longer cell")]
-    assert not any(
-        line.endswith(" ") for line in printed(output.print_table, "", ["one", "two"], rows)
-    )
-
-
-def test_files_stand_in_the_table_where_they_fit_and_below_it_whole_where_not(printed):
-    short = printed(output.print_table, "", ["token"], [("<x>",)], ["run/x.bin"])
-    assert short == ["token  file", "<x>    run/x.bin", ""]
-    paths = [f"runs/{'a' * 70}.bin", "x.bin", f"runs/{'a' * 70}.bin"]
-    long = printed(output.print_table, "", ["token"], [("<x>",)] * 3, paths)
-    assert [line.split()[-1] for line in long[1:4]] == ["1", "2", "1"]
-    assert long[4:] == ["file 1:", paths[0], "file 2: x.bin", ""]
-
-
-@pytest.mark.parametrize("hostile", ["\x1b[31mred", "a\nb", "a\tb", "\u202egnp", "\x07", "\x9b2J"])
-def test_a_token_cannot_steer_the_terminal(hostile, printed):
-    lines = printed(output.print_table, "", ["token", "n"], [(hostile, 1)])
-    assert len(lines) == 3
-    assert lines[1].isprintable()
-    assert all(line.isprintable() for line in printed(output.print_line, f"token {hostile}"))
-
-
-def test_lines_are_broken_between_words_by_cells_not_characters(printed):
-    lines = printed(output.print_line, "日本 " * 40)
-    assert max(map(cell_len, lines)) <= 80
-    path = "/".join(["a-folder-with-a-name"] * 6)
-    assert printed(output.print_line, f"kept in {path} now") == ["kept in", path, "now"]
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A folder with awkward embeddings of mini, and two short runs."""
