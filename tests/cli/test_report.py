@@ -6,9 +6,14 @@ from typer.testing import CliRunner
 
 from dti_geom.evaluation import Interpolation, SamplerSettings, TokenPath, VectorPath
 from dti_geom.files import save_result
-from dti_geom.reporting import Report, read_report
+from dti_geom.reporting.folder import read_report
 from dti_geom_cli.main import app
 from runs import write_run
+
+
+def queries_of(report):
+    """The tokens whose neighbours a report of one encoder shows."""
+    return report.results["neighbors"].encoders[0].queries
 
 
 def times_of(report):
@@ -24,10 +29,10 @@ def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, le
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
     report = read_report(out)
-    assert [one.query for one in report.neighbors] == ["cat", "<mine>"]
-    assert [one.token for one in report.norms.encoders[0].learned] == ["<mine>"]
-    assert len(report.inspected) == 2
-    assert "1 of 2 learned vectors have another width" in report.notes[0]
+    assert [query.query for query in queries_of(report)] == ["cat", "<mine>"]
+    assert [one.token for one in report.results["norms"].encoders[0].learned] == ["<mine>"]
+    assert len(report.results["inspection"].files) == 2
+    assert "1 of 2 learned vectors do not have the width" in report.notes[0]
     page = (out / "index.html").read_text()
     assert "<mine>" not in page.replace("&lt;mine&gt;", "")
     assert "<script>alert(1)" not in page
@@ -45,8 +50,11 @@ def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp
     done = run("report", *runs, "--out", tmp_path / "report")  # of the model that the runs are of
     assert done.returncode == 0, done.stderr
     report = read_report(tmp_path / "report")
-    assert [one.result.config.method.name for one in report.training] == ["dti", "ti"]
-    assert [one.token for one in report.norms.encoders[0].learned] == [
+    assert [one.result.config.method.name for one in report.results["training"].runs] == [
+        "dti",
+        "ti",
+    ]
+    assert [one.token for one in report.results["norms"].encoders[0].learned] == [
         "<script>alert(1)</script>"
     ] * 2
     page = (tmp_path / "report" / "index.html").read_text()
@@ -74,7 +82,9 @@ def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(run, tmp_
 
 def test_without_words_those_the_model_has_are_shown(run_json, sd15_folder, tmp_path):
     report = run_json("report", "--model", sd15_folder, "--out", tmp_path / "report")
-    assert [one["query"] for one in report["neighbors"]] == ["dog", "cat", "house", "red"]
+    assert [
+        query["query"] for query in report["results"]["neighbors"]["encoders"][0]["queries"]
+    ] == ["dog", "cat", "house", "red"]
 
 
 def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
@@ -89,7 +99,7 @@ def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
         out,
     )
     assert done.returncode == 0, done.stderr
-    inspected = read_report(out).inspected
+    inspected = read_report(out).results["inspection"].files
     assert len(inspected) == 30
     run_of_steps = {one.step: one.vectors[0].norm for one in inspected if "trajectory" in one.path}
     assert len(run_of_steps) == 20
@@ -144,35 +154,33 @@ def test_a_second_call_measures_nothing(made):
     report, make = made
     before, page = times_of(report), (report / "index.html").read_bytes()
     done = make()
-    assert done.stdout.startswith("as before: norms, inspection, angles, neighbors\n")
+    assert done.stdout.startswith("unchanged: norms, neighbors, angles, inspection\n")
     assert times_of(report) == before
     assert (report / "index.html").read_bytes() == page
 
 
 def test_other_words_measure_the_neighbours_alone(made):
-    assert made[1]("--word", "cat").stdout.startswith("as before: norms, inspection, angles\n")
+    assert made[1]("--word", "cat").stdout.startswith("unchanged: norms, angles, inspection\n")
 
 
 def test_other_weights_and_other_embeddings_measure_all_that_depends_on_them(made):
     report, make = made
     (weights,) = (report.parent / "model" / "text_encoder").glob("*.safetensors")
     os.utime(weights, (0, 0))
-    assert "as before" not in make().stdout
+    assert "unchanged" not in make().stdout
     (report.parent / "learned" / "hostile-step-500.bin").unlink()
-    assert "as before" not in make().stdout
-    assert "as before" in make().stdout
+    assert "unchanged" not in make().stdout
+    assert "unchanged" in make().stdout
 
 
 def test_only_makes_one_section_anew_and_leaves_the_others(made):
     report, make = made
     before = times_of(report)
-    assert make("--only", "norms").stdout.startswith("as before: inspection, angles, neighbors\n")
+    assert make("--only", "norms").stdout.startswith("unchanged: neighbors, angles, inspection\n")
     after = times_of(report)
     assert [name for name in before if after[name] != before[name]] == ["norms.json"]
     refused = make("--only", "training")
-    assert "--only training: nothing was given to make such a section from." in str(
-        refused.exception
-    )
+    assert "--only training: nothing was given to make that section from." in str(refused.exception)
 
 
 def test_what_full_measured_is_kept_for_the_next_full(made):
@@ -181,7 +189,7 @@ def test_what_full_measured_is_kept_for_the_next_full(made):
     make("--quick")
     assert 'id="swap"' not in (report / "index.html").read_text(encoding="utf-8")
     assert make("--full").stdout.startswith(
-        "as before: norms, swap, attenuation, stagnation, attention, "
+        "unchanged: norms, swap, attenuation, stagnation, attention, "
     )
 
 
@@ -201,7 +209,7 @@ def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_ask
     report, _ = made
     other = run("report", "--model", "mini", "--out", report)
     assert other.returncode == 1
-    assert "not one of mini" in other.stderr
+    assert "not a report of mini" in other.stderr
     (tmp_path / "index.html").write_text("mine")
     assert run("report", "--out", tmp_path).returncode == 1
     assert (tmp_path / "index.html").read_text() == "mine"
@@ -224,11 +232,11 @@ def test_what_other_commands_left_is_taken_in(run, tmp_path):
     between = Interpolation(
         "mini", "a photo of a {}", ("cat", "dog"), (0.0, 1.0), (0,), settings, None, (path,), ()
     )
-    save_result(tmp_path / "between" / "interpolation.json", Report("mini", interpolation=between))
+    save_result(tmp_path / "between" / "interpolation.json", between)
     given = ("--interpolation", tmp_path / "between")
     done = run("report", *given, "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
-    assert read_report(tmp_path / "report").interpolation == between
+    assert read_report(tmp_path / "report").results["interpolation"] == between
     other = run(
         "report", "--model", "sdxl", *given, "--only", "interpolation", "--out", tmp_path / "other"
     )
@@ -240,7 +248,7 @@ def test_what_other_commands_left_is_taken_in(run, tmp_path):
         "--out",
         tmp_path / "none",
     )
-    assert "interpolation.json holds no evaluation" in nothing.stderr
+    assert "holds a result of kind Interpolation" in nothing.stderr
 
 
 def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(
@@ -257,8 +265,8 @@ def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(
         tmp_path / "report",
     )
     report = read_report(tmp_path / "report")
-    assert report.training[0].folder == "deep/dti"
-    assert {one.path for one in report.inspected} == {
+    assert report.results["training"].runs[0].folder == "deep/dti"
+    assert {one.path for one in report.results["inspection"].files} == {
         f"{learned.name}/mine.bin",
         f"{learned.name}/hostile-step-500.bin",
         "dti/learned_embeds.safetensors",
