@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,10 @@ class FakeEncoder:
 
 
 class TinyEncoder:
-    """A pre-norm encoder of given parts: x ← x + function(norm(x)) for each pair, from x = embeddings + positions."""
+    """A pre-norm encoder of given parts: x ← x + function(norm(x)) for each pair.
+
+    The first x is embeddings + positions.
+    """
 
     name = "tiny"
     positions = "absolute"
@@ -33,7 +37,7 @@ class TinyEncoder:
         token_table: Tensor,
         position_table: Tensor,
         branches: Sequence[tuple[nn.Module, nn.Module]],
-    ):
+    ) -> None:
         self.token_table, self.position_table = token_table, position_table
         self.vocabulary = Vocabulary(None, len(token_table))
         self.blocks = [
@@ -42,7 +46,12 @@ class TinyEncoder:
         ]
 
     def hidden_states(
-        self, input_ids, embeddings=None, attention_mask=None, *, attention=False
+        self,
+        input_ids: Any,
+        embeddings: Any = None,
+        attention_mask: Any = None,
+        *,
+        attention: Any = False,
     ) -> HiddenStates:
         rows = (
             self.token_table[input_ids] if embeddings is None else embeddings.to(self.token_table)
@@ -61,9 +70,10 @@ def tiny_encoder() -> type[TinyEncoder]:
 
 @pytest.fixture(scope="session")
 def orthonormal() -> Tensor:
-    """15 orthonormal vectors of width 16 without mean, so that LayerNorm and RMSNorm agree on them."""
+    """15 orthonormal vectors of width 16 without mean: LayerNorm and RMSNorm agree on them."""
     centred = torch.eye(16, dtype=torch.float64) - 1 / 16
-    return torch.linalg.eigh(centred).eigenvectors[:, 1:].T.float()
+    vectors: Tensor = torch.linalg.eigh(centred).eigenvectors
+    return vectors[:, 1:].T.float()
 
 
 @pytest.fixture

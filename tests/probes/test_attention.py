@@ -1,10 +1,13 @@
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dti_geom.errors import DoesNotApply
-from dti_geom.files import from_json, to_json
+from dti_geom.files import EmbeddingFile, from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
 from dti_geom.probes import attention
 from dti_geom.probes.attention import AttentionResult, measure_attention
@@ -16,18 +19,25 @@ from dti_geom.probes.registry import PROBES
 WIDTH = 65  # 64 orthonormal rows, and one direction that is in none of them
 
 
-class OneHead:
-    """One attention layer by hand: every query's logit for a key is the key's part along the last direction."""
+class _OneHead:
+    """One attention layer: every query's logit for a key is the key's last coordinate."""
 
     name = "one-head"
     position_table = None
 
-    def __init__(self, *, causal=True, dtype=torch.float32):
+    def __init__(self, *, causal: Any = True, dtype: torch.dtype = torch.float32) -> None:
         self.causal, self.dtype = causal, dtype
         self.token_table = torch.eye(64, WIDTH)
         self.vocabulary = Vocabulary(None, 64)
 
-    def hidden_states(self, input_ids, embeddings=None, attention_mask=None, *, attention=False):
+    def hidden_states(
+        self,
+        input_ids: Any,
+        embeddings: Any = None,
+        attention_mask: Any = None,
+        *,
+        attention: Any = False,
+    ) -> Any:
         x = embeddings.to(self.dtype)
         length = x.shape[1]
         allowed = attention_mask[:, None, None, :].bool().expand(-1, 1, length, -1)
@@ -39,19 +49,24 @@ class OneHead:
         return HiddenStates((x, mixed), mixed, (weights,) if attention else ())
 
 
+OneHead: Any = _OneHead  # has only what the probe uses
+
+
 @pytest.fixture
-def along_last(learned_file):
+def along_last(learned_file: Callable[..., EmbeddingFile]) -> Any:
     """A learned vector in the direction that the head looks for, at twice the mean norm."""
     return learned_vectors([learned_file(2 * torch.eye(WIDTH)[-1])])
 
 
-def curves(encoder, learned, scales=(0.5, 1.0, 4.0)):
+def curves(encoder: Any, learned: Any, scales: Any = (0.5, 1.0, 4.0)) -> Any:
     found = measure_attention(encoder, learned, scales=scales)
     return found, found.curves[1]
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_a_hand_made_head_gives_the_closed_form(along_last, dtype, close):
+def test_a_hand_made_head_gives_the_closed_form(
+    along_last: Any, dtype: torch.dtype, close: float
+) -> None:
     found, learned = curves(OneHead(dtype=dtype), along_last)
     (head,) = learned.heads
     assert learned.scales == (0.5, 1.0, 2.0, 4.0)
@@ -71,7 +86,9 @@ def test_a_hand_made_head_gives_the_closed_form(along_last, dtype, close):
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(along_last, dtype, close):
+def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(
+    along_last: Any, dtype: torch.dtype, close: float
+) -> None:
     encoder = OneHead(dtype=dtype)
     _, learned = curves(encoder, along_last)
     before = (
@@ -87,14 +104,14 @@ def test_context_sensitivity_is_one_minus_the_mean_cosine_over_prompts(along_las
             assert one.values[at] == pytest.approx(expected, abs=close)
 
 
-def test_words_the_head_does_not_look_for_get_an_equal_share_at_any_norm():
+def test_words_the_head_does_not_look_for_get_an_equal_share_at_any_norm() -> None:
     found = measure_attention(OneHead())
     (head,) = found.curves[0].heads
     assert head.received == pytest.approx([found.uniform] * 8)
     assert head.entropy == pytest.approx([found.most_entropy] * 8)
 
 
-def test_without_a_causal_mask_every_other_position_may_attend(along_last):
+def test_without_a_causal_mask_every_other_position_may_attend(along_last: Any) -> None:
     found, learned = curves(OneHead(causal=False), along_last)
     m = learned.scales[0]
     assert not found.causal
@@ -102,7 +119,9 @@ def test_without_a_causal_mask_every_other_position_may_attend(along_last):
     assert found.uniform == pytest.approx(1 / 7)
 
 
-def test_padding_neither_attends_nor_counts(along_last, monkeypatch):
+def test_padding_neither_attends_nor_counts(
+    along_last: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "CONTEXTS", ("{} one two", "{} one"))
     found, learned = curves(OneHead(causal=False), along_last)
     m = learned.scales[0]
@@ -112,7 +131,9 @@ def test_padding_neither_attends_nor_counts(along_last, monkeypatch):
     assert len(found.mapped) == 3
 
 
-def test_a_prompt_in_which_nothing_may_attend_to_the_token_is_left_out(along_last, monkeypatch):
+def test_a_prompt_in_which_nothing_may_attend_to_the_token_is_left_out(
+    along_last: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "CONTEXTS", ("one {}", "one {} two"))
     _, learned = curves(OneHead(), along_last)
     m = learned.scales[0]
@@ -122,23 +143,25 @@ def test_a_prompt_in_which_nothing_may_attend_to_the_token_is_left_out(along_las
         measure_attention(OneHead())
 
 
-def test_contexts_without_a_common_place_do_not_compare(monkeypatch):
+def test_contexts_without_a_common_place_do_not_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "CONTEXTS", ("one {} two", "{} two"))
     with pytest.raises(DoesNotApply, match="no two prompts have the token at one place"):
         measure_attention(OneHead())
 
 
-def test_an_encoder_without_weights_is_refused():
-    class Silent(OneHead):
-        def hidden_states(self, *arguments, **options):
+def test_an_encoder_without_weights_is_refused() -> None:
+    class Silent(_OneHead):
+        def hidden_states(self, *arguments: Any, **options: Any) -> Any:
+            no_weights: Any = (None,)
             states = super().hidden_states(*arguments, **options)
-            return HiddenStates(states.states, states.last, (None,))
+            return HiddenStates(states.states, states.last, no_weights)
 
+    silent: Any = Silent()
     with pytest.raises(DoesNotApply, match="no attention weights"):
-        measure_attention(Silent())
+        measure_attention(silent)
 
 
-def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it():
+def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it() -> None:
     found = measure_attention(OneHead())
     assert [(one.layer, one.scale) for one in found.maps] == [(1, 1.0), (1, 4.0), (1, 32.0)]
     expected = torch.ones(7, 7).tril() / torch.arange(1, 8)[:, None]
@@ -147,7 +170,7 @@ def test_maps_are_the_weights_of_the_first_prompt_with_a_word_in_it():
     assert len(found.mapped) == 7
 
 
-def test_figures_are_read_off_the_models_own_attention(sd15_folder):
+def test_figures_are_read_off_the_models_own_attention(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     found = measure_attention(encoder, words=1, scales=(1.0,))
     prompts = carrier_prompts(encoder, attention.CONTEXTS)
@@ -169,17 +192,20 @@ def test_figures_are_read_off_the_models_own_attention(sd15_folder):
     assert head.received[0] == pytest.approx(sum(received) / len(received), rel=1e-4)
 
 
-def test_the_kernel_is_as_it_was_afterwards(sd15_folder):
+def test_the_kernel_is_as_it_was_afterwards(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
-    kernel = encoder.module.config._attn_implementation
+    config: Any = encoder.module.config
+    kernel = config._attn_implementation
     measure_attention(encoder, words=2)
-    assert encoder.module.config._attn_implementation == kernel != "eager"
+    assert config._attn_implementation == kernel != "eager"
 
 
 @pytest.mark.parametrize(
     ("family", "causal"), [("t5", False), ("bert", False), ("llama", True), ("sana", True)]
 )
-def test_it_runs_on_every_kind_of_encoder(single_encoders, sana_folder, family, causal):
+def test_it_runs_on_every_kind_of_encoder(
+    single_encoders: dict[str, Path], sana_folder: Path, family: str, causal: Any
+) -> None:
     folders = single_encoders | {"sana": sana_folder}
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
     found = measure_attention(encoder, words=2)
@@ -187,7 +213,9 @@ def test_it_runs_on_every_kind_of_encoder(single_encoders, sana_folder, family, 
     assert len(found.curves[0].heads) == 8
 
 
-def test_the_result_of_a_model_round_trips_through_json(sdxl_folder, learned_file):
+def test_the_result_of_a_model_round_trips_through_json(
+    sdxl_folder: Path, learned_file: Callable[..., EmbeddingFile]
+) -> None:
     learned = learned_vectors([learned_file(torch.ones(32))])
     encoders = open_encoders(str(sdxl_folder))
     found = measure_model(PROBES["attention"], "mine", encoders, learned, words=2)
@@ -195,7 +223,9 @@ def test_the_result_of_a_model_round_trips_through_json(sdxl_folder, learned_fil
     assert from_json(AttentionResult, to_json(found.encoders[0])) == found.encoders[0]
 
 
-def test_context_sensitivity_of_sdxl_is_that_of_the_state_its_denoiser_reads(sdxl_folder):
+def test_context_sensitivity_of_sdxl_is_that_of_the_state_its_denoiser_reads(
+    sdxl_folder: Path,
+) -> None:
     encoder, _ = open_encoders(str(sdxl_folder))
     read, first, last = measure_attention(encoder, words=2).curves[0].sensitivity
     # Of two blocks the denoiser reads the first one's output.

@@ -1,7 +1,12 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from dti_geom.files import find_embedding_files, from_json, read_embeddings, to_json
+from dti_geom.files import EmbeddingFile, find_embedding_files, from_json, read_embeddings, to_json
 from dti_geom.probes.inspection import (
     InspectedFile,
     ReferenceNorm,
@@ -11,7 +16,9 @@ from dti_geom.probes.inspection import (
 )
 
 
-def test_inflation_is_the_norm_over_the_published_mean_of_that_width(learned_file):
+def test_inflation_is_the_norm_over_the_published_mean_of_that_width(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     (vector,) = inspect_file(learned_file(torch.full((768,), 0.1))).vectors
     norm = 0.1 * 768**0.5
     assert vector.norm == pytest.approx(norm, rel=1e-6)
@@ -25,7 +32,9 @@ def test_inflation_is_the_norm_over_the_published_mean_of_that_width(learned_fil
     )
 
 
-def test_a_measured_reference_goes_before_the_published_one(learned_file):
+def test_a_measured_reference_goes_before_the_published_one(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     references = {768: ReferenceNorm(2.0, "text_encoder of mine")}
     (vector,) = inspect_file(learned_file(torch.full((768,), 1.0)), references).vectors
     assert vector.inflation == pytest.approx(768**0.5 / 2, rel=1e-6)
@@ -33,7 +42,9 @@ def test_a_measured_reference_goes_before_the_published_one(learned_file):
 
 
 @pytest.mark.parametrize("width", [1024, 7])
-def test_a_width_without_a_reference_has_no_inflation(learned_file, width):
+def test_a_width_without_a_reference_has_no_inflation(
+    learned_file: Callable[..., EmbeddingFile], width: Any
+) -> None:
     (vector,) = inspect_file(learned_file(torch.ones(width))).vectors
     assert vector.inflation is None
     assert vector.reference is None
@@ -48,21 +59,23 @@ def test_a_width_without_a_reference_has_no_inflation(learned_file, width):
         ("cat2.bin", None, None),
     ],
 )
-def test_the_step_is_the_stored_one_or_that_of_the_name(learned_file, name, stored, step):
+def test_the_step_is_the_stored_one_or_that_of_the_name(
+    learned_file: Callable[..., EmbeddingFile], name: Any, stored: Any, step: Any
+) -> None:
     assert inspect_file(learned_file(torch.ones(4), name=name, step=stored)).step == step
 
 
-def test_the_result_round_trips_through_json(learned_file):
+def test_the_result_round_trips_through_json(learned_file: Callable[..., EmbeddingFile]) -> None:
     inspected = inspect_file(learned_file(torch.ones(768), torch.ones(768), step=3))
     assert from_json(InspectedFile, to_json(inspected)) == inspected
 
 
-def test_the_norm_of_a_real_training_run_grows_with_its_steps(shared_data):
+def test_the_norm_of_a_real_training_run_grows_with_its_steps(shared_data: Path) -> None:
     files = [
         inspect_file(read_embeddings(path))
         for path in find_embedding_files(shared_data / "embeddings/trajectory")
     ]
-    files.sort(key=lambda file: file.step)
+    files.sort(key=lambda file: file.step or 0)
     assert [file.step for file in files] == list(range(250, 5001, 250))
     norms = [file.vectors[0].norm for file in files]
     assert norms == sorted(norms)
@@ -73,7 +86,11 @@ def test_the_norm_of_a_real_training_run_grows_with_its_steps(shared_data):
 # --- Diagnosis ---
 
 
-def test_a_vector_is_placed_among_the_tokens(learned_file, fake_encoder, seeded_table):
+def test_a_vector_is_placed_among_the_tokens(
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
     encoder = fake_encoder(seeded_table)
     vector = 1.5 * torch.nn.functional.normalize(seeded_table[7] + 0.01 * seeded_table[8], dim=0)
     (file,) = inspect_files([learned_file(vector)], [encoder], "tiny").files
@@ -91,8 +108,11 @@ def test_a_vector_is_placed_among_the_tokens(learned_file, fake_encoder, seeded_
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_plain_rows_are_recognised_through_rounding(
-    learned_file, fake_encoder, seeded_table, dtype
-):
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+    dtype: torch.dtype,
+) -> None:
     encoder = fake_encoder(seeded_table)
     rows = seeded_table[[3, 500]].to(dtype)
     (file,) = inspect_files([learned_file(*rows)], [encoder], "tiny").files
@@ -104,8 +124,10 @@ def test_plain_rows_are_recognised_through_rounding(
 
 
 def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
-    learned_file, fake_encoder, seeded_table
-):
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
     encoder = fake_encoder(seeded_table)
     for scale, verdict in ((3.0, "inflated"), (0.1, "short")):
         vector = scale * torch.nn.functional.normalize(torch.ones(16), dim=0)
@@ -116,7 +138,11 @@ def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
         )
 
 
-def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table):
+def test_one_inflated_vector_is_enough(
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
     vectors = seeded_table[3] * 1.01, seeded_table[4] * 9
     (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny").files
     assert file.verdict == "inflated"
@@ -126,7 +152,9 @@ def test_one_inflated_vector_is_enough(learned_file, fake_encoder, seeded_table)
     ("norm", "verdict"),
     [(0.387, "in distribution"), (0.57, "in distribution"), (0.59, "inflated"), (0.25, "short")],
 )
-def test_without_a_model_the_published_mean_judges(learned_file, norm, verdict):
+def test_without_a_model_the_published_mean_judges(
+    learned_file: Callable[..., EmbeddingFile], norm: float, verdict: str
+) -> None:
     (file,) = inspect_files(
         [learned_file(norm * torch.nn.functional.normalize(torch.ones(768), dim=0))]
     ).files
@@ -135,15 +163,19 @@ def test_without_a_model_the_published_mean_judges(learned_file, norm, verdict):
         assert "--rescale 0.387`" in file.advice
 
 
-def test_a_width_that_nobody_published_asks_for_the_model(learned_file):
+def test_a_width_that_nobody_published_asks_for_the_model(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     (file,) = inspect_files([learned_file(torch.ones(7))]).files
     assert file.verdict == "unknown"
     assert "name the model with --model" in file.advice
 
 
 def test_a_zero_vector_is_broken_and_does_not_stop_the_others(
-    learned_file, fake_encoder, seeded_table
-):
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
     vectors = torch.zeros(16), seeded_table[3]
     (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny").files
     assert file.verdict == "broken"
@@ -152,7 +184,9 @@ def test_a_zero_vector_is_broken_and_does_not_stop_the_others(
     assert [len(one.nearest) for one in file.vectors] == [0, 3]
 
 
-def test_vectors_of_one_file_that_point_the_same_way_are_twins(learned_file):
+def test_vectors_of_one_file_that_point_the_same_way_are_twins(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     first, second = torch.eye(768)[0], torch.eye(768)[1]
     (file,) = inspect_files([learned_file(first, second, 0.5 * first, second + 0.1 * first)]).files
     twins = [
@@ -163,14 +197,16 @@ def test_vectors_of_one_file_that_point_the_same_way_are_twins(learned_file):
     assert "; 2 of its 4 vectors point the same way as another." in file.advice
 
 
-def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(learned_file):
+def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     directions = {300: (0.0, 1.0), 100: (1.0, 0.0), 200: (1.0, 1.0)}
     files = [
         learned_file(torch.tensor(xy), step=step, name=f"run/{step}.bin")
         for step, xy in directions.items()
     ]
     files.append(learned_file(torch.tensor([0.0, 1.0]), step=200, name="other/200.bin"))
-    turns = {file.path: file.vectors[0].turn for file in inspect_files(files).files}
+    turns: dict[str, Any] = {file.path: file.vectors[0].turn for file in inspect_files(files).files}
     assert turns["run/100.bin"] is turns["other/200.bin"] is None
     for path, turn in (("run/200.bin", Turn(45, 45)), ("run/300.bin", Turn(90, 45))):
         assert (turns[path].from_first, turns[path].from_previous) == pytest.approx(
@@ -178,11 +214,12 @@ def test_checkpoints_tell_their_angle_to_the_first_and_to_the_one_before(learned
         )
 
 
-def test_the_real_training_run_turns_by_two_thirds_of_a_right_angle(shared_data):
+def test_the_real_training_run_turns_by_two_thirds_of_a_right_angle(shared_data: Path) -> None:
     files = [
         read_embeddings(path)
         for path in find_embedding_files(shared_data / "embeddings/trajectory")
     ]
     last = inspect_files(files).files[-1]
-    assert last.vectors[0].turn.from_first == pytest.approx(66.4, abs=0.1)
-    assert (last.verdict, round(last.vectors[0].inflation, 2)) == ("inflated", 2.45)
+    vector: Any = last.vectors[0]
+    assert vector.turn.from_first == pytest.approx(66.4, abs=0.1)
+    assert (last.verdict, round(vector.inflation, 2)) == ("inflated", 2.45)

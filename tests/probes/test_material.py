@@ -1,5 +1,10 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import open_encoders
@@ -13,12 +18,14 @@ from dti_geom.probes.material import (
 
 
 @pytest.fixture(scope="module")
-def mini():
+def mini() -> Any:
     (encoder,) = open_encoders("mini", dtype=torch.float32)
     return encoder
 
 
-def test_words_are_neither_pieces_nor_special_nor_zero(mini, fake_encoder, seeded_table):
+def test_words_are_neither_pieces_nor_special_nor_zero(
+    mini: Any, fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     rows = whole_words(mini, 10_000)
     names = mini.vocabulary.tokens(rows.tolist())
     assert {"fox", "beach"} <= set(names)
@@ -31,7 +38,9 @@ def test_words_are_neither_pieces_nor_special_nor_zero(mini, fake_encoder, seede
     )  # the last three are zero
 
 
-def test_a_sample_is_seeded_ascending_and_of_the_asked_size(fake_encoder, seeded_table):
+def test_a_sample_is_seeded_ascending_and_of_the_asked_size(
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     encoder = fake_encoder(seeded_table)
     first = whole_words(encoder, 50, seed=3)
     assert torch.equal(first, whole_words(encoder, 50, seed=3))
@@ -41,12 +50,12 @@ def test_a_sample_is_seeded_ascending_and_of_the_asked_size(fake_encoder, seeded
     assert first[-1] > 500  # from the whole table, not from its start
 
 
-def test_a_vocabulary_without_words_is_told_so(fake_encoder):
+def test_a_vocabulary_without_words_is_told_so(fake_encoder: Callable[[Tensor], Any]) -> None:
     with pytest.raises(DoesNotApply, match="none of its 4 rows is a whole word"):
         whole_words(fake_encoder(torch.zeros(4, 4)), 2)
 
 
-def test_a_prompt_reads_as_its_text_with_a_word_at_the_place(mini):
+def test_a_prompt_reads_as_its_text_with_a_word_at_the_place(mini: Any) -> None:
     prompts = carrier_prompts(mini)
     for text, ids, mask, place, end in zip(
         prompts.texts, prompts.ids, prompts.mask, prompts.places, prompts.ends, strict=True
@@ -58,7 +67,9 @@ def test_a_prompt_reads_as_its_text_with_a_word_at_the_place(mini):
     assert len(set(prompts.places.tolist())) > 2
 
 
-def test_without_a_tokenizer_equal_words_become_equal_rows(tiny_encoder, seeded_table):
+def test_without_a_tokenizer_equal_words_become_equal_rows(
+    tiny_encoder: Callable[..., Any], seeded_table: Tensor
+) -> None:
     prompts = carrier_prompts(
         tiny_encoder(seeded_table, torch.zeros(9, 16), []), ("a red {}", "{} on a red")
     )
@@ -68,7 +79,7 @@ def test_without_a_tokenizer_equal_words_become_equal_rows(tiny_encoder, seeded_
     assert len({*first, *second}) == 5  # a, red, on, the word, padding
 
 
-def test_a_tokenizer_with_spaces_before_words_keeps_them(sana_folder):
+def test_a_tokenizer_with_spaces_before_words_keeps_them(sana_folder: Path) -> None:
     (encoder,) = open_encoders(str(sana_folder))
     prompts = carrier_prompts(encoder, ("{} red house",))
     assert encoder.vocabulary.tokens(prompts.ids[0, prompts.places[0] + 1 :].tolist())[:2] == [
@@ -77,7 +88,7 @@ def test_a_tokenizer_with_spaces_before_words_keeps_them(sana_folder):
     ]
 
 
-def test_a_prompt_that_is_too_long_keeps_its_word_and_its_end(sd15_folder):
+def test_a_prompt_that_is_too_long_keeps_its_word_and_its_end(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     prompts = carrier_prompts(encoder)
     assert prompts.ids.shape == (len(CARRIERS), 12)
@@ -90,7 +101,9 @@ def test_a_prompt_that_is_too_long_keeps_its_word_and_its_end(sd15_folder):
     assert ((prompts.places > 0) & (prompts.places < prompts.ends)).all()
 
 
-def test_too_few_positions_for_a_word_are_told(tiny_encoder, sd15_folder):
+def test_too_few_positions_for_a_word_are_told(
+    tiny_encoder: Callable[..., Any], sd15_folder: Path
+) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     short = tiny_encoder(encoder.token_table, torch.zeros(2, 32), [])
     short.vocabulary = encoder.vocabulary
@@ -100,7 +113,7 @@ def test_too_few_positions_for_a_word_are_told(tiny_encoder, sd15_folder):
         carrier_prompts(short)
 
 
-def test_vectors_stand_at_the_place_and_nowhere_else(mini):
+def test_vectors_stand_at_the_place_and_nowhere_else(mini: Any) -> None:
     prompts, vectors = (
         carrier_prompts(mini),
         torch.randn(3, 256, generator=torch.Generator().manual_seed(0)),
@@ -115,7 +128,7 @@ def test_vectors_stand_at_the_place_and_nowhere_else(mini):
 
 
 @pytest.mark.parametrize("folder", ["t5", "llama", "clip"])
-def test_padding_changes_no_state_of_a_word(single_encoders, folder):
+def test_padding_changes_no_state_of_a_word(single_encoders: dict[str, Path], folder: Any) -> None:
     (encoder,) = open_encoders(str(single_encoders[folder]), dtype=torch.float32)
     carriers = ("a {} on the beach", "{}")
     vectors = encoder.token_table[:2].float()
@@ -125,14 +138,14 @@ def test_padding_changes_no_state_of_a_word(single_encoders, folder):
         (single,) = run_prompts(encoder, alone, vectors, "")
         place = int(alone.places[0])
         torch.testing.assert_close(
-            together.last.unflatten(0, (2, 2))[:, number, place],
+            torch.unflatten(together.last, 0, (2, 2))[:, number, place],
             single.last[:, place],
             atol=1e-5,
             rtol=1e-4,
         )
 
 
-def test_chunks_cover_everything_once_and_tell_how_far_they_are():
+def test_chunks_cover_everything_once_and_tell_how_far_they_are() -> None:
     heard = []
     parts = list(in_chunks(7, 1_000_000, "work", lambda *told: heard.append(told)))
     assert [item for part in parts for item in range(7)[part]] == list(range(7))

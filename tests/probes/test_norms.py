@@ -1,15 +1,22 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import GeometryError
-from dti_geom.files import from_json, to_json
+from dti_geom.files import EmbeddingFile, from_json, to_json
 from dti_geom.models import open_encoders
 from dti_geom.probes.learned import learned_vectors
 from dti_geom.probes.norms import NormsResult, measure_norms, norms_arrays
 
 
-def test_the_summary_is_what_numpy_says_of_the_nonzero_rows(fake_encoder, seeded_table):
+def test_the_summary_is_what_numpy_says_of_the_nonzero_rows(
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     measured = measure_norms(fake_encoder(seeded_table))
     lengths = np.linalg.norm(seeded_table.numpy()[:1000].astype(np.float64), axis=1)
     assert (measured.vocab_size, measured.dim) == (1003, 16)
@@ -23,8 +30,8 @@ def test_the_summary_is_what_numpy_says_of_the_nonzero_rows(fake_encoder, seeded
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(
-    fake_encoder, seeded_table, dtype
-):
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor, dtype: torch.dtype
+) -> None:
     table = seeded_table.to(dtype)
     measured = measure_norms(fake_encoder(table))
     lengths = table.double().norm(dim=-1)
@@ -42,8 +49,10 @@ def test_longest_and_shortest_are_sorted_outwards_and_leave_zero_rows_out(
 
 
 def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(
-    fake_encoder, seeded_table, learned_file
-):
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     learned = learned_vectors(
         [learned_file(seeded_table[0] / seeded_table[0].norm() * 15, torch.zeros(16) + 0.25)]
     )
@@ -60,14 +69,18 @@ def test_a_learned_vector_is_placed_by_zscore_percentile_and_inflation(
     assert 0 <= smallest.percentile <= 0.1
 
 
-def test_vectors_of_another_width_are_not_placed(fake_encoder, seeded_table, learned_file):
+def test_vectors_of_another_width_are_not_placed(
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     learned = learned_vectors([learned_file(torch.ones(768))])
     assert measure_norms(fake_encoder(seeded_table), learned).learned == ()
 
 
 def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(
-    fake_encoder, seeded_table
-):
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     measured = measure_norms(fake_encoder(seeded_table))
     histogram, lengths = measured.histogram, seeded_table.norm(dim=-1)
     assert sum(histogram.counts) == 1000
@@ -81,7 +94,9 @@ def test_the_histogram_counts_every_nonzero_row_once_and_names_some_of_each_bin(
             assert low <= lengths[int(token[1:])].item() < high
 
 
-def test_one_far_token_does_not_squeeze_the_histogram(fake_encoder, seeded_table):
+def test_one_far_token_does_not_squeeze_the_histogram(
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     table = torch.cat([seeded_table, torch.full((1, 16), 1000.0)])
     histogram = measure_norms(fake_encoder(table)).histogram
     assert histogram.edges[-1] < 3
@@ -90,7 +105,9 @@ def test_one_far_token_does_not_squeeze_the_histogram(fake_encoder, seeded_table
     assert sum(count > 0 for count in histogram.counts) > 35
 
 
-def test_rows_of_one_length_make_one_bin_and_no_zscore(fake_encoder, learned_file):
+def test_rows_of_one_length_make_one_bin_and_no_zscore(
+    fake_encoder: Callable[[Tensor], Any], learned_file: Callable[..., EmbeddingFile]
+) -> None:
     measured = measure_norms(
         fake_encoder(torch.eye(5)), learned_vectors([learned_file(torch.full((5,), 2.0))])
     )
@@ -99,26 +116,32 @@ def test_rows_of_one_length_make_one_bin_and_no_zscore(fake_encoder, learned_fil
     assert measured.learned[0].inflation == pytest.approx(2 * 5**0.5)
 
 
-def test_a_table_of_zeros_is_refused(fake_encoder):
+def test_a_table_of_zeros_is_refused(fake_encoder: Callable[[Tensor], Any]) -> None:
     with pytest.raises(GeometryError, match="zero"):
         measure_norms(fake_encoder(torch.zeros(4, 4)))
 
 
-def test_the_result_round_trips_through_json(fake_encoder, seeded_table, learned_file):
+def test_the_result_round_trips_through_json(
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     measured = measure_norms(
         fake_encoder(seeded_table), learned_vectors([learned_file(torch.ones(16))])
     )
     assert from_json(NormsResult, to_json(measured)) == measured
 
 
-def test_arrays_hold_the_norm_of_every_row_by_encoder(fake_encoder, seeded_table):
+def test_arrays_hold_the_norm_of_every_row_by_encoder(
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
     arrays = norms_arrays(fake_encoder(seeded_table))
     assert list(arrays) == ["fake"]
     assert arrays["fake"] == pytest.approx(np.linalg.norm(seeded_table.numpy(), axis=1), rel=1e-6)
     assert (arrays["fake"][-3:] == 0).all()
 
 
-def test_norms_of_the_studys_trained_encoder_have_not_drifted(shared_data):
+def test_norms_of_the_studys_trained_encoder_have_not_drifted(shared_data: Path) -> None:
     (encoder,) = open_encoders(str(shared_data / "mini-prototype"))
     measured = measure_norms(encoder)
     assert (measured.norms.count, measured.norms.zero_rows) == (2011, 0)

@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import io
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from dti_geom.probes.painted import PaintedSwap, painted_swap
 class Words(Vocabulary):
     """A vocabulary of a few whole words."""
 
-    def rows(self, text):
+    def rows(self, text: Any) -> Any:
+        assert self.tokenizer is not None
         if text not in self.tokenizer:
             raise UnknownToken(text)
         return self.tokenizer[text]
@@ -29,20 +31,21 @@ class Tower:
     name: str = "tower"
 
 
-class Painter:
+class _Painter:
     """Paints a vector as a picture of two greys: its angle, and its norm."""
 
     name = "painter"
 
-    def __init__(self, table, words, towers=1):
+    def __init__(self, table: Any, words: Any, towers: Any = 1) -> None:
         self.towers = tuple(Tower(table, Words(words, len(table))) for _ in range(towers))
-        self.placed, self.seeds = {}, []
+        self.placed: dict[str, torch.Tensor] = {}
+        self.seeds: list[list[int]] = []
 
-    def place(self, token, vectors):
+    def place(self, token: Any, vectors: Any) -> None:
         assert len(vectors) == len(self.towers)
         self.placed[token] = vectors[0]
 
-    def generate(self, prompts, seeds):
+    def generate(self, prompts: Any, seeds: Any) -> Any:
         self.seeds.append(seeds)
         pictures = []
         for prompt in prompts:
@@ -54,21 +57,22 @@ class Painter:
         return pictures
 
 
+Painter: Any = _Painter  # has only what painted_swap uses
 TABLE = torch.tensor([[3.0, 4.0], [0.5, 0.0], [1.0, 0.0]])
 WORDS = {"apple": [0], "ball": [1], "cat": [0, 1]}
 
 
-def eye(pixel, top):
+def eye(pixel: Any, top: Any) -> Any:
     """An image encoder that looks at one pixel, as an angle."""
 
-    def embed(images):
+    def embed(images: Any) -> Any:
         angles = torch.tensor([image.getpixel((pixel, 0)) / top for image in images])
         return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
     return embed
 
 
-def test_an_eye_for_angles_sees_the_direction_donor_at_any_norm():
+def test_an_eye_for_angles_sees_the_direction_donor_at_any_norm() -> None:
     found = painted_swap(
         Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")], stretches=(1.0, 4.0)
     )
@@ -79,7 +83,7 @@ def test_an_eye_for_angles_sees_the_direction_donor_at_any_norm():
     assert [(one.wins.right, one.wins.total) for one in found.sums] == [(1, 1), (1, 1)]
 
 
-def test_an_eye_for_norms_sees_the_magnitude_donor():
+def test_an_eye_for_norms_sees_the_magnitude_donor() -> None:
     found = painted_swap(Painter(TABLE, WORDS), eye(1, 50), [("apple", "ball")], stretches=(1.0,))
     (one,) = found.pairs
     assert one.magnitude == pytest.approx(1, abs=1e-6)
@@ -87,20 +91,20 @@ def test_an_eye_for_norms_sees_the_magnitude_donor():
     assert found.sums[0].wins.right == 0
 
 
-def test_all_pictures_of_a_pair_are_painted_from_each_seed():
+def test_all_pictures_of_a_pair_are_painted_from_each_seed() -> None:
     painter = Painter(TABLE, WORDS, towers=2)
     painted_swap(painter, eye(0, 100), [("apple", "ball")], seeds=(3, 5), stretches=(1.0,))
     assert painter.seeds == [[3] * 4, [5] * 4]
 
 
-def test_pairs_are_drawn_from_things_of_one_token_short_with_long():
+def test_pairs_are_drawn_from_things_of_one_token_short_with_long() -> None:
     found = painted_swap(
         Painter(TABLE, WORDS | {"frog": [2], "owl": [0]}), eye(0, 100), stretches=(1.0,)
     )
     assert [(one.first, one.second) for one in found.pairs] == [("ball", "apple"), ("frog", "owl")]
 
 
-def test_words_that_cannot_be_swapped_are_refused(monkeypatch):
+def test_words_that_cannot_be_swapped_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownToken, match="'cat' is not one token in tower"):
         painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "cat")])
     monkeypatch.setattr("dti_geom.probes.painted.THINGS", "apple cat")
@@ -108,7 +112,7 @@ def test_words_that_cannot_be_swapped_are_refused(monkeypatch):
         painted_swap(Painter(TABLE, WORDS), eye(0, 100))
 
 
-def test_the_result_keeps_its_pictures_through_json():
+def test_the_result_keeps_its_pictures_through_json() -> None:
     found = painted_swap(Painter(TABLE, WORDS), eye(0, 100), [("apple", "ball")])
     assert from_json(PaintedSwap, to_json(found)) == found
     with Image.open(io.BytesIO(base64.b64decode(found.pairs[0].pictures[0]))) as picture:

@@ -3,6 +3,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ def test_every_probe_has_its_function_its_result_and_its_section(name: str) -> N
     assert callable(getattr(section, f"{name}_section"))
     assert probe.result_type.__module__ == f"dti_geom.probes.{name}"
     assert issubclass(probe.result_type, Result)
-    assert "name" in {field.name for field in dataclasses.fields(probe.result_type)}
+    result: Any = probe.result_type
+    assert "name" in {field.name for field in dataclasses.fields(result)}
 
 
 @pytest.mark.parametrize("name", PROBES)

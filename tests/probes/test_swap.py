@@ -1,10 +1,13 @@
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
-from dti_geom.files import from_json, to_json
+from dti_geom.files import EmbeddingFile, from_json, to_json
 from dti_geom.models import HiddenStates, Vocabulary, open_encoders
 from dti_geom.models.encoders.base import Tap
 from dti_geom.probes.learned import learned_vectors
@@ -15,41 +18,53 @@ from dti_geom.probes.swap import CENTRE, SwapResult, measure_swap
 EYE = torch.eye(64)
 
 
-class Reader:
+class _Reader:
     """An encoder whose state at each position is some reading of the embeddings up to there."""
 
     name = "reader"
     position_table = None
 
-    def __init__(self, read, table=EYE, dtype=torch.float32):
+    def __init__(self, read: Any, table: Any = EYE, dtype: torch.dtype = torch.float32) -> None:
         self.read, self.token_table, self.dtype = read, table, dtype
         self.vocabulary = Vocabulary(None, len(table))
 
-    def hidden_states(self, input_ids, embeddings=None, attention_mask=None, *, attention=False):
+    def hidden_states(
+        self,
+        input_ids: Any,
+        embeddings: Any = None,
+        attention_mask: Any = None,
+        *,
+        attention: Any = False,
+    ) -> Any:
         states = self.read(embeddings).to(self.dtype)
         return HiddenStates((states, states), states)
 
 
-def add_up(embeddings):
+Reader: Any = _Reader  # has only what the probe uses
+
+
+def add_up(embeddings: Any) -> Any:
     return embeddings.cumsum(dim=1)
 
 
-def directions_only(embeddings):
+def directions_only(embeddings: Any) -> Any:
     return torch.nn.functional.normalize(embeddings, dim=-1).cumsum(dim=1)
 
 
-def norms_only(embeddings):
+def norms_only(embeddings: Any) -> Any:
     return embeddings.norm(dim=-1, keepdim=True).cumsum(dim=1)
 
 
-def spread_norms(seed=0):
+def spread_norms(seed: Any = 0) -> Any:
     """64 directions with norms from 1 to 8."""
     rows = torch.randn(64, 32, generator=torch.Generator().manual_seed(seed))
     return rows / rows.norm(dim=-1, keepdim=True) * torch.logspace(0, 3, 64, base=2)[:, None]
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_an_encoder_that_reads_directions_alone_always_follows_direction(dtype, close):
+def test_an_encoder_that_reads_directions_alone_always_follows_direction(
+    dtype: torch.dtype, close: float
+) -> None:
     found = measure_swap(Reader(directions_only, spread_norms(), dtype), count=8)
     assert {one.output for one in found.sums} == {"token", "pooled", "end"}
     for one in found.sums:
@@ -65,17 +80,20 @@ def test_an_encoder_that_reads_directions_alone_always_follows_direction(dtype, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_encoder_that_reads_norms_alone_always_follows_magnitude(dtype):
+def test_an_encoder_that_reads_norms_alone_always_follows_magnitude(dtype: torch.dtype) -> None:
     found = measure_swap(Reader(norms_only, spread_norms(), dtype), count=8, stretches=(4.0,))
     for one in found.sums:
-        # The shorter of each pair lies below the mean norm, the longer above it: opposite differences from the mean.
+        # The shorter of each pair lies below the mean norm, the longer above it: opposite
+        # differences from the mean.
         assert one.magnitude == pytest.approx(1, abs=2e-2)
         assert one.direction == pytest.approx(-1, abs=2e-2)
         assert one.wins.right == 0
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype, close):
+def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(
+    dtype: torch.dtype, close: float
+) -> None:
     scales = (0.5, 1.0, 4.0)
     found = measure_swap(
         Reader(add_up, dtype=dtype), count=4, stretches=(1.0,), scales=scales, words=CENTRE
@@ -90,12 +108,12 @@ def test_similarities_match_the_closed_form_of_a_sum_of_orthonormal_words(dtype,
         assert one.similarity == pytest.approx(expected, abs=close)
         assert one.low == pytest.approx(expected, abs=close)
         assert one.high == pytest.approx(expected, abs=close)
-    for one in found.sums:  # all norms are one, so the swap changes nothing
-        assert one.direction == pytest.approx(1, abs=close)
-        assert one.ratio == pytest.approx(1)
+    for total in found.sums:  # all norms are one, so the swap changes nothing
+        assert total.direction == pytest.approx(1, abs=close)
+        assert total.ratio == pytest.approx(1)
 
 
-def test_prompts_that_end_in_the_token_count_for_the_token_alone():
+def test_prompts_that_end_in_the_token_count_for_the_token_alone() -> None:
     found = measure_swap(Reader(lambda embeddings: embeddings), count=4)  # no position sees another
     by_output = {one.output: one for one in found.curves[0].outputs}
     assert by_output["token"].similarity[-1] > 0.9
@@ -103,8 +121,8 @@ def test_prompts_that_end_in_the_token_count_for_the_token_alone():
     assert by_output["end"].similarity == pytest.approx([0.0] * 8)
 
 
-def test_an_output_that_turns_round_leaves_itself_where_it_does():
-    def turn(embeddings):  # above norm 3 the sign flips
+def test_an_output_that_turns_round_leaves_itself_where_it_does() -> None:
+    def turn(embeddings: Any) -> Any:  # above norm 3 the sign flips
         return (embeddings * (1 - 2 * (embeddings.norm(dim=-1, keepdim=True) > 3).float())).cumsum(
             dim=1
         )
@@ -113,7 +131,7 @@ def test_an_output_that_turns_round_leaves_itself_where_it_does():
     assert [one.leaves for one in found.curves[0].outputs] == [4.0, 4.0, 4.0]
 
 
-def test_drawn_pairs_join_short_words_to_long_ones_and_are_seeded():
+def test_drawn_pairs_join_short_words_to_long_ones_and_are_seeded() -> None:
     encoder = Reader(add_up, spread_norms())
     found = measure_swap(encoder, count=16, seed=3)
     middle = encoder.token_table.norm(dim=-1).median()
@@ -128,14 +146,16 @@ def test_drawn_pairs_join_short_words_to_long_ones_and_are_seeded():
     assert measure_swap(encoder, count=16, seed=4).pairs != found.pairs
 
 
-def test_named_pairs_are_swapped_as_they_stand():
+def test_named_pairs_are_swapped_as_they_stand() -> None:
     encoder = Reader(directions_only, spread_norms())
     (pair,) = measure_swap(encoder, pairs=[("#5", "#60")]).pairs
     assert (pair.first, pair.second, pair.learned) == ("#5", "#60", False)
     assert pair.norms == pytest.approx(tuple(encoder.token_table[[5, 60]].norm(dim=-1).tolist()))
 
 
-def test_words_of_a_category_are_paired_and_those_of_several_tokens_listed(sd15_folder):
+def test_words_of_a_category_are_paired_and_those_of_several_tokens_listed(
+    sd15_folder: Path,
+) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     found = measure_swap(encoder, category=["cat", "dog", "house", "catdog", "cat"], count=9)
     assert found.left_out == ("catdog",)
@@ -143,7 +163,9 @@ def test_words_of_a_category_are_paired_and_those_of_several_tokens_listed(sd15_
     assert {found.pairs[0].first, found.pairs[0].second} <= {"cat", "dog", "house"}
 
 
-def test_learned_vectors_are_swapped_and_swept_apart_from_the_words(learned_file):
+def test_learned_vectors_are_swapped_and_swept_apart_from_the_words(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
     encoder = Reader(add_up, spread_norms())
     mean = float(encoder.token_table.norm(dim=-1).mean())
     files = [
@@ -159,7 +181,7 @@ def test_learned_vectors_are_swapped_and_swept_apart_from_the_words(learned_file
     assert found.curves[1].inflation in found.curves[1].scales
 
 
-def test_tokens_that_cannot_be_swapped_are_refused_by_name(sd15_folder):
+def test_tokens_that_cannot_be_swapped_are_refused_by_name(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     with pytest.raises(UnknownToken, match="'catx' is 3 tokens in text_encoder"):
         measure_swap(encoder, pairs=[("dog", "catx")])
@@ -169,25 +191,25 @@ def test_tokens_that_cannot_be_swapped_are_refused_by_name(sd15_folder):
         measure_swap(encoder, category=["cat", "catx"])
 
 
-def test_an_output_that_overflows_is_named_with_its_dtype():
+def test_an_output_that_overflows_is_named_with_its_dtype() -> None:
     with pytest.raises(DtiGeomError, match="outputs in float16 are not finite"):
         measure_swap(Reader(lambda embeddings: 1e5 * embeddings, dtype=torch.float16))
 
 
 @pytest.mark.parametrize("family", ["t5", "bert", "llama"])
-def test_it_runs_on_every_kind_of_encoder(single_encoders, family):
+def test_it_runs_on_every_kind_of_encoder(single_encoders: dict[str, Path], family: str) -> None:
     (encoder,) = open_encoders(str(single_encoders[family]), dtype=torch.float32)
     assert len(measure_swap(encoder, count=2, words=2).sums) == 9
 
 
-def test_the_result_of_a_model_round_trips_through_json(sdxl_folder):
+def test_the_result_of_a_model_round_trips_through_json(sdxl_folder: Path) -> None:
     found = measure_model(PROBES["swap"], "mine", open_encoders(str(sdxl_folder)), count=2)
     assert [one.name for one in found.encoders] == ["text_encoder", "text_encoder_2"]
     assert from_json(SwapResult, to_json(found.encoders[0])) == found.encoders[0]
 
 
-def test_the_token_output_of_sdxl_is_the_state_its_denoiser_reads(sdxl_folder):
-    options = {"pairs": [("cat", "dog")], "words": 2}
+def test_the_token_output_of_sdxl_is_the_state_its_denoiser_reads(sdxl_folder: Path) -> None:
+    options: dict[str, Any] = {"pairs": [("cat", "dog")], "words": 2}
     (first, _), (other, _) = open_encoders(str(sdxl_folder)), open_encoders(str(sdxl_folder))
     other.tap = Tap()
     read, last = (measure_swap(encoder, **options) for encoder in (first, other))

@@ -4,7 +4,7 @@ from dti_geom.reporting.plots import BLUE, GREEN, INK, rows_of
 POINTS = [(1.0, 2.0, "one"), (2.0, None, "two")]
 
 
-def test_a_curve_has_points_gaps_and_hover_texts():
+def test_a_curve_has_points_gaps_and_hover_texts() -> None:
     figure = rows_of([100, 100])
     add_curve(figure, 2, "name", POINTS, BLUE)
     add_curve(figure, 1, "none", [], GREEN)
@@ -13,7 +13,7 @@ def test_a_curve_has_points_gaps_and_hover_texts():
     assert (trace.yaxis, trace.line.color, trace.mode) == ("y2", BLUE, "lines+markers")
 
 
-def test_a_key_names_each_curve_in_its_colour_above_its_row():
+def test_a_key_names_each_curve_in_its_colour_above_its_row() -> None:
     figure = rows_of([100, 100])
     add_curve(figure, 1, "first", POINTS, BLUE)
     add_curve(figure, 1, "second", POINTS, INK, dash="dash")
@@ -30,7 +30,7 @@ def test_a_key_names_each_curve_in_its_colour_above_its_row():
     assert places[3] == places[0]
 
 
-def test_a_long_key_breaks_into_lines_and_gets_room():
+def test_a_long_key_breaks_into_lines_and_gets_room() -> None:
     figure = rows_of([100])
     for name in ("a name that is quite long", "another one as long as that", "short"):
         add_curve(figure, 1, name, POINTS, BLUE)

@@ -170,11 +170,11 @@ def _note(result: SwapResult) -> str:
     note = (
         "Similarity is the cosine of what a vector adds to the output: the output minus the mean "
         "output of sampled words, because outputs of any two words are nearly parallel before "
-        f"that ({alike}). Outputs: token, the state at the token; pooled, the state at the end of "
-        "the text; both after the encoder's last norm; and end, the state at the end before that "
-        "norm. Direction, magnitude: similarity to the output of the vector whose direction or "
-        "norm was taken. Donors: similarity between those two. Wins: pairs that resemble the "
-        "direction donor more."
+        f"that ({alike}). Outputs: token, the state at the token that the denoiser reads; "
+        "pooled, the state at the end of the text after the encoder's last norm; and end, the same "
+        "before that norm. Direction, magnitude: similarity to the output of the vector whose "
+        "direction or norm was taken. Donors: similarity between those two. Wins: pairs that "
+        "resemble the direction donor more."
     )
     if result.left_out:
         words = ", ".join(map(quoted, result.left_out))

@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 from section_blocks import blocks_of, column, table_named, titles
 
+from dti_geom.probes.attention import AttentionResult
 from dti_geom.reporting.blocks import Figure
 from dti_geom.reporting.sections.attention import (
     attention_figure,
@@ -10,7 +13,9 @@ from dti_geom.reporting.sections.attention import (
 )
 
 
-def test_first_middle_and_last_layer_are_drawn_as_means_over_heads(make_attention):
+def test_first_middle_and_last_layer_are_drawn_as_means_over_heads(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     figure = attention_figure(make_attention())
     rows = {
         axis: [trace for trace in figure.data if trace.yaxis == axis] for axis in ("y", "y2", "y3")
@@ -26,7 +31,9 @@ def test_first_middle_and_last_layer_are_drawn_as_means_over_heads(make_attentio
     assert "2 heads from 0.00300 to 0.00600" in rows["y"][1].hovertext[1]
 
 
-def test_learned_vectors_are_marked_at_their_own_norm(make_attention):
+def test_learned_vectors_are_marked_at_their_own_norm(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     figure = attention_figure(make_attention([("<x>", 64.0)]))
     marks = next(trace for trace in figure.data if trace.name == "learned" and trace.yaxis == "y")
     assert list(marks.x) == [64.0] * 3
@@ -34,13 +41,17 @@ def test_learned_vectors_are_marked_at_their_own_norm(make_attention):
     assert "&lt;x&gt;" in marks.hovertext[0]
 
 
-def test_equal_attention_and_the_largest_entropy_are_dashed_lines_in_view(make_attention):
+def test_equal_attention_and_the_largest_entropy_are_dashed_lines_in_view(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     figure = attention_figure(make_attention())
     assert [shape.y0 for shape in figure.layout.shapes] == [0.25, 1.1]
     assert figure.layout.yaxis2.range[1] > 1.1
 
 
-def test_maps_have_layers_below_and_norms_beside_one_another(make_attention):
+def test_maps_have_layers_below_and_norms_beside_one_another(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     figure = map_figure(make_attention())
     assert len(figure.data) == 6
     assert list(figure.data[0].z[2]) == [1 / 3, 1 / 3, 1 / 3]
@@ -52,7 +63,9 @@ def test_maps_have_layers_below_and_norms_beside_one_another(make_attention):
     assert [annotation.text for annotation in figure.layout.annotations] == ["×1", "×32"]
 
 
-def test_the_finding_compares_the_mean_norm_with_the_largest(make_attention):
+def test_the_finding_compares_the_mean_norm_with_the_largest(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     finding = attention_finding(make_attention())
     for part in (
         "From ×1 to ×32 the mean norm",
@@ -65,7 +78,9 @@ def test_the_finding_compares_the_mean_norm_with_the_largest(make_attention):
         assert part in finding
 
 
-def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(make_attention):
+def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     section = attention_section(make_attention())
     assert titles(section) == ["16 words at ×1 the mean norm", "16 words at ×32 the mean norm"]
     usual = table_named(section, "16 words at ×1 ")
@@ -77,7 +92,9 @@ def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(make_attention):
     assert "causal" in section.aside
 
 
-def test_learned_vectors_are_listed_at_their_own_norms(make_attention):
+def test_learned_vectors_are_listed_at_their_own_norms(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
     section = attention_section(make_attention([("<x>", 64.0)]))
     (row,) = table_named(section, "Learned vectors").rows
     assert row[:2] == ["<x>", 64.0]

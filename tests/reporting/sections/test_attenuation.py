@@ -1,8 +1,11 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from section_blocks import blocks_of, column, table_named, titles
 
+from dti_geom.probes.attenuation import AttenuationResult
 from dti_geom.reporting.blocks import Note
 from dti_geom.reporting.sections.attenuation import (
     attenuation_figure,
@@ -11,12 +14,14 @@ from dti_geom.reporting.sections.attenuation import (
 )
 
 
-def curves(figure, row):
+def curves(figure: Any, row: Any) -> Any:
     axis = "y" if row == 1 else f"y{row}"
     return {trace.name: trace for trace in figure.data if trace.yaxis == axis}
 
 
-def test_each_row_draws_what_was_measured_at_each_scale(make_attenuation):
+def test_each_row_draws_what_was_measured_at_each_scale(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     encoder = make_attenuation()
     figure = attenuation_figure(encoder)
     shares, accuracies, distances = (curves(figure, row) for row in (1, 2, 3))
@@ -35,14 +40,18 @@ def test_each_row_draws_what_was_measured_at_each_scale(make_attenuation):
     assert "learned" not in accuracies
 
 
-def test_theory_is_drawn_over_the_fitted_scales_alone(make_attenuation):
+def test_theory_is_drawn_over_the_fitted_scales_alone(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     line = curves(attenuation_figure(make_attenuation()), 1)["slope −2"]
     assert list(line.x) == [4, 64]
     assert math.log(line.y[1] / line.y[0]) / math.log(16) == pytest.approx(-2)
     assert "slope −2" not in curves(attenuation_figure(make_attenuation(fitted=None)), 1)
 
 
-def test_learned_vectors_are_marked_at_their_own_norm(make_attenuation):
+def test_learned_vectors_are_marked_at_their_own_norm(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     figure = attenuation_figure(make_attenuation([("<x>", 12.0), ("<y>", 300.0)]))
     for row, value in ((2, 0.4), (3, 0.2)):
         marks = curves(figure, row)["learned"]
@@ -52,7 +61,9 @@ def test_learned_vectors_are_marked_at_their_own_norm(make_attenuation):
     assert figure.layout.xaxis.range[1] > math.log10(300)
 
 
-def test_missing_logit_shares_leave_the_rest(make_attenuation):
+def test_missing_logit_shares_leave_the_rest(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     import dataclasses
 
     encoder = make_attenuation()
@@ -62,7 +73,9 @@ def test_missing_logit_shares_leave_the_rest(make_attenuation):
     assert set(curves(attenuation_figure(without), 1)) == {"variance", "slope −2"}
 
 
-def test_the_finding_names_slope_accuracy_and_chance(make_attenuation):
+def test_the_finding_names_slope_accuracy_and_chance(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     finding = attenuation_finding(make_attenuation())
     for part in ("slope −1.97", "99 % of cases, at ×64", "in 36 %", "chance is 20 %"):
         assert part in finding
@@ -72,7 +85,9 @@ def test_the_finding_names_slope_accuracy_and_chance(make_attenuation):
         assert part in finding
 
 
-def test_the_tables_hold_every_scale_and_learned_vector(make_attenuation):
+def test_the_tables_hold_every_scale_and_learned_vector(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     result = make_attenuation([("<x>", 12.0)])
     section = attenuation_section(result)
     signals = table_named(section, "Positional signal")
@@ -89,7 +104,9 @@ def test_the_tables_hold_every_scale_and_learned_vector(make_attenuation):
     assert titles(attenuation_section(make_attenuation())) == ["Positional signal"]
 
 
-def test_slopes_and_the_scales_they_are_fitted_on_are_told(make_attenuation):
+def test_slopes_and_the_scales_they_are_fitted_on_are_told(
+    make_attenuation: Callable[..., AttenuationResult],
+) -> None:
     notes = " ".join(note.text for note in blocks_of(attenuation_section(make_attenuation()), Note))
     for part in ("×4 to ×64", "−1.970", "−0.9900", "1.250"):
         assert part in notes

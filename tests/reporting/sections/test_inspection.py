@@ -1,9 +1,11 @@
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from section_blocks import blocks_of, column, findings, table_named, titles
 
-from dti_geom.probes.inspection import Inspection, Turn
+from dti_geom.probes.inspection import InspectedFile, Inspection, Turn
 from dti_geom.probes.neighbors import Similar
 from dti_geom.reporting.blocks import Section
 from dti_geom.reporting.sections.inspection import (
@@ -17,20 +19,26 @@ from dti_geom.reporting.sections.inspection import (
 )
 
 
-def test_a_run_becomes_a_trajectory_in_the_order_of_its_steps(run):
+def test_a_run_becomes_a_trajectory_in_the_order_of_its_steps(
+    run: tuple[InspectedFile, ...],
+) -> None:
     (trajectory,) = trajectories(run)
     assert trajectory.steps == (250, 500, 1000)
     assert trajectory.norms == (0.65, 0.9, 1.4)
     assert trajectory.reference_norm == pytest.approx(0.39)
 
 
-def test_several_vectors_of_a_checkpoint_count_by_their_mean(make_file):
+def test_several_vectors_of_a_checkpoint_count_by_their_mean(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     files = [make_file(f"run/{step}.pt", [1.0 * step, 3.0 * step], step=step) for step in (1, 2, 3)]
     assert trajectories(files)[0].norms == (2.0, 4.0, 6.0)
 
 
 @pytest.mark.parametrize("change", ["folder", "token", "step", "no step"])
-def test_files_that_are_no_run_make_no_trajectory(make_file, change):
+def test_files_that_are_no_run_make_no_trajectory(
+    make_file: Callable[..., InspectedFile], change: Any
+) -> None:
     files = [
         make_file(
             f"{'run' if change != 'folder' else step}/{step}.pt",
@@ -66,14 +74,16 @@ def test_files_that_are_no_run_make_no_trajectory(make_file, change):
         ((0.0, 0.4, 0.8), "grows at every checkpoint, from 0 at step 1 to 0.8000 at step 3."),
     ],
 )
-def test_trajectory_finding_says_what_the_norm_does(make_file, norms, sentence):
+def test_trajectory_finding_says_what_the_norm_does(
+    make_file: Callable[..., InspectedFile], norms: Any, sentence: Any
+) -> None:
     files = [
         make_file(f"run/{step}.pt", [norm], step=step) for step, norm in enumerate(norms, start=1)
     ]
     assert trajectory_finding(trajectories(files)[0]) == f"The norm of “\u2068<x>\u2069” {sentence}"
 
 
-def test_trajectory_figure_holds_the_steps_and_norms(run):
+def test_trajectory_figure_holds_the_steps_and_norms(run: tuple[InspectedFile, ...]) -> None:
     figure = trajectory_figure(trajectories(run)[0])
     assert list(figure.data[0].x) == [250, 500, 1000]
     assert list(figure.data[0].y) == [0.65, 0.9, 1.4]
@@ -81,14 +91,14 @@ def test_trajectory_figure_holds_the_steps_and_norms(run):
     assert figure.data[0].hovertext[0] == "step 250<br>norm 0.6500<br>×1.67 the mean"
 
 
-def test_inflation_figure_has_a_row_for_each_unit(make_file):
+def test_inflation_figure_has_a_row_for_each_unit(make_file: Callable[..., InspectedFile]) -> None:
     files = [
         make_file("a/x.pt", [0.78, 3.9], "<x>"),
         make_file("a/y.pt", [39.0], "<y>"),
         make_file("a/z.pt", [8.0], "<z>", reference=None, dim=1024),
     ]
     figure = inflation_figure(files)
-    drawn = [(trace.xaxis, pytest.approx(list(trace.x))) for trace in figure.data]
+    drawn: Any = [(trace.xaxis, pytest.approx(list(trace.x))) for trace in figure.data]
     assert drawn == [("x", [100.0]), ("x", [2.0, 10.0]), ("x2", [8.0])]
     assert figure.layout.xaxis.type == figure.layout.xaxis2.type == "log"
     assert "inflation" in figure.layout.xaxis.title.text
@@ -96,11 +106,15 @@ def test_inflation_figure_has_a_row_for_each_unit(make_file):
     assert figure.data[2].hovertext[0].endswith("norm 8.000")
 
 
-def test_zero_vectors_have_no_place_on_the_logarithmic_axis(make_file):
+def test_zero_vectors_have_no_place_on_the_logarithmic_axis(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     assert len(inflation_figure([make_file("a/x.pt", [0.0])]).data) == 0
 
 
-def test_finding_counts_files_vectors_and_the_inflated(make_file):
+def test_finding_counts_files_vectors_and_the_inflated(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     files = [make_file("a/x.pt", [0.5, 3.9]), make_file("a/z.pt", [8.0], "<z>", reference=None)]
     finding = inflation_finding(files)
     assert finding.startswith("2 files hold 3 vectors; 1 of the 2 with a reference")
@@ -113,7 +127,7 @@ def test_finding_counts_files_vectors_and_the_inflated(make_file):
     assert "no reference" in unknown
 
 
-def test_files_are_listed_by_folder_step_and_name(make_file):
+def test_files_are_listed_by_folder_step_and_name(make_file: Callable[..., InspectedFile]) -> None:
     files = [
         make_file("b/step-1000", [1.0], step=1000),
         make_file("b/step-250", [1.0], step=250),
@@ -122,7 +136,9 @@ def test_files_are_listed_by_folder_step_and_name(make_file):
     assert [file.path for file in ordered(files)] == ["a/z", "b/step-250", "b/step-1000"]
 
 
-def test_each_width_of_a_run_is_a_trajectory_of_its_own(make_file):
+def test_each_width_of_a_run_is_a_trajectory_of_its_own(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     files = [
         make_file(f"run/{step}-{dim}.pt", [1.0 * step * dim], step=step, dim=dim)
         for step in (1, 2, 3)
@@ -134,7 +150,7 @@ def test_each_width_of_a_run_is_a_trajectory_of_its_own(make_file):
     ]
 
 
-def test_a_measured_turn_is_drawn_below_the_norm_and_told(run):
+def test_a_measured_turn_is_drawn_below_the_norm_and_told(run: tuple[InspectedFile, ...]) -> None:
     turned = [
         replace(
             file,
@@ -142,7 +158,7 @@ def test_a_measured_turn_is_drawn_below_the_norm_and_told(run):
             if place
             else file.vectors,
         )
-        for place, file in enumerate(sorted(run, key=lambda file: file.step))
+        for place, file in enumerate(sorted(run, key=lambda file: file.step or 0))
     ]
     (trajectory,) = trajectories(turned)
     assert trajectory.turns == (0.0, 30.0, 60.0)
@@ -153,7 +169,9 @@ def test_a_measured_turn_is_drawn_below_the_norm_and_told(run):
     assert trajectories([turned[0], ordered(run)[1], turned[2]])[0].turns == ()
 
 
-def test_advice_places_and_turns_have_tables_where_there_are_any(make_file):
+def test_advice_places_and_turns_have_tables_where_there_are_any(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     file = make_file("a/x.pt", [3.9], step=7)
     (vector,) = file.vectors
     placed = replace(
@@ -171,7 +189,9 @@ def test_advice_places_and_turns_have_tables_where_there_are_any(make_file):
     assert titles(inspection_section(Inspection((file,)))) == ["Vectors", "Widths"]
 
 
-def test_every_vector_and_what_its_width_is_compared_with_are_listed(make_file):
+def test_every_vector_and_what_its_width_is_compared_with_are_listed(
+    make_file: Callable[..., InspectedFile],
+) -> None:
     files = (make_file("a/x.pt", [0.78, 3.9]), make_file("a/z.pt", [8.0], "<z>", reference=None))
     section = inspection_section(Inspection(files))
     vectors = table_named(section, "Vectors")
@@ -185,7 +205,7 @@ def test_every_vector_and_what_its_width_is_compared_with_are_listed(make_file):
     assert section.aside == "2 files, 3 vectors"
 
 
-def test_a_run_is_a_section_of_its_own(run):
+def test_a_run_is_a_section_of_its_own(run: tuple[InspectedFile, ...]) -> None:
     (trajectory,) = blocks_of(inspection_section(Inspection(run)), Section)
     assert "<x>" in trajectory.title
     assert findings(trajectory) == [trajectory_finding(trajectories(run)[0])]

@@ -1,6 +1,8 @@
+from collections.abc import Callable
+
 from section_blocks import blocks_of, findings
 
-from dti_geom.probes.neighbors import NeighborsResult
+from dti_geom.probes.neighbors import NeighborsResult, TokenNeighbors
 from dti_geom.reporting.blocks import Figure, Section, tables
 from dti_geom.reporting.sections.neighbors import (
     neighbors_finding,
@@ -11,11 +13,15 @@ from dti_geom.reporting.sections.neighbors import (
 )
 
 
-def test_shared_tokens_are_those_in_both_lists(make_neighbors):
+def test_shared_tokens_are_those_in_both_lists(
+    make_neighbors: Callable[..., TokenNeighbors],
+) -> None:
     assert shared_tokens(make_neighbors(cosine=(3, 4, 5), euclidean=(9, 4, 3))) == {3, 4}
 
 
-def test_finding_counts_the_overlap_and_names_the_leaders(make_neighbors):
+def test_finding_counts_the_overlap_and_names_the_leaders(
+    make_neighbors: Callable[..., TokenNeighbors],
+) -> None:
     finding = neighbors_finding(make_neighbors())
     for part in (
         "2 of 3 neighbours",
@@ -26,7 +32,7 @@ def test_finding_counts_the_overlap_and_names_the_leaders(make_neighbors):
         assert part in finding
 
 
-def test_overlap_bars_are_the_shared_counts(make_neighbors):
+def test_overlap_bars_are_the_shared_counts(make_neighbors: Callable[..., TokenNeighbors]) -> None:
     queries = (make_neighbors("cat"), make_neighbors("dog", euclidean=(7, 8, 9)))
     listed, shared = overlap_figure(queries).data
     assert list(listed.x) == [3, 3]
@@ -36,7 +42,9 @@ def test_overlap_bars_are_the_shared_counts(make_neighbors):
         assert part in finding
 
 
-def test_each_query_is_a_section_with_both_lists_side_by_side(make_neighbors):
+def test_each_query_is_a_section_with_both_lists_side_by_side(
+    make_neighbors: Callable[..., TokenNeighbors],
+) -> None:
     section = neighbors_section(NeighborsResult("text_encoder", (make_neighbors("cat"),)))
     (query,) = blocks_of(section, Section)
     assert query.title == "“\u2068cat\u2069”"
@@ -48,7 +56,7 @@ def test_each_query_is_a_section_with_both_lists_side_by_side(make_neighbors):
     assert not findings(section)
 
 
-def test_several_queries_are_summed_up_first(make_neighbors):
+def test_several_queries_are_summed_up_first(make_neighbors: Callable[..., TokenNeighbors]) -> None:
     queries = (make_neighbors("cat"), make_neighbors("dog"))
     section = neighbors_section(NeighborsResult("text_encoder", queries))
     assert findings(section) == [overlap_finding(queries)]

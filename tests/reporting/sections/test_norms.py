@@ -1,16 +1,18 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 from section_blocks import column, findings, table_named, titles
 
-from dti_geom.probes.norms import TokenNorm
+from dti_geom.probes.norms import NormsResult, PlacedToken, TokenNorm
 from dti_geom.reporting.sections.norms import norm_figure, norm_finding, norms_section
 
 
-def learned_points(figure):
+def learned_points(figure: Any) -> Any:
     return [value for trace in figure.data if trace.marker.color == "#D55E00" for value in trace.x]
 
 
-def test_bars_are_the_bins_of_the_histogram(make_encoder):
+def test_bars_are_the_bins_of_the_histogram(make_encoder: Callable[..., NormsResult]) -> None:
     encoder = make_encoder()
     bars = norm_figure(encoder).data[0]
     assert tuple(bars.y) == encoder.histogram.counts
@@ -21,14 +23,18 @@ def test_bars_are_the_bins_of_the_histogram(make_encoder):
         assert math.isclose(centre + width / 2, high)
 
 
-def test_hovering_a_bar_names_its_range_count_and_tokens(make_encoder):
+def test_hovering_a_bar_names_its_range_count_and_tokens(
+    make_encoder: Callable[..., NormsResult],
+) -> None:
     texts = norm_figure(make_encoder()).data[0].hovertext
     assert texts[1] == "norm 0.3500 to 0.3600<br>20 tokens<br>\u2068word1\u2069, \u2068café\u2069"
     assert texts[0].startswith("norm up to 0.3500<br>4 tokens")
     assert texts[-1].startswith("norm from 0.4300<br>16 tokens")
 
 
-def test_learned_tokens_are_marked_at_their_true_norm(make_encoder, placed):
+def test_learned_tokens_are_marked_at_their_true_norm(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     figure = norm_figure(
         make_encoder([placed("<x>", 0.42), placed("<x>", 0.44, index=1), placed("<y>", 4.1)])
     )
@@ -41,7 +47,9 @@ def test_learned_tokens_are_marked_at_their_true_norm(make_encoder, placed):
         assert part in hover
 
 
-def test_most_of_the_vocabulary_is_a_bar_above_the_marked_tokens(make_encoder, placed):
+def test_most_of_the_vocabulary_is_a_bar_above_the_marked_tokens(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     drawn = [
         (trace.mode, list(trace.x))
         for trace in norm_figure(make_encoder([placed("<x>", 0.42)])).data[1:]
@@ -53,7 +61,9 @@ def test_most_of_the_vocabulary_is_a_bar_above_the_marked_tokens(make_encoder, p
     ]
 
 
-def test_tokens_of_different_folders_have_lanes_of_their_own(make_encoder, placed):
+def test_tokens_of_different_folders_have_lanes_of_their_own(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     figure = norm_figure(make_encoder([placed("*", 0.42, "a/x.pt"), placed("*", 0.44, "b/x.pt")]))
     assert [list(trace.x) for trace in figure.data if trace.marker.color == "#D55E00"] == [
         [0.44],
@@ -61,28 +71,36 @@ def test_tokens_of_different_folders_have_lanes_of_their_own(make_encoder, place
     ]
 
 
-def test_a_near_token_shares_the_axis_of_the_histogram(make_encoder, placed):
+def test_a_near_token_shares_the_axis_of_the_histogram(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     figure = norm_figure(make_encoder([placed("<x>", 0.46)]))
     assert figure.layout.xaxis2.matches == "x"
     assert figure.layout.xaxis.range[0] < 0.335
     assert figure.layout.xaxis.range[1] > 0.46
 
 
-def test_a_far_token_gets_a_logarithmic_axis_and_leaves_the_histogram_its_own(make_encoder, placed):
+def test_a_far_token_gets_a_logarithmic_axis_and_leaves_the_histogram_its_own(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     figure = norm_figure(make_encoder([placed("<x>", 4.1)]))
     assert figure.layout.xaxis2.type == "log"
     assert figure.layout.xaxis2.range[1] > math.log10(4.1)
     assert figure.layout.xaxis.range is None
 
 
-def test_zero_rows_and_zero_vectors_are_kept_off_the_plot(make_encoder, placed):
+def test_zero_rows_and_zero_vectors_are_kept_off_the_plot(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     special = (TokenNorm("<pad>", 0, 0.0), TokenNorm("<s>", 1, 0.66))
     figure = norm_figure(make_encoder([placed("<x>", 0.0), placed("<y>", 40.0)], special))
     assert all(value > 0 for trace in figure.data for value in trace.x)
     assert [list(trace.x) for trace in figure.data if trace.marker.color == "#009E73"] == [[0.66]]
 
 
-def test_finding_places_the_longest_learned_vector(make_encoder, placed):
+def test_finding_places_the_longest_learned_vector(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     finding = norm_finding(make_encoder([placed("<x>", 0.42), placed("<y>", 4.1)]))
     assert finding.startswith("1 of 2 learned vectors are longer than every token")
     for part in ("<y>", "norm 4.100", "×10.5 the mean of 0.3900", "99.5 %", "1,000 tokens"):
@@ -92,14 +110,18 @@ def test_finding_places_the_longest_learned_vector(make_encoder, placed):
     )
 
 
-def test_finding_without_learned_vectors_describes_the_vocabulary(make_encoder):
+def test_finding_without_learned_vectors_describes_the_vocabulary(
+    make_encoder: Callable[..., NormsResult],
+) -> None:
     finding = norm_finding(make_encoder())
     for part in ("Half of the 1,000 tokens", "0.3750 and 0.4050", "0.3900", "long…", "×1.15"):
         assert part in finding
     assert finding.endswith("“\u2068short\u2069”, ×0.859.")
 
 
-def test_the_section_holds_the_summary_and_every_marked_token(make_encoder, placed):
+def test_the_section_holds_the_summary_and_every_marked_token(
+    make_encoder: Callable[..., NormsResult], placed: Callable[..., PlacedToken]
+) -> None:
     special = (TokenNorm("<s>", 1, 0.78),)
     section = norms_section(make_encoder([placed("<x>", 4.1, "runs/a.bin")], special))
     assert section.aside == "1,003 tokens × 768 dimensions"
@@ -116,5 +138,5 @@ def test_the_section_holds_the_summary_and_every_marked_token(make_encoder, plac
     assert findings(section)[0].startswith("The learned vector")
 
 
-def test_tables_of_what_there_is_not_are_left_out(make_encoder):
+def test_tables_of_what_there_is_not_are_left_out(make_encoder: Callable[..., NormsResult]) -> None:
     assert not {"Learned vectors", "Special tokens"} & {*titles(norms_section(make_encoder()))}

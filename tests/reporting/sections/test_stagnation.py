@@ -1,8 +1,11 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from section_blocks import blocks_of, column, table_named
 
+from dti_geom.probes.stagnation import StagnationResult
 from dti_geom.reporting.blocks import Table
 from dti_geom.reporting.sections.stagnation import (
     branch_figure,
@@ -12,11 +15,13 @@ from dti_geom.reporting.sections.stagnation import (
 )
 
 
-def named(figure):
+def named(figure: Any) -> Any:
     return {trace.name: trace for trace in figure.data}
 
 
-def test_turns_are_drawn_in_degrees_with_the_bound_where_there_is_one(make_stagnation):
+def test_turns_are_drawn_in_degrees_with_the_bound_where_there_is_one(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     drawn = named(stagnation_figure(make_stagnation()))
     assert list(drawn["mean"].x) == [1, 8, 32]
     assert list(drawn["mean"].y) == pytest.approx([math.degrees(1 / m) for m in (1, 8, 32)])
@@ -25,7 +30,9 @@ def test_turns_are_drawn_in_degrees_with_the_bound_where_there_is_one(make_stagn
     assert "learned" not in drawn
 
 
-def test_learned_vectors_are_marked_at_their_own_norm(make_stagnation):
+def test_learned_vectors_are_marked_at_their_own_norm(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     figure = stagnation_figure(make_stagnation([("<x>", 5.0), ("<y>", 100.0)]))
     marks = named(figure)["learned"]
     assert (list(marks.x), marks.mode) == ([5, 100], "markers")
@@ -35,8 +42,8 @@ def test_learned_vectors_are_marked_at_their_own_norm(make_stagnation):
 
 
 def test_branches_are_drawn_in_order_at_chosen_scales_and_for_the_longest_learned_vector(
-    make_stagnation,
-):
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     figure = branch_figure(make_stagnation([("<x>", 5.0), ("<y>", 100.0)]))
     names = [trace.name for trace in figure.data if trace.yaxis == "y"]
     assert names == ["×1", "×8", "×32", "\u2068&lt;y&gt;\u2069"]
@@ -49,7 +56,9 @@ def test_branches_are_drawn_in_order_at_chosen_scales_and_for_the_longest_learne
     assert "block 0, mlp" in angles.hovertext[1]
 
 
-def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(make_stagnation):
+def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     finding = stagnation_finding(make_stagnation([("<x>", 5.0)]))
     for part in (
         "×1 the mean norm is turned by 57.3°",
@@ -65,7 +74,9 @@ def test_the_finding_tells_turns_learned_vectors_and_where_the_bound_begins(make
     assert unbounded.endswith("the bound does not apply.")
 
 
-def test_the_tables_hold_every_magnitude_and_branch_in_degrees(make_stagnation):
+def test_the_tables_hold_every_magnitude_and_branch_in_degrees(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     section = stagnation_section(make_stagnation([("<x>", 5.0)]))
     turns = blocks_of(section, Table)[0]
     assert column(turns, "norm") == ["own", "×1", "×8", "×32"]
