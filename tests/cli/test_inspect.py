@@ -41,40 +41,40 @@ def test_a_file_that_is_no_embedding_says_what_it_is(run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_table_names_the_reference_or_what_to_do(run, learned):
+def test_the_table_names_the_reference_or_what_to_do(run, learned, flowing, table_lines):
     done = run("inspect", learned, COLUMNS="120")
-    assert (
-        "width 768: CLIP ViT-L/14; inflation against the published mean of CLIP ViT-L/14"
-        in done.stdout
-    )
-    assert (
-        "width 32: no encoder known here; inflation unknown, no mean is published: give --model"
-        in done.stdout
-    )
-    assert "<script>alert(1)</script>" in done.stdout
-    assert max(map(len, run("inspect", learned).stdout.splitlines())) <= 80
+    text = flowing(done.stdout)
+    assert "768 CLIP ViT-L/14 published mean of CLIP ViT-L/14" in text
+    assert "32 not known here" in text
+    assert "--model" in text
+    assert "<script>alert(1)</script>" in text
+    assert max(map(len, table_lines(run("inspect", learned).stdout))) <= 80
 
 
 def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(
-    run, run_json, learned, sd15_folder
+    run, run_json, learned, sd15_folder, flowing
 ):
     (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
     (vector,) = mine["vectors"]
     assert (mine["verdict"], vector["percentile"], len(vector["nearest"])) == ("inflated", 100, 3)
-    shown = run("inspect", learned / "mine.bin", "--model", sd15_folder, COLUMNS="400").stdout
+    shown = run("inspect", learned / "mine.bin", "--model", sd15_folder, COLUMNS="600").stdout
     assert "Among the tokens" in shown
-    assert f"mine.bin: {mine['advice']}" in shown
-    assert (
-        "name the model with --model" in run("inspect", learned / "mine.bin", COLUMNS="400").stdout
-    )
+    assert mine["advice"] in flowing(shown)
+    alone = run("inspect", learned / "mine.bin", COLUMNS="600").stdout
+    assert "name the model with --model" in flowing(alone)
 
 
 def test_checkpoints_show_how_far_they_turned(run, tmp_path):
     for step, vector in ((100, [1.0, 0.0]), (200, [1.0, 1.0]), (300, [0.0, 1.0])):
         torch.save({"<x>": torch.tensor(vector)}, tmp_path / f"step-{step}.bin")
-    rows = [
-        line.split()
-        for line in run("inspect", tmp_path).stdout.splitlines()
-        if line.startswith("<x>")
-    ]
-    assert [row[-2:] for row in rows] == [["45", "45"], ["90", "45"]]
+    lines = run("inspect", tmp_path).stdout.splitlines()
+    rows = [line.split()[:5] for line in lines if line.startswith("<x>")]
+    assert ["<x>", "0", "200", "45°", "45°"] in rows
+    assert ["<x>", "0", "300", "90°", "45°"] in rows
+
+
+def test_out_keeps_the_result_and_its_page(run, learned, tmp_path):
+    done = run("inspect", learned, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "index.html")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"inspection.json", "index.html"}

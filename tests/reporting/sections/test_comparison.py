@@ -53,6 +53,8 @@ def test_a_published_row_stands_beside_the_users_score_and_their_difference() ->
     assert cells["paper subject"] == 0.45
     assert cells["your subject"] == ours.subject.mean
     assert cells["Δ subject"] == ours.subject_difference.mean == ours.subject.mean - 0.45
+    assert ours.text_difference is not None
+    assert cells["Δ text"] == ours.text_difference.mean
     spans = [value for value in main.rows[3] if isinstance(value, Span)]
     assert spans[0] == Span(ours.subject.low, ours.subject.high)
 

@@ -51,7 +51,7 @@ def scores(method: str, better: float) -> list[ImageScore]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sweep() -> Sweep:
     images = [*scores("dti", 0.05), *scores("ti", 0.0), *scores("<b>&", -0.2)]
     methods = (("dti", 1.0), ("ti", 8.0), ("<b>&", 16.0))
@@ -157,7 +157,7 @@ def test_methods_are_named_in_a_key(sweep: Sweep) -> None:
     assert texts == {"● \u2068dti\u2069", "● \u2068ti\u2069", "● \u2068&lt;b&gt;&amp;\u2069"}
 
 
-def test_checkpoints_are_fainter_than_the_end(sweep: Sweep) -> None:
+def test_checkpoints_are_fainter_than_the_end(sweep: Sweep, section: Section) -> None:
     trace = norm_scores_figure(sweep).data[1]
     opacities = dict(
         zip(
@@ -167,6 +167,11 @@ def test_checkpoints_are_fainter_than_the_end(sweep: Sweep) -> None:
         )
     )
     assert opacities[100] < opacities[400]
+
+
+@pytest.fixture(scope="module")
+def section(sweep: Sweep) -> Section:
+    return sweep_section(sweep)
 
 
 def blocks(section: Section, kind: type) -> list[Any]:
@@ -185,15 +190,17 @@ def test_groups_stand_apart_and_norms_are_averaged(sweep: Sweep) -> None:
     assert mean_inflation(sweep) == {"ti": 7.0}
 
 
-def test_what_is_missing_is_counted(sweep: Sweep) -> None:
+def test_what_is_missing_is_counted(sweep: Sweep, section: Section) -> None:
     assert missing(sweep).startswith("1 of 2 cells")
     assert "1 failed" in missing(sweep)
     assert missing(replace(sweep, cells=sweep.cells[:1])) == ""
-    assert missing(sweep) in blocks(sweep_section(sweep), Note)[0].text
+    assert missing(sweep) in blocks(section, Note)[0].text
 
 
-def test_every_method_is_a_row_with_its_norm_scores_and_pictures(sweep: Sweep) -> None:
-    rows = table(sweep_section(sweep), "Scores over all prompts").rows
+def test_every_method_is_a_row_with_its_norm_scores_and_pictures(
+    sweep: Sweep, section: Section
+) -> None:
+    rows = table(section, "Scores over all prompts").rows
     overall = [summary for summary in sweep.summaries if summary.group == "all"]
     assert [row[0] for row in rows] == ["dti", "ti", "<b>&"]
     assert [row[1] for row in rows] == [None, 7.0, None]
@@ -206,8 +213,10 @@ def test_every_method_is_a_row_with_its_norm_scores_and_pictures(sweep: Sweep) -
         ]
 
 
-def test_text_scores_of_each_kind_of_prompt_stand_in_columns(sweep: Sweep) -> None:
-    groups = table(sweep_section(sweep), "Text score by")
+def test_text_scores_of_each_kind_of_prompt_stand_in_columns(
+    sweep: Sweep, section: Section
+) -> None:
+    groups = table(section, "Text score by")
     assert [column.title for column in groups.columns] == [
         "method",
         "colour",
@@ -221,8 +230,10 @@ def test_text_scores_of_each_kind_of_prompt_stand_in_columns(sweep: Sweep) -> No
     assert groups.rows[1][3] == summary.text.mean
 
 
-def test_paired_differences_say_whether_their_interval_excludes_0(sweep: Sweep) -> None:
-    rows = table(sweep_section(sweep), "Paired differences").rows
+def test_paired_differences_say_whether_their_interval_excludes_0(
+    sweep: Sweep, section: Section
+) -> None:
+    rows = table(section, "Paired differences").rows
     overall = [difference for difference in sweep.differences if difference.group == "all"]
     assert len(rows) == len(overall) == 3
     for row, difference in zip(rows, overall, strict=True):
@@ -230,18 +241,20 @@ def test_paired_differences_say_whether_their_interval_excludes_0(sweep: Sweep) 
         assert row[2] == difference.subject.mean
     assert [row[-1] for row in rows] == ["text"] * 3
     same = replace(overall[0], text=overall[0].subject)
-    unclear = sweep_section(replace(sweep, differences=(same,)))
+    unclear = sweep_section(replace(sweep, differences=(same,), courses=()))
     assert table(unclear, "Paired differences").rows[0][-1] == "neither"
 
 
-def test_the_norm_has_a_part_of_its_own_where_tokens_were_learned(sweep: Sweep) -> None:
-    (part,) = blocks(sweep_section(sweep), Section)
+def test_the_norm_has_a_part_of_its_own_where_tokens_were_learned(
+    sweep: Sweep, section: Section
+) -> None:
+    (part,) = blocks(section, Section)
     assert blocks(part, Finding)[0].text == norm_score_finding(sweep)
     assert not blocks(sweep_section(replace(sweep, courses=())), Section)
 
 
-def test_costs_are_seconds_of_each_method(sweep: Sweep) -> None:
-    assert table(sweep_section(sweep), "Cost").rows == [["dti", 20.0, 5.0]]
+def test_costs_are_seconds_of_each_method(section: Section) -> None:
+    assert table(section, "Cost").rows == [["dti", 20.0, 5.0]]
 
 
 def test_cells_are_rows_with_their_state_and_minutes(sweep: Sweep) -> None:
