@@ -166,7 +166,8 @@ class VonMisesFisher:
         return cls(_unit(mean).to(samples.dtype), kappa)
 
     def _batch_shape(self) -> torch.Size:
-        return torch.broadcast_shapes(self._mu.shape[:-1], self._kappa.shape)
+        shape: torch.Size = torch.broadcast_shapes(self._mu.shape[:-1], self._kappa.shape)
+        return shape
 
 
 def _propose(
