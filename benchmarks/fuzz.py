@@ -1,17 +1,19 @@
-"""Feed mutated files to the embedding reader, and count what goes wrong: it should be nothing.
+"""Read mutated embedding files, and count crashes, executions and memory. All should be zero.
 
     python benchmarks/fuzz.py --files 10000
 
-Each file is one of a few dozen seeds (every layout and container, and hand-made attacks) with up to four mutations. Zip
-members, pickles and safetensors headers are also mutated inside a container that stays valid, since random bytes rarely
-get past a checksum. Every read must return an embedding or raise the one-line error; more is counted against it:
+Each file is one of a few dozen seeds (every layout and container, and hand-made attacks) with up to
+four mutations. Zip members, pickles and safetensors headers are also mutated inside a container
+that stays valid, since random bytes rarely pass a checksum. Every read must return an embedding or
+raise the one-line error. Everything else is counted as a problem:
 
-- a crash: any other exception, a message of several lines, a death of the process, or ten seconds without an answer;
-- an execution: a canary that a payload would leave, or an audit event (import, exec, compile, find_class, a process, a
-  socket, another file) while the file is read;
-- memory: the address space may grow by no more than 64 MB, whatever the file says.
+- a crash: any other exception, a message of several lines, the death of the process, or ten seconds
+  without an answer;
+- an execution: a canary file that a payload would leave, or an audit event (import, exec, compile,
+  find_class, a process, a socket, another file) during the read;
+- memory: the address space may grow by at most 64 MB, whatever the file says.
 
-`--only N` reads file N of the same seed again and shows what becomes of it.
+`--only N` reads file N of the same seed again and shows the result.
 """
 
 import argparse
@@ -43,7 +45,8 @@ from dti_geom.files import read_embeddings
 
 MEMORY = 64 * 2**20  # bytes that reading a file may add to the address space
 PATIENCE = 10  # seconds for one file
-# What no read of a tensor file does; a canary cannot see a call that fails.
+# Audit events that no read of a tensor file causes. They also show calls that fail, which leave no
+# canary.
 FORBIDDEN = (
     "exec",
     "compile",
@@ -134,8 +137,8 @@ def attacks(canary: Path) -> dict[str, bytes]:
         "newobj_ex": b"\x80\x04cposix\nsystem\n" + text + b"\x85}\x92.",
         "stack_global": b"\x80\x04\x8c\x05posix\x8c\x06system\x93" + text + b"\x85R.",
         "build": b"\x80\x02ccollections\nOrderedDict\n)R}X\x08\0\0\0__dict__cposix\nsystem\nsb.",
-        "build slots": b"\x80\x02ctorch.nn.modules.container\nParameterDict\n)R}X\x0b\0\0\0_parametersccollections\n"
-        b"OrderedDict\n)Rsb.",
+        "build slots": b"\x80\x02ctorch.nn.modules.container\nParameterDict\n)R}"
+        b"X\x0b\0\0\0_parametersccollections\nOrderedDict\n)Rsb.",
         "dotted": b"\x80\x04\x8c\x06torch.\x8c\x16_utils.__builtins__.eval\x93" + text + b"\x85R.",
         "persistent": b"\x80\x02(X\x06\0\0\0modulecposix\nsystem\nX\x01\0\0\0aX\x01\0\0\0btQ.",
         "extension": b"\x80\x02\x82\x01.",
@@ -237,7 +240,10 @@ def legacy(program: bytes) -> bytes:
 
 
 def mutated(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
-    """The file with up to four changes; zips, and safetensors, half of the time inside a container that stays valid."""
+    """Return the file with up to four changes.
+
+    Many changes of zips and safetensors happen inside a container that stays valid.
+    """
     for _ in range(chance.randint(0, 4)):
         if data.startswith(b"PK") and chance.random() < 0.7:
             data = _inside_zip(data, others, chance)
@@ -359,12 +365,16 @@ _INSTRUCTIONS = (  # whole pickle instructions, so that mutants stay programs
 
 
 def file_number(number: int, seed: int, named: dict[str, bytes]) -> tuple[str, bytes]:
-    """The name of the seed and the bytes of file `number`, whatever was read before it. The first are the seeds."""
+    """Return the name of the seed and the bytes of file `number`. The first files are the seeds.
+
+    The result depends only on the arguments, so any file can be made again alone.
+    """
     names = list(named)
     if number < len(names):
         return names[number], named[names[number]]
     chance = random.Random(seed << 32 | number)
-    # An honest file has more ways to go wrong deep inside the reader than an attack that is refused at its first name.
+    # Honest files are mutated as often as attacks: they reach deeper into the reader than an attack
+    # that is refused at its first name.
     kinds = [
         [name for name in names if name.startswith("attack") == attack] for attack in (False, True)
     ]
@@ -378,7 +388,7 @@ def file_number(number: int, seed: int, named: dict[str, bytes]) -> tuple[str, b
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The outcome of reading one file."""
 
     number: int
     seed: str
@@ -413,7 +423,7 @@ def read_one(
         problem = f"crash: {type(error).__name__}: {error}"
     seconds = time.process_time() - begin
     memory = max(0, _memory("VmHWM") - before)
-    if read and not all(each.vectors.isfinite().all() for each in tokens):
+    if read and not all(token.vectors.isfinite().all() for token in tokens):
         problem = "crash: read values that are not finite"
     if events or canary.exists():
         problem = f"execution: {', '.join(events) or 'the canary is there'}"
@@ -425,7 +435,7 @@ watching: list[str] = []  # the path that may be opened, while a file is read
 
 
 def watch(events: list[str]) -> None:
-    """Note every audit event that no read of a file of tensors has a reason for."""
+    """Append every forbidden audit event to `events`."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not watching:
@@ -440,7 +450,7 @@ def watch(events: list[str]) -> None:
 
 
 def check_guards(attack: bytes, canary: Path, events: list[str]) -> None:
-    """Let one attack through, to see that the canary, the audit and the limit would tell."""
+    """Run one attack, to check that the canary, the audit and the memory limit notice it."""
     canary.unlink(missing_ok=True)
     with watched(""):
         pickle.loads(attack)  # noqa: S301 - what no reader may do
@@ -457,7 +467,7 @@ def check_guards(attack: bytes, canary: Path, events: list[str]) -> None:
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """An address space that may grow by MEMORY."""
+    """Let the address space grow by MEMORY at most."""
     resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + MEMORY, resource.RLIM_INFINITY))
     try:
         yield
@@ -467,7 +477,7 @@ def limited_memory() -> Iterator[None]:
 
 @contextmanager
 def watched(path: str) -> Iterator[None]:
-    """Audit events are noted; opening this path is none."""
+    """Watch audit events, except the opening of this path."""
     watching.append(path)
     try:
         yield
@@ -476,11 +486,12 @@ def watched(path: str) -> Iterator[None]:
 
 
 def work(pipe: Connection, numbers: range, seed: int, folder: Path) -> None:
-    """Read these files and send their outcomes; in a process of its own, which a file may bring down."""
+    """Read these files and send their outcomes. Runs in its own process, which a file may kill."""
     torch.set_num_threads(1)
     canary = folder / "canary"
     named = seeds(canary)
-    for data in named.values():  # whatever is imported on first use is imported now
+    # Reads every seed once, so that nothing is imported on first use while imports are forbidden.
+    for data in named.values():
         (folder / "warm").write_bytes(data)
         try:
             read_embeddings(folder / "warm")
@@ -497,8 +508,8 @@ def work(pipe: Connection, numbers: range, seed: int, folder: Path) -> None:
     pipe.send(None)
 
 
-def outcomes(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
-    """The outcome of every file; a worker that dies or hangs is replaced after the file that did it."""
+def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
+    """Yield the outcome of every file. A worker that dies or hangs is replaced by a new one."""
     context = multiprocessing.get_context("spawn")
     start = 0
     while start < count:
@@ -547,25 +558,26 @@ def _memory(field: str) -> int:
 # --- The command ---
 
 
-def summary(found: list[Outcome]) -> dict[str, Any]:
-    """The figures of a run."""
-    largest, slowest = (
-        max(found, key=lambda one: one.memory),
-        max(found, key=lambda one: one.seconds),
-    )
-    small = [one for one in found if one.size <= 1024]
+def summary(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return the numbers of a run."""
+    largest = max(outcomes, key=lambda outcome: outcome.memory)
+    slowest = max(outcomes, key=lambda outcome: outcome.seconds)
+    small = max(outcome.memory for outcome in outcomes if outcome.size <= 1024)
+    problems = [outcome for outcome in outcomes if outcome.problem]
+    kinds = [str(outcome.problem).partition(":")[0] for outcome in problems]
+    read = sum(outcome.read for outcome in outcomes)
     return {
-        "files": len(found),
-        "read": sum(one.read for one in found),
-        "refused": sum(not one.read and one.problem is None for one in found),
-        "crashes": sum((one.problem or "").startswith("crash") for one in found),
-        "executions": sum((one.problem or "").startswith("execution") for one in found),
+        "files": len(outcomes),
+        "read": read,
+        "refused": sum(not outcome.read and outcome.problem is None for outcome in outcomes),
+        "crashes": kinds.count("crash"),
+        "executions": kinds.count("execution"),
         "largest_memory_mb": round(largest.memory / 2**20, 1),
         "largest_memory": f"{largest.seed}, file {largest.number}, {largest.size} bytes",
-        "largest_memory_mb_of_files_up_to_1_kb": round(max(one.memory for one in small) / 2**20, 1),
+        "largest_memory_mb_of_files_up_to_1_kb": round(small / 2**20, 1),
         "slowest_ms": round(1000 * slowest.seconds, 1),
         "slowest": f"{slowest.seed}, file {slowest.number}, {slowest.size} bytes",
-        "problems": [asdict(one) for one in found if one.problem][:20],
+        "problems": [asdict(outcome) for outcome in problems[:20]],
     }
 
 
@@ -585,12 +597,12 @@ def main() -> None:
             print(f"{name}, {len(data)} bytes")
             print(read_embeddings(folder / "file"))
             return
-        found = []
-        for outcome in outcomes(arguments.files, arguments.seed, folder):
-            found.append(outcome)
-            if len(found) % 500 == 0:
-                print(f"{len(found)} of {arguments.files}", file=sys.stderr)
-    figures = summary(found)
+        outcomes = []
+        for outcome in read_files(arguments.files, arguments.seed, folder):
+            outcomes.append(outcome)
+            if len(outcomes) % 500 == 0:
+                print(f"{len(outcomes)} of {arguments.files}", file=sys.stderr)
+    figures = summary(outcomes)
     print(json.dumps(figures, indent=2))
     if figures["crashes"] or figures["executions"]:
         raise SystemExit(1)

@@ -1,6 +1,12 @@
-"""Files we read and write: learned embeddings from strangers, and our own results."""
+"""Embedding files of any tool, read safely and written atomically; result files as JSON.
 
-from dti_geom.files.atomic import alone_in, atomic_path, write_files, write_text
+`__all__` is the part that users need; helpers for other packages are documented in their modules.
+"""
+
+from dti_geom.files.atomic import alone_in as alone_in
+from dti_geom.files.atomic import atomic_path as atomic_path
+from dti_geom.files.atomic import write_files as write_files
+from dti_geom.files.atomic import write_text as write_text
 from dti_geom.files.embeddings import (
     EmbeddingFile,
     LearnedToken,
@@ -8,31 +14,21 @@ from dti_geom.files.embeddings import (
     read_embeddings,
 )
 from dti_geom.files.results import dumps, from_json, load_result, save_result, to_json
-from dti_geom.files.writing import (
-    LAYOUTS_WRITTEN,
-    SECOND_TOWER,
-    embedding_bytes,
-    join_numbered,
-    write_embeddings,
-)
+from dti_geom.files.writing import LAYOUTS_WRITTEN as LAYOUTS_WRITTEN
+from dti_geom.files.writing import SECOND_TOWER as SECOND_TOWER
+from dti_geom.files.writing import embedding_bytes as embedding_bytes
+from dti_geom.files.writing import join_numbered as join_numbered
+from dti_geom.files.writing import write_embeddings
 
 __all__ = [
-    "LAYOUTS_WRITTEN",
-    "SECOND_TOWER",
     "EmbeddingFile",
     "LearnedToken",
-    "alone_in",
-    "atomic_path",
     "dumps",
-    "embedding_bytes",
     "find_embedding_files",
     "from_json",
-    "join_numbered",
     "load_result",
     "read_embeddings",
     "save_result",
     "to_json",
     "write_embeddings",
-    "write_files",
-    "write_text",
 ]

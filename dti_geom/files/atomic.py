@@ -1,4 +1,4 @@
-"""Writing files so that neither a crash nor a second writer spoils them."""
+"""Atomic writing, and a lock that keeps a second process out of a folder."""
 
 import os
 import tempfile
@@ -13,47 +13,54 @@ LOCK = ".lock"
 
 @contextmanager
 def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name `path` when the block ends without an error.
+    """Give a temporary path beside `path`, which is renamed to `path` if the block succeeds.
 
-    The data reach the disk before the name does. Raises FileExists, before anything is written, if `path` exists and
-    `overwrite` is false.
+    A crash leaves the old file or the new one, never a part. Raises FileExists, before anything is
+    written, if `path` exists and `overwrite` is false.
     """
     path = Path(path)
     _refuse_existing([path], overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept, since some writers choose the format, or append an ending, by it.
+    # The suffix stays the same, because some writers choose the format by it, or append their own.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
-    beside = Path(name)
+    temporary = Path(name)
     try:
-        yield beside
-        beside.chmod(0o666 & ~_umask())  # mkstemp files are private; a result is not
-        with open(beside, "rb") as file:
+        yield temporary
+        # mkstemp makes a private file; a result has the usual permissions.
+        temporary.chmod(0o666 & ~_umask())
+        # The data must be on the disk before the name: after a power cut, a renamed file could
+        # otherwise be empty.
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_files(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
-    """Write files that belong together, each atomically, and none of them if one exists and `overwrite` is false."""
+    """Write files that belong together, each atomically.
+
+    Raises FileExists, before anything is written, if one exists and `overwrite` is false.
+    """
     _refuse_existing(files, overwrite=overwrite)
     for path, data in files.items():
-        with atomic_path(path, overwrite=overwrite) as beside:
-            beside.write_bytes(data)
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_path(path, overwrite=overwrite) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write UTF-8 text atomically. Raises FileExists."""
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def alone_in(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Be the only process at work in a folder; the lock goes with the process, however that ends.
+    """Keep other processes that call this out of a folder while the block runs.
 
-    wait: seconds for another to finish. Raises FolderInUse.
+    wait: seconds to wait for another process. Raises FolderInUse. The lock ends with the process,
+    also if that is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -80,6 +87,7 @@ def _refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
 
 
 def _umask() -> int:
+    # The only way to read the mask is to set it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

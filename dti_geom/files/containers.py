@@ -1,4 +1,4 @@
-"""The bytes of strangers' files, as Python values: checked first, never executed.
+"""The bytes of a file from an unknown source as plain Python values, checked and never executed.
 
 The bytes decide what a file is, not its suffix.
 """
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from dti_geom.errors import first_line
 from dti_geom.files.pickles import Storage, unpickle
 from dti_geom.files.refusals import (
     EXPECTED,
@@ -26,7 +27,7 @@ from dti_geom.files.refusals import (
     shown,
 )
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins the files of torch before version 1.6
 _KINDS = {  # by the first bytes, in lower case
     b"version https://git-lfs": ("is a Git LFS pointer", "Fetch the real file with git lfs pull."),
     b"<!doctype html": ("is a web page", "Download the file itself, not the page that shows it."),
@@ -38,7 +39,7 @@ _KINDS = {  # by the first bytes, in lower case
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole regular file of at most MAX_BYTES. Raises Refused."""
+    """Return the bytes of a regular file of at most MAX_BYTES. Raises Refused."""
     if path.is_dir():
         raise Refused("is a folder", "Expected one file.")
     if not path.is_file():
@@ -48,21 +49,16 @@ def read_bytes(path: Path) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 raise Refused(f"has {size / 2**20:.0f} MB, looks like a model checkpoint")
-            return file.read(size)  # not MAX_BYTES, which would be allocated first
+            return file.read(size)  # read(MAX_BYTES) would allocate MAX_BYTES first
     except OSError as error:
         raise Refused(f"cannot be opened: {error.strerror}", "Expected a readable file.") from error
 
 
-def decode(data: bytes) -> tuple[Any, dict[str, str]]:
-    """What the bytes hold, and the strings of a safetensors header."""
-    if not data:
-        raise Refused("is empty (0 bytes)", WHOLE)
-    start = data[:64].lstrip().lower()
-    for signature, kind in _KINDS.items():
-        if start.startswith(signature):
-            raise Refused(*kind)
+def parse(data: bytes) -> tuple[Any, dict[str, str]]:
+    """Return the content of a file, and the metadata of a safetensors header. Raises Refused."""
+    _refuse_other_kinds(data)
     try:
-        if data[7:9] == b"\0{":  # a header length of eight bytes, then JSON
+        if data[7:9] == b"\0{":  # safetensors: a header length of eight bytes, then JSON
             return _read_safetensors(data)
         if data.startswith(b"PK\3\4"):
             return _read_torch_zip(data), {}
@@ -70,13 +66,21 @@ def decode(data: bytes) -> tuple[Any, dict[str, str]]:
             return _read_torch_legacy(data), {}
     except Refused:
         raise
-    except Exception as error:  # whatever a reader trips over, the file is at fault
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise Refused(f"is damaged or cut short ({shown(reason)})", WHOLE) from error
+    except Exception as error:  # any exception of a reader means that the file is damaged
+        raise Refused(f"is damaged or cut short ({shown(first_line(error))})", WHOLE) from error
     text = data[:40].decode("utf-8", "ignore")
-    if text and all(each.isprintable() or each.isspace() for each in text):
+    if text and all(character.isprintable() or character.isspace() for character in text):
         raise Refused(f"is text, beginning with “{shown(text)}”")
     raise Refused(f"is of no known kind, beginning with the bytes {data[:8].hex(' ')}")
+
+
+def _refuse_other_kinds(data: bytes) -> None:
+    if not data:
+        raise Refused("is empty (0 bytes)", WHOLE)
+    start = data[:64].lstrip().lower()
+    for signature, (finding, advice) in _KINDS.items():
+        if start.startswith(signature):
+            raise Refused(finding, advice)
 
 
 def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -86,9 +90,8 @@ def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = load_safetensors(data)
     header = json.loads(data[8 : 8 + length], object_pairs_hook=_without_repeats)
     metadata = plain_values(header.pop("__metadata__", None))
-    return {
-        key: tensors[key] for key in header
-    }, metadata  # the reader's own order changes from run to run
+    # In the order of the header: that of the reader changes from run to run.
+    return {key: tensors[key] for key in header}, metadata
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -98,28 +101,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_torch_zip(data: bytes) -> Any:
-    """What `torch.save` writes today: a zip of `data.pkl` and a raw file for each storage."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        infos = archive.infolist()
-        sizes = {info.filename: info.file_size for info in infos}
-        root = next(
-            (name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None
-        )
-        if root is None:
-            raise Refused(
-                f"is a zip archive of other files, such as {shown(next(iter(sizes), 'none'))}"
-            )
-        if f"{root}constants.pkl" in sizes:
-            raise Refused("is a TorchScript program, which is never run here")
-        if (
-            any(info.compress_type for info in infos)
-            or len(sizes) < len(infos)
-            or sum(sizes.values()) > len(data)
-        ):
-            raise Refused(
-                "is a zip archive packed as torch never does, compressed or with files that overlap"
-            )
-        members = {name.removeprefix(root): archive.read(name) for name in sizes}
+    """Read what `torch.save` writes: a zip of `data.pkl` and a raw file for each storage."""
+    members = _zip_members(data)
     _refuse_big_endian(members.get("byteorder") == b"big")
     storages: dict[str, Storage] = {}
     content = unpickle(io.BytesIO(members["data.pkl"]), storages, len(data))
@@ -128,8 +111,35 @@ def _read_torch_zip(data: bytes) -> Any:
     return content
 
 
+def _zip_members(data: bytes) -> dict[str, bytes]:
+    """Return the members of a torch archive by name, without the name of its root folder."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        sizes = {info.filename: info.file_size for info in infos}
+        roots = (name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl"))
+        root = next(roots, None)
+        if root is None:
+            raise Refused(
+                f"is a zip archive of other files, such as {shown(next(iter(sizes), 'none'))}"
+            )
+        if f"{root}constants.pkl" in sizes:
+            raise Refused("is a TorchScript program, which is never run here")
+        # torch stores its members uncompressed and apart. Compressed or overlapping members could
+        # unpack to far more bytes than the file has.
+        compressed = any(info.compress_type for info in infos)
+        repeated = len(sizes) < len(infos)
+        if compressed or repeated or sum(sizes.values()) > len(data):
+            raise Refused(
+                "is a zip archive packed as torch never does, compressed or with files that overlap"
+            )
+        return {name.removeprefix(root): archive.read(name) for name in sizes}
+
+
 def _read_torch_legacy(data: bytes) -> Any:
-    """What `torch.save` wrote before version 1.6: five pickles, the first a magic number, then the raw storages."""
+    """Read what `torch.save` wrote before version 1.6.
+
+    Five pickles (magic number, protocol, machine, content, keys of storages), then raw storages.
+    """
     stream = io.BytesIO(data)
     storages: dict[str, Storage] = {}
     if unpickle(stream, storages, len(data)) != _LEGACY_MAGIC:
@@ -137,24 +147,25 @@ def _read_torch_legacy(data: bytes) -> Any:
     _, machine, content, keys = (unpickle(stream, storages, len(data)) for _ in range(4))
     _refuse_big_endian(machine.get("little_endian") is False)
     if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
-        raise ValueError("other storages than its tensors have")
+        raise ValueError("its storages are not those that its tensors refer to")
     for key in keys:
         count = int.from_bytes(stream.read(8), "little")
         if count != len(storages[key].values):
-            raise ValueError("a storage of another length than its tensors have")
+            raise ValueError("a storage has another length than its tensors refer to")
         _fill(storages[key], stream.read(storages[key].values.nbytes))
     return content
 
 
 def _fill(storage: Storage, data: bytes) -> None:
+    """Copy the raw bytes of a storage into its values."""
     if len(data) != storage.values.nbytes:
         raise ValueError(f"a storage of {storage.values.nbytes} bytes has {len(data)}")
     if data:
         storage.values.view(torch.uint8).copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
 
 
-def _refuse_big_endian(found: bool) -> None:
-    if found:
+def _refuse_big_endian(big_endian: bool) -> None:
+    if big_endian:
         raise Refused(
             "was written by a big-endian machine",
             "Expected little-endian values; save it again elsewhere.",

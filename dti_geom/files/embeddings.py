@@ -1,4 +1,4 @@
-"""Learned embeddings in every layout that other tools save them in."""
+"""Reading of embedding files, in every layout that other tools write."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError
-from dti_geom.files.containers import decode, read_bytes
+from dti_geom.files.containers import parse, read_bytes
 from dti_geom.files.pickles import ParameterDict
 from dti_geom.files.refusals import (
     EXPECTED,
@@ -25,10 +25,11 @@ from dti_geom.files.refusals import (
 )
 
 SUFFIXES = (".bin", ".pt", ".safetensors")
-MAX_TOWERS = 4  # of one token; a list of a million references to one tensor takes few bytes
+# Text encoders of one token. A pickled list of a million references to one tensor is a small file.
+MAX_TOWERS = 4
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-Entry = tuple[Any, str | None, Any]  # token, tower, tensor: as found, not yet checked
+Entry = tuple[Any, str | None, Any]  # token, tower and tensor as stored, not yet checked
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LearnedToken:
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """What one embedding file holds."""
+    """The content of one embedding file."""
 
     path: Path
     format: str  # a name in LAYOUTS
@@ -52,54 +53,58 @@ class EmbeddingFile:
 
 
 def read_embeddings(path: str | Path) -> EmbeddingFile:
-    """Read an embedding file in any of the LAYOUTS. Nothing in it is executed.
+    """Return the content of an embedding file in any of the LAYOUTS. Nothing in it is executed.
 
-    Raises EmbeddingFileError with one line: what the file is instead, or what is wrong with it, and what to do.
+    Raises EmbeddingFileError, whose one line says what the file is or what is wrong with it, and
+    what to do.
     """
     path = Path(path)
     try:
-        content, header = decode(read_bytes(path))
+        content, header = parse(read_bytes(path))
         metadata = header | plain_values(content)
         layout, entries = _entries(content, _stored_name(metadata) or path.stem)
-        place = (
-            header.get("tower") if header.get("tower") in ("1", "2") else None
-        )  # as `write_embeddings` says it
+        # `write_embeddings` stores which text encoder of several the file is for.
+        place = header.get("tower") if header.get("tower") in ("1", "2") else None
         tokens = _learned_tokens(
             [(token, tower or place, value) for token, tower, value in entries]
         )
     except Refused as refused:
         raise EmbeddingFileError(
-            f"{shown(str(path), 500)} {refused.found}. {refused.advice}"
+            f"{shown(str(path), 500)} {refused.finding}. {refused.advice}"
         ) from refused
     return EmbeddingFile(path, layout, tokens, _step(metadata), metadata)
 
 
 def find_embedding_files(path: str | Path) -> list[Path]:
-    """The file itself, or the embedding files of a folder and its subfolders; step-250 comes before step-1000.
+    """Return the file itself, or the embedding files of a folder and its subfolders.
 
-    Hidden files, and links that lead out of the folder, are left out.
+    Numbers are sorted by value: step-250 comes before step-1000. Hidden files, and links that lead
+    out of the folder, are left out. Raises EmbeddingFileError if there is no file.
     """
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
             raise EmbeddingFileError(f"{shown(str(path), 500)} does not exist. {EXPECTED}")
         return [path]
-    found: list[Path] = []
+    inside = path.resolve()
+    files = [file for file in _visible_files(path) if file.suffix.lower() in SUFFIXES]
+    files = [file for file in files if file.is_file() and file.resolve().is_relative_to(inside)]
+    if not files:
+        raise EmbeddingFileError(
+            f"{shown(str(path), 500)} holds no file ending in {', '.join(SUFFIXES)}. {EXPECTED}"
+        )
+    return sorted(files, key=_natural)
+
+
+def _visible_files(path: Path) -> list[Path]:
+    files: list[Path] = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    inside = path.resolve()
-    found = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
-    found = [file for file in found if file.resolve().is_relative_to(inside)]
-    if not found:
-        wanted = ", ".join(SUFFIXES)
-        raise EmbeddingFileError(
-            f"{shown(str(path), 500)} holds no file ending in {wanted}. {EXPECTED}"
-        )
-    return sorted(found, key=_natural)
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
+    return files
 
 
-# --- Layouts: a new one is a function, and a line in the table ---
+# --- Layouts: each is a function and a line in LAYOUTS ---
 
 
 def _tensors(content: Any) -> dict[Any, Tensor]:
@@ -129,39 +134,41 @@ def _emb_params(content: Any, name: str) -> list[Entry]:
 
 def _sdxl(content: Any, name: str) -> list[Entry]:
     tensors = _tensors(content)
-    known = tensors.keys() <= {"clip_l", "clip_g", "t5", "t5xxl"} and not tensors.keys() <= {
-        "t5",
-        "t5xxl",
-    }
-    return [(name, tower, tensor) for tower, tensor in tensors.items()] if known else []
+    if not tensors.keys() <= {"clip_l", "clip_g", "t5", "t5xxl"}:
+        return []
+    if tensors.keys() <= {"t5", "t5xxl"}:  # tokens of these names, as diffusers saves them
+        return []
+    return [(name, tower, tensor) for tower, tensor in tensors.items()]
 
 
 def _two_tower(content: Any, name: str) -> list[Entry]:
-    if (
-        isinstance(content, list)
-        and len(content) <= MAX_TOWERS
-        and all(_tensors(tower) for tower in content)
-    ):
-        return [
-            (token, str(place), value)
-            for place, tower in enumerate(content, 1)
-            for token, value in tower.items()
-        ]
-    items = content.items() if isinstance(content, dict) and not _tensors(content) else ()
-    lists = [(token, values) for token, values in items if isinstance(values, list | tuple)]
-    lists = [(token, values) for token, values in lists if len(values) <= MAX_TOWERS]
-    return [
-        (token, str(place), value)
-        for token, values in lists
-        for place, value in enumerate(values, 1)
-    ]
+    """Read [{token: tensor}, …] or {token: [tensor, …]}, with one tensor per text encoder."""
+    if isinstance(content, list):
+        return _list_of_towers(content)
+    entries: list[Entry] = []
+    if not isinstance(content, dict) or _tensors(content):
+        return entries
+    for token, values in content.items():
+        if isinstance(values, list | tuple) and len(values) <= MAX_TOWERS:
+            entries += [(token, str(place), value) for place, value in enumerate(values, 1)]
+    return entries
+
+
+def _list_of_towers(towers: list[Any]) -> list[Entry]:
+    entries: list[Entry] = []
+    if len(towers) > MAX_TOWERS or not all(_tensors(tower) for tower in towers):
+        return entries
+    for place, tower in enumerate(towers, 1):
+        entries += [(token, str(place), value) for token, value in tower.items()]
+    return entries
 
 
 def _diffusers(content: Any, name: str) -> list[Entry]:
     return [(token, None, tensor) for token, tensor in _tensors(content).items()]
 
 
-# Each takes what a file holds, and a name for the token that has none there; it returns nothing for another layout.
+# Each takes the content of a file, and a name for a token that has none there. It returns an empty
+# list for a file of another layout. The first that returns entries decides.
 LAYOUTS: dict[str, Callable[[Any, str], list[Entry]]] = {
     "ldm": _ldm,
     "web-ui": _web_ui,
@@ -179,18 +186,15 @@ def _entries(content: Any, name: str) -> tuple[str, list[Entry]]:
             return layout, entries
     if isinstance(content, Tensor):
         raise Refused("holds a tensor without a token", "Save it as {token: tensor}.")
-    keys = (
-        ", ".join(key for key in content if isinstance(key, str))
-        if isinstance(content, dict)
-        else ""
-    )
+    names = content if isinstance(content, dict) else ()
+    keys = ", ".join(key for key in names if isinstance(key, str))
     raise Refused(
         f"holds a {type(content).__name__} ({shown(keys) or 'without keys'}), not tensors by token"
     )
 
 
 def _refuse_models(content: Any) -> None:
-    """Tell checkpoints and LoRA files, the usual mix-ups, by the names of their tensors."""
+    """Refuse checkpoints and LoRA files, which the names of their tensors give away."""
     nested = content.values() if isinstance(content, dict) else ()
     names = [str(name) for group in (content, *nested) for name in _tensors(group)]
     if any(re.search(r"lora\S*\.(weight|alpha)$", name, re.IGNORECASE) for name in names):
@@ -217,32 +221,31 @@ def _learned_tokens(entries: list[Entry]) -> tuple[LearnedToken, ...]:
     if sum(value.numel() for _, _, value in entries if isinstance(value, Tensor)) > MAX_VALUES:
         raise Refused(f"holds more than {MAX_VALUES} values, looks like a checkpoint")
     tokens = tuple(
-        LearnedToken(_token(token), tower, _vectors(token, value))
-        for token, tower, value in entries
+        LearnedToken(_name(name), tower, _vectors(name, value)) for name, tower, value in entries
     )
-    named = {(each.token, each.tower): each for each in tokens}
+    named = {(token.token, token.tower): token for token in tokens}
     if len(named) < len(tokens):
         raise Refused("names a token twice", ONCE)
-    for each in tokens:
+    for token in tokens:
         # diffusers stores the further vectors of <x> as <x>_1, <x>_2, …
-        first = named.get((re.sub(r"_\d+$", "", each.token), each.tower), each)
-        width, other = first.vectors.shape[1], each.vectors.shape[1]
+        first = named.get((re.sub(r"_\d+$", "", token.token), token.tower), token)
+        width, other = first.vectors.shape[1], token.vectors.shape[1]
         if width != other:
-            advice = "Expected one width, or a list with one tensor for each text encoder."
             raise Refused(
-                f"holds vectors of widths {width} and {other} for {shown(first.token)}", advice
+                f"holds vectors of widths {width} and {other} for {shown(first.token)}",
+                "Expected one width, or a list with one tensor for each text encoder.",
             )
     return tokens
 
 
-def _token(token: Any) -> str:
-    if not isinstance(token, str) or not token:
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
         raise Refused("holds a token without a name", "Expected text such as <my-token>.")
-    return clean(token)
+    return clean(name)
 
 
 def _vectors(token: str, value: Any) -> Tensor:
-    """The (n, d) tensor of a token, checked, in memory of its own."""
+    """Return a checked copy of the tensor of a token, (n, d)."""
     name = shown(token)
     if not isinstance(value, Tensor):
         raise Refused(f"holds a {type(value).__name__} for {name}", "Expected a tensor.")
@@ -255,20 +258,25 @@ def _vectors(token: str, value: Any) -> Tensor:
         raise Refused(
             f"holds shape {tuple(value.shape)} for {name}", "Expected (width,) or (vectors, width)."
         )
-    vectors = (
-        value.detach().clone(memory_format=torch.contiguous_format).reshape(-1, value.shape[-1])
-    )
+    # A copy, since several tensors of a file may share their memory.
+    copied = value.detach().clone(memory_format=torch.contiguous_format)
+    vectors = copied.reshape(-1, value.shape[-1])
     broken = vectors.isfinite().logical_not().sum(dim=1)
     if broken.any():
         row = int(broken.nonzero()[0])
-        found = f"is broken: vector {row} (from 0) of {name} has {broken[row]} values that are not finite"
-        raise Refused(found, "Take an earlier file of the same training run.")
+        raise Refused(
+            f"is broken: vector {row} (from 0) of {name} has {broken[row]} values that are not "
+            "finite",
+            "Take an earlier file of the same training run.",
+        )
     return vectors
 
 
 def _natural(path: Path) -> list[list[str | int]]:
-    """A sorting key by which 2 comes before 10."""
-    return [
-        [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-        for name in path.parts
-    ]
+    """Return a sorting key by which 2 comes before 10."""
+    return [_text_and_numbers(name) for name in path.parts]
+
+
+def _text_and_numbers(name: str) -> list[str | int]:
+    # split() with a group alternates text and digits, so texts only meet texts in comparisons.
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,7 +1,8 @@
-"""Pickles of tensors, read as plain data: nothing in one is looked up, imported or called.
+"""Pickles of tensors, read as plain data. No name in a pickle is looked up, imported or called.
 
-A pickle is a program for a small stack machine. This machine knows the instructions that make text, numbers, lists,
-dictionaries and tensors, and the few names that torch writes into a file of tensors; it refuses all else.
+A pickle is a program for a small stack machine. The machine here knows the instructions that make
+text, numbers, lists, dictionaries and tensors, and the few names that torch writes into a file of
+tensors. It refuses everything else.
 """
 
 import io
@@ -46,13 +47,13 @@ _LITERALS = (
 
 @dataclass(frozen=True)
 class Storage:
-    """Values that stand outside the pickle; zeros until the reader of the file fills them in."""
+    """Values that are stored outside the pickle: zeros until the reader of the file fills them."""
 
     values: Tensor  # (count,)
 
 
 class ParameterDict:
-    """Stands in for torch's class of that name; the pickled attributes land here."""
+    """Replaces torch's class of that name, and receives its pickled attributes."""
 
     _parameters: Any = None
 
@@ -65,57 +66,81 @@ class _Name:
 
 
 def unpickle(stream: io.BytesIO, storages: dict[str, Storage], size: int) -> Any:
-    """The value of the pickle that begins here; the stream is left at its end.
+    """Return the value of the pickle that begins at the position of the stream, and move past it.
 
-    The storages it refers to are added to `storages`; together they may not claim more than `size` bytes. Raises
-    Refused, or whatever exception a malformed pickle causes.
+    storages: receives the storages that the pickle refers to, by key.
+    size: bytes that all storages together may have, which is the size of the file.
+    Raises Refused, or any other exception for a malformed pickle.
     """
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-    begin, tensors = stream.tell(), 0
+    machine = _Machine(storages, size)
+    begin = stream.tell()
     for opcode, argument, _ in pickletools.genops(stream):
         if stream.tell() - begin > MAX_PICKLE:
             raise Refused(f"has more than {MAX_PICKLE} bytes of pickle, looks like a checkpoint")
-        before = opcode.stack_before
-        marked = pickletools.markobject in before
-        start = (
-            marks.pop() - before.index(pickletools.markobject)
-            if marked
-            else len(stack) - len(before)
-        )
-        if start < 0:
-            raise ValueError("a pickle that takes more than it has")
-        taken = stack[start:]
-        del stack[start:]
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return taken[0]
-            case "MARK":
-                marks.append(len(stack))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = taken[0]
-                stack += taken
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "BINPERSID":
-                stack.append(_refer(taken[0], storages, size))
-            case "REDUCE" | "NEWOBJ":
-                stack.append(_call(*taken))
-                tensors += isinstance(stack[-1], Tensor)
-                if tensors > 4 * MAX_TENSORS:
-                    raise Refused(f"holds more than {tensors - 1} tensors, looks like a checkpoint")
-            case name:
-                stack.append(_make(name, argument, taken))
+        taken = machine.take(opcode)
+        if opcode.name == "STOP":
+            return taken[0]
+        machine.execute(opcode.name, argument, taken)
     raise ValueError("a pickle without an end")
 
 
-def _make(instruction: str, argument: Any, taken: list[Any]) -> Any:
-    """What an instruction leaves on the stack in place of what it took."""
+class _Machine:
+    """The stack, marks and memo of a pickle that is being read."""
+
+    def __init__(self, storages: dict[str, Storage], size: int) -> None:
+        self.storages, self.size = storages, size
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[Any, Any] = {}
+        self.tensors = 0
+
+    def take(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
+        """Remove from the stack what an instruction consumes, and return it.
+
+        That is a fixed number of values, or all values down to the last mark and a fixed number
+        below it.
+        """
+        before = opcode.stack_before
+        if pickletools.markobject in before:
+            start = self.marks.pop() - before.index(pickletools.markobject)
+        else:
+            start = len(self.stack) - len(before)
+        if start < 0:
+            raise ValueError("a pickle that takes more than it has")
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
+
+    def execute(self, instruction: str, argument: Any, taken: list[Any]) -> None:
+        match instruction:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                self.marks.append(len(self.stack))
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = taken[0]
+                self.stack += taken
+            case "BINGET" | "LONG_BINGET":
+                self.stack.append(self.memo[argument])
+            case "BINPERSID":
+                self.stack.append(_storage(taken[0], self.storages, self.size))
+            case "REDUCE" | "NEWOBJ":
+                self.stack.append(_call(*taken))
+                self._count(self.stack[-1])
+            case name:
+                self.stack.append(_value(name, argument, taken))
+
+    def _count(self, value: Any) -> None:
+        # A few bytes of pickle make a tensor, so a small file could make millions of them.
+        self.tensors += isinstance(value, Tensor)
+        if self.tensors > 4 * MAX_TENSORS:
+            raise Refused(f"holds more than {4 * MAX_TENSORS} tensors, looks like a checkpoint")
+
+
+def _value(instruction: str, argument: Any, taken: list[Any]) -> Any:
+    """Return the value that an instruction puts on the stack in place of what it took."""
     match instruction:
         case _ if instruction in _CONSTANTS:
             return _CONSTANTS[instruction]
@@ -139,16 +164,18 @@ def _make(instruction: str, argument: Any, taken: list[Any]) -> Any:
         case "STACK_GLOBAL":
             return _name(".".join(taken))
         case "BUILD":
-            return _build(*taken)
-    found = f"has the pickle instruction {instruction} where no file of tensors has it"
-    raise Refused(found, "It was not opened further.")
+            return _set_attributes(*taken)
+    raise Refused(
+        f"has the pickle instruction {instruction} where no file of tensors has it",
+        "It was not opened further.",
+    )
 
 
 def _put(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Add items to a dictionary, and return it."""
     for key, value in items:
-        if not isinstance(
-            key, str | int | float | None
-        ):  # a tuple of tuples of … takes for ever to hash
+        # Hashing deeply nested tuples that share their parts takes exponential time.
+        if not isinstance(key, str | int | float | None):
             raise ValueError("a key that is neither text nor a number")
         if key in target:
             raise Refused("names a token twice", ONCE)
@@ -158,12 +185,15 @@ def _put(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, 
 
 def _name(text: str) -> _Name:
     if text not in _CALLED and text not in _DTYPES:
-        found = f"needs `{shown(text)}`, which is not among the few types an embedding may hold"
-        raise Refused(found, "It was not opened further.")
+        raise Refused(
+            f"needs `{shown(text)}`, which is not among the few types an embedding may hold",
+            "It was not opened further.",
+        )
     return _Name(text)
 
 
 def _call(function: Any, arguments: Any) -> Any:
+    """Return what one of the few known functions would return. No function is called by name."""
     match function:
         case _Name("collections.OrderedDict"):
             return _put({}, arguments[0] if arguments else ())
@@ -175,11 +205,11 @@ def _call(function: Any, arguments: Any) -> Any:
             return ParameterDict()
         case _Name(text) if text in _SETS:
             return None
-    raise ValueError("a call of something else than a function")
+    raise ValueError("a call of a value that is not a function")
 
 
-def _build(target: Any, state: Any) -> Any:
-    """Attributes: those of a ParameterDict are kept; an OrderedDict may have some, which hold nothing of interest."""
+def _set_attributes(target: Any, state: Any) -> Any:
+    """Keep the parameters of a ParameterDict, and ignore the attributes of an OrderedDict."""
     if isinstance(target, ParameterDict):
         target._parameters = state["_parameters"]
     elif not isinstance(target, dict):
@@ -187,11 +217,12 @@ def _build(target: Any, state: Any) -> Any:
     return target
 
 
-def _refer(reference: Any, storages: dict[str, Storage], size: int) -> Storage | _Name:
-    if (
-        reference[0] == "module"
-    ):  # before version 1.6 torch wrote a module's class with its source code
-        return reference[1]
+def _storage(reference: Any, storages: dict[str, Storage], size: int) -> Storage | _Name:
+    """Return the storage that a persistent reference of torch names, in zeros at first."""
+    # Before version 1.6, torch wrote the class of a module together with its source code.
+    if reference[0] == "module":
+        name: _Name = reference[1]
+        return name
     kind, key, _, count, *view = reference[1:]
     if not (
         isinstance(kind, _Name)
@@ -203,19 +234,26 @@ def _refer(reference: Any, storages: dict[str, Storage], size: int) -> Storage |
         raise ValueError("a storage like none of torch's")
     dtype = _DTYPES[kind.text]
     if key not in storages:
-        claimed = count * dtype.itemsize + sum(each.values.nbytes for each in storages.values())
-        if claimed > size or len(storages) >= 4 * MAX_TENSORS:
-            raise Refused(f"claims {claimed} bytes of values, and has {size} in all", WHOLE)
+        _check_claim(count * dtype.itemsize, storages, size)
         storages[key] = Storage(torch.zeros(count, dtype=dtype))
     elif (storages[key].values.dtype, len(storages[key].values)) != (dtype, count):
         raise ValueError("a storage of two kinds")
     return storages[key]
 
 
+def _check_claim(new_bytes: int, storages: dict[str, Storage], size: int) -> None:
+    """Refuse storages larger than the file before any memory is allocated for them."""
+    claimed = new_bytes + sum(storage.values.nbytes for storage in storages.values())
+    if claimed > size or len(storages) >= 4 * MAX_TENSORS:
+        raise Refused(f"claims {claimed} bytes of values, and has {size} in all", WHOLE)
+
+
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
-    """A view into a storage. Torch raises where it would reach beyond, but lets the product of a shape overflow."""
+    """Return a view into a storage."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without a storage")
+    # torch refuses a view that reaches beyond its storage, but the product of the shape may
+    # overflow before.
     if math.prod(shape) > 2**40 or len(shape) > 8:
         raise Refused(f"holds more than {MAX_VALUES} values, looks like a checkpoint")
     return storage.values.as_strided(shape, stride, offset)

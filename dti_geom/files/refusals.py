@@ -1,4 +1,4 @@
-"""Why a stranger's file is not read, in words; and the limits that keep reading it cheap."""
+"""Refusals of files from unknown sources, and the limits that keep reading such files cheap."""
 
 from typing import Any
 
@@ -14,28 +14,29 @@ ONCE = "Expected each token once for each text encoder; remove one of the two."
 
 
 class Refused(Exception):
-    """What was found and what to do; `read_embeddings` adds the path."""
+    """A file that is not read. `read_embeddings` adds its path to the message."""
 
-    def __init__(self, found: str, advice: str = EXPECTED) -> None:
-        """`found` completes "FILE …"; `advice` is a sentence."""
-        self.found, self.advice = found, advice
+    def __init__(self, finding: str, advice: str = EXPECTED) -> None:
+        """finding: the end of a sentence that begins with the path. advice: a sentence."""
+        self.finding, self.advice = finding, advice
 
 
 def clean(text: str) -> str:
-    """The text without halves of surrogate pairs, which no file or terminal can hold."""
+    """Return the text without lone surrogates, which cannot be encoded as UTF-8."""
     return text.encode("utf-8", "replace").decode()
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Text from a stranger, in one line that no terminal acts upon."""
+    """Return text from a file as one printable line, without control codes for the terminal."""
     text = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 def plain_values(content: Any) -> dict[str, str]:
-    """The text and numbers of a dictionary, as text."""
+    """Return the entries of a dictionary that are text or numbers, as text."""
     items = content.items() if isinstance(content, dict) else ()
     plain = {
         key: value

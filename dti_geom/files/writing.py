@@ -1,4 +1,4 @@
-"""Learned embeddings in the layouts that other tools load."""
+"""Writing of embedding files, in the layouts that other tools load."""
 
 import io
 import json
@@ -14,7 +14,8 @@ from dti_geom.files.atomic import write_files
 from dti_geom.files.embeddings import DTYPES, LearnedToken
 from dti_geom.files.refusals import clean, shown
 
-FIRST_TOWER = (None, "1", "clip_l", "text_encoder")  # what readers and encoders call it
+# Names of the two text encoders, in files and in models.
+FIRST_TOWER = (None, "1", "clip_l", "text_encoder")
 SECOND_TOWER = ("2", "clip_g", "text_encoder_2")
 
 Towers = dict[int, Tensor]  # (n, d) vectors by the place of their text encoder, 1 or 2
@@ -29,16 +30,19 @@ def write_embeddings(
     metadata: Mapping[str, str] = {},
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write one token, for one text encoder or two, as another tool loads it. Returns the files.
+    """Write one token, for one text encoder or two, for another tool. Returns the files.
 
-    path: a folder for diffusers (`learned_embeds.safetensors`, and `learned_embeds_2.safetensors` for a second tower);
-        a `.pt` or `.safetensors` file for webui; a `.safetensors` file for sdxl and kohya.
-    tokens: one name. `<x>`, `<x>_1`, `<x>_2`, … are the vectors of one token, as diffusers numbers them.
-    metadata: goes into the header of a safetensors file, or beside the tensors of a `.pt` file.
+    path: for diffusers a folder (`learned_embeds.safetensors`, and `learned_embeds_2.safetensors`
+        for a second text encoder); for webui a `.pt` or `.safetensors` file; for sdxl and kohya a
+        `.safetensors` file.
+    tokens: the vectors of one token. `<x>`, `<x>_1`, `<x>_2`, … are one token, as diffusers numbers
+        its vectors.
+    layout: diffusers, webui, sdxl or kohya.
+    metadata: stored in the header of a safetensors file, or beside the tensors of a `.pt` file.
 
-    Vectors keep their bits and dtype, and the same arguments give the same bytes. Nothing is written if one of the
-    files exists and `overwrite` is false (FileExists), or if the layout has no place for the token
-    (EmbeddingFileError).
+    Vectors keep their bits and dtype. The same arguments give byte-identical files. Raises, before
+    anything is written, FileExists if a file exists and `overwrite` is false, and
+    EmbeddingFileError if the layout has no place for the token.
     """
     files = embedding_bytes(path, tokens, layout, metadata=metadata)
     write_files(files, overwrite=overwrite)
@@ -52,12 +56,12 @@ def embedding_bytes(
     *,
     metadata: Mapping[str, str] = {},
 ) -> dict[Path, bytes]:
-    """What `write_embeddings` would write, by file."""
+    """Return the bytes that `write_embeddings` would write, by file."""
     if layout not in LAYOUTS_WRITTEN:
         raise EmbeddingFileError(
             f"no layout called '{layout}'. Known: {', '.join(LAYOUTS_WRITTEN)}."
         )
-    token, towers = _one_concept(tokens)
+    token, towers = _one_token(tokens)
     metadata = {clean(key): clean(value) for key, value in sorted(metadata.items())} | {
         "name": token
     }
@@ -70,57 +74,75 @@ def embedding_bytes(
 
 
 def join_numbered(tokens: Sequence[LearnedToken]) -> tuple[LearnedToken, ...]:
-    """The tokens; `<x>_1`, `<x>_2`, … have joined the vectors of `<x>` in the same tower, as diffusers takes them."""
-    named = {(each.token, each.tower): each for each in tokens}
+    """Return the tokens with `<x>_1`, `<x>_2`, … joined to the vectors of `<x>`.
+
+    Only within the same text encoder, and without gaps in the numbers, as diffusers joins them.
+    """
+    named = {(token.token, token.tower): token for token in tokens}
     joined = []
-    for (token, tower), each in named.items():
-        base, _, number = token.rpartition("_")
-        if re.fullmatch("[1-9][0-9]*", number) and all(
-            (name, tower) in named
-            for name in (base, *(f"{base}_{place}" for place in range(1, int(number))))
-        ):
-            continue  # a further vector of another token
-        rows = [each.vectors]
-        while (f"{token}_{len(rows)}", tower) in named:
-            rows.append(named[f"{token}_{len(rows)}", tower].vectors)
-        joined.append(LearnedToken(token, tower, torch.cat(rows)))
+    for (name, tower), token in named.items():
+        if _continues_another(name, tower, named):
+            continue
+        rows = [token.vectors]
+        while (f"{name}_{len(rows)}", tower) in named:
+            rows.append(named[f"{name}_{len(rows)}", tower].vectors)
+        joined.append(LearnedToken(name, tower, torch.cat(rows)))
     return tuple(joined)
 
 
+def _continues_another(
+    name: str, tower: str | None, named: Mapping[tuple[str, str | None], LearnedToken]
+) -> bool:
+    """Return whether `name` is `<x>_3` and `<x>`, `<x>_1` and `<x>_2` are there too."""
+    base, _, number = name.rpartition("_")
+    if not re.fullmatch("[1-9][0-9]*", number):
+        return False
+    earlier = (base, *(f"{base}_{place}" for place in range(1, int(number))))
+    return all((other, tower) in named for other in earlier)
+
+
 class _NoPlace(Exception):
-    """Why a layout cannot hold a token, and what can."""
+    """A token that a layout has no place for. The message also says what to use instead."""
 
 
-def _one_concept(tokens: Sequence[LearnedToken]) -> tuple[str, Towers]:
+def _one_token(tokens: Sequence[LearnedToken]) -> tuple[str, Towers]:
+    """Return the name of the token and its checked vectors by text encoder."""
     towers: Towers = {}
     joined = join_numbered(tokens)
-    names = sorted({each.token for each in joined})
+    names = sorted({token.token for token in joined})
     if len(names) != 1:
         listed = ", ".join(map(shown, names)) or "none"
         raise EmbeddingFileError(
             f"a file holds one token, and these are {len(names)} ({listed}). Write one at a time."
         )
-    for each in joined:
-        place = 1 if each.tower in FIRST_TOWER else 2 if each.tower in SECOND_TOWER else None
+    for token in joined:
+        place = 1 if token.tower in FIRST_TOWER else 2 if token.tower in SECOND_TOWER else None
         if place is None or place in towers:
             raise EmbeddingFileError(
-                f"{shown(each.token)} has vectors for the tower {shown(str(each.tower))}, which has no place in these "
-                "layouts or has it twice. Expected one or two of clip_l and clip_g."
+                f"{shown(token.token)} has vectors for the tower {shown(str(token.tower))}, which "
+                "has no place in these layouts or has it twice. Expected one or two of clip_l and "
+                "clip_g."
             )
-        if each.vectors.dtype not in DTYPES or each.vectors.dim() != 2 or not each.vectors.numel():
-            raise EmbeddingFileError(
-                f"{shown(each.token)} has {each.vectors.dtype} values of shape {tuple(each.vectors.shape)}. Expected "
-                "(vectors, width) in float16, bfloat16, float32 or float64."
-            )
-        if not each.vectors.isfinite().all():
-            raise EmbeddingFileError(
-                f"{shown(each.token)} has values that are not finite. Take an earlier checkpoint of the run."
-            )
-        towers[place] = each.vectors.detach().cpu().clone(memory_format=torch.contiguous_format)
+        _check_vectors(token)
+        towers[place] = token.vectors.detach().cpu().clone(memory_format=torch.contiguous_format)
     return clean(names[0]), dict(sorted(towers.items()))
 
 
-# --- Layouts: each gives the bytes of its files ---
+def _check_vectors(token: LearnedToken) -> None:
+    vectors = token.vectors
+    if vectors.dtype not in DTYPES or vectors.dim() != 2 or not vectors.numel():
+        raise EmbeddingFileError(
+            f"{shown(token.token)} has {vectors.dtype} values of shape {tuple(vectors.shape)}. "
+            "Expected (vectors, width) in float16, bfloat16, float32 or float64."
+        )
+    if not vectors.isfinite().all():
+        raise EmbeddingFileError(
+            f"{shown(token.token)} has values that are not finite. Take an earlier checkpoint of "
+            "the run."
+        )
+
+
+# --- Layouts: each returns the bytes of its files ---
 
 
 def _diffusers(
@@ -152,12 +174,12 @@ def _webui(
         "sd_checkpoint_name": None,
         **metadata,
         "step": int(step) if re.fullmatch("[0-9]{1,18}", step) else None,
-        "string_to_token": {
-            "*": 265
-        },  # the CLIP row of *, the placeholder of every training prompt
+        # The web UI's placeholder of every training prompt is *, row 265 of CLIP.
+        "string_to_token": {"*": 265},
         "string_to_param": {"*": towers[1]},
     }
-    stream = io.BytesIO()  # not the path, whose name torch would put into the archive
+    # Not to the path itself: torch puts the name of the file into the archive.
+    stream = io.BytesIO()
     torch.save(content, stream)
     return {path: stream.getvalue()}
 
@@ -194,16 +216,21 @@ def _expect(path: Path, *suffixes: str) -> None:
 
 
 def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file. The library's own writer orders the metadata anew in every process."""
+    """Return the bytes of a safetensors file.
+
+    Not by the library's writer, whose order of metadata differs from process to process.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     body = b""
-    # Wide values first, so that every tensor lies on a multiple of its own size.
+    # Wide values come first, so that every tensor is aligned to the size of its values.
     for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
         data = tensor.view(torch.uint8).numpy().tobytes()
-        offsets = [len(body), len(body) + len(data)]
-        dtype = _SAFETENSORS_DTYPES[tensor.dtype]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": offsets}
+        header[name] = {
+            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
         body += data
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # the format asks for a header of a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text + body

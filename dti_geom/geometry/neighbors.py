@@ -373,6 +373,7 @@ class _Bounds:
         are taken together along contiguous memory.
         """
         width = self.screen.tile
+        tops: Tensor
         if scores.stride(0) == 1:  # a transposed block
             tops = scores.T.unflatten(0, (width, -1)).amax(dim=0).T.contiguous()
         else:

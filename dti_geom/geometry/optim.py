@@ -13,10 +13,10 @@ from dti_geom.geometry.sphere import normalize, norms, project_tangent, retract
 
 
 class _SphereOptimizer(torch.optim.Optimizer):
-    """What both optimisers share: rows on the sphere, the prior, rows that rest, and state that survives exactly."""
+    """Common part of both optimisers: checks, the loop over parameters, and exact saved state."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with options of their own, checked as at construction."""
+        """Add parameters with options of their own, checked as in the constructor."""
         super().add_param_group(param_group)
         try:
             _check_group(self.param_groups[-1])
@@ -32,7 +32,7 @@ class _SphereOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Step every row that has a gradient; returns the loss of `closure`, if one is given."""
+        """Step every row that has a gradient. Returns the loss of `closure`, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -47,9 +47,10 @@ class _SphereOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore options and per-row state, so that the trajectory goes on bit for bit."""
+        """Restore options and state exactly: later steps are the same bit for bit."""
         super().load_state_dict(state_dict)
-        # torch casts float state to the parameter's dtype; a bfloat16 parameter would lose its float32 moments.
+        # torch casts state to the dtype of the parameter, so a bfloat16 parameter would lose its
+        # float32 moments. Hence they are copied again, as saved.
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
         for saved_id, param in zip(saved_ids, params, strict=True):
@@ -60,17 +61,21 @@ class _SphereOptimizer(torch.optim.Optimizer):
 class RiemannianSGD(_SphereOptimizer):
     """Riemannian SGD with a von Mises–Fisher prior, for directions v on the unit sphere.
 
-    Parameters are tensors (..., d) whose rows are unit vectors; each row is stepped on its own:
+    Parameters are tensors (..., d) whose rows are unit vectors. Each row takes its own steps:
 
         g ← ∂L/∂v − κ·μ             posterior gradient
         g ← g − (vᵀg)·v             tangent part
         s ← β·s + (1 − β)·|g|²      g ← g / (√ŝ + ε), ŝ = s / (1 − βⁿ) after n steps of this row
-        g ← ρ·T(g₋) + g             with momentum ρ: T projects the last step's g₋ onto the tangent space at v
+        g ← ρ·T(g₋) + g             with momentum ρ: T projects the last step's g₋ onto the tangent
+                                    space at v
         v ← (v − η·g) / |v − η·g|   retraction
 
-    With β = 0 every step turns a row by atan(η) radians, and the prior's pull relative to the data is κ/|∂L/∂v|.
-    A row whose data gradient is None or exactly zero neither moves nor counts a step, prior or not.
-    Computes in at least float32, but v itself is stored as given: a bfloat16 row loses steps below its rounding.
+    With β = 0 every step turns a row by atan(η) radians, whatever the size of its gradient. The
+    pull of the prior relative to the data is then κ/|∂L/∂v|.
+
+    A row whose data gradient is None or exactly zero does not move and counts no step, even with a
+    prior. Computes in at least float32. v is stored in its own dtype: a bfloat16 row loses steps
+    that are smaller than its rounding.
 
     Kim et al., Directional Textual Inversion, ICLR 2026 (arXiv 2512.13672).
     """
@@ -85,11 +90,17 @@ class RiemannianSGD(_SphereOptimizer):
         eps: float = 1e-8,
         momentum: float = 0.0,
     ) -> None:
-        """Check the options and that every row of every parameter is unit.
+        """Check the options and the parameters.
 
-        params: tensors or parameter groups, as for any torch optimiser; every option may differ per group.
-        lr: η ≥ 0, radians; kappa: κ ≥ 0; prior_direction: μ, unit, (d,) or anything that broadcasts to the parameter,
-        needed when kappa > 0; beta, momentum: in [0, 1); eps: ≥ 0, in units of the gradient.
+        params: tensors of unit rows, or parameter groups, as for any torch optimiser. Every option
+            may differ per group.
+        lr: η ≥ 0, radians.
+        kappa: κ ≥ 0, strength of the prior, in the units of the gradient.
+        prior_direction: μ, unit, (d,) or any shape that broadcasts to the parameter. Needed if
+            kappa > 0.
+        beta, momentum: β and ρ in [0, 1). eps: ε ≥ 0, in the units of the gradient.
+
+        Raises GeometryError for an option out of range or a row that is not unit.
         """
         defaults = {
             "lr": lr,
@@ -108,17 +119,20 @@ class RiemannianSGD(_SphereOptimizer):
             state["second_moment"] = torch.zeros_like(g[..., 0])
             state["steps"] = torch.zeros_like(moves, dtype=torch.int64)
         beta = group["beta"]
+        # Steps are counted per row, since a batch may touch only some of the rows.
         state["steps"] += moves
         state["second_moment"] = torch.where(
             moves,
             beta * state["second_moment"] + (1 - beta) * norms(g) ** 2,
             state["second_moment"],
         )
-        # Rows that never moved have steps = 0, hence 0/0 here; they are left out below.
+        # The average starts at 0; dividing by 1 − βⁿ corrects for that (Kingma and Ba 2015, §3).
+        # Rows that never moved have n = 0 and so 0/0 here. They are left out below.
         corrected = state["second_moment"] / (1 - beta ** state["steps"].to(g.dtype))
         g = g / (corrected.sqrt() + group["eps"])[..., None]
         if group["momentum"] > 0:
             before = state.setdefault("momentum", torch.zeros_like(g))
+            # The last step was tangent at the last v; projection carries it to the present v.
             g = torch.where(
                 moves[..., None], group["momentum"] * project_tangent(param, before) + g, before
             )
@@ -127,15 +141,17 @@ class RiemannianSGD(_SphereOptimizer):
 
 
 class RiemannianAdam(_SphereOptimizer):
-    """Adam for directions v on the unit sphere, with a von Mises–Fisher prior.
+    """Riemannian Adam with a von Mises–Fisher prior, for directions v on the unit sphere.
 
-    As `RiemannianSGD`, with a first moment that is carried along from tangent space to tangent space by projection:
+    As `RiemannianSGD`, with a first moment a that projection carries from one tangent space to the
+    next:
 
         g ← tangent part of ∂L/∂v − κ·μ
         a ← β₁·T(a) + (1 − β₁)·g    b ← β₂·b + (1 − β₂)·|g|², one number per row
         v ← retract(v, −η·â / (√b̂ + ε))
 
-    Bécigneul and Ganea, Riemannian Adaptive Optimization Methods, ICLR 2019 (arXiv 1810.00760), without AMSGrad.
+    Bécigneul and Ganea, Riemannian Adaptive Optimization Methods, ICLR 2019 (arXiv 1810.00760),
+    without AMSGrad.
     """
 
     def __init__(
@@ -147,7 +163,10 @@ class RiemannianAdam(_SphereOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        """Check the options and that every row of every parameter is unit; they mean what they do in RiemannianSGD."""
+        """Check the options and the parameters, as `RiemannianSGD` does.
+
+        betas: β₁ and β₂ in [0, 1). The other options mean what they mean in `RiemannianSGD`.
+        """
         defaults = {
             "lr": lr,
             "kappa": kappa,
@@ -166,6 +185,7 @@ class RiemannianAdam(_SphereOptimizer):
             state["steps"] = torch.zeros_like(moves, dtype=torch.int64)
         (beta1, beta2), steps = group["betas"], state["steps"]
         steps += moves
+        # The first moment was tangent at the last v; projection carries it to the present v.
         carried = beta1 * project_tangent(param, state["first_moment"]) + (1 - beta1) * g
         first = state["first_moment"] = torch.where(
             moves[..., None], carried, state["first_moment"]
@@ -175,6 +195,7 @@ class RiemannianAdam(_SphereOptimizer):
             beta2 * state["second_moment"] + (1 - beta2) * norms(g) ** 2,
             state["second_moment"],
         )
+        # Both averages start at 0; 1 − βⁿ corrects for that. Rows with n = 0 are left out below.
         count = steps.to(g.dtype)
         size = (second / (1 - beta2**count)).sqrt() + group["eps"]
         step = -group["lr"] * first / (1 - beta1**count)[..., None] / size[..., None]
@@ -182,16 +203,21 @@ class RiemannianAdam(_SphereOptimizer):
 
 
 def _tangent_gradient(param: Tensor, grad: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Which rows a batch touched, and the tangent part of the posterior's gradient, in at least float32."""
+    """Return which rows the batch touched, and the tangent part of the posterior gradient.
+
+    The gradient is in at least float32.
+    """
     check_vectors(grad, "the gradient")
     g = grad.to(working_dtype(param))
     if group["kappa"] > 0:
+        # log p(v) = κ·μᵀv + constant, so the loss −log p has the gradient −κ·μ.
         g = g - group["kappa"] * normalize(group["prior_direction"].to(g))
+    # Rows are told apart by the data gradient: with the prior every row would move in every step.
     return grad.any(dim=-1), project_tangent(param, g)
 
 
 def _check_group(group: dict[str, Any]) -> None:
-    for name, holds, wanted in (
+    for name, valid, expected in (
         ("lr", group["lr"] >= 0, "0 or more"),
         ("kappa", group["kappa"] >= 0, "0 or more"),
         ("beta", 0 <= group.get("beta", 0) < 1, "a number in [0, 1)"),
@@ -199,8 +225,8 @@ def _check_group(group: dict[str, Any]) -> None:
         ("momentum", 0 <= group.get("momentum", 0) < 1, "a number in [0, 1)"),
         ("eps", group["eps"] >= 0, "0 or more"),
     ):
-        if not holds:
-            raise GeometryError(f"{name} is {group[name]}; expected {wanted}.")
+        if not valid:
+            raise GeometryError(f"{name} is {group[name]}; expected {expected}.")
     prior = group["prior_direction"]
     if group["kappa"] > 0 and prior is None:
         raise GeometryError(
@@ -214,9 +240,13 @@ def _check_group(group: dict[str, Any]) -> None:
         check_vectors(param, "a parameter")
         check_unit(param, "a parameter")
         if prior is not None:
-            check_same_space(param, prior, "a parameter", "prior_direction")
-            if torch.broadcast_shapes(param.shape, prior.shape) != param.shape:
-                raise GeometryError(
-                    f"prior_direction has shape {tuple(prior.shape)}, more rows than the parameter's "
-                    f"{tuple(param.shape)}; expected one direction per row, or one for all."
-                )
+            _check_prior_fits(param, prior)
+
+
+def _check_prior_fits(param: Tensor, prior: Tensor) -> None:
+    check_same_space(param, prior, "a parameter", "prior_direction")
+    if torch.broadcast_shapes(param.shape, prior.shape) != param.shape:
+        raise GeometryError(
+            f"prior_direction has shape {tuple(prior.shape)}, more rows than the parameter's "
+            f"{tuple(param.shape)}; expected one direction per row, or one for all."
+        )

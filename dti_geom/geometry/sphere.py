@@ -261,13 +261,15 @@ def _binary_scale(x: Tensor) -> Tensor:
 
 def _norms(x: Tensor) -> Tensor:
     scale = _binary_scale(x)
-    return scale.squeeze(-1) * torch.linalg.vector_norm(x / scale, dim=-1)
+    length: Tensor = scale.squeeze(-1) * torch.linalg.vector_norm(x / scale, dim=-1)
+    return length
 
 
 def _unit(x: Tensor) -> Tensor:
     # The scale cancels, and keeps the squares inside vector_norm in range.
     x = x / _binary_scale(x)
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    direction: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return direction
 
 
 def _tangent(v: Tensor, g: Tensor) -> Tensor:

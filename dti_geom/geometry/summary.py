@@ -1,4 +1,4 @@
-"""Row norms of a table in a few numbers."""
+"""Norms of the rows of a table, and their summary."""
 
 from dataclasses import dataclass
 
@@ -14,32 +14,34 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 @dataclass(frozen=True)
 class NormSummary:
-    """Norms of the non-zero rows of a table; all but the counts in embedding units."""
+    """Norms of the non-zero rows of a table, in the units of the table."""
 
-    count: int  # non-zero rows, which all the figures below describe
-    zero_rows: int  # rows left out because they are exactly zero, e.g. padding
+    count: int  # non-zero rows, which all the numbers below describe
+    zero_rows: int  # rows that are exactly zero, e.g. padding
     mean: float
-    std: float  # of the population, that is divided by count
+    std: float  # of the population: the sum of squares is divided by count
     min: float
     max: float
     percentiles: tuple[float, ...]  # 1, 5, 25, 50, 75, 95, 99 (PERCENTILES), interpolated linearly
 
 
 def row_norms(table: Tensor) -> Tensor:
-    """Norms of the rows of a table, without holding a float32 copy of it.
+    """Return the norms of the rows of a table, without a float32 copy of the table.
 
-    table: (..., d), any float dtype. Returns (n,), one for each row, at least float32, without gradient.
+    table: (..., d), any float dtype. Returns (n,), one number per row, at least float32, without
+    gradient. Raises GeometryError for NaN and infinity.
     """
     check_table_like(table, "table")
     return _row_norms(table.detach().reshape(-1, table.shape[-1]), "table")
 
 
 def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary:
-    """Summary of the row norms of a table.
+    """Return a summary of the row norms of a table.
 
-    table: (..., d), any float dtype. lengths: its `row_norms`, where they were measured already.
-    Returns a NormSummary; raises if every row is zero or any is not finite.
+    table: (..., d), any float dtype. lengths: its `row_norms`, if they were measured already.
+    Raises GeometryError if all rows are zero or any is not finite.
     """
+    # In float64 the rounding of sums over hundreds of thousands of rows does not show.
     lengths = (row_norms(table) if lengths is None else lengths).double()
     nonzero = lengths[lengths > 0]
     if nonzero.numel() == 0:
@@ -47,7 +49,7 @@ def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary
             f"all {lengths.numel()} rows of the table are zero; expected at least one with a norm. "
             "Check that the weights were loaded."
         )
-    # Sorted by hand because torch.quantile refuses more than 16 million rows.
+    # Not torch.quantile, which refuses more than 16 million rows.
     ordered = nonzero.sort().values
     place = (
         torch.tensor(PERCENTILES, dtype=torch.float64, device=ordered.device)

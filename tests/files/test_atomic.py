@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,13 @@ from dti_geom.errors import FileExists, FolderInUse
 from dti_geom.files import alone_in, atomic_path, write_text
 
 
-def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path):
+def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     write_text(tmp_path / "new" / "page.html", "é")
     assert (tmp_path / "new" / "page.html").read_bytes() == "é".encode()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
-def test_an_existing_file_is_kept_unless_asked(tmp_path):
+def test_an_existing_file_is_kept_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_text(path, "old")
     with pytest.raises(FileExists, match="pass --overwrite"):
@@ -25,7 +26,7 @@ def test_an_existing_file_is_kept_unless_asked(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_an_error_while_writing_leaves_the_old_file_whole(tmp_path):
+def test_an_error_while_writing_leaves_the_old_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_text(path, "old")
 
@@ -40,7 +41,7 @@ def test_an_error_while_writing_leaves_the_old_file_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_writer_killed_halfway_leaves_the_old_file_whole(tmp_path):
+def test_a_writer_killed_halfway_leaves_the_old_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_text(path, "old")
     code = (
@@ -60,7 +61,7 @@ def test_a_writer_killed_halfway_leaves_the_old_file_whole(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_results_are_readable_by_others_as_the_umask_says(tmp_path):
+def test_results_are_readable_by_others_as_the_umask_says(tmp_path: Path) -> None:
     write_text(tmp_path / "page.html", "")
     mask = os.umask(0)
     os.umask(mask)
@@ -77,9 +78,10 @@ with alone_in(Path(sys.argv[1])):
 """
 
 
-def test_a_folder_is_one_processs_until_that_ends_however_it_ends(tmp_path):
-    script = [sys.executable, "-c", HOLD, tmp_path / "run"]
+def test_a_folder_is_one_processs_until_that_ends_however_it_ends(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(FolderInUse, match="run: another process is at work there"),

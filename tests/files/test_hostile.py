@@ -1,4 +1,7 @@
-"""Files made to break the reader: a fixed part of `benchmarks/fuzz.py`, programs of random instructions, odd paths."""
+"""Files made to break the reader.
+
+A fixed part of `benchmarks/fuzz.py`, programs of random pickle instructions, and odd paths.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,8 +56,15 @@ def check(path: Path) -> None:
     assert message.isprintable()
 
 
-def test_a_fixed_part_of_the_fuzz_run_has_no_crash_and_executes_nothing():
-    command = [sys.executable, ROOT / "benchmarks" / "fuzz.py", "--files", "400", "--seed", "1"]
+def test_a_fixed_part_of_the_fuzz_run_has_no_crash_and_executes_nothing() -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "fuzz.py"),
+        "--files",
+        "400",
+        "--seed",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     figures = json.loads(done.stdout)
     assert figures["problems"] == []
@@ -69,7 +80,9 @@ def test_a_fixed_part_of_the_fuzz_run_has_no_crash_and_executes_nothing():
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
-def test_any_program_of_pickle_instructions_is_read_or_refused(tmp_path_factory, instructions):
+def test_any_program_of_pickle_instructions_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, instructions: Any
+) -> None:
     path = tmp_path_factory.getbasetemp() / "program.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"".join(instructions) + b".")
@@ -82,43 +95,47 @@ def test_any_program_of_pickle_instructions_is_read_or_refused(tmp_path_factory,
     st.binary(max_size=200),
     st.sampled_from([b"", b"PK\3\4", b"\x80\x02", b"\x10\0\0\0\0\0\0\0{", b"\x80\x04\x95"]),
 )
-def test_any_bytes_are_read_or_refused(tmp_path_factory, data, start):
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.bin"
     path.write_bytes(start + data)
     check(path)
 
 
-def test_a_small_file_is_read_into_a_small_buffer(tmp_path, monkeypatch):
-    asked = []
+def test_a_small_file_is_read_into_a_small_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
     real = open
 
     class Counting:
-        def __init__(self, *arguments):
-            self.file = real(*arguments)
+        def __init__(self, *arguments: Any) -> None:
+            self.file: Any = real(*arguments)
 
-        def __enter__(self):
+        def __enter__(self) -> Any:
             return self
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: Any) -> None:
             self.file.close()
 
-        def fileno(self):
-            return self.file.fileno()
+        def fileno(self) -> int:
+            return int(self.file.fileno())
 
-        def read(self, size):
-            asked.append(size)
-            return self.file.read(size)
+        def read(self, size: int) -> bytes:
+            sizes.append(size)
+            return bytes(self.file.read(size))
 
     torch.save({"<x>": torch.ones(8)}, tmp_path / "x.bin")
     monkeypatch.setattr("builtins.open", Counting)
     read_embeddings(tmp_path / "x.bin")
-    assert asked == [(tmp_path / "x.bin").stat().st_size]
+    assert sizes == [(tmp_path / "x.bin").stat().st_size]
 
 
 # --- Paths ---
 
 
-def test_paths_that_are_no_files_are_refused_without_waiting(tmp_path):
+def test_paths_that_are_no_files_are_refused_without_waiting(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
@@ -131,7 +148,7 @@ def test_paths_that_are_no_files_are_refused_without_waiting(tmp_path):
         read_embeddings("/dev/zero")
 
 
-def test_a_name_that_is_no_utf_8_reads_and_is_shown_in_one_line(tmp_path):
+def test_a_name_that_is_no_utf_8_reads_and_is_shown_in_one_line(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9-\x1b[31m.bin"))
     path.write_bytes(b"")
     with pytest.raises(EmbeddingFileError) as caught:

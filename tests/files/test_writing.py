@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def vectors(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
 
 
 def published(layout: str, folder: Path, dtype: torch.dtype) -> EmbeddingFile:
-    """A file as the tools that made this layout write it: three vectors of <x>, or of as many towers."""
+    """A file as other tools write this layout: three vectors of <x>, or one for each tower."""
     small, large = vectors(3, 12, dtype=dtype), vectors(3, 20, seed=1, dtype=dtype)
     if layout in ("sdxl", "emb_params"):
         tensors = {"clip_l": small, "clip_g": large} if layout == "sdxl" else {"emb_params": small}
@@ -55,7 +56,10 @@ def published(layout: str, folder: Path, dtype: torch.dtype) -> EmbeddingFile:
 
 
 def read_all(files: list[Path]) -> list[Tensor]:
-    return [each.vectors for file in files for each in read_embeddings(file).tokens]
+    tensors: list[Tensor] = []
+    for file in files:
+        tensors += [token.vectors for token in read_embeddings(file).tokens]
+    return tensors
 
 
 # --- Round trips ---
@@ -65,8 +69,8 @@ def read_all(files: list[Path]) -> list[Tensor]:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", [*ONE_TOWER, *TWO_TOWERS])
 def test_vectors_keep_their_bits_from_every_layout_to_every_layout_that_can_hold_them(
-    tmp_path, source, target, dtype
-):
+    tmp_path: Path, source: Any, target: str, dtype: torch.dtype
+) -> None:
     read = published(source, tmp_path, dtype)
     layout, name = TARGETS[target]
     path = tmp_path / "new" / name
@@ -75,15 +79,15 @@ def test_vectors_keep_their_bits_from_every_layout_to_every_layout_that_can_hold
             write_embeddings(path, read.tokens, layout)
         return
     expected = sorted(
-        (each.vectors for each in join_numbered(read.tokens)), key=lambda tensor: tensor.shape[1]
+        (token.vectors for token in join_numbered(read.tokens)), key=lambda tensor: tensor.shape[1]
     )
     found = read_all(write_embeddings(path, read.tokens, layout))
-    assert [each.dtype for each in found] == [dtype] * len(expected)
+    assert [tensor.dtype for tensor in found] == [dtype] * len(expected)
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_name_and_the_metadata_come_back(tmp_path, target):
+def test_the_name_and_the_metadata_come_back(tmp_path: Path, target: str) -> None:
     layout, name = TARGETS[target]
     tokens = [LearnedToken("<é|x>", "clip_l", vectors(2, 8))]
     if layout == "sdxl":
@@ -108,8 +112,13 @@ def test_the_name_and_the_metadata_come_back(tmp_path, target):
     ),
 )
 def test_any_bits_under_any_name_come_back_through_safetensors(
-    tmp_path_factory, token, bits, count, width, metadata
-):
+    tmp_path_factory: pytest.TempPathFactory,
+    token: str,
+    bits: int,
+    count: int,
+    width: int,
+    metadata: Any,
+) -> None:
     integers = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, (count, width))
     stored = integers.to({16: torch.int16, 32: torch.int32}[bits]).view(
         {16: torch.float16, 32: torch.float32}[bits]
@@ -125,7 +134,7 @@ def test_any_bits_under_any_name_come_back_through_safetensors(
 # --- What other tools see ---
 
 
-def test_a_diffusers_folder_holds_one_tensor_for_each_tower(tmp_path):
+def test_a_diffusers_folder_holds_one_tensor_for_each_tower(tmp_path: Path) -> None:
     small, large = vectors(2, 8), vectors(2, 12)
     tokens = [LearnedToken("<x>", "clip_g", large), LearnedToken("<x>", "clip_l", small)]
     files = write_embeddings(tmp_path / "x", tokens)
@@ -135,12 +144,12 @@ def test_a_diffusers_folder_holds_one_tensor_for_each_tower(tmp_path):
     ]
     for place, (file, stored) in enumerate(zip(files, (small, large), strict=True), 1):
         assert torch.equal(load_file(file)["<x>"], stored)
-        assert [each.tower for each in read_embeddings(file).tokens] == [str(place)]
+        assert [token.tower for token in read_embeddings(file).tokens] == [str(place)]
         with safe_open(file, "pt") as opened:
             assert opened.metadata() == {"format": "pt", "name": "<x>", "tower": str(place)}
 
 
-def test_a_web_ui_file_loads_with_weights_only(tmp_path):
+def test_a_web_ui_file_loads_with_weights_only(tmp_path: Path) -> None:
     stored = vectors(2, 8)
     metadata = {"step": "9", "string_to_param": "no tensor"}
     write_embeddings(
@@ -151,7 +160,7 @@ def test_a_web_ui_file_loads_with_weights_only(tmp_path):
     assert (content["name"], content["step"], content["string_to_token"]) == ("<x>", 9, {"*": 265})
 
 
-def test_towers_of_different_dtypes_lie_on_multiples_of_their_size(tmp_path):
+def test_towers_of_different_dtypes_lie_on_multiples_of_their_size(tmp_path: Path) -> None:
     tokens = [
         LearnedToken("<x>", "1", vectors(1, 7, dtype=torch.float16)),
         LearnedToken("<x>", "2", vectors(1, 9, dtype=torch.float64)),
@@ -162,7 +171,7 @@ def test_towers_of_different_dtypes_lie_on_multiples_of_their_size(tmp_path):
     assert torch.equal(loaded["clip_g"], tokens[1].vectors)
 
 
-def test_a_row_of_a_large_table_is_written_small(tmp_path):
+def test_a_row_of_a_large_table_is_written_small(tmp_path: Path) -> None:
     table = vectors(1000, 8)
     (path,) = write_embeddings(tmp_path / "x.pt", [LearnedToken("<x>", None, table[7:8])], "webui")
     assert path.stat().st_size < 3000
@@ -171,7 +180,10 @@ def test_a_row_of_a_large_table_is_written_small(tmp_path):
 SAME = """
 import sys, pathlib, torch
 from dti_geom.files import LearnedToken, write_embeddings
-x = [LearnedToken("<x>", "1", torch.arange(8.0)[None]), LearnedToken("<x>", "2", torch.arange(6.0)[None])]
+x = [
+    LearnedToken("<x>", "1", torch.arange(8.0)[None]),
+    LearnedToken("<x>", "2", torch.arange(6.0)[None]),
+]
 folder = pathlib.Path(sys.argv[1])
 metadata = {letter: letter for letter in "qwertyuiop"}
 write_embeddings(folder, x, metadata=metadata)
@@ -179,7 +191,7 @@ write_embeddings(folder / "x.pt", x[:1], "webui", metadata=metadata)
 """
 
 
-def test_the_same_arguments_give_the_same_bytes_in_another_process(tmp_path):
+def test_the_same_arguments_give_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         command = [sys.executable, "-c", SAME, str(tmp_path / name)]
         subprocess.run(command, check=True, env={"PYTHONHASHSEED": str(seed)})
@@ -192,7 +204,7 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process(tmp_path):
 # --- Numbered vectors ---
 
 
-def test_numbered_vectors_join_their_token_in_the_order_of_their_numbers():
+def test_numbered_vectors_join_their_token_in_the_order_of_their_numbers() -> None:
     rows = vectors(12, 4)
     tokens = [
         LearnedToken("<x>" if not row else f"<x>_{row}", None, rows[row : row + 1])
@@ -214,10 +226,10 @@ def test_numbered_vectors_join_their_token_in_the_order_of_their_numbers():
         ["<x>", "_1"],
     ],
 )
-def test_names_that_are_no_row_of_numbers_stay_as_they_are(names):
+def test_names_that_are_no_row_of_numbers_stay_as_they_are(names: list[str]) -> None:
     assert [
-        each.token
-        for each in join_numbered([LearnedToken(name, None, vectors(1, 4)) for name in names])
+        token.token
+        for token in join_numbered([LearnedToken(name, None, vectors(1, 4)) for name in names])
     ] == names
 
 
@@ -225,7 +237,7 @@ def test_names_that_are_no_row_of_numbers_stay_as_they_are(names):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "said"),
+    ("tokens", "expected"),
     [
         ([], r"these are 0 \(none\)"),
         ([("<x>", None, vectors(1, 4)), ("<y>", None, vectors(1, 4))], r"these are 2 \(<x>, <y>\)"),
@@ -236,14 +248,16 @@ def test_names_that_are_no_row_of_numbers_stay_as_they_are(names):
         ([("<x>", None, vectors(4))], r"shape \(4,\)"),
     ],
 )
-def test_a_token_that_no_file_can_hold_is_refused(tmp_path, tokens, said):
-    with pytest.raises(EmbeddingFileError, match=said):
+def test_a_token_that_no_file_can_hold_is_refused(
+    tmp_path: Path, tokens: Any, expected: str
+) -> None:
+    with pytest.raises(EmbeddingFileError, match=expected):
         write_embeddings(tmp_path / "x", [LearnedToken(*token) for token in tokens])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("layout", "name", "said"),
+    ("layout", "name", "expected"),
     [
         ("diffusers", "x.safetensors", "looks like a file"),
         ("webui", "x.bin", r"does not end in \.pt or \.safetensors"),
@@ -252,12 +266,14 @@ def test_a_token_that_no_file_can_hold_is_refused(tmp_path, tokens, said):
         ("comfy", "x", "no layout called 'comfy'. Known: diffusers, webui, sdxl, kohya"),
     ],
 )
-def test_a_path_that_does_not_fit_the_layout_is_refused(tmp_path, layout, name, said):
-    with pytest.raises(EmbeddingFileError, match=said):
+def test_a_path_that_does_not_fit_the_layout_is_refused(
+    tmp_path: Path, layout: str, name: str, expected: str
+) -> None:
+    with pytest.raises(EmbeddingFileError, match=expected):
         write_embeddings(tmp_path / name, [LearnedToken("<x>", None, vectors(1, 4))], layout)
 
 
-def test_nothing_is_written_where_one_of_the_files_exists(tmp_path):
+def test_nothing_is_written_where_one_of_the_files_exists(tmp_path: Path) -> None:
     tokens = [LearnedToken("<x>", tower, vectors(1, 4)) for tower in ("1", "2")]
     second = tmp_path / "learned_embeds_2.safetensors"
     second.write_text("old")
@@ -295,7 +311,7 @@ print(json.dumps(seen))
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_one_whole_file_or_the_other(tmp_path):
+def test_a_writer_killed_at_any_moment_leaves_one_whole_file_or_the_other(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path / "x.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     seen = json.loads(done.stdout)

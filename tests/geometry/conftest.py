@@ -11,7 +11,7 @@ hypothesis.settings.load_profile("geometry")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """These tensors are tiny: on a busy machine, waiting for a second thread costs more than it gains."""
+    """One thread: for these tiny tensors, waiting for a second one costs more than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

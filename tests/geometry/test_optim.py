@@ -1,9 +1,11 @@
 import copy
 import io
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import GeometryError
 from dti_geom.geometry import RiemannianAdam, RiemannianSGD, angle, normalize, norms
@@ -11,17 +13,18 @@ from dti_geom.geometry import RiemannianAdam, RiemannianSGD, angle, normalize, n
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 
 
-def directions(*shape, seed=0, dtype=torch.float32):
+def directions(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
 
 
-def step_with(optimizer, parameter, gradient):
+def step_with(optimizer: torch.optim.Optimizer, parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient.clone()
     optimizer.step()
 
 
-def test_one_step_by_hand():
-    # v = e1, ∂L/∂v = (5, 3, 0), κμ = (0, 0, 4): g = (5, 3, −4), tangent (0, 3, −4), of norm 5, unit (0, 0.6, −0.8).
+def test_one_step_by_hand() -> None:
+    # v = e1, ∂L/∂v = (5, 3, 0), κμ = (0, 0, 4): g = (5, 3, −4). Its tangent part is (0, 3, −4), of
+    # norm 5, and as a unit vector (0, 0.6, −0.8).
     # v − 0.75·g = (1, −0.45, 0.6), of norm √(1 + 0.2025 + 0.36) = 1.25.
     v = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = RiemannianSGD(
@@ -31,8 +34,9 @@ def test_one_step_by_hand():
     torch.testing.assert_close(v.detach(), torch.tensor([0.8, -0.36, 0.48], dtype=torch.float64))
 
 
-def test_two_steps_with_a_second_moment_by_hand():
-    # In the plane only the tangent size counts. Step 1: |g| = 2, s = 0.25·4 = 1, ŝ = 1/0.25 = 4, so the unit step.
+def test_two_steps_with_a_second_moment_by_hand() -> None:
+    # In the plane only the tangent size counts. Step 1: |g| = 2, s = 0.25·4 = 1, ŝ = 1/0.25 = 4,
+    # so the unit step.
     # Step 2: |g| = 1, s = 0.75·1 + 0.25·1 = 1, ŝ = 1/(1 − 0.75²) = 16/7, step size 0.1·√7/4.
     v = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = RiemannianSGD([v], lr=0.1, beta=0.75, eps=0)
@@ -48,8 +52,8 @@ def test_two_steps_with_a_second_moment_by_hand():
 @dtypes
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_by_default_each_step_turns_by_the_arctangent_of_the_rate_whatever_the_gradient(
-    dtype, scale
-):
+    dtype: torch.dtype, scale: float
+) -> None:
     v = directions(5, 32, dtype=dtype).requires_grad_()
     before = v.detach().clone()
     step_with(RiemannianSGD([v], lr=0.1), v, scale * torch.randn(5, 32).to(dtype))
@@ -64,7 +68,7 @@ def test_by_default_each_step_turns_by_the_arctangent_of_the_rate_whatever_the_g
 
 
 @dtypes
-def test_rows_stay_unit_over_many_steps(dtype):
+def test_rows_stay_unit_over_many_steps(dtype: torch.dtype) -> None:
     v = directions(2, 3, 16, dtype=dtype).requires_grad_()
     optimizer = RiemannianSGD([v], lr=0.05, kappa=0.1, prior_direction=directions(16), beta=0.9)
     for i in range(200):
@@ -72,7 +76,7 @@ def test_rows_stay_unit_over_many_steps(dtype):
     assert (norms(v.detach()) - 1).abs().max() < (4e-3 if dtype == torch.bfloat16 else 1e-6)
 
 
-def test_descent_finds_the_direction_of_least_loss():
+def test_descent_finds_the_direction_of_least_loss() -> None:
     target = directions(8, seed=3)
     v = directions(8, seed=4).requires_grad_()
     optimizer = RiemannianSGD([v], lr=0.01)
@@ -83,7 +87,7 @@ def test_descent_finds_the_direction_of_least_loss():
     assert angle(v.detach(), target) < 0.011
 
 
-def test_the_prior_alone_pulls_a_row_to_its_direction():
+def test_the_prior_alone_pulls_a_row_to_its_direction() -> None:
     prior = directions(8, seed=3)
     v = directions(8, seed=4).requires_grad_()
     optimizer = RiemannianSGD([v], lr=0.01, kappa=1.0, prior_direction=prior)
@@ -96,8 +100,13 @@ def test_the_prior_alone_pulls_a_row_to_its_direction():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
-def test_a_row_without_gradient_neither_moves_nor_ages(beta):
-    options = {"lr": 0.1, "beta": beta, "kappa": 0.5, "prior_direction": directions(6, seed=9)}
+def test_a_row_without_gradient_neither_moves_nor_ages(beta: float) -> None:
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "beta": beta,
+        "kappa": 0.5,
+        "prior_direction": directions(6, seed=9),
+    }
     both = directions(2, 6).requires_grad_()
     alone = both.detach()[1].clone().requires_grad_()
     still = both.detach()[1].clone()
@@ -113,14 +122,14 @@ def test_a_row_without_gradient_neither_moves_nor_ages(beta):
         torch.testing.assert_close(both.detach()[1], alone.detach(), rtol=0, atol=1e-7)
 
 
-def test_a_parameter_without_gradient_stays():
+def test_a_parameter_without_gradient_stays() -> None:
     v = directions(3, 4).requires_grad_()
     before = v.detach().clone()
     RiemannianSGD([v], lr=0.1, kappa=1.0, prior_direction=directions(4, seed=1)).step()
     assert torch.equal(v, before)
 
 
-def test_rows_are_stepped_independently():
+def test_rows_are_stepped_independently() -> None:
     v = directions(4, 5)
     together = v.clone().requires_grad_()
     gradient = directions(4, 5, seed=1) * torch.tensor([[1.0], [10.0], [0.1], [3.0]])
@@ -131,7 +140,7 @@ def test_rows_are_stepped_independently():
         torch.testing.assert_close(together.detach()[row], alone.detach(), rtol=0, atol=1e-7)
 
 
-def test_each_row_can_have_a_prior_of_its_own():
+def test_each_row_can_have_a_prior_of_its_own() -> None:
     v = directions(2, 5).requires_grad_()
     priors = directions(2, 5, seed=1)
     before = angle(v.detach(), priors)
@@ -144,8 +153,13 @@ def test_each_row_can_have_a_prior_of_its_own():
 
 
 @dtypes
-def test_a_restored_optimizer_continues_bit_for_bit(dtype):
-    options = {"lr": 0.05, "beta": 0.9, "kappa": 0.1, "prior_direction": directions(7, seed=2)}
+def test_a_restored_optimizer_continues_bit_for_bit(dtype: torch.dtype) -> None:
+    options: dict[str, Any] = {
+        "lr": 0.05,
+        "beta": 0.9,
+        "kappa": 0.1,
+        "prior_direction": directions(7, seed=2),
+    }
     v = directions(3, 7, dtype=dtype).requires_grad_()
     optimizer = RiemannianSGD([v], **options)
     gradients = [directions(3, 7, seed=i, dtype=dtype) for i in range(10)]
@@ -166,18 +180,18 @@ def test_a_restored_optimizer_continues_bit_for_bit(dtype):
         assert torch.equal(v, w)
 
 
-def test_a_closure_is_called_and_its_loss_returned():
+def test_a_closure_is_called_and_its_loss_returned() -> None:
     v = directions(4).requires_grad_()
     optimizer = RiemannianSGD([v], lr=0.1)
 
-    def closure():
+    def closure() -> Any:
         optimizer.zero_grad()
         loss = v.sum()
         loss.backward()
         return loss
 
     before = v.sum().item()
-    assert optimizer.step(closure).item() == before
+    assert float(optimizer.step(closure)) == before
     assert v.sum().item() < before
 
 
@@ -194,17 +208,17 @@ def test_a_closure_is_called_and_its_loss_returned():
         ({"prior_direction": directions(2, 4)}, "more rows than the parameter"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_when_built(options, message):
+def test_options_that_make_no_sense_are_refused_when_built(options: Any, message: str) -> None:
     with pytest.raises(GeometryError, match=message):
         RiemannianSGD([directions(4).requires_grad_()], **options)
 
 
-def test_parameters_off_the_sphere_are_refused_when_built():
+def test_parameters_off_the_sphere_are_refused_when_built() -> None:
     with pytest.raises(GeometryError, match="a parameter is not unit"):
         RiemannianSGD([torch.ones(4, requires_grad=True)])
 
 
-def test_a_gradient_with_nan_raises_and_moves_nothing():
+def test_a_gradient_with_nan_raises_and_moves_nothing() -> None:
     v = directions(2, 4).requires_grad_()
     before = v.detach().clone()
     with pytest.raises(GeometryError, match="the gradient holds NaN"):
@@ -212,7 +226,7 @@ def test_a_gradient_with_nan_raises_and_moves_nothing():
     assert torch.equal(v, before)
 
 
-def test_riemannian_adam_walks_as_geoopts_does():
+def test_riemannian_adam_walks_as_geoopts_does() -> None:
     geoopt = pytest.importorskip("geoopt")
     start = directions(1, 16).double()
     target = directions(1, 16, seed=1).double()
@@ -232,7 +246,7 @@ def test_riemannian_adam_walks_as_geoopts_does():
     [RiemannianAdam, lambda params, **options: RiemannianSGD(params, momentum=0.9, **options)],
 )
 @dtypes
-def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
+def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make: Any, dtype: torch.dtype) -> None:
     v = directions(3, 32, dtype=dtype).requires_grad_()
     resting = v.detach()[1].clone()
     optimizer = make([v], lr=0.1)
@@ -249,7 +263,7 @@ def test_with_momentum_rows_stay_unit_and_resting_rows_rest(make, dtype):
     )
 
 
-def test_momentum_repeats_a_steady_gradient_in_growing_steps():
+def test_momentum_repeats_a_steady_gradient_in_growing_steps() -> None:
     # On the circle, with a unit tangent gradient and tiny steps, the sizes add up: 1, ½ + 1, ¾ + 1.
     v = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = RiemannianSGD([v], lr=1e-4, momentum=0.5)
@@ -263,11 +277,11 @@ def test_momentum_repeats_a_steady_gradient_in_growing_steps():
 
 
 @pytest.mark.parametrize("options", [{"momentum": 1.0}, {"momentum": -0.1}])
-def test_a_momentum_outside_its_range_is_refused(options):
+def test_a_momentum_outside_its_range_is_refused(options: Any) -> None:
     with pytest.raises(GeometryError, match="momentum"):
         RiemannianSGD([directions(4).requires_grad_()], **options)
 
 
-def test_betas_outside_their_range_are_refused():
+def test_betas_outside_their_range_are_refused() -> None:
     with pytest.raises(GeometryError, match="betas"):
         RiemannianAdam([directions(4).requires_grad_()], betas=(0.9, 1.0))

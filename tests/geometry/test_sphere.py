@@ -1,5 +1,6 @@
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import scipy.spatial
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from dti_geom.errors import GeometryError
 from dti_geom.geometry import (
@@ -27,19 +29,20 @@ from dti_geom.geometry import (
 with warnings.catch_warnings():
     # geoopt scripts its helpers when imported, which newer torch deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
-    import geoopt
+    import geoopt  # type: ignore[import-untyped]
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2e-2}
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def random_units(*shape, dtype=torch.float64, seed=0):
+def random_units(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (x / x.norm(dim=-1, keepdim=True)).to(dtype)
+    units: Tensor = x / x.norm(dim=-1, keepdim=True)
+    return units.to(dtype)
 
 
-def pair_at(theta, dim=8, seed=0):
+def pair_at(theta: float, dim: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two unit vectors in float64 at a known angle."""
     v, other = random_units(2, dim, seed=seed)
     u = other - (v @ other) * v
@@ -57,19 +60,19 @@ units = st.builds(
 # norms, normalize, swap
 
 
-def test_norms_of_known_vectors_are_exact():
+def test_norms_of_known_vectors_are_exact() -> None:
     assert norms(torch.tensor([[3.0, 4.0], [0.0, 0.0], [-5.0, 12.0]])).tolist() == [5.0, 0.0, 13.0]
 
 
 @pytest.mark.parametrize("size", [1e-42, 1e-30, 1e30, 3e38])
-def test_norm_and_direction_survive_sizes_whose_squares_leave_float32(size):
+def test_norm_and_direction_survive_sizes_whose_squares_leave_float32(size: int) -> None:
     x = torch.tensor([size, 0.0, 0.0])
     assert norms(x).item() == x[0].item()
     assert normalize(x).tolist() == [1.0, 0.0, 0.0]
 
 
 @dtypes
-def test_norms_are_at_least_float32_and_vectors_keep_their_dtype(dtype):
+def test_norms_are_at_least_float32_and_vectors_keep_their_dtype(dtype: torch.dtype) -> None:
     x = random_units(4, 7, dtype=dtype) * 3
     assert norms(x).dtype == torch.promote_types(dtype, torch.float32)
     assert normalize(x).dtype == dtype
@@ -78,13 +81,13 @@ def test_norms_are_at_least_float32_and_vectors_keep_their_dtype(dtype):
     )
 
 
-def test_bfloat16_norms_are_computed_in_float32():
+def test_bfloat16_norms_are_computed_in_float32() -> None:
     x = torch.full((4096,), 0.1, dtype=torch.bfloat16)
     assert norms(x).item() == pytest.approx(64 * x[0].item(), rel=1e-5)
 
 
 @dtypes
-def test_swap_takes_direction_from_one_and_norm_from_the_other(dtype):
+def test_swap_takes_direction_from_one_and_norm_from_the_other(dtype: torch.dtype) -> None:
     a, b = 0.4 * random_units(3, 16, dtype=dtype), 7 * random_units(3, 16, dtype=dtype, seed=1)
     mixed = swap(direction_of=a, magnitude_of=b)
     assert mixed.dtype == dtype
@@ -98,26 +101,26 @@ def test_swap_takes_direction_from_one_and_norm_from_the_other(dtype):
 @pytest.mark.parametrize(
     "theta", [0.0, 1e-12, 1e-7, 1e-3, 1.0, math.pi / 2, 3.0, math.pi - 1e-7, math.pi]
 )
-def test_angle_is_right_to_many_digits_also_near_zero_and_pi(theta):
+def test_angle_is_right_to_many_digits_also_near_zero_and_pi(theta: float) -> None:
     v, w = torch.tensor([[1.0, 0.0], [math.cos(theta), math.sin(theta)]], dtype=torch.float64)
     assert angle(v, w).item() == pytest.approx(theta, rel=1e-14, abs=0)
 
 
 @dtypes
-def test_angle_of_identical_vectors_is_exactly_zero(dtype):
+def test_angle_of_identical_vectors_is_exactly_zero(dtype: torch.dtype) -> None:
     v = random_units(100, 768, dtype=dtype)
     assert torch.equal(
         angle(v, v.clone()), torch.zeros(100, dtype=torch.promote_types(dtype, torch.float32))
     )
 
 
-def test_angle_ignores_the_rounding_of_bfloat16_norms():
+def test_angle_ignores_the_rounding_of_bfloat16_norms() -> None:
     v = random_units(100, 768, dtype=torch.bfloat16)
     assert angle(v, normalize(v.double()).float()).max() < 1e-6
 
 
 @given(units)
-def test_angle_is_symmetric_and_supplementary_to_the_opposite(pair):
+def test_angle_is_symmetric_and_supplementary_to_the_opposite(pair: Any) -> None:
     x, y = pair
     torch.testing.assert_close(angle(x, y), angle(y, x), rtol=0, atol=0)
     torch.testing.assert_close(
@@ -126,7 +129,7 @@ def test_angle_is_symmetric_and_supplementary_to_the_opposite(pair):
 
 
 @given(units)
-def test_angle_equals_geoopt_distance(pair):
+def test_angle_equals_geoopt_distance(pair: Any) -> None:
     x, y = pair
     torch.testing.assert_close(angle(x, y), geoopt.Sphere().dist(x, y), rtol=0, atol=2e-8)
 
@@ -136,7 +139,7 @@ def test_angle_equals_geoopt_distance(pair):
 
 @dtypes
 @pytest.mark.parametrize("path", [lerp, slerp])
-def test_paths_start_at_x_and_end_at_y(path, dtype):
+def test_paths_start_at_x_and_end_at_y(path: Any, dtype: torch.dtype) -> None:
     x, y = 0.3 * random_units(5, 12, dtype=dtype), 2 * random_units(5, 12, dtype=dtype, seed=1)
     assert path(x, y, 0.3).dtype == dtype
     torch.testing.assert_close(path(x, y, 0.0), x, rtol=0, atol=TOLERANCE[dtype])
@@ -144,7 +147,7 @@ def test_paths_start_at_x_and_end_at_y(path, dtype):
 
 
 @pytest.mark.parametrize("theta", [1e-9, 1e-3, 1.0, 3.0])
-def test_slerp_equals_scipy_geometric_slerp(theta):
+def test_slerp_equals_scipy_geometric_slerp(theta: float) -> None:
     x, y = pair_at(theta)
     t = np.linspace(0, 1, 7)
     expected = scipy.spatial.geometric_slerp(x.numpy(), y.numpy(), t, tol=1e-16)
@@ -154,20 +157,20 @@ def test_slerp_equals_scipy_geometric_slerp(theta):
 
 
 @given(units, st.floats(0, 1))
-def test_slerp_turns_at_constant_speed_and_keeps_the_norm(pair, t):
+def test_slerp_turns_at_constant_speed_and_keeps_the_norm(pair: Any, t: Any) -> None:
     x, y = pair
     point = slerp(x, y, t)
     torch.testing.assert_close(norms(point), torch.ones(x.shape[:-1]).double(), rtol=0, atol=1e-12)
     torch.testing.assert_close(angle(x, point), t * angle(x, y), rtol=0, atol=1e-11)
 
 
-def test_slerp_of_unequal_norms_moves_direction_by_angle_and_norm_linearly():
+def test_slerp_of_unequal_norms_moves_direction_by_angle_and_norm_linearly() -> None:
     x, y = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 6.0])
     root = math.sqrt(0.5)
     torch.testing.assert_close(slerp(x, y, 0.5), torch.tensor([4 * root, 4 * root]))
 
 
-def test_slerp_takes_one_position_per_vector():
+def test_slerp_takes_one_position_per_vector() -> None:
     x, y = random_units(3, 5), random_units(3, 5, seed=1)
     t = torch.tensor([0.0, 0.5, 1.0])
     together = slerp(x, y, t)
@@ -176,14 +179,14 @@ def test_slerp_takes_one_position_per_vector():
     assert slerp(x[0], y[0], torch.linspace(0, 1, 9)).shape == (9, 5)
 
 
-def test_lerp_dips_to_the_cosine_of_half_the_angle_and_nlerp_does_not():
+def test_lerp_dips_to_the_cosine_of_half_the_angle_and_nlerp_does_not() -> None:
     x, y = pair_at(2.0)
     assert norms(lerp(x, y, 0.5)).item() == pytest.approx(math.cos(1.0))
     torch.testing.assert_close(nlerp(x, y, 0.5), slerp(x, y, 0.5))
 
 
 @dtypes
-def test_antipodal_vectors_have_no_slerp_and_no_log(dtype):
+def test_antipodal_vectors_have_no_slerp_and_no_log(dtype: torch.dtype) -> None:
     v = random_units(3, 768, dtype=dtype)
     with pytest.raises(GeometryError, match="antipodal in 3 places"):
         slerp(v, -v, 0.5)
@@ -194,7 +197,7 @@ def test_antipodal_vectors_have_no_slerp_and_no_log(dtype):
 
 
 @dtypes
-def test_vectors_antipodal_up_to_rounding_are_antipodal(dtype):
+def test_vectors_antipodal_up_to_rounding_are_antipodal(dtype: torch.dtype) -> None:
     v = random_units(768, dtype=dtype)
     nudged = -v
     nudged[0] *= 1 + torch.finfo(dtype).eps
@@ -203,7 +206,7 @@ def test_vectors_antipodal_up_to_rounding_are_antipodal(dtype):
 
 
 @pytest.mark.parametrize("gap", [1e-6, 1e-9])
-def test_slerp_and_log_still_work_a_little_short_of_antipodal(gap):
+def test_slerp_and_log_still_work_a_little_short_of_antipodal(gap: float) -> None:
     x, y = pair_at(math.pi - gap)
     torch.testing.assert_close(
         angle(x, slerp(x, y, 0.5)).item(), (math.pi - gap) / 2, rtol=0, atol=1e-6
@@ -215,7 +218,7 @@ def test_slerp_and_log_still_work_a_little_short_of_antipodal(gap):
 
 
 @given(units)
-def test_projected_vectors_are_tangent_and_stay_so(pair):
+def test_projected_vectors_are_tangent_and_stay_so(pair: Any) -> None:
     v, g = pair
     tangent = project_tangent(v, 5 * g)
     assert (v * tangent).sum(-1).abs().max() < 1e-14
@@ -224,7 +227,7 @@ def test_projected_vectors_are_tangent_and_stay_so(pair):
 
 
 @dtypes
-def test_log_undoes_exp(dtype):
+def test_log_undoes_exp(dtype: torch.dtype) -> None:
     v, g = random_units(20, 9, dtype=dtype), random_units(20, 9, dtype=dtype, seed=1)
     tangent = project_tangent(v, 2 * g)
     w = exp_map(v, tangent)
@@ -236,14 +239,14 @@ def test_log_undoes_exp(dtype):
 
 
 @given(units)
-def test_exp_undoes_log_and_the_log_is_as_long_as_the_angle(pair):
+def test_exp_undoes_log_and_the_log_is_as_long_as_the_angle(pair: Any) -> None:
     v, w = pair
     torch.testing.assert_close(exp_map(v, log_map(v, w)), w, rtol=0, atol=1e-11)
     torch.testing.assert_close(norms(log_map(v, w)), angle(v, w), rtol=1e-12, atol=1e-14)
 
 
 @given(units)
-def test_maps_equal_those_of_geoopt(pair):
+def test_maps_equal_those_of_geoopt(pair: Any) -> None:
     v, w = pair
     sphere = geoopt.Sphere()
     tangent = project_tangent(v, 3 * w)
@@ -253,19 +256,19 @@ def test_maps_equal_those_of_geoopt(pair):
 
 
 @pytest.mark.parametrize("theta", [0.0, 1e-300, 1e-12, 1e-8, 1e-4])
-def test_log_of_a_near_point_keeps_its_digits(theta):
+def test_log_of_a_near_point_keeps_its_digits(theta: float) -> None:
     v, w = torch.tensor([[1.0, 0.0], [math.cos(theta), math.sin(theta)]], dtype=torch.float64)
     expected = torch.tensor([0.0, theta], dtype=torch.float64)
     torch.testing.assert_close(log_map(v, w), expected, rtol=1e-12, atol=theta * 1e-12)
 
 
 @dtypes
-def test_log_of_a_point_at_itself_is_exactly_zero(dtype):
+def test_log_of_a_point_at_itself_is_exactly_zero(dtype: torch.dtype) -> None:
     v = random_units(50, 768, dtype=dtype)
     assert not log_map(v, v.clone()).any()
 
 
-def test_retraction_agrees_with_the_exponential_to_second_order():
+def test_retraction_agrees_with_the_exponential_to_second_order() -> None:
     v, g = random_units(2, 6)
     tangent = project_tangent(v, g)
     errors = [norms(retract(v, h * tangent) - exp_map(v, h * tangent)).item() for h in (1e-2, 1e-3)]
@@ -290,7 +293,7 @@ def test_retraction_agrees_with_the_exponential_to_second_order():
         lambda x: frechet_mean(normalize(torch.stack([x, torch.tensor([1.0, 2.0, 2.0]).double()]))),
     ],
 )
-def test_gradients_equal_finite_differences(function):
+def test_gradients_equal_finite_differences(function: Any) -> None:
     x = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, x)
 
@@ -308,7 +311,9 @@ def test_gradients_equal_finite_differences(function):
         lambda x: exp_map(x.detach(), 0 * x),
     ],
 )
-def test_values_and_gradients_are_finite_at_coinciding_points(function, dtype):
+def test_values_and_gradients_are_finite_at_coinciding_points(
+    function: Any, dtype: torch.dtype
+) -> None:
     x = random_units(2, 5, dtype=dtype).requires_grad_()
     value = function(x)
     (gradient,) = torch.autograd.grad(value.sum(), x)
@@ -316,7 +321,7 @@ def test_values_and_gradients_are_finite_at_coinciding_points(function, dtype):
     assert torch.isfinite(gradient).all()
 
 
-def test_the_log_at_its_own_point_has_the_projection_as_derivative():
+def test_the_log_at_its_own_point_has_the_projection_as_derivative() -> None:
     v = random_units(4)
     jacobian = torch.autograd.functional.jacobian(lambda w: log_map(v, w), v)
     torch.testing.assert_close(jacobian, torch.eye(4).double() - torch.outer(v, v))
@@ -325,7 +330,7 @@ def test_the_log_at_its_own_point_has_the_projection_as_derivative():
 # Fréchet mean
 
 
-def test_mean_of_two_points_is_the_middle_of_their_arc():
+def test_mean_of_two_points_is_the_middle_of_their_arc() -> None:
     x, y = pair_at(2.5)
     torch.testing.assert_close(frechet_mean(torch.stack([x, y])), slerp(x, y, 0.5))
     torch.testing.assert_close(
@@ -334,7 +339,7 @@ def test_mean_of_two_points_is_the_middle_of_their_arc():
 
 
 @dtypes
-def test_the_pulls_of_all_points_cancel_at_their_mean(dtype):
+def test_the_pulls_of_all_points_cancel_at_their_mean(dtype: torch.dtype) -> None:
     points = normalize(random_units(2, 9, 6) + 0.8 * random_units(2, 1, 6, seed=1)).to(dtype)
     mean = frechet_mean(points)
     assert mean.dtype == dtype
@@ -342,7 +347,7 @@ def test_the_pulls_of_all_points_cancel_at_their_mean(dtype):
     assert pulls.norm(dim=-1).max() < TOLERANCE[dtype]
 
 
-def test_points_without_a_mean_raise():
+def test_points_without_a_mean_raise() -> None:
     v = random_units(5)
     with pytest.raises(GeometryError, match="balance out"):
         frechet_mean(torch.stack([v, -v]))
@@ -367,7 +372,7 @@ TWO_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("function", TWO_ARGUMENTS)
-def test_two_argument_functions_refuse_nan_and_mismatched_shapes(function):
+def test_two_argument_functions_refuse_nan_and_mismatched_shapes(function: Any) -> None:
     bad = V.clone()
     bad[0] = math.nan
     with pytest.raises(GeometryError, match=r"NaN or infinity in 1 of 1"):
@@ -381,7 +386,7 @@ def test_two_argument_functions_refuse_nan_and_mismatched_shapes(function):
 
 
 @pytest.mark.parametrize("function", [normalize, lambda x: swap(x, V), lambda x: slerp(V, x, 0.5)])
-def test_zero_vectors_have_no_direction(function):
+def test_zero_vectors_have_no_direction(function: Any) -> None:
     with pytest.raises(GeometryError, match="1 zero vectors out of 2"):
         function(torch.stack([V, 0 * V]))
 
@@ -398,25 +403,25 @@ def test_zero_vectors_have_no_direction(function):
         lambda x: frechet_mean(x[None]),
     ],
 )
-def test_functions_on_the_sphere_refuse_vectors_off_it(function):
+def test_functions_on_the_sphere_refuse_vectors_off_it(function: Any) -> None:
     with pytest.raises(GeometryError, match=r"not unit: 1 of 1 norms are off 1, by up to 0\.01"):
         function(1.01 * V)
 
 
-def test_exp_map_refuses_a_vector_that_is_not_tangent():
+def test_exp_map_refuses_a_vector_that_is_not_tangent() -> None:
     with pytest.raises(GeometryError, match="project_tangent"):
         exp_map(V, 0.5 * V)
 
 
-def test_integers_and_lists_are_refused_with_the_type_named():
+def test_integers_and_lists_are_refused_with_the_type_named() -> None:
     with pytest.raises(GeometryError, match=r"torch.int64 of shape \(3,\)"):
         norms(torch.arange(3))
     with pytest.raises(GeometryError, match="a list"):
-        norms([1.0, 2.0])
+        norms([1.0, 2.0])  # type: ignore[arg-type]
 
 
 @dtypes
-def test_inputs_are_left_as_they_were(dtype):
+def test_inputs_are_left_as_they_were(dtype: torch.dtype) -> None:
     x, y = random_units(2, 3, 4, dtype=dtype)
     before = x.clone(), y.clone()
     for function in (angle, swap, log_map, retract, project_tangent):

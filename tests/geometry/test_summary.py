@@ -1,22 +1,24 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import GeometryError
 from dti_geom.geometry import PERCENTILES, NormSummary, norms, row_norms, summarize_norms
 
 
-def table_with_norms(values, dtype=torch.float32):
+def table_with_norms(values: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
     table = torch.zeros(len(values), 5, dtype=dtype)
     table[:, 2] = torch.tensor(values, dtype=dtype)
     return table
 
 
-def test_summary_of_three_rows_by_hand():
+def test_summary_of_three_rows_by_hand() -> None:
     summary = summarize_norms(table_with_norms([1.0, 0.0, 2.0, 6.0]))
     assert (summary.count, summary.zero_rows) == (3, 1)
     assert (summary.mean, summary.min, summary.max) == (3.0, 1.0, 6.0)
@@ -26,7 +28,7 @@ def test_summary_of_three_rows_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_summary_equals_numpy_in_every_dtype(dtype):
+def test_summary_equals_numpy_in_every_dtype(dtype: torch.dtype) -> None:
     table = torch.randn(1000, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected = np.linalg.norm(table.double().numpy(), axis=1)
     summary = summarize_norms(table)
@@ -38,7 +40,7 @@ def test_summary_equals_numpy_in_every_dtype(dtype):
     assert summary.percentiles == pytest.approx(np.percentile(expected, PERCENTILES), rel=rel)
 
 
-def test_tables_longer_than_a_chunk_are_summarized_whole():
+def test_tables_longer_than_a_chunk_are_summarized_whole() -> None:
     table = torch.ones(5000, 1000)
     table[-1] = 0
     table[-2] *= 2
@@ -47,30 +49,30 @@ def test_tables_longer_than_a_chunk_are_summarized_whole():
     assert summary.max == 2 * summary.min == pytest.approx(2 * math.sqrt(1000))
 
 
-def test_rows_whose_squares_leave_float32_are_not_taken_for_zero_or_infinite():
+def test_rows_whose_squares_leave_float32_are_not_taken_for_zero_or_infinite() -> None:
     summary = summarize_norms(torch.tensor([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
     assert (summary.count, summary.zero_rows) == (2, 1)
     assert [summary.min, summary.max] == pytest.approx([5e-30, 5e30])
 
 
-def test_norms_measured_before_give_the_same_summary():
+def test_norms_measured_before_give_the_same_summary() -> None:
     table = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(row_norms(table), norms(table))
     assert summarize_norms(table, row_norms(table)) == summarize_norms(table)
 
 
-def test_a_single_row_is_its_own_summary():
+def test_a_single_row_is_its_own_summary() -> None:
     summary = summarize_norms(torch.tensor([3.0, 4.0]))
     assert summary == NormSummary(1, 0, 5.0, 0.0, 5.0, 5.0, (5.0,) * 7)
 
 
-def test_summary_round_trips_through_json():
+def test_summary_round_trips_through_json() -> None:
     summary = summarize_norms(table_with_norms([1.0, 2.0, 0.3]))
     fields = json.loads(json.dumps(dataclasses.asdict(summary)))
     assert NormSummary(**{**fields, "percentiles": tuple(fields["percentiles"])}) == summary
 
 
-def test_tables_without_norms_raise():
+def test_tables_without_norms_raise() -> None:
     with pytest.raises(GeometryError, match="all 4 rows of the table are zero"):
         summarize_norms(torch.zeros(4, 3))
     with pytest.raises(GeometryError, match="NaN or infinity"):
@@ -79,7 +81,7 @@ def test_tables_without_norms_raise():
         summarize_norms(torch.ones(4, 3, dtype=torch.int64))
 
 
-def test_the_table_is_left_as_it_was():
+def test_the_table_is_left_as_it_was() -> None:
     table = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     before = table.clone()
     summarize_norms(table)

@@ -1,10 +1,12 @@
 import math
+from typing import Any
 
 import pytest
 import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from dti_geom.errors import GeometryError
 from dti_geom.geometry import VonMisesFisher, angle, normalize, norms
@@ -43,17 +45,19 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def direction(dim, seed=0, dtype=torch.float64):
+def direction(dim: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     x = torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return normalize(x).to(dtype)
 
 
-def generator(seed=0):
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(("dim", "kappa", "log_c", "mean_length"), REFERENCE)
-def test_normalizer_and_mean_length_equal_mpmath(dim, kappa, log_c, mean_length):
+def test_normalizer_and_mean_length_equal_mpmath(
+    dim: int, kappa: float, log_c: float, mean_length: float
+) -> None:
     excess, ratio = _log_relative_normalizer(dim, torch.tensor(kappa, dtype=torch.float64))
     assert -_log_sphere_area(dim) - excess.item() == pytest.approx(log_c, rel=1e-13, abs=1e-13)
     assert ratio.item() == pytest.approx(mean_length, rel=1e-13)
@@ -64,7 +68,7 @@ def test_normalizer_and_mean_length_equal_mpmath(dim, kappa, log_c, mean_length)
 
 
 @given(st.integers(2, 4096), st.floats(-6, 6))
-def test_everything_is_finite_and_ordered_over_the_whole_range(dim, log_kappa):
+def test_everything_is_finite_and_ordered_over_the_whole_range(dim: int, log_kappa: float) -> None:
     kappa = 10**log_kappa
     mu = direction(dim)
     vmf = VonMisesFisher(mu, kappa)
@@ -80,7 +84,7 @@ def test_everything_is_finite_and_ordered_over_the_whole_range(dim, log_kappa):
 
 @pytest.mark.parametrize("dim", [2, 3, 5, 20, 100])
 @pytest.mark.parametrize("kappa", [0.01, 1.0, 20.0, 500.0])
-def test_density_and_entropy_equal_scipy(dim, kappa):
+def test_density_and_entropy_equal_scipy(dim: int, kappa: float) -> None:
     mu = direction(dim)
     x = normalize(torch.stack([direction(dim, seed=i) for i in range(1, 6)]) + mu)
     reference = scipy.stats.vonmises_fisher(mu.numpy(), kappa)
@@ -91,7 +95,7 @@ def test_density_and_entropy_equal_scipy(dim, kappa):
     assert vmf.entropy().item() == pytest.approx(reference.entropy(), rel=1e-8, abs=1e-8)
 
 
-def test_density_on_the_ordinary_sphere_has_its_closed_form():
+def test_density_on_the_ordinary_sphere_has_its_closed_form() -> None:
     # C_3(κ) = κ / (4π sinh κ)
     mu, x = direction(3), direction(3, seed=1)
     log_c = math.log(2.5 / (4 * math.pi * math.sinh(2.5)))
@@ -100,7 +104,7 @@ def test_density_on_the_ordinary_sphere_has_its_closed_form():
     )
 
 
-def test_density_integrates_to_one_on_the_circle():
+def test_density_integrates_to_one_on_the_circle() -> None:
     turn = torch.arange(4096, dtype=torch.float64) * (2 * math.pi / 4096)
     circle = torch.stack([turn.cos(), turn.sin()], dim=1)
     for kappa in (0.0, 1e-6, 3.0, 1e4):
@@ -111,7 +115,7 @@ def test_density_integrates_to_one_on_the_circle():
 
 
 @pytest.mark.parametrize("dim", [2, 3, 768, 4096])
-def test_no_concentration_is_the_uniform_distribution(dim):
+def test_no_concentration_is_the_uniform_distribution(dim: int) -> None:
     mu = direction(dim)
     area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
     for kappa in (0.0, 1e-6):
@@ -121,14 +125,14 @@ def test_no_concentration_is_the_uniform_distribution(dim):
 
 
 @given(st.integers(2, 4096), st.floats(-3, 5))
-def test_derivative_of_the_normalizer_is_the_mean_length(dim, log_kappa):
+def test_derivative_of_the_normalizer_is_the_mean_length(dim: int, log_kappa: float) -> None:
     kappa = torch.tensor(10**log_kappa, dtype=torch.float64, requires_grad=True)
     excess, ratio = _log_relative_normalizer(dim, kappa)
     (slope,) = torch.autograd.grad(excess, kappa)
     assert slope.item() == pytest.approx(ratio.item(), rel=1e-10)
 
 
-def test_gradients_reach_point_mean_and_concentration():
+def test_gradients_reach_point_mean_and_concentration() -> None:
     x = direction(5, seed=1)
     mu, kappa = (
         direction(5).requires_grad_(),
@@ -139,7 +143,7 @@ def test_gradients_reach_point_mean_and_concentration():
 
 
 @dtypes
-def test_gradient_of_the_log_density_is_kappa_mu(dtype):
+def test_gradient_of_the_log_density_is_kappa_mu(dtype: torch.dtype) -> None:
     mu, x = direction(4, dtype=dtype), direction(4, seed=1, dtype=dtype).expand(3, 4)
     gradient = VonMisesFisher(mu, 7.0).grad_log_prob(x)
     assert gradient.dtype == torch.promote_types(dtype, torch.float32)
@@ -147,7 +151,7 @@ def test_gradient_of_the_log_density_is_kappa_mu(dtype):
 
 
 @dtypes
-def test_results_have_the_promised_dtypes(dtype):
+def test_results_have_the_promised_dtypes(dtype: torch.dtype) -> None:
     mu = direction(16, dtype=dtype)
     vmf = VonMisesFisher(mu, 30.0)
     scalar = torch.promote_types(dtype, torch.float32)
@@ -160,7 +164,7 @@ def test_results_have_the_promised_dtypes(dtype):
 
 @pytest.mark.parametrize("dim", [2, 3, 10, 400])
 @pytest.mark.parametrize("kappa", [0.0, 1e-6, 1.0, 50.0, 1e3, 1e6])
-def test_samples_have_the_theoretical_mean_and_spread(dim, kappa):
+def test_samples_have_the_theoretical_mean_and_spread(dim: int, kappa: float) -> None:
     n = 2000
     mu = direction(dim)
     along = VonMisesFisher(mu, kappa).sample(n, generator=generator()) @ mu
@@ -171,7 +175,7 @@ def test_samples_have_the_theoretical_mean_and_spread(dim, kappa):
     assert along.var().item() == pytest.approx(variance.item(), rel=0.25)
 
 
-def test_samples_on_the_circle_follow_the_von_mises_law():
+def test_samples_on_the_circle_follow_the_von_mises_law() -> None:
     mu = torch.tensor([1.0, 0.0], dtype=torch.float64)
     x = VonMisesFisher(mu, 2.0).sample(3000, generator=generator())
     assert (
@@ -182,7 +186,7 @@ def test_samples_on_the_circle_follow_the_von_mises_law():
     )
 
 
-def test_samples_spread_evenly_around_the_mean_direction():
+def test_samples_spread_evenly_around_the_mean_direction() -> None:
     mu = direction(6)
     x = VonMisesFisher(mu, 4.0).sample(10000, generator=generator())
     sideways = normalize(x - (x @ mu)[:, None] * mu)
@@ -192,7 +196,7 @@ def test_samples_spread_evenly_around_the_mean_direction():
     )
 
 
-def test_samples_repeat_bit_for_bit_from_a_generator():
+def test_samples_repeat_bit_for_bit_from_a_generator() -> None:
     vmf = VonMisesFisher(direction(32), 10.0)
     assert torch.equal(
         vmf.sample((4, 5), generator=generator(7)), vmf.sample((4, 5), generator=generator(7))
@@ -203,13 +207,13 @@ def test_samples_repeat_bit_for_bit_from_a_generator():
 
 
 @pytest.mark.parametrize("dim", [2, 3, 768])
-def test_a_generator_of_the_same_seed_as_the_mean_direction_does_no_harm(dim):
+def test_a_generator_of_the_same_seed_as_the_mean_direction_does_no_harm(dim: int) -> None:
     mu = normalize(torch.randn(dim, generator=generator(0), dtype=torch.float64))
     sample = VonMisesFisher(mu, 0.1).sample(5, generator=generator(0))
     torch.testing.assert_close(norms(sample), torch.ones(5, dtype=torch.float64))
 
 
-def test_batches_of_distributions_broadcast():
+def test_batches_of_distributions_broadcast() -> None:
     mu = torch.stack([direction(5, seed=i) for i in range(3)])
     kappa = torch.tensor([1.0, 10.0, 1e5])
     vmf = VonMisesFisher(mu, kappa)
@@ -224,7 +228,7 @@ def test_batches_of_distributions_broadcast():
 @pytest.mark.parametrize(
     ("dim", "kappa"), [(2, 0.5), (3, 10.0), (50, 200.0), (768, 1e3), (768, 1e5), (4096, 5e4)]
 )
-def test_fit_recovers_the_distribution_that_was_sampled(dim, kappa):
+def test_fit_recovers_the_distribution_that_was_sampled(dim: int, kappa: float) -> None:
     mu = direction(dim)
     fitted = VonMisesFisher.fit(VonMisesFisher(mu, kappa).sample(1500, generator=generator()))
     assert fitted.concentration.item() == pytest.approx(kappa, rel=0.15)
@@ -233,7 +237,7 @@ def test_fit_recovers_the_distribution_that_was_sampled(dim, kappa):
 
 
 @given(st.integers(2, 4096), st.floats(0.01, 1 - 1e-6))
-def test_fit_solves_the_likelihood_equation(dim, length):
+def test_fit_solves_the_likelihood_equation(dim: int, length: Any) -> None:
     # Two unit vectors whose mean has exactly this length.
     tilt = math.sqrt(1 - length**2)
     samples = torch.zeros(2, dim, dtype=torch.float64)
@@ -242,7 +246,7 @@ def test_fit_solves_the_likelihood_equation(dim, length):
     assert _log_relative_normalizer(dim, kappa)[1].item() == pytest.approx(length, rel=1e-12)
 
 
-def test_fit_equals_scipy():
+def test_fit_equals_scipy() -> None:
     x = VonMisesFisher(direction(10), 25.0).sample(500, generator=generator())
     mu, kappa = scipy.stats.vonmises_fisher.fit(x.numpy())
     fitted = VonMisesFisher.fit(x)
@@ -250,7 +254,7 @@ def test_fit_equals_scipy():
     assert fitted.mean_direction.numpy() == pytest.approx(mu)
 
 
-def test_fit_refuses_samples_without_a_likeliest_concentration():
+def test_fit_refuses_samples_without_a_likeliest_concentration() -> None:
     v = direction(4)
     with pytest.raises(GeometryError, match="balance out to zero"):
         VonMisesFisher.fit(torch.stack([v, -v]))
@@ -263,12 +267,12 @@ def test_fit_refuses_samples_without_a_likeliest_concentration():
 
 
 @pytest.mark.parametrize("kappa", [-1.0, math.nan, math.inf])
-def test_concentrations_that_make_no_sense_are_refused(kappa):
+def test_concentrations_that_make_no_sense_are_refused(kappa: float) -> None:
     with pytest.raises(GeometryError, match="concentration is"):
         VonMisesFisher(direction(4), kappa)
 
 
-def test_vectors_off_the_sphere_are_refused():
+def test_vectors_off_the_sphere_are_refused() -> None:
     with pytest.raises(GeometryError, match="mean_direction is not unit"):
         VonMisesFisher(2 * direction(4), 1.0)
     with pytest.raises(GeometryError, match="x is not unit"):

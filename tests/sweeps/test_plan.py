@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,11 +13,11 @@ from dti_geom.training import MethodConfig
 LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}
 
 
-def labels(**asked):
-    return [cell.label for cell in plan_of(LEAST | asked, "x").cells]
+def labels(**changes: Any) -> list[str]:
+    return [cell.label for cell in plan_of(LEAST | changes, "x").cells]
 
 
-def test_every_concept_meets_every_method_and_setting_for_each_seed():
+def test_every_concept_meets_every_method_and_setting_for_each_seed() -> None:
     plan = plan_of(
         {
             "concepts": ["green-fox", ["flat-owl", "spotted-car"]],
@@ -34,7 +35,7 @@ def test_every_concept_meets_every_method_and_setting_for_each_seed():
     assert {cell.subjects for cell in plan.cells} == {("green-fox",), ("flat-owl", "spotted-car")}
 
 
-def test_a_label_tells_what_is_varied_and_nothing_else():
+def test_a_label_tells_what_is_varied_and_nothing_else() -> None:
     assert labels(
         methods=[{"name": "dti", "kappa": [0, 1e-4], "learning_rate": [0.04], "schedule": "cosine"}]
     ) == [
@@ -51,7 +52,7 @@ def test_a_label_tells_what_is_varied_and_nothing_else():
     ]
 
 
-def test_settings_reach_the_run_its_data_and_its_method():
+def test_settings_reach_the_run_its_data_and_its_method() -> None:
     (cell,) = plan_of(
         LEAST
         | {
@@ -73,7 +74,7 @@ def test_settings_reach_the_run_its_data_and_its_method():
     assert (cell.evaluation.seeds, cell.evaluation.baselines) == (3, False)
 
 
-def test_a_method_may_ask_for_its_baselines():
+def test_a_method_may_ask_for_its_baselines() -> None:
     first, second = plan_of(
         LEAST | {"methods": ["dti", {"name": "ti", "baselines": True}]}, "x"
     ).cells
@@ -81,7 +82,7 @@ def test_a_method_may_ask_for_its_baselines():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "expected"),
     [
         ({"methdos": []}, "no key 'methdos'. Did you mean 'methods'?"),
         ({"evaluate": {"seed": 1}}, "evaluate: no key 'seed'. Did you mean 'seeds'?"),
@@ -109,13 +110,15 @@ def test_a_method_may_ask_for_its_baselines():
         ({"seeds": [True]}, "seeds[0] is True; expected int."),
     ],
 )
-def test_a_mistake_is_named_with_the_nearest_right_word(wrong, told):
+def test_a_mistake_is_named_with_the_nearest_right_word(
+    wrong: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(SweepError) as error:
         plan_of(LEAST | wrong, "x")
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
-def test_what_no_run_could_do_is_refused_before_any_starts():
+def test_what_no_run_could_do_is_refused_before_any_starts() -> None:
     with pytest.raises(TrainingError, match="kappa has no effect on method 'ti'"):
         plan_of(LEAST | {"methods": [{"name": "ti", "kappa": 1e-3}]}, "x")
     with pytest.raises(TrainingError, match="no method called 'tti'"):
@@ -124,7 +127,7 @@ def test_what_no_run_could_do_is_refused_before_any_starts():
         plan_of(LEAST | {"concepts": [{"images": "nowhere", "init": "dog"}]}, "x")
 
 
-def test_a_file_is_named_in_its_mistakes(tmp_path):
+def test_a_file_is_named_in_its_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("concepts: [green-fox]\nmethods: [dtii]\n")
     with pytest.raises(SweepError, match=r"mine\.yaml: no method called 'dtii'"):
@@ -137,19 +140,19 @@ def test_a_file_is_named_in_its_mistakes(tmp_path):
         read_plan(path)
 
 
-def test_a_plan_survives_its_file():
+def test_a_plan_survives_its_file() -> None:
     plan = plan_of(LEAST | {"evaluate": {"checkpoints": [100]}}, "x")
     again = from_json(Plan, to_json(plan))
     assert again == plan
     assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
 
 
-def test_an_address_follows_what_decides_the_result_and_not_where_it_lies(tmp_path):
-    def address(folder, colour, **asked):
+def test_an_address_follows_what_decides_the_result_and_not_where_it_lies(tmp_path: Path) -> None:
+    def address(folder: str, colour: str, **changes: Any) -> tuple[str, str]:
         (tmp_path / folder / "dog").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), colour).save(tmp_path / folder / "dog" / "0.png")
         concepts = [{"images": str(tmp_path / folder / "dog"), "init": "dog"}]
-        (cell,) = plan_of(LEAST | {"concepts": concepts} | asked, "x").cells
+        (cell,) = plan_of(LEAST | {"concepts": concepts} | changes, "x").cells
         return cell.run_key, cell.key
 
     first = address("a", "red")
@@ -162,7 +165,7 @@ def test_an_address_follows_what_decides_the_result_and_not_where_it_lies(tmp_pa
     assert cell != first[1]
 
 
-def test_a_shipped_concept_is_found_wherever_the_package_lies():
+def test_a_shipped_concept_is_found_wherever_the_package_lies() -> None:
     (cell,) = plan_of(LEAST, "x").cells
     assert cell.run.concepts[0].images == "green-fox"
     assert Path(located(cell.run).concepts[0].images).is_dir()
