@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("command", "expected"), CONSOLE, ids=[command for command, _ in CONSOLE])
-def test_a_command_prints_what_the_readme_shows(command, expected):
+def test_a_command_prints_what_the_readme_shows(command: str, expected: str) -> None:
     env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"}
     done = warm.run(*shlex.split(command)[1:], env=env)
     assert done.returncode == 0, done.stderr
@@ -57,7 +58,7 @@ def test_a_command_prints_what_the_readme_shows(command, expected):
 
 
 @pytest.mark.parametrize(("code", "expected"), PYTHON)
-def test_a_snippet_prints_what_the_readme_shows(code, expected):
+def test_a_snippet_prints_what_the_readme_shows(code: str, expected: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
@@ -66,8 +67,12 @@ def test_a_snippet_prints_what_the_readme_shows(code, expected):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
-    tmp_path, monkeypatch, capsys, sd15_folder, sdxl_pipeline
-):
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sd15_folder: Path,
+    sdxl_pipeline: Path,
+) -> None:
     """Weights nobody has here are tiny ones of the same layout; files are a reader's own; the card is a processor."""
     from dti_geom_cli.main import app
 
@@ -102,7 +107,9 @@ def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
         assert capsys.readouterr().out.strip(), line
 
 
-def test_the_sweep_has_as_many_cells_as_its_first_line_says(monkeypatch):
+def test_the_sweep_has_as_many_cells_as_its_first_line_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import yaml
 
     from dti_geom.sweeps import plan_of
@@ -112,7 +119,7 @@ def test_the_sweep_has_as_many_cells_as_its_first_line_says(monkeypatch):
     assert f"= {len(plan_of(yaml.safe_load(text), 'methods').cells)} cells" in text
 
 
-def test_every_other_line_and_every_make_named_in_passing_is_a_target_of_the_makefile():
+def test_every_other_line_and_every_make_named_in_passing_is_a_target_of_the_makefile() -> None:
     targets = re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE)
     others = [line for line in SHELL if line and not line.startswith("dti-geom ")]
     assert all(line.startswith("make ") for line in others)
@@ -121,7 +128,7 @@ def test_every_other_line_and_every_make_named_in_passing_is_a_target_of_the_mak
     assert {"demo", "test", "check"} <= named <= set(targets)
 
 
-def test_contributing_lists_the_checks_that_make_check_runs():
+def test_contributing_lists_the_checks_that_make_check_runs() -> None:
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert recipe is not None
     commands = [line.removeprefix("\t$(BIN)/") for line in recipe[1].splitlines()]
@@ -142,7 +149,7 @@ def test_the_tree_in_contributing_is_that_of_the_project() -> None:
     assert {f"{path.parent.relative_to(ROOT)}/" for path in packages} <= shown
 
 
-def test_there_is_something_to_run_and_every_command_is_listed():
+def test_there_is_something_to_run_and_every_command_is_listed() -> None:
     from dti_geom_cli.main import COMMANDS
 
     assert CONSOLE
@@ -152,12 +159,12 @@ def test_there_is_something_to_run_and_every_command_is_listed():
             assert f"| `dti-geom {command.__name__}" in README
 
 
-def test_files_that_are_linked_exist():
+def test_files_that_are_linked_exist() -> None:
     for name in re.findall(r"\]\(([\w./-]+)", README + CONTRIBUTING):
         assert (ROOT / name).exists(), name
 
 
-def test_the_tables_one_adds_to_are_where_it_says():
+def test_the_tables_one_adds_to_are_where_it_says() -> None:
     section = README.split("## Changing it")[1].split("## Limits")[0]
     source = "\n".join(path.read_text() for path in (ROOT / "dti_geom").rglob("*.py"))
     names = re.findall(r"`([A-Z][A-Z_]{3,})`", section)
@@ -173,8 +180,9 @@ def test_the_tables_one_adds_to_are_where_it_says():
 
 def claim(name: str) -> str:
     """Return the row of the README's table of findings that starts with a name."""
-    (row,) = re.findall(rf"^\| {re.escape(name)}[^\n]*$", README, re.MULTILINE)
-    return row
+    rows = [line for line in README.splitlines() if line.startswith(f"| {name}")]
+    assert len(rows) == 1, name
+    return rows[0]
 
 
 def test_the_effects_it_names_are_those_of_the_published_report() -> None:
@@ -195,8 +203,9 @@ def test_the_papers_scores_are_those_that_compare_shows() -> None:
 
     scores = {row.method: row for row in REFERENCES if (row.table, row.model) == ("main", "sdxl")}
     for method in ("ti", "dti"):
-        shown = (share(scores[method].text), share(scores[method].subject))
-        assert_shown(claim("DTI follows prompts better"), *shown)
+        for score in (scores[method].text, scores[method].subject):
+            assert score is not None
+            assert_shown(claim("DTI follows prompts better"), share(score))
 
 
 def test_the_papers_other_figures_are_those_that_its_code_prints() -> None:
@@ -207,13 +216,13 @@ def test_the_papers_other_figures_are_those_that_its_code_prints() -> None:
 
 
 @pytest.fixture(scope="module")
-def encoders():
+def encoders() -> list[Any]:
     from dti_geom.models import open_encoders
 
     return open_encoders("mini", dtype=torch.float32)
 
 
-def test_the_swaps_it_counts_are_those_of_the_probe(encoders):
+def test_the_swaps_it_counts_are_those_of_the_probe(encoders: list[Any]) -> None:
     from dti_geom.probes.swap import measure_swap
 
     sums = measure_swap(encoders[0]).sums
@@ -223,16 +232,16 @@ def test_the_swaps_it_counts_are_those_of_the_probe(encoders):
     assert_shown(claim("A: "), in_all, f"{min(ratios):.1f}", f"{max(ratios):.0f}")
 
 
-def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders):
+def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders: list[Any]) -> None:
     from dti_geom.probes.attenuation import measure_attenuation
 
     measured = measure_attenuation(encoders[0])
-    slopes = (measured.share_slope, measured.distance_slope)
+    slopes: tuple[Any, Any] = (measured.share_slope, measured.distance_slope)
     accuracy = next(row.accuracy for row in measured.scales if row.scale == 4)
     assert_shown(claim("B: "), share(accuracy), *(f"−{abs(slope):.3f}" for slope in slopes))
 
 
-def test_the_turns_it_names_are_those_of_the_probe(encoders):
+def test_the_turns_it_names_are_those_of_the_probe(encoders: list[Any]) -> None:
     from math import degrees
 
     from dti_geom.probes.stagnation import measure_stagnation
@@ -242,7 +251,7 @@ def test_the_turns_it_names_are_those_of_the_probe(encoders):
     assert_shown(claim("C: "), turn[1], turn[32], turn[512], turn[8192])
 
 
-def test_the_attention_it_names_is_that_of_the_probe(encoders):
+def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> None:
     from dti_geom.probes.attention import measure_attention
     from dti_geom.reporting.sections.attention import layer_rows
 

@@ -113,6 +113,7 @@ def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
     assert confirmed["kappa"] == preset.kappa
     for name in ("form", "optimizer", "magnitude"):
         assert getattr(preset, name) == getattr(dti, name)
+    assert preset.learning_rate is not None
     assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
     assert preset.kappa / dti.kappa == pytest.approx(100)
 
