@@ -81,7 +81,8 @@ def child(options: argparse.Namespace, *ways: str, runs: int | None = None) -> d
     )
     if done.returncode:
         raise SystemExit(done.returncode)  # it has said why
-    return json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

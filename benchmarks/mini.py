@@ -5,6 +5,7 @@ python benchmarks/mini.py
 
 import json
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class WithLearnedRow(nn.Module):
         return torch.cat([self.table, self.learned[None]])[ids]
 
 
-def seconds_for_training(pipeline, steps: int = STEPS) -> float:
+def seconds_for_training(pipeline: Any, steps: int = STEPS) -> float:
     """Wall time of a plain textual inversion of `steps` steps, everything but one row frozen."""
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False)

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 THREADS = 2
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # read when the libraries below are loaded
@@ -124,7 +125,7 @@ def agreement(x: torch.Tensor, metric: str, ours: Found, theirs: Found) -> dict[
     }
 
 
-def compare(name: str, x: torch.Tensor, k: int) -> dict:
+def compare(name: str, x: torch.Tensor, k: int) -> dict[str, Any]:
     unit = normalize(x)
     runs = {
         "nearest cosine": lambda: nearest(x, x, k, "cosine"),
@@ -133,7 +134,8 @@ def compare(name: str, x: torch.Tensor, k: int) -> dict:
         "faiss IndexFlatL2": lambda: faiss_search(faiss.IndexFlatL2(x.shape[1]), x, k),
         "scikit-learn cosine": lambda: sklearn_search(x, k),
     }
-    found, figures = {}, {}
+    found: dict[str, Found] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for label, run in runs.items():
         found[label], figures[label] = measured(run)
         print(f"{name}: {label} took {figures[label]['seconds']:.1f} s", file=sys.stderr)
@@ -163,7 +165,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
     generator = torch.Generator().manual_seed(0)
-    result: dict = {
+    result: dict[str, Any] = {
         "rows": options.rows,
         "dim": options.dim,
         "k": options.k,

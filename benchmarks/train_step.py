@@ -98,7 +98,9 @@ def in_processes(options: argparse.Namespace, place: str) -> dict[str, Any]:
         *(["--dtype", options.dtype] if options.dtype else []),
         *(["--compile"] if options.compile else []),
     ]  # fmt: skip
-    measured = json.loads(run(*given, "--steps", str(options.steps), "--only", *WAYS))
+    measured: dict[str, Any] = json.loads(
+        run(*given, "--steps", str(options.steps), "--only", *WAYS)
+    )
     seconds, processor = measured.pop("seconds"), measured.pop("cpu_seconds")
     peaks = {
         way: json.loads(run(*given, "--steps", "1", "--only", way))["peak_mib"] for way in seconds

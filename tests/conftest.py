@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,8 @@ from pipelines import (
     seeded,
 )
 
-os.environ["HF_HUB_OFFLINE"] = (
-    "1"  # no test asks the real Hub anything; those with a server of their own say so
-)
+# No test asks the real Hub anything. Tests with a server of their own set it back.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +106,15 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
     """One folder per family whose encoders are published alone, without a tokenizer."""
     import transformers as tf
 
-    t5 = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
-    bert = {
+    t5: dict[str, Any] = {
+        "vocab_size": 64,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+    }
+    bert: dict[str, Any] = {
         "vocab_size": 64,
         "hidden_size": 32,
         "num_hidden_layers": 2,

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 WORDS = ("cat", "dog", "house", "red", "phone")
 PUBLISHED = Path(__file__).parent / "data" / "published"
-CAUSAL = {
+CAUSAL: dict[str, Any] = {
     "vocab_size": 300,
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -30,17 +30,17 @@ def modules_after(code: str) -> set[str]:
         "try: cli.main()\nexcept SystemExit: pass",
     ],
 )
-def test_neither_the_package_nor_its_help_loads_a_heavy_library(code):
+def test_neither_the_package_nor_its_help_loads_a_heavy_library(code: str) -> None:
     assert not modules_after(code).intersection(HEAVY)
 
 
-def test_reporting_is_imported_without_plotly():
+def test_reporting_is_imported_without_plotly() -> None:
     assert not modules_after("import dti_geom.reporting").intersection(
         {"plotly", "transformers", "diffusers"}
     )
 
 
-def test_the_listed_packages_are_the_folders_there_are():
+def test_the_listed_packages_are_the_folders_there_are() -> None:
     listed = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
@@ -49,7 +49,7 @@ def test_the_listed_packages_are_the_folders_there_are():
     assert listed == folders
 
 
-def test_imports_run_downhill():
+def test_imports_run_downhill() -> None:
     lint = subprocess.run(
         [Path(sys.executable).parent / "lint-imports"],
         cwd=ROOT,

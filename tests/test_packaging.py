@@ -6,12 +6,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from dti_geom import __version__
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.install
-def test_the_wheel_holds_what_it_should(tmp_path):
+def test_the_wheel_holds_what_it_should(tmp_path: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -35,3 +38,10 @@ def test_the_wheel_holds_what_it_should(tmp_path):
     packaged = {name for name in tracked.stdout.splitlines() if name.startswith("dti_geom/")}
     assert packaged <= set(names)
     assert {f"dti_geom_cli/{path.name}" for path in (ROOT / "cli").glob("*.py")} <= set(names)
+
+
+def test_the_citation_and_the_changelog_name_the_version_and_its_date() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {__version__} ({citation['date-released']})\n" in changelog

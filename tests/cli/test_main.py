@@ -1,4 +1,8 @@
 import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -6,12 +10,14 @@ import typer
 from dti_geom import __version__
 from dti_geom_cli.main import COMMANDS, app
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
-def test_version_is_printed(run):
+
+def test_version_is_printed(run: Run) -> None:
     assert run("--version").stdout == f"dti-geom {__version__}\n"
 
 
-def test_wrong_usage_exits_with_2_and_errors_with_1(run, sd15_folder):
+def test_wrong_usage_exits_with_2_and_errors_with_1(run: Run, sd15_folder: Path) -> None:
     assert run("norms", "--no-such-option").returncode == 2
     assert run("nonsense").returncode == 2
     wrong = run("norms", "--model", "sd1.5")
@@ -22,7 +28,7 @@ def test_wrong_usage_exits_with_2_and_errors_with_1(run, sd15_folder):
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "norms"), ("norms", "--debug")])
-def test_a_traceback_is_shown_only_on_demand(run, arguments):
+def test_a_traceback_is_shown_only_on_demand(run: Run, arguments: tuple[str, ...]) -> None:
     wrong = run(*arguments, "--model", "sd1.5")
     assert wrong.returncode == 1
     assert "Traceback" in wrong.stderr
@@ -33,7 +39,7 @@ EXAMPLES = {
 }
 
 
-def test_every_command_has_help_with_one_example_that_names_it(run):
+def test_every_command_has_help_with_one_example_that_names_it(run: Run) -> None:
     listed = run("--help").stdout
     assert len(app.registered_commands) + len(app.registered_groups) == len(EXAMPLES)
     for command, example in EXAMPLES.items():
@@ -43,27 +49,26 @@ def test_every_command_has_help_with_one_example_that_names_it(run):
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values())
-def test_every_example_has_only_options_that_its_command_knows(example):
+def test_every_example_has_only_options_that_its_command_knows(example: str) -> None:
     name, *arguments = shlex.split(example)[1:]
-    typer.main.get_command(app).commands[name].make_context(name, arguments)
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    group.commands[name].make_context(name, arguments)
 
 
-def test_help_lists_the_commands_by_purpose_and_none_without_one(run):
+def test_help_lists_the_commands_by_purpose_and_none_without_one(run: Run) -> None:
     listed = run("--help").stdout
     for purpose in COMMANDS:
         assert f"─ {purpose} ─" in listed
     assert "─ Commands ─" not in listed
 
 
-def test_output_into_a_closed_pipe_is_no_error(run, sd15_folder):
-    import subprocess
-    import sys
-
+def test_output_into_a_closed_pipe_is_no_error(run: Run, sd15_folder: Path) -> None:
     line = f"{sys.executable} -m dti_geom_cli models | head -n 1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "name" in done.stdout
 
 
-def test_no_colour_codes_reach_a_file(run):
+def test_no_colour_codes_reach_a_file(run: Run) -> None:
     assert "\x1b[" not in run("models").stdout

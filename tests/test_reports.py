@@ -1,0 +1,124 @@
+"""What the notes of published reports say is what their results hold."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dti_geom.files import load_result
+from dti_geom.sweeps.sweep import Sweep
+from prose import assert_shown
+
+BAKE_OFF = Path(__file__).parents[1] / "reports" / "bakeoff"
+NOTE = " ".join((BAKE_OFF / "README.md").read_text(encoding="utf-8").split())
+RESULT: dict[str, Any] = json.loads((BAKE_OFF / "result.json").read_text(encoding="utf-8"))
+
+
+def sweep(stage: str) -> Sweep:
+    return load_result(BAKE_OFF / f"{stage}.json", Sweep)
+
+
+def scores(stage: str, group: str = "all") -> dict[str, tuple[str, str]]:
+    """Subject and text of each method over a group of prompts, as the note writes them."""
+    return {
+        summary.method: (f"{summary.subject.mean:.3f}", f"{summary.text.mean:.3f}")
+        for summary in sweep(stage).summaries
+        if summary.group == group
+    }
+
+
+def test_the_note_on_the_bake_off_shows_its_scores() -> None:
+    by_method = scores("bakeoff")
+    for name in ("dti", "ti", "ti-rescaled", "crossinit", "class word"):
+        assert_shown(NOTE, by_method[name][1])
+    for name in ("dti", "ti", "category-norm"):
+        assert_shown(NOTE, by_method[name][0])
+    counting = scores("bakeoff", "count")
+    assert_shown(NOTE, counting["dti"][1], counting["ti"][1], f"{RESULT['core hours']:.1f}")
+    assert counting["dti"][1] < counting["ti"][1]
+
+
+def test_the_note_on_the_bake_off_shows_its_paired_tests() -> None:
+    rows = {row["method"]: row for row in RESULT["bakeoff, dti less"]}
+    assert len(rows) == 9
+    for name in ("ti", "crossinit", "ti-rescaled"):
+        assert_shown(NOTE, f"{rows[name]['text']:+.3f}", f"{rows[name]['text p, Holm']:.3f}")
+    assert rows["ti"]["text better on"] == 11
+    assert_shown(NOTE, "11 of 12")
+    significant = {name for name, row in rows.items() if row["text p, Holm"] < 0.05}
+    assert significant == {"ti", "crossinit"}
+    assert all(row["subject p, Holm"] >= 0.05 for row in rows.values())
+
+
+def test_policies_that_hold_the_norm_score_between_ti_and_dti() -> None:
+    text = {name: float(text) for name, (_, text) in scores("bakeoff").items()}
+    ti, dti = text.pop("ti"), text.pop("dti")
+    holding = set(text) - {"crossinit", "class word"}
+    assert ti < min(text[name] for name in holding)
+    assert max(text[name] for name in holding) < dti
+
+
+def test_the_misses_and_the_outermost_rate_are_those_the_note_names() -> None:
+    counting = RESULT["bakeoff, counting"]["dti"]
+    missed = {prompt for prompt, text in counting.items() if text < 1}
+    assert missed == {"a photo of two {} on the grass"}
+    outermost = set()
+    for name, merit in RESULT["search"].items():
+        if max(merit, key=merit.get) in (min(merit, key=float), max(merit, key=float)):
+            outermost.add(name)
+    assert outermost == {"norm-decay"}
+
+
+def test_the_note_on_norms_shows_the_means_of_the_checkpoints() -> None:
+    for stage in ("bakeoff", "norms"):
+        assert_shown(NOTE, f"{RESULT[f'{stage}, norm against text']:.2f}")
+    rows = defaultdict(list)
+    for point in sweep("norms").courses:
+        figures = (point.inflation, point.subject_score, point.text_score)
+        rows[point.label, point.step].append(figures)
+    means = {}
+    for key, values in rows.items():
+        means[key] = [sum(column) / len(column) for column in zip(*values, strict=True)]
+    assert_shown(NOTE, f"{means['ti', 100][0]:.1f}", f"{means['ti', 400][0]:.1f}")
+    assert_shown(NOTE, f"{means['ti', 400][2]:.3f}")
+    for key in (("ti", 100), ("dti", 100), ("ti", 200), ("dti", 400)):
+        assert_shown(NOTE, *(f"{score:.3f}" for score in means[key][1:]))
+
+
+def test_the_note_shows_what_lies_beyond_the_paper() -> None:
+    merit = RESULT["beyond"]
+    assert_shown(NOTE, str(len(merit) - 1))
+    best = sorted(merit, key=lambda name: -merit[name])[:3]
+    assert best == ["momentum 0.9, twice the mean", "magnitude twice the mean", "momentum 0.9"]
+    adam = max(value for name, value in merit.items() if name.startswith("Adam"))
+    named = [merit[name] for name in (*best, "as it is", "cosine", "average of the last 100")]
+    assert_shown(NOTE, *(f"{value:.3f}" for value in (*named, adam)))
+    by_method = scores("winner")
+    assert_shown(NOTE, by_method["dti"][1], *(by_method[f"dti, {name}"][1] for name in best))
+    for row in RESULT["winner, dti less"]:
+        assert row["text p, Holm"] >= 0.05
+        assert row["subject p, Holm"] >= 0.05
+
+
+def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
+    from dti_geom.models.pipelines.stable_diffusion import Mini
+    from dti_geom.training import METHODS
+
+    preset, dti = METHODS["dti-tuned"], METHODS["dti"]
+    confirmed = RESULT["settings"]["dti"]
+    assert confirmed["name"] == "dti"
+    assert confirmed["learning_rate"] == preset.learning_rate
+    assert confirmed["kappa"] == preset.kappa
+    for name in ("form", "optimizer", "magnitude"):
+        assert getattr(preset, name) == getattr(dti, name)
+    assert preset.learning_rate is not None
+    assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
+    assert preset.kappa / dti.kappa == pytest.approx(100)
+
+
+def test_the_note_shows_what_the_confirmation_gave() -> None:
+    by_method, (row,) = scores("confirm"), RESULT["confirm, dti less"]
+    assert_shown(NOTE, *by_method["dti"], *by_method["dti as published"], f"{row['text']:+.3f}")
+    assert_shown(NOTE, f"{row['text better on']} of 12", f"{row['text p, Holm']:.3f}")
