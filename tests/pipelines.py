@@ -7,6 +7,7 @@ before a SANA prompt. Weights are random, float32 safetensors; the pictures are 
 published loss, and add an entry to `FAMILIES`.
 """
 
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,7 @@ _CLIP_QUIRKS = (
 
 def build_sd15(folder: Path) -> None:
     """Stable Diffusion 1.5 for 64 px: one tower of width 32, ε-prediction, no safety checker."""
-    import diffusers
+    diffusers = library("diffusers")
 
     clip_tower(folder, width=32, seed=1, published_as="clip-vit-l-14-text")
     _save(
@@ -88,7 +89,7 @@ def build_sd15(folder: Path) -> None:
 
 def build_sd21(folder: Path) -> None:
     """Stable Diffusion 2.1 for 64 px: one tower of width 48, v-prediction."""
-    import diffusers
+    diffusers = library("diffusers")
 
     clip_tower(folder, width=48, seed=1, published_as="openclip-vit-h-14-text", pad_token="!")
     _save(
@@ -113,7 +114,7 @@ def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     the published depth and a tenth of the published widths: large enough that the time of a
     training step is the model's and not the loop's, and divided among the parts as at full size.
     """
-    import diffusers
+    diffusers = library("diffusers")
 
     first, second = (128, 192) if bench else (32, 48)
     time_width = 64 if bench else 8
@@ -160,8 +161,7 @@ def build_sana(folder: Path) -> None:
     The autoencoder divides sides by 32. The pipeline knows aspect ratios only for published sizes:
     generate with `use_resolution_binning=False`.
     """
-    import diffusers
-    import transformers
+    diffusers, transformers = library("diffusers"), library("transformers")
 
     vocabulary = gemma_tokenizer(folder / "tokenizer")
     sizes = CAUSAL | {"vocab_size": vocabulary, "max_position_embeddings": 8192}
@@ -195,7 +195,7 @@ def build_sana(folder: Path) -> None:
     )
     flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
     diffusers.DPMSolverMultistepScheduler(**flow).save_pretrained(folder / "scheduler")
-    parts = {
+    parts: dict[str, tuple[str | None, str | None]] = {
         "text_encoder": ("transformers", "Gemma2Model"),
         "tokenizer": ("transformers", "GemmaTokenizerFast"),
         "transformer": ("diffusers", "SanaTransformer2DModel"),
@@ -203,6 +203,11 @@ def build_sana(folder: Path) -> None:
         "scheduler": ("diffusers", "DPMSolverMultistepScheduler"),
     }
     _write_index(folder, "SanaPipeline", parts)
+
+
+def library(name: str) -> Any:
+    """A heavy library, imported when a folder is built."""
+    return importlib.import_module(name)
 
 
 def published(name: str) -> dict[str, Any]:
@@ -218,7 +223,7 @@ def seeded(build: Callable[[], Any], seed: int) -> Any:
 
 def _save(folder: Path, name: str, *, seed: int, **sizes: Any) -> None:
     """A published diffusers part with other sizes."""
-    import diffusers
+    diffusers = library("diffusers")
 
     facts = published(name)
     config = facts["config"] | sizes
@@ -257,7 +262,7 @@ def clip_tower(
 
     published_as: take the special ids, length and activation of that published tower.
     """
-    import transformers
+    transformers = library("transformers")
 
     last = len(_clip_vocabulary()) - 1
     options = {"bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
@@ -267,7 +272,8 @@ def clip_tower(
             for key, value in published(published_as)["config"].items()
             if key in _CLIP_QUIRKS
         }
-    config = transformers.CLIPTextConfig(**clip_config(width) | options, projection_dim=width)
+    sizes: dict[str, Any] = {**clip_config(width), **options}
+    config = transformers.CLIPTextConfig(**sizes, projection_dim=width)
     cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
     model = seeded(lambda: cls(config), seed)
     encoder = folder / f"text_encoder{suffix}"
@@ -338,8 +344,6 @@ def gemma_tokenizer(folder: Path) -> int:
 
     Returns its size.
     """
-    from transformers import GemmaTokenizer
-
     pieces = [
         "<pad>",
         "<eos>",
@@ -355,7 +359,7 @@ def gemma_tokenizer(folder: Path) -> int:
         merges += [("▁" + word[:end], word[end]) for end in range(len(word))]
     merges = list(dict.fromkeys(merges))  # words that begin alike share merges
     pieces += ["".join(merge) for merge in merges]
-    tokenizer = GemmaTokenizer(
+    tokenizer = library("transformers").GemmaTokenizer(
         {piece: row for row, piece in enumerate(pieces)}, merges, add_bos_token=True
     )
     tokenizer.save_pretrained(folder)
@@ -376,10 +380,16 @@ class Sample:
     sizes: tuple[int, ...]  # height, width of the file; top, left of the crop; height, width of it
 
 
+def squared_error(answer: Tensor, target: Tensor) -> Tensor:
+    """Mean over a sample's numbers, (n, …) to (n,)."""
+    return ((answer - target) ** 2).flatten(1).mean(dim=1)
+
+
 def _alpha_bar(sample: Sample) -> Tensor:
     """ᾱ of Stable Diffusion's scaled linear schedule (Rombach et al. 2022), β from 0.00085."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return (1 - betas).cumprod(0)[sample.t].view(-1, 1, 1, 1)
+    alpha_bar = (1 - betas).cumprod(0)
+    return alpha_bar[sample.t].view(-1, 1, 1, 1)
 
 
 def stable_diffusion_loss(pipeline: Any, sample: Sample) -> Tensor:
@@ -391,7 +401,7 @@ def stable_diffusion_loss(pipeline: Any, sample: Sample) -> Tensor:
     target = sample.noise
     if pipeline.scheduler.config.prediction_type == "v_prediction":
         target = kept.sqrt() * sample.noise - (1 - kept).sqrt() * sample.x
-    return ((answer - target) ** 2).mean(dim=(1, 2, 3))
+    return squared_error(answer, target)
 
 
 def sdxl_loss(pipeline: Any, sample: Sample) -> Tensor:
@@ -408,7 +418,7 @@ def sdxl_loss(pipeline: Any, sample: Sample) -> Tensor:
         encoder_hidden_states=states,
         added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
     ).sample
-    return ((answer - sample.noise) ** 2).mean(dim=(1, 2, 3))
+    return squared_error(answer, sample.noise)
 
 
 def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
@@ -425,12 +435,13 @@ def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
     answer = pipeline.transformer(
         noisy, encoder_hidden_states=states, encoder_attention_mask=mask, timestep=sample.t
     ).sample
-    return ((answer - (sample.noise - sample.x)) ** 2).mean(dim=(1, 2, 3))
+    return squared_error(answer, sample.noise - sample.x)
 
 
 def plain_latents(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
     """The autoencoder's latents in the denoiser's units, for a published shift and scale."""
-    return (latents - (config.get("shift_factor") or 0)) * config["scaling_factor"]
+    shift, scale = float(config.get("shift_factor") or 0), float(config["scaling_factor"])
+    return (latents - shift) * scale
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,11 @@ class TextEncoder(Protocol):
     """All that a probe may use of an encoder; a few lines can fake it."""
 
     name: str
-    vocabulary: Vocabulary
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The names of the token table's rows."""
+        ...
 
     @property
     def token_table(self) -> Tensor:

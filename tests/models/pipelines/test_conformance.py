@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.pipelines import PIPELINES, TextToImage, View, family_of
-from pipelines import FAMILIES, Family, Sample, published
+from pipelines import FAMILIES, Family, Sample, library, published
 
 VIEW = View((640, 480), (10, 0), (64, 64))
 SIDE = 64  # pixels of the tiny pipelines
@@ -30,10 +30,8 @@ def opened(pipeline_folder: Folders) -> Opened:
 
     @cache
     def pipeline_of(name: str, dtype: torch.dtype) -> TextToImage:
-        import diffusers
-
         family = FAMILIES[name]
-        kind = getattr(diffusers, family.pipeline_class)
+        kind = getattr(library("diffusers"), family.pipeline_class)
         dtypes = {"vae": torch.float32, "default": dtype}
         pipeline = kind.from_pretrained(pipeline_folder(name), dtype=dtypes)
         return family_of(family.pipeline_class)(pipeline, name)
@@ -81,7 +79,7 @@ def losses_of(model: TextToImage, sample: Sample) -> Tensor:
     return (prediction - target).square().flatten(1).mean(dim=1)
 
 
-class _KeptInFloat64(TorchDispatchMode):
+class _KeptInFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, no float64 is cast to float32.
 
     Norms and softmaxes of the models compute in float32, whose rounding would be larger than the
@@ -179,12 +177,12 @@ def test_gradients_into_the_vectors_agree_with_finite_differences(
 
     def loss_at(placed: Sequence[Tensor]) -> Tensor:
         model.place("<x>", placed)
-        with _KeptInFloat64():
+        with _KeptInFloat64():  # type: ignore[no-untyped-call]
             loss = losses_of(model, sample).mean()
         assert loss.dtype == torch.float64
         return loss
 
-    loss_at(vectors).backward()
+    loss_at(vectors).backward()  # type: ignore[no-untyped-call]
     generator, step = torch.Generator().manual_seed(2), 1e-5
     for place, rows in enumerate(vectors):
         direction = torch.randn(rows.shape, generator=generator, dtype=torch.float64)
@@ -229,7 +227,7 @@ def test_training_changes_the_vectors_and_no_other_byte(opened: Opened, name: st
         model.place("<x>", vectors)
         sample = sample_of(model, [FAMILIES[name].prompt.format("<x>")] * 2)
         optimizer.zero_grad()
-        losses_of(model, sample).mean().backward()
+        losses_of(model, sample).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert _bytes_of(model) == before
     for rows, start in zip(vectors, starts, strict=True):
@@ -267,9 +265,7 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     pipeline_folder: Folders, name: str, denoiser: str
 ) -> None:
     """On meta tensors: every shape is checked, nothing is computed."""
-    import diffusers
-    import transformers
-
+    diffusers, transformers = library("diffusers"), library("transformers")
     family = FAMILIES[name]
     pipeline = diffusers.DiffusionPipeline.from_pretrained(pipeline_folder(name))
     model_class = family_of(family.pipeline_class)
