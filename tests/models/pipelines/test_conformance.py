@@ -109,7 +109,6 @@ def check_latents(model: TextToImage, family: Family) -> None:
     latents = model.encode_images(pixels)
     expected = family.latents(raw, published(family.autoencoder)["config"])
     torch.testing.assert_close(latents.mean, expected)
-    assert latents.mean.shape[1] == model.denoiser.config.in_channels
     decoded = model.decode_latents(latents.mean)
     assert decoded.shape == pixels.shape
     torch.testing.assert_close(decoded, reconstructed, atol=1e-5, rtol=1e-4)
@@ -275,15 +274,17 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
             cls = getattr(transformers, facts["cls"])
             part = "text_encoder" if number == 1 else f"text_encoder_{number}"
             setattr(pipeline, part, cls(cls.config_class(**facts["config"])))
-        facts = published(denoiser)
-        whole = getattr(diffusers, facts["cls"]).from_config(facts["config"])
-    setattr(pipeline, model_class.denoiser_name, whole)
+        for part, facts in (
+            ("vae", published(family.autoencoder)),
+            (model_class.denoiser_name, published(denoiser)),
+        ):
+            setattr(pipeline, part, getattr(diffusers, facts["cls"]).from_config(facts["config"]))
     model = model_class(pipeline, name)
     vectors = [rows.to("meta").requires_grad_() for rows in random_vectors(model)]
     model.place("<x>", vectors)
     conditioning = model.encode_prompts(["a photo of a <x>"] * 2, [VIEW] * 2)
-    side = whole.config.sample_size
-    noisy = torch.empty(2, whole.config.in_channels, side, side, device="meta")
+    side = model.resolution
+    noisy = model.encode_images(torch.empty(2, 3, side, side, device="meta")).mean
     t = model.noising.draw_times([torch.Generator()] * 2).to("meta")
     prediction = model.predict(noisy, t, conditioning)
     assert prediction.shape == noisy.shape
