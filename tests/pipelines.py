@@ -438,7 +438,7 @@ def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
     return squared_error(answer, sample.noise - sample.x)
 
 
-def plain_latents(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
+def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any) -> Tensor:
     """The autoencoder's latents in the denoiser's units, for a published shift and scale."""
     shift, scale = float(config.get("shift_factor") or 0), float(config["scaling_factor"])
     return (latents - shift) * scale
@@ -454,7 +454,8 @@ class Family:
     denoisers: tuple[str, ...]  # published sizes
     autoencoder: str
     loss: Callable[[Any, Sample], Tensor]  # as published, per sample
-    latents: Callable[[Tensor, Mapping[str, Any]], Tensor] = plain_latents
+    # The autoencoder's latents in the denoiser's units, from its published config or its weights.
+    latents: Callable[[Tensor, Mapping[str, Any], Any], Tensor] = plain_latents
     # A word of one token, and a prompt in which a learned token splits no other token.
     word: str = "cat"
     prompt: str = "red {} red"

@@ -268,7 +268,7 @@ class TextToImage:
         """
         side = size or self.resolution
         result = self.pipeline(
-            [self.written(prompt) for prompt in prompts],
+            prompt=[self.written(prompt) for prompt in prompts],
             num_inference_steps=steps or self.sampling_steps,
             height=side,
             width=side,
