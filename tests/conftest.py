@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,8 @@ import torch
 
 from pipelines import (
     CAUSAL,
+    FAMILIES,
     WORDS,
-    build_sana,
-    build_sd15,
-    build_sd21,
-    build_sdxl,
     clip_config,
     clip_tower,
     seeded,
@@ -78,27 +76,40 @@ def sana_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sd15_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a whole pipeline that generates, by its name in `FAMILIES`."""
+
+    @cache
+    def built(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"{name}_pipeline")
+        FAMILIES[name].build(folder)
+        return folder
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def sd15_pipeline(pipeline_folder: Callable[[str], Path]) -> Path:
     """A whole Stable Diffusion 1.5 that generates."""
-    return _built(build_sd15, tmp_path_factory)
+    return pipeline_folder("sd15")
 
 
 @pytest.fixture(scope="session")
-def sd21_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd21_pipeline(pipeline_folder: Callable[[str], Path]) -> Path:
     """A whole Stable Diffusion 2.1 that generates: v-prediction."""
-    return _built(build_sd21, tmp_path_factory)
+    return pipeline_folder("sd21")
 
 
 @pytest.fixture(scope="session")
-def sdxl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdxl_pipeline(pipeline_folder: Callable[[str], Path]) -> Path:
     """A whole Stable Diffusion XL that generates."""
-    return _built(build_sdxl, tmp_path_factory)
+    return pipeline_folder("sdxl")
 
 
 @pytest.fixture(scope="session")
-def sana_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sana_pipeline(pipeline_folder: Callable[[str], Path]) -> Path:
     """A whole SANA 1.5 that generates: flow matching."""
-    return _built(build_sana, tmp_path_factory)
+    return pipeline_folder("sana")
 
 
 @pytest.fixture(scope="session")
@@ -148,12 +159,6 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         folders[name] = tmp_path_factory.mktemp(name)
         seeded(build, seed).save_pretrained(folders[name])
     return folders
-
-
-def _built(build: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(build.__name__.removeprefix("build_") + "_pipeline")
-    build(folder)
-    return folder
 
 
 def _pipeline(folder: Path, kind: str, **parts: str) -> None:

@@ -1,4 +1,4 @@
-"""Tiny seeded image encoders in the exact layout the real ones are published in: config, preprocessor, safetensors."""
+"""Tiny seeded image encoders in the published layout: config, preprocessor, safetensors."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def build_clip(folder: Path) -> Path:
 
 
 def build_siglip(folder: Path) -> Path:
-    """As google/siglip2-base-patch16-224: no crop, a Gemma tokenizer, a bias beside the scale of the logit."""
+    """As google/siglip2-base-patch16-224: no crop, a Gemma tokenizer, a bias of the logit."""
     vocabulary = gemma_tokenizer(folder)
     text = {
         **clip_config(16),

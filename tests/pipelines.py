@@ -1,17 +1,23 @@
-"""Tiny seeded pipelines in the exact layout the real ones are published in; they paint noise, but they paint.
+"""Tiny seeded pipelines in the published layout, and the facts about each family that tests need.
 
-Every part is a configuration of `data/published` with smaller and fewer blocks, so that the quirks stay: CLIP's config
-with an end id of 2, "!" as padding, v-prediction, time ids, an instruction before a SANA prompt. Weights are random,
-float32 safetensors. `conftest.py` has a session fixture of each pipeline.
+Every part is a configuration of `data/published` with smaller and fewer blocks, so that the quirks
+stay: CLIP's config with an end id of 2, "!" as padding, v-prediction, time ids, an instruction
+before a SANA prompt. Weights are random, float32 safetensors; the pictures are noise.
+`conftest.py` has a session fixture of each pipeline. To add a family, write its builder and its
+published loss, and add an entry to `FAMILIES`.
 """
 
+import importlib
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 WORDS = ("cat", "dog", "house", "red", "phone")
 PUBLISHED = Path(__file__).parent / "data" / "published"
@@ -62,8 +68,8 @@ _CLIP_QUIRKS = (
 
 
 def build_sd15(folder: Path) -> None:
-    """Stable Diffusion 1.5 for 64 px: one tower of width 32, ε-prediction. The safety checker is absent."""
-    import diffusers
+    """Stable Diffusion 1.5 for 64 px: one tower of width 32, ε-prediction, no safety checker."""
+    diffusers = library("diffusers")
 
     clip_tower(folder, width=32, seed=1, published_as="clip-vit-l-14-text")
     _save(
@@ -83,7 +89,7 @@ def build_sd15(folder: Path) -> None:
 
 def build_sd21(folder: Path) -> None:
     """Stable Diffusion 2.1 for 64 px: one tower of width 48, v-prediction."""
-    import diffusers
+    diffusers = library("diffusers")
 
     clip_tower(folder, width=48, seed=1, published_as="openclip-vit-h-14-text", pad_token="!")
     _save(
@@ -104,11 +110,11 @@ def build_sd21(folder: Path) -> None:
 def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     """Stable Diffusion XL for 64 px: two towers of widths 32 and 48, ε-prediction, time ids.
 
-    bench: for 256 px, with towers of 128 and 192; UNet (28 million parameters) and autoencoder have the published depth
-    and a tenth of the published widths: large enough that the time of a training step is the model's and not the
-    loop's, and divided among the parts as at full size.
+    bench: for 256 px, with towers of 128 and 192. UNet (28 million parameters) and autoencoder have
+    the published depth and a tenth of the published widths: large enough that the time of a
+    training step is the model's and not the loop's, and divided among the parts as at full size.
     """
-    import diffusers
+    diffusers = library("diffusers")
 
     first, second = (128, 192) if bench else (32, 48)
     time_width = 64 if bench else 8
@@ -150,12 +156,12 @@ def build_sdxl(folder: Path, *, bench: bool = False) -> None:
 
 
 def build_sana(folder: Path) -> None:
-    """SANA 1.5 for 64 px: Gemma-2 of width 32, flow matching with shift 3, an autoencoder that shrinks 32 times.
+    """SANA 1.5 for 64 px: Gemma-2 of width 32, flow matching with shift 3.
 
-    Its pipeline knows aspect ratios only for published sizes: generate with `use_resolution_binning=False`.
+    The autoencoder divides sides by 32. The pipeline knows aspect ratios only for published sizes:
+    generate with `use_resolution_binning=False`.
     """
-    import diffusers
-    import transformers
+    diffusers, transformers = library("diffusers"), library("transformers")
 
     vocabulary = gemma_tokenizer(folder / "tokenizer")
     sizes = CAUSAL | {"vocab_size": vocabulary, "max_position_embeddings": 8192}
@@ -189,7 +195,7 @@ def build_sana(folder: Path) -> None:
     )
     flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
     diffusers.DPMSolverMultistepScheduler(**flow).save_pretrained(folder / "scheduler")
-    parts = {
+    parts: dict[str, tuple[str | None, str | None]] = {
         "text_encoder": ("transformers", "Gemma2Model"),
         "tokenizer": ("transformers", "GemmaTokenizerFast"),
         "transformer": ("diffusers", "SanaTransformer2DModel"),
@@ -199,9 +205,15 @@ def build_sana(folder: Path) -> None:
     _write_index(folder, "SanaPipeline", parts)
 
 
+def library(name: str) -> Any:
+    """A heavy library, imported when a folder is built."""
+    return importlib.import_module(name)
+
+
 def published(name: str) -> dict[str, Any]:
     """`cls`, `config` and `parameters` of a published part."""
-    return json.loads((PUBLISHED / f"{name}.json").read_text())
+    facts: dict[str, Any] = json.loads((PUBLISHED / f"{name}.json").read_text())
+    return facts
 
 
 def seeded(build: Callable[[], Any], seed: int) -> Any:
@@ -211,7 +223,7 @@ def seeded(build: Callable[[], Any], seed: int) -> Any:
 
 def _save(folder: Path, name: str, *, seed: int, **sizes: Any) -> None:
     """A published diffusers part with other sizes."""
-    import diffusers
+    diffusers = library("diffusers")
 
     facts = published(name)
     config = facts["config"] | sizes
@@ -246,8 +258,11 @@ def clip_tower(
     published_as: str | None = None,
     pad_token: str = "<|endoftext|>",
 ) -> None:
-    """A tower and its tokenizer. published_as: take the special ids, length and activation of that published tower."""
-    import transformers
+    """A tower and its tokenizer.
+
+    published_as: take the special ids, length and activation of that published tower.
+    """
+    transformers = library("transformers")
 
     last = len(_clip_vocabulary()) - 1
     options = {"bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
@@ -257,7 +272,8 @@ def clip_tower(
             for key, value in published(published_as)["config"].items()
             if key in _CLIP_QUIRKS
         }
-    config = transformers.CLIPTextConfig(**clip_config(width) | options, projection_dim=width)
+    sizes: dict[str, Any] = {**clip_config(width), **options}
+    config = transformers.CLIPTextConfig(**sizes, projection_dim=width)
     cls = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
     model = seeded(lambda: cls(config), seed)
     encoder = folder / f"text_encoder{suffix}"
@@ -324,9 +340,10 @@ def _clip_vocabulary() -> list[str]:
 
 
 def gemma_tokenizer(folder: Path) -> int:
-    """A tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost. Returns its size."""
-    from transformers import GemmaTokenizer
+    """Write a tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost.
 
+    Returns its size.
+    """
     pieces = [
         "<pad>",
         "<eos>",
@@ -337,12 +354,151 @@ def gemma_tokenizer(folder: Path) -> int:
         "▁",
     ]
     pieces += "abcdefghijklmnopqrstuvwxyz"
-    merges = list(
-        dict.fromkeys(("▁" + word[:end], word[end]) for word in WORDS for end in range(len(word)))
-    )
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        merges += [("▁" + word[:end], word[end]) for end in range(len(word))]
+    merges = list(dict.fromkeys(merges))  # words that begin alike share merges
     pieces += ["".join(merge) for merge in merges]
-    tokenizer = GemmaTokenizer(
+    tokenizer = library("transformers").GemmaTokenizer(
         {piece: row for row, piece in enumerate(pieces)}, merges, add_bos_token=True
     )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
+
+
+# The training losses as published, written with diffusers' own modules and numbers alone.
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Latents in the denoiser's units, noise of the same shape, a time and a prompt for each."""
+
+    x: Tensor  # (n, c, h, w)
+    noise: Tensor
+    t: Tensor  # (n,)
+    prompts: Sequence[str]
+    sizes: tuple[int, ...]  # height, width of the file; top, left of the crop; height, width of it
+
+
+def squared_error(answer: Tensor, target: Tensor) -> Tensor:
+    """Mean over a sample's numbers, (n, …) to (n,)."""
+    return ((answer - target) ** 2).flatten(1).mean(dim=1)
+
+
+def _alpha_bar(sample: Sample) -> Tensor:
+    """ᾱ of Stable Diffusion's scaled linear schedule (Rombach et al. 2022), β from 0.00085."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    alpha_bar = (1 - betas).cumprod(0)
+    return alpha_bar[sample.t].view(-1, 1, 1, 1)
+
+
+def stable_diffusion_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε (1.5), or of v = √ᾱ ε − √(1 − ᾱ) x (2.1)."""
+    kept = _alpha_bar(sample)
+    noisy = kept.sqrt() * sample.x + (1 - kept).sqrt() * sample.noise
+    states, _ = pipeline.encode_prompt(sample.prompts, "cpu", 1, False)
+    answer = pipeline.unet(noisy, sample.t, encoder_hidden_states=states).sample
+    target = sample.noise
+    if pipeline.scheduler.config.prediction_type == "v_prediction":
+        target = kept.sqrt() * sample.noise - (1 - kept).sqrt() * sample.x
+    return squared_error(answer, target)
+
+
+def sdxl_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε; the UNet reads the pooled state and six sizes."""
+    kept = _alpha_bar(sample)
+    noisy = kept.sqrt() * sample.x + (1 - kept).sqrt() * sample.noise
+    states, _, pooled, _ = pipeline.encode_prompt(
+        sample.prompts, device="cpu", do_classifier_free_guidance=False
+    )
+    sizes = torch.tensor([sample.sizes] * len(sample.x), dtype=torch.float32)
+    answer = pipeline.unet(
+        noisy,
+        sample.t,
+        encoder_hidden_states=states,
+        added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
+    ).sample
+    return squared_error(answer, sample.noise)
+
+
+def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x at (1 − σ) x + σ ε (Xie et al. 2025)."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    call = inspect.signature(type(pipeline).__call__).parameters
+    states, mask, _, _ = pipeline.encode_prompt(
+        list(sample.prompts),
+        do_classifier_free_guidance=False,
+        device="cpu",
+        complex_human_instruction=call["complex_human_instruction"].default,
+    )
+    answer = pipeline.transformer(
+        noisy, encoder_hidden_states=states, encoder_attention_mask=mask, timestep=sample.t
+    ).sample
+    return squared_error(answer, sample.noise - sample.x)
+
+
+def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any) -> Tensor:
+    """The autoencoder's latents in the denoiser's units, for a published shift and scale."""
+    shift, scale = float(config.get("shift_factor") or 0), float(config["scaling_factor"])
+    return (latents - shift) * scale
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the tests know of a pipeline family."""
+
+    pipeline_class: str  # of diffusers
+    build: Callable[[Path], None]  # writes a tiny seeded folder
+    towers: tuple[str, ...]  # published text encoders, in the pipeline's order
+    denoisers: tuple[str, ...]  # published sizes
+    autoencoder: str
+    loss: Callable[[Any, Sample], Tensor]  # as published, per sample
+    # The autoencoder's latents in the denoiser's units, from its published config or its weights.
+    latents: Callable[[Tensor, Mapping[str, Any], Any], Tensor] = plain_latents
+    # A word of one token, and a prompt in which a learned token splits no other token.
+    word: str = "cat"
+    prompt: str = "red {} red"
+    # Conditioning pooled at the largest id of a prompt, hence at the learned token.
+    pooled_at_token: tuple[str, ...] = ()
+    call_options: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's call
+
+
+FAMILIES: dict[str, Family] = {
+    "sd15": Family(
+        pipeline_class="StableDiffusionPipeline",
+        build=build_sd15,
+        towers=("clip-vit-l-14-text",),
+        denoisers=("sd15-unet",),
+        autoencoder="sd-vae",
+        loss=stable_diffusion_loss,
+    ),
+    "sd21": Family(
+        pipeline_class="StableDiffusionPipeline",
+        build=build_sd21,
+        towers=("openclip-vit-h-14-text",),
+        denoisers=("sd21-base-unet",),
+        autoencoder="sd-vae",
+        loss=stable_diffusion_loss,
+    ),
+    "sdxl": Family(
+        pipeline_class="StableDiffusionXLPipeline",
+        build=build_sdxl,
+        towers=("clip-vit-l-14-text", "openclip-vit-bigg-14-text"),
+        denoisers=("sdxl-unet",),
+        autoencoder="sdxl-vae",
+        loss=sdxl_loss,
+        pooled_at_token=("pooled",),
+    ),
+    "sana": Family(
+        pipeline_class="SanaPipeline",
+        build=build_sana,
+        towers=("gemma-2-2b",),
+        denoisers=("sana15-1.6b-transformer", "sana15-4.8b-transformer"),
+        autoencoder="sana-dcae",
+        loss=sana_loss,
+        word="e",
+        prompt="red{}",
+        call_options={"use_resolution_binning": False},
+    ),
+}

@@ -1,8 +1,8 @@
 """Text encoders behind one small interface.
 
-`open_encoders("sdxl")` gives one `TextEncoder` per tower. An encoder answers: what are the tokens called, where is the
-token table (V, d), where is the position table (L, d) or None, how does it normalise, which blocks are pre-norm, and
-what are its hidden states.
+`open_encoders("sdxl")` returns a `TextEncoder` per tower: the names of its tokens, its token table
+(V, d), its position table (L, d) or None, its normalisation, its pre-norm blocks, and its hidden
+states.
 """
 
 from dti_geom.models.catalog import MODELS, is_here, open_encoders

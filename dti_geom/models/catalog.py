@@ -1,4 +1,4 @@
-"""What `--model` accepts, and the way from that word to encoders.
+"""The names `--model` accepts, and the encoders they open.
 
 Adding a known model is one entry in `MODELS`.
 """
@@ -26,9 +26,8 @@ class KnownModel:
 
     name: str
     what: str
-    repositories: tuple[
-        str, ...
-    ] = ()  # on the Hub, the first that exists is used; empty: ships with the package
+    # On the Hub; the first that exists is used. Empty: ships with the package.
+    repositories: tuple[str, ...] = ()
 
 
 MODELS: dict[str, KnownModel] = {
@@ -71,10 +70,11 @@ def open_encoders(
     dtype: "torch.dtype | None" = None,
     progress: Progress = silent,
 ) -> "list[StoredEncoder]":
-    """The text encoders of a model, in the pipeline's order.
+    """Open the text encoders of a model, in the pipeline's order.
 
-    model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single encoder.
-    Nothing but small JSON files is read here. Raises UnknownModel, ModelFilesError.
+    model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single
+    encoder.
+    Reads small JSON files only. Raises UnknownModel, ModelFilesError.
     """
     from dti_geom.models.encoders.registry import architecture_of
     from dti_geom.models.encoders.stored import StoredEncoder
@@ -105,7 +105,7 @@ def open_encoders(
 
 
 def find_source(model: str) -> Source:
-    """Where a model's files lie. Raises UnknownModel, naming what would have worked."""
+    """Return the source of a model's files. Raises UnknownModel, naming the known models."""
     known = MODELS.get(model)
     if known is not None:
         return _first_reachable(known) if known.repositories else Folder(embedded_folder())
@@ -127,12 +127,12 @@ def find_source(model: str) -> Source:
 
 
 def embedded_folder() -> Path:
-    """The folder of the model that ships with the package."""
+    """Return the folder of the model that ships with the package."""
     return Path(str(resources.files("dti_geom"))) / "mini" / "weights"
 
 
 def is_here(known: KnownModel) -> bool:
-    """Whether the encoders of a known model can be opened without a network."""
+    """Return whether the encoders of a known model can be opened without a network."""
     if not known.repositories:
         return embedded_folder().is_dir()
     from huggingface_hub import try_to_load_from_cache
@@ -153,9 +153,8 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
         raise DtiGeomError(
-            f"device '{device}' cannot be used here ({reason}). --device cpu always can."
+            f"device '{device}' cannot be used here ({first_line(error)}). --device cpu always can."
         ) from error
 
 
@@ -183,7 +182,8 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         yield _Place(Path(source.name).name or source.name, "", "")
     else:
         raise UnknownModel(
-            f"{source.name} has neither model_index.json (a diffusers pipeline) nor config.json (a single encoder)."
+            f"{source.name} has neither model_index.json (a diffusers pipeline) nor config.json "
+            "(a single encoder)."
         )
 
 

@@ -1,4 +1,4 @@
-"""Published facts on token tables, to hold a learned embedding against when its model is not at hand."""
+"""Published facts on token tables, to compare a learned embedding with if its model is missing."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ class PublishedTable:
     mean_norm: float | None  # over the non-zero rows; None where nobody has published it
 
 
-# Means: the public notebooks of Directional Textual Inversion (Kim et al., ICLR 2026, github.com/kunheek/dti).
+# Means: the public notebooks of Directional Textual Inversion (Kim et al., ICLR 2026,
+# github.com/kunheek/dti).
 PUBLISHED: dict[int, PublishedTable] = {
     768: PublishedTable("CLIP ViT-L/14", "SD 1.x, SDXL tower 1", 0.3870),
     1024: PublishedTable("OpenCLIP ViT-H/14", "SD 2.x", None),

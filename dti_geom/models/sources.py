@@ -1,6 +1,6 @@
-"""Where a model's files lie: a local folder, or a repository on the Hugging Face Hub.
+"""Sources of a model's files: a local folder, or a repository on the Hugging Face Hub.
 
-Both answer the same few questions, and neither fetches more than was asked for.
+Neither reads more than was asked for.
 """
 
 import contextlib
@@ -27,15 +27,18 @@ class Source(Protocol):
         ...
 
     def local(self, file: str) -> Path:
-        """A local path of the whole file, fetched (once) if need be."""
+        """Return a local path of the whole file, downloaded once if need be."""
         ...
 
     def read(self, file: str, start: int, stop: int, progress: Progress = silent) -> bytearray:
-        """Bytes start … stop of a file (fewer at its end), and nothing else of it."""
+        """Return the bytes start … stop of a file, fewer at its end."""
         ...
 
     def identity(self, file: str) -> str | None:
-        """A name for exactly these bytes, to cache by; None where reading again is as cheap as a cache."""
+        """Return a name for exactly these bytes, to cache by.
+
+        None where reading again costs no more than a cache.
+        """
         ...
 
 
@@ -55,7 +58,7 @@ class Folder:
         return (self.path / file).is_file()
 
     def local(self, file: str) -> Path:
-        """The file's path."""
+        """Return the file's path. Raises ModelFilesError if it is missing."""
         if not self.has(file):
             raise ModelFilesError(
                 f"{self.path} has no {file}. Is it a complete diffusers or transformers folder?"
@@ -63,7 +66,7 @@ class Folder:
         return self.path / file
 
     def read(self, file: str, start: int, stop: int, progress: Progress = silent) -> bytearray:
-        """Bytes start … stop of the file."""
+        """Return the bytes start … stop of the file."""
         buffer = bytearray(stop - start)
         with open(self.local(file), "rb") as handle:
             handle.seek(start)
@@ -72,7 +75,7 @@ class Folder:
         return buffer
 
     def identity(self, file: str) -> None:
-        """None: the disk is its own cache."""
+        """Return None: the disk is its own cache."""
         return None
 
 
@@ -98,7 +101,7 @@ class HubRepository:
         return True
 
     def local(self, file: str) -> Path:
-        """The file in the Hub's cache, downloaded if it is not there yet."""
+        """Return the file in the Hub's cache, downloaded if it is not there yet."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -109,7 +112,10 @@ class HubRepository:
             raise ModelFilesError(f"{self.name} on the Hub has no {file}.") from error
 
     def read(self, file: str, start: int, stop: int, progress: Progress = silent) -> bytearray:
-        """Bytes start … stop, by a range request unless the whole file is in the cache already."""
+        """Return the bytes start … stop.
+
+        By a range request, unless the whole file is in the cache already.
+        """
         cached = self._cached(file)
         if cached:
             return Folder(cached.parent).read(cached.name, start, stop)
@@ -137,7 +143,7 @@ class HubRepository:
         return buffer
 
     def identity(self, file: str) -> str | None:
-        """Repository, commit and file; None if the whole file is cached, or offline."""
+        """Return repository, commit and file; None if the whole file is cached."""
         if self._cached(file):
             return None
         with self._reachable():
@@ -146,8 +152,8 @@ class HubRepository:
     def _cached(self, file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.name, file)
-        return Path(found) if isinstance(found, str) else None
+        cached = try_to_load_from_cache(self.name, file)
+        return Path(cached) if isinstance(cached, str) else None
 
     def _metadata(self, file: str) -> Any:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -156,25 +162,27 @@ class HubRepository:
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
-        """Turn what can go wrong between here and the Hub into one line each."""
+        """Turn the Hub's errors into ModelFilesError or UnknownModel, with what to do next."""
         from huggingface_hub import errors
 
         try:
             yield
         except errors.GatedRepoError as error:
             raise ModelFilesError(
-                f"{self.name} is gated: accept its licence on its Hub page, then log in with `hf auth login`."
+                f"{self.name} is gated: accept its licence on its Hub page, then log in with "
+                "`hf auth login`."
             ) from error
         except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
             raise UnknownModel(
-                f"there is no model repository '{self.name}' on the Hub (or it is private: `hf auth login`), "
-                f"and no local folder of that name."
+                f"there is no model repository '{self.name}' on the Hub (or it is private: "
+                "`hf auth login`), and no local folder of that name."
             ) from error
         except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
             raise self._unreachable(error) from error
         except errors.EntryNotFoundError:
             raise
-        except OSError as error:  # HfHubHTTPError and the connection errors of the standard library
+        # HfHubHTTPError, and the connection errors of the standard library.
+        except OSError as error:
             raise self._unreachable(error) from error
         except Exception as error:
             if type(error).__module__.split(".")[0] not in (
@@ -187,15 +195,15 @@ class HubRepository:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> ModelFilesError:
-        reason = first_line(error)
         return ModelFilesError(
-            f"{self.name} is not on this machine and the Hub did not give it ({reason}). "
+            f"{self.name} is not on this machine and the Hub did not give it "
+            f"({first_line(error)}). "
             "Check the network, or pass a local folder: --model ./my-model"
         )
 
 
 def read_json(source: Source, file: str) -> dict[str, Any]:
-    """A JSON object of the model."""
+    """Return a JSON object of the model. Raises ModelFilesError for anything else."""
     path = source.local(file)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -209,5 +217,5 @@ def read_json(source: Source, file: str) -> dict[str, Any]:
 
 
 def first_existing(source: Source, files: Sequence[str]) -> str | None:
-    """The first of these files that exists."""
+    """Return the first of these files that exists, or None."""
     return next((file for file in files if source.has(file)), None)

@@ -10,25 +10,28 @@ from dti_geom.errors import UnknownToken
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer seen as names of rows. Without a tokenizer, row 7 is called `#7`."""
+    """The names of a token table's rows. Without a tokenizer, row 7 is called `#7`."""
 
     tokenizer: Any | None  # a transformers tokenizer
     size: int  # rows of the token table
 
     def token(self, row: int) -> str:
-        """The name of one row; see `tokens`."""
+        """Return the name of a row; see `tokens`."""
         return self.tokens([row])[0]
 
     def tokens(self, rows: Iterable[int]) -> list[str]:
-        """Names for people: `cat` for a whole word, `cat…` or `…cat` for a piece that another continues.
+        """Return names to read: `cat` for a whole word, `cat…` or `…cat` for a piece of a word.
 
-        Rows that are no printable text of their own (bytes of a longer character, control characters, padding rows
-        past the tokenizer's end) keep the tokenizer's spelling, or `#row`.
+        Rows that are not printable text of their own (bytes of a longer character, control
+        characters, padding rows past the tokenizer's end) keep the tokenizer's spelling, or `#row`.
         """
         return [self._name(int(row)) for row in rows]
 
     def rows(self, text: str) -> list[int]:
-        """The rows that a word becomes at the start of a prompt, or the row of `#id`. Raises UnknownToken."""
+        """Return the rows of a word at the start of a prompt, or the row of `#id`.
+
+        Raises UnknownToken.
+        """
         if match := re.fullmatch(r"#(\d+)", text):
             row = int(match[1])
             if row >= self.size:
@@ -36,7 +39,8 @@ class Vocabulary:
             return [row]
         if self.tokenizer is None:
             raise UnknownToken(
-                f"'{text}': this model came without a tokenizer. Name rows as #id, for example #320."
+                f"'{text}': this model came without a tokenizer. "
+                "Name rows as #id, for example #320."
             )
         rows = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         unknown = self.tokenizer.unk_token_id
@@ -46,7 +50,8 @@ class Vocabulary:
             or (unknown in rows and text != self.tokenizer.unk_token)
         ):
             raise UnknownToken(
-                f"'{text}' is not made of tokens this model knows. Try another word, or a row as #id."
+                f"'{text}' is not made of tokens this model knows. "
+                "Try another word, or a row as #id."
             )
         return list(rows)
 
@@ -70,7 +75,7 @@ class Vocabulary:
 
     @property
     def _marks(self) -> str:
-        """How this tokenizer marks a word's border: `</w>` at its end, `##` inside it, or `▁`/`Ġ` at its start."""
+        """How this tokenizer marks words: `</w>` at the end, `##` inside, `▁`/`Ġ` at the start."""
         model = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "model", None)
         if getattr(model, "end_of_word_suffix", None) == "</w>":
             return "</w>"

@@ -1,7 +1,7 @@
 """Single tensors out of weight files, reading no more than the tensor itself.
 
-A safetensors file starts with a JSON header that says where each tensor lies, so one tensor is one slice of the file:
-a seek on disk, a range request on the Hub.
+A safetensors file starts with a JSON header with the place of each tensor, so a tensor is a slice
+of the file: a seek on disk, a range request on the Hub.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from dti_geom.files.atomic import atomic_path
 from dti_geom.models.sources import Source, first_existing, read_json
 from dti_geom.progress import Progress, silent
 
-# In the order they are looked for: what transformers itself prefers, then half precision, then pickles.
+# In the order of search: what transformers itself prefers, then half precision, then pickles.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -31,9 +31,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_FIRST_READ = (
-    1 << 17
-)  # holds the header of every text encoder published so far; longer ones take a second request
+# Bytes; the headers of all published text encoders fit. A longer one takes a second request.
+_FIRST_READ = 1 << 17
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 
@@ -55,12 +54,13 @@ class Weights:
             self._entry = first_existing(self.source, candidates)
         if self._entry is None:
             raise ModelFilesError(
-                f"{self.source.name}: no weights in '{self.folder or '.'}'. Looked for {', '.join(WEIGHT_FILES)}."
+                f"{self.source.name}: no weights in '{self.folder or '.'}'. "
+                f"Looked for {', '.join(WEIGHT_FILES)}."
             )
         return self._entry
 
     def files(self) -> dict[str, str]:
-        """Every tensor's name and the file it lies in."""
+        """Return every tensor's name and its file."""
         if self.entry.endswith(".json"):
             shards = read_json(self.source, self.entry).get("weight_map")
             if not isinstance(shards, dict):
@@ -75,22 +75,22 @@ class Weights:
         return dict.fromkeys(names, self.entry)
 
     def shards(self) -> list[str]:
-        """The files that hold the tensors, in order, without opening them."""
+        """Return the files of the tensors, in order, without opening them."""
         return sorted(set(self.files().values())) if self.entry.endswith(".json") else [self.entry]
 
     def find(self, endings: Iterable[str]) -> str | None:
-        """The shortest tensor name with one of these endings, at a dot; None if there is none."""
+        """Return the shortest tensor name with one of these endings, at a dot, or None."""
         names = self.files()
         for ending in endings:
-            found = [name for name in names if name == ending or name.endswith("." + ending)]
-            if found:
-                return min(found, key=len)
+            matches = [name for name in names if name == ending or name.endswith("." + ending)]
+            if matches:
+                return min(matches, key=len)
         return None
 
     def tensor(self, name: str, progress: Progress = silent) -> Tensor:
-        """The tensor of that name, in the dtype it was stored in.
+        """Return the tensor of that name, in its stored dtype.
 
-        What a range request brought is kept under `cache_folder()`, so that it is fetched once.
+        The result of a range request is kept under `cache_folder()`.
         """
         file = self.files()[name]
         if file.endswith(".bin"):
@@ -115,7 +115,8 @@ class Weights:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:
             raise ModelFilesError(
-                f"{file}: {name} is stored as {entry['dtype']}. Expected one of {', '.join(_DTYPES)}; "
+                f"{file}: {name} is stored as {entry['dtype']}. "
+                f"Expected one of {', '.join(_DTYPES)}; "
                 "quantised weights have no geometry of their own, use the original ones."
             )
         start, stop = entry["data_offsets"]
@@ -132,7 +133,7 @@ class Weights:
         return torch.frombuffer(data, dtype=dtype).reshape(shape)
 
     def _header(self, file: str) -> tuple[dict[str, Any], int]:
-        """The header of a safetensors file, and the offset its tensors are counted from."""
+        """Return the header of a safetensors file, and the offset of its first tensor."""
         if file not in self._headers:
             data = self.source.read(file, 0, _FIRST_READ)
             length = int.from_bytes(data[:8], "little")
@@ -158,10 +159,10 @@ class Weights:
             try:  # mapped: only the pages of the asked tensor are read
                 loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:
-                reason = first_line(error)
                 raise ModelFilesError(
-                    f"{path} did not open as tensors only, and nothing else in it was run ({reason}). "
-                    "Files of PyTorch before 1.6 need re-saving; or use the model's safetensors weights."
+                    f"{path} did not open as tensors only ({first_line(error)}). Nothing else in "
+                    "it was run. Save files of PyTorch before 1.6 again, or use the model's "
+                    "safetensors weights."
                 ) from error
             self._pickles[file] = {
                 name: value for name, value in loaded.items() if isinstance(value, Tensor)
@@ -170,7 +171,10 @@ class Weights:
 
 
 def cache_folder() -> Path:
-    """Where fetched token tables are kept: DTI_GEOM_CACHE, else `dti-geom` in the user's cache folder."""
+    """Return the folder of fetched token tables.
+
+    DTI_GEOM_CACHE, else `dti-geom` in the user's cache folder.
+    """
     if chosen := os.environ.get("DTI_GEOM_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dti-geom"

@@ -1,4 +1,4 @@
-"""A Hub of our own on this machine, which counts the bytes it sends."""
+"""A local server with the Hub's interface, which counts the bytes it sends."""
 
 import hashlib
 import re
@@ -12,7 +12,10 @@ import pytest
 
 
 class LocalHub(ThreadingHTTPServer):
-    """Serves folders as model repositories, as the Hub's `resolve` addresses do; `sent` counts body bytes by file."""
+    """Serves folders as model repositories, as the Hub's `resolve` addresses do.
+
+    `sent` counts body bytes by file.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -268,7 +268,7 @@ class TextToImage:
         """
         side = size or self.resolution
         result = self.pipeline(
-            [self.written(prompt) for prompt in prompts],
+            prompt=[self.written(prompt) for prompt in prompts],
             num_inference_steps=steps or self.sampling_steps,
             height=side,
             width=side,
@@ -286,7 +286,7 @@ class TextToImage:
         raise NotImplementedError
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the denoiser's prediction in float32, in the terms of `noising.target`.
+        """Return the denoiser's prediction of `noising.target`, in float32.
 
         noisy: (n, c, h, w). t: (n,), as `noising.draw_times` gives them.
         """
@@ -351,6 +351,11 @@ class TextToImage:
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the family's own arguments of the pipeline's call, guidance among them."""
         return {"guidance_scale": guidance}
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in float64 if it has that: a loss needs the digits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def names_of(token: str, count: int) -> list[str]:

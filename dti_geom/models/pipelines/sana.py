@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dti_geom.errors import UnknownToken
 from dti_geom.models.noising import Flow, Noising
-from dti_geom.models.pipelines.base import Conditioning, TextToImage, names_of
+from dti_geom.models.pipelines.base import Conditioning, TextToImage, at_least_float32, names_of
 
 
 class Sana(TextToImage):
@@ -66,8 +66,8 @@ class Sana(TextToImage):
             timestep=t * getattr(self.denoiser.config, "timestep_scale", 1.0),
             return_dict=False,
         )
-        velocity: Tensor = answer[0].float()
-        return velocity[:, : noisy.shape[1]]  # some variants predict a variance too
+        # Some variants predict a variance too, in channels behind the velocity.
+        return at_least_float32(answer[0][:, : noisy.shape[1]])
 
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the options that paint at the size asked for, not at the nearest published one."""

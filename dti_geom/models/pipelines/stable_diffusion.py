@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dti_geom.models.pipelines.base import Conditioning, TextToImage
+from dti_geom.models.pipelines.base import Conditioning, TextToImage, at_least_float32
 
 
 class StableDiffusion(TextToImage):
@@ -16,8 +16,7 @@ class StableDiffusion(TextToImage):
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the UNet's prediction in float32."""
         answer = self.denoiser(noisy.to(self.dtype), t, conditioning["states"], return_dict=False)
-        prediction: Tensor = answer[0].float()
-        return prediction
+        return at_least_float32(answer[0])
 
 
 class Mini(StableDiffusion):

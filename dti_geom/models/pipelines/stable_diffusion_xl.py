@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dti_geom.models.encoders.base import Tap
-from dti_geom.models.pipelines.base import Conditioning, TextToImage, View
+from dti_geom.models.pipelines.base import Conditioning, TextToImage, View, at_least_float32
 
 
 class StableDiffusionXL(TextToImage):
@@ -47,5 +47,4 @@ class StableDiffusionXL(TextToImage):
             added_cond_kwargs=added,
             return_dict=False,
         )
-        prediction: Tensor = answer[0].float()
-        return prediction
+        return at_least_float32(answer[0])

@@ -1,29 +1,26 @@
-import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from dti_geom.errors import ModelFilesError, UnknownToken
-from dti_geom.models.pipelines import View, open_text_to_image
-from pipelines import published
+from dti_geom.errors import UnknownToken
+from dti_geom.models.noising import Flow
+from dti_geom.models.pipelines import Latents, TextToImage, View, family_of, open_text_to_image
+from dti_geom.models.profiles import Profile
+from pipelines import FAMILIES
 
-FAMILIES = ("sd15", "sd21", "sdxl", "sana")
 VIEW = View((640, 480), (10, 0), (64, 64))
 
 
 @pytest.fixture(params=FAMILIES)
-def family(request):
-    return request.param
+def model(request: pytest.FixtureRequest, pipeline_folder: Callable[[str], Path]) -> TextToImage:
+    return open_text_to_image(str(pipeline_folder(request.param)), dtype=torch.float32)
 
 
-@pytest.fixture
-def model(family, request):
-    return open_text_to_image(
-        str(request.getfixturevalue(f"{family}_pipeline")), dtype=torch.float32
-    )
-
-
-def vectors_of(model, count=1, seed=0):
+def vectors_of(model: TextToImage, count: int = 1, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [
         0.1 * torch.randn(count, tower.token_table.shape[1], generator=generator)
@@ -31,198 +28,112 @@ def vectors_of(model, count=1, seed=0):
     ]
 
 
-def test_no_parameter_of_the_model_learns(model):
-    parts = [model.denoiser, model.vae, *(tower.module for tower in model.towers)]
-    assert not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+def test_no_parameter_of_the_model_learns(model: TextToImage) -> None:
+    for part in (model.denoiser, model.vae, *(tower.module for tower in model.towers)):
+        assert not any(parameter.requires_grad for parameter in part.parameters())
 
 
-def test_a_word_placed_as_a_token_means_what_the_word_means(model):
-    rows = [tower.vocabulary.rows("cat") for tower in model.towers]
-    model.place(
-        "<x>", [tower.token_table[ids] for tower, ids in zip(model.towers, rows, strict=True)]
-    )
-    told = model.encode_prompts(["red <x> red"], [VIEW])
-    word = model.encode_prompts(["red cat red"], [VIEW])
-    if model.flow:
-        pytest.skip("this tokenizer makes pieces of the spaces around an added token")
-    torch.testing.assert_close(told["states"], word["states"])
-
-
-def test_gradients_reach_the_placed_vectors_and_nothing_else(model):
-    vectors = [rows.requires_grad_() for rows in vectors_of(model)]
-    model.place("<x>", vectors)
-    told = model.encode_prompts(["a photo of a <x>"] * 2, [VIEW] * 2)
-    side = model.vae.config.latent_channels
-    noisy = torch.randn(2, side, 2 if model.flow else 8, 2 if model.flow else 8)
-    t = torch.tensor([10.0, 500.0]) if model.flow else torch.tensor([10, 500])
-    answer = model.predict(noisy, t, told)
-    assert answer.shape == noisy.shape
-    answer.square().mean().backward()
-    assert all(rows.grad is not None and rows.grad.any() for rows in vectors)
-
-
-def test_the_rows_of_the_table_are_looked_up_as_before(model):
+def test_the_rows_of_the_table_are_looked_up_as_before(model: TextToImage) -> None:
     before = model.encode_prompts(["a red dog"], [VIEW])
     model.place("<x>", vectors_of(model))
     after = model.encode_prompts(["a red dog"], [VIEW])
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_equal_prompts_are_told_equal_things_and_others_are_not(model):
-    told = model.encode_prompts(["a cat", "a dog", "a cat"], [VIEW] * 3)["states"]
-    assert torch.equal(told[0], told[2])
-    assert not torch.equal(told[0], told[1])
+def test_equal_prompts_have_equal_conditioning_and_others_have_not(model: TextToImage) -> None:
+    states = model.encode_prompts(["a cat", "a dog", "a cat"], [VIEW] * 3)["states"]
+    assert torch.equal(states[0], states[2])
+    assert not torch.equal(states[0], states[1])
 
 
-def test_a_token_of_several_vectors_uses_all_of_them(model):
+def test_a_token_of_several_vectors_uses_all_of_them(model: TextToImage) -> None:
     vectors = [rows.requires_grad_() for rows in vectors_of(model, 3)]
     model.place("<x>", vectors)
-    model.encode_prompts(["a <x>"], [VIEW])["states"].float().square().sum().backward()
-    assert all(rows.grad.any(dim=1).all() for rows in vectors)
+    states = model.encode_prompts(["a <x>"], [VIEW])["states"]
+    states.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    for rows in vectors:
+        assert rows.grad is not None
+        assert rows.grad.any(dim=1).all()
 
 
-def test_a_known_word_cannot_be_a_token_and_a_token_keeps_its_number_of_vectors(model):
-    word = "e" if model.flow else "dog"
-    with pytest.raises(UnknownToken, match=f"{word} is a word of this model already"):
-        model.place(word, vectors_of(model))
+def test_a_known_word_cannot_be_a_token_and_a_token_keeps_its_number_of_vectors(
+    model: TextToImage,
+) -> None:
+    family = next(
+        facts for facts in FAMILIES.values() if type(model) is family_of(facts.pipeline_class)
+    )
+    with pytest.raises(UnknownToken, match=f"{family.word} is a word of this model already"):
+        model.place(family.word, vectors_of(model))
     model.place("<x>", vectors_of(model, 2))
     with pytest.raises(UnknownToken, match="stands for 2 vectors"):
         model.place("<x>", vectors_of(model, 1))
 
 
-def test_a_picture_depends_on_its_seed_and_token_and_not_on_its_neighbours(model):
+def test_a_picture_depends_on_its_seed_and_token_and_not_on_its_neighbours(
+    model: TextToImage,
+) -> None:
     model.place("<x>", vectors_of(model))
-    options = {"steps": 2, "size": 64}
-    alone = model.generate(["a <x>"], [3], **options)[0]
-    beside = model.generate(["a dog", "a <x>", "a <x>"], [1, 3, 4], **options)
+    alone = model.generate(["a <x>"], [3], steps=2, size=64)[0]
+    beside = model.generate(["a dog", "a <x>", "a <x>"], [1, 3, 4], steps=2, size=64)
     difference = [abs(a - b) for a, b in zip(alone.tobytes(), beside[1].tobytes(), strict=True)]
     assert max(difference) <= 1  # matrix products of another shape round differently
     assert beside[1].tobytes() != beside[2].tobytes()
     model.place("<x>", vectors_of(model, seed=1))
-    assert model.generate(["a <x>"], [3], **options)[0].tobytes() != alone.tobytes()
+    assert model.generate(["a <x>"], [3], steps=2, size=64)[0].tobytes() != alone.tobytes()
 
 
-def test_encoded_images_decode_to_themselves_in_distribution(model):
-    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
-    latents = model.encode_images(pixels)
-    assert latents.mean.shape[0] == 2
-    assert (latents.std is None) == model.flow
-    encoded = model.vae.encode(pixels)
-    expected = encoded.latent if model.flow else encoded.latent_dist.mean
-    torch.testing.assert_close(latents.mean, expected * model.vae.config.scaling_factor)
+def test_a_profile_replaces_the_familys_sampler_settings(sd15_pipeline: Path) -> None:
+    opened = open_text_to_image(str(sd15_pipeline), dtype=torch.float32)
+    model = type(opened)(opened.pipeline, "x", Profile(guidance=2.0, sampling_steps=3))
+    assert (model.guidance, model.sampling_steps) == (2.0, 3)
+    assert (opened.guidance, opened.sampling_steps) == (7.5, 50)
 
 
-def test_sdxl_is_told_the_size_and_crop_of_every_image(sdxl_pipeline):
-    model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
-    told = model.encode_prompts(["a dog"], [VIEW])
-    assert told["time_ids"].tolist() == [[640, 480, 10, 0, 64, 64]]
-    pipeline_ids = model.pipeline._get_add_time_ids(
-        (640, 480), (10, 0), (64, 64), torch.float32, told["pooled"].shape[1]
-    )
-    assert torch.equal(told["time_ids"], pipeline_ids)
-
-
-def test_sizes_that_bfloat16_cannot_hold_are_told_exactly(sdxl_pipeline):
-    model = open_text_to_image(str(sdxl_pipeline), dtype=torch.bfloat16)
-    told = model.encode_prompts(["a dog"], [View((1023, 3001), (1, 0), (64, 64))])
-    assert told["time_ids"].tolist() == [[1023, 3001, 1, 0, 64, 64]]
-    noisy = torch.randn(1, 4, 8, 8)
-    assert model.predict(noisy, torch.tensor([3]), told).isfinite().all()
-
-
-def test_sana_reads_its_instruction_in_training_as_in_generation(sana_pipeline):
-    model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
-    seen = []
-    model.towers[0].module.register_forward_pre_hook(
-        lambda _m, _a, kwargs: seen.append((_a[0] if _a else kwargs["input_ids"])[0].clone()),
-        with_kwargs=True,
-    )
-    model.encode_prompts(["a dog"], [VIEW])
-    model.generate(["a dog"], [0], steps=1, size=64)
-    assert torch.equal(seen[0], seen[1])
-    assert len(seen[0]) > 300  # the prompt's own 300 places, and the instruction before them
-
-
-def test_a_token_with_capitals_is_refused_where_prompts_are_lowered(sana_pipeline):
-    model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
-    with pytest.raises(UnknownToken, match="lower case"):
-        model.place("<MyDog>", vectors_of(model))
-
-
-@pytest.mark.parametrize(
-    ("family", "towers", "denoiser"),
-    [
-        ("sd15", ["clip-vit-l-14-text"], "sd15-unet"),
-        ("sd21", ["openclip-vit-h-14-text"], "sd21-base-unet"),
-        ("sdxl", ["clip-vit-l-14-text", "openclip-vit-bigg-14-text"], "sdxl-unet"),
-        ("sana", ["gemma-2-2b"], "sana15-1.6b-transformer"),
-        ("sana", ["gemma-2-2b"], "sana15-4.8b-transformer"),
-    ],
-)
-def test_at_published_size_a_step_trains_the_new_vectors_alone(family, towers, denoiser, request):
-    """On meta tensors: every shape is checked, nothing is computed."""
-    import diffusers
-    import transformers
-
-    tiny = diffusers.DiffusionPipeline.from_pretrained(
-        request.getfixturevalue(f"{family}_pipeline")
-    )
-    with torch.device("meta"):
-        for number, name in enumerate(towers):
-            facts = published(name)
-            cls = getattr(transformers, facts["cls"])
-            config = cls.config_class(**facts["config"])
-            setattr(tiny, "text_encoder" + ("" if number == 0 else f"_{number + 1}"), cls(config))
-        facts = published(denoiser)
-        part = getattr(diffusers, facts["cls"]).from_config(facts["config"])
-    setattr(tiny, "transformer" if family == "sana" else "unet", part)
-    from dti_geom.models.pipelines import family_of
-
-    model = family_of(type(tiny).__name__)(tiny, family)
-    vectors = [
-        torch.empty(1, tower.token_table.shape[1], device="meta", requires_grad=True)
-        for tower in model.towers
-    ]
-    model.place("<x>", vectors)
-    views = [View((768, 768), (0, 0), (768, 768))] * 2
-    told = model.encode_prompts(["a photo of a <x>"] * 2, views)
-    side = part.config.sample_size
-    noisy = torch.empty(2, part.config.in_channels, side, side, device="meta")
-    t = (
-        torch.empty(2, device="meta")
-        if model.flow
-        else torch.zeros(2, dtype=torch.long, device="meta")
-    )
-    answer = model.predict(noisy, t, told)
-    assert answer.shape == noisy.shape
-    answer.mean().backward()
-    assert [rows.grad.shape for rows in vectors] == [rows.shape for rows in vectors]
-    learning = [
-        p
-        for part in (model.denoiser, *(t.module for t in model.towers))
-        for p in part.parameters()
-        if p.requires_grad
-    ]
-    assert learning == []
-
-
-def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(sd15_pipeline, tmp_path):
-    shutil.copytree(sd15_pipeline, tmp_path / "broken")
-    (tmp_path / "broken" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(
-        b"no weights"
-    )
-    with pytest.raises(ModelFilesError, match="did not open as a StableDiffusionPipeline"):
-        open_text_to_image(str(tmp_path / "broken"))
-    index = tmp_path / "broken" / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
-    with pytest.raises(ModelFilesError, match="a token can be trained on StableDiffusionPipeline"):
-        open_text_to_image(str(tmp_path / "broken"))
-
-
-def test_a_freed_autoencoder_is_gone_and_a_resting_one_comes_back(sd15_pipeline):
+def test_a_freed_autoencoder_is_gone_and_a_resting_one_comes_back(sd15_pipeline: Path) -> None:
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.float32)
     model.rest_vae()
     assert model.generate(["a dog"], [0], steps=1, size=64)[0].size == (64, 64)
     model.free_vae()
     assert model.vae is None
     assert model.pipeline.vae is None
+
+
+class _Patches(TextToImage):
+    """Hooks as FLUX.2 needs them: patches of 2×2 with statistics of each channel, and no std."""
+
+    mean = torch.arange(16.0).view(1, 16, 1, 1)
+    std = 1 + torch.arange(16.0).view(1, 16, 1, 1)
+
+    def __init__(self) -> None:
+        self.vae = torch.nn.Linear(1, 1)  # for its dtype
+
+    def autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        return pixels, None
+
+    def autodecode(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def arrange_latents(self, latents: Tensor) -> Tensor:
+        return torch.nn.functional.pixel_unshuffle(latents, 2)
+
+    def restore_latents(self, latents: Tensor) -> Tensor:
+        return torch.nn.functional.pixel_shuffle(latents, 2)
+
+    def latent_statistics(self) -> tuple[Tensor | float, Tensor | float]:
+        return self.mean, 1 / self.std
+
+
+def test_patches_with_statistics_of_each_channel_are_a_few_hooks() -> None:
+    model = _Patches()
+    model.vae.dtype = torch.float32
+    images = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents: Latents = model.encode_images(images)
+    assert latents.mean.shape == (2, 16, 4, 4)
+    assert latents.std is None
+    patches: Any = torch.nn.functional.pixel_unshuffle(images, 2)
+    torch.testing.assert_close(latents.mean, (patches - model.mean) / model.std)
+    torch.testing.assert_close(model.decode_latents(latents.mean), images)
+
+
+def test_flow_models_are_those_with_a_flow(model: TextToImage) -> None:
+    assert model.flow == isinstance(model.noising_at(512), Flow)

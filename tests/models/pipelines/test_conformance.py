@@ -1,0 +1,377 @@
+"""What every registered pipeline must do. Facts about a family are an entry of `FAMILIES`."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dti_geom.models import open_encoders
+from dti_geom.models.encoders.base import Tap
+from dti_geom.models.pipelines import PIPELINES, TextToImage, View, family_of
+from pipelines import FAMILIES, Family, Sample, library, published
+
+VIEW = View((640, 480), (10, 0), (64, 64))
+SIDE = 64  # pixels of the tiny pipelines
+Folders = Callable[[str], Path]
+Opened = Callable[..., TextToImage]
+
+per_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def opened(pipeline_folder: Folders) -> Opened:
+    """Open a family's tiny pipeline once for each dtype; no learned token is placed in it."""
+
+    @cache
+    def pipeline_of(name: str, dtype: torch.dtype) -> TextToImage:
+        family = FAMILIES[name]
+        kind = getattr(library("diffusers"), family.pipeline_class)
+        dtypes = {"vae": torch.float32, "default": dtype}
+        pipeline = kind.from_pretrained(pipeline_folder(name), dtype=dtypes)
+        return family_of(family.pipeline_class)(pipeline, name)
+
+    def model_of(name: str, dtype: torch.dtype = torch.float32) -> TextToImage:
+        model = pipeline_of(name, dtype)
+        model.forget()
+        return model
+
+    return model_of
+
+
+def rows_of(model: TextToImage, word: str) -> list[Tensor]:
+    """For each tower (1, d): the table's row of a word of one token."""
+    return [tower.token_table[tower.vocabulary.rows(word)] for tower in model.towers]
+
+
+def random_vectors(model: TextToImage, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """For each tower (1, d), of about a vocabulary row's norm."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = []
+    for tower in model.towers:
+        rows = 0.1 * torch.randn(1, tower.token_table.shape[1], generator=generator)
+        vectors.append(rows.to(dtype))
+    return vectors
+
+
+def sample_of(model: TextToImage, prompts: Sequence[str]) -> Sample:
+    """Seeded latents, noise and times for these prompts."""
+    generator = torch.Generator().manual_seed(1)
+    x = model.encode_images(torch.rand(1, 3, SIDE, SIDE, generator=generator) * 2 - 1).mean
+    x = x.repeat(len(prompts), 1, 1, 1)
+    noise = torch.randn(x.shape, generator=generator)
+    t = model.noising.draw_times([generator] * len(prompts))
+    sizes = (*VIEW.original, *VIEW.corner, *VIEW.size)
+    return Sample(x, noise, t, prompts, sizes)
+
+
+def losses_of(model: TextToImage, sample: Sample) -> Tensor:
+    """(n,): the model's loss through its hooks, as training computes it."""
+    conditioning = model.encode_prompts(sample.prompts, [VIEW] * len(sample.prompts))
+    noisy = model.noising.mix(sample.x, sample.noise, sample.t)
+    prediction = model.predict(noisy, sample.t, conditioning)
+    target = model.noising.target(sample.x, sample.noise, sample.t)
+    return (prediction - target).square().flatten(1).mean(dim=1)
+
+
+class _KeptInFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, no float64 is cast to float32.
+
+    Norms and softmaxes of the models compute in float32, whose rounding would be larger than the
+    finite differences.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        cast = func is torch.ops.aten._to_copy.default
+        if cast and args[0].dtype == torch.float64 and options.get("dtype") == torch.float32:
+            options["dtype"] = torch.float64
+        return func(*args, **options)
+
+
+# The checks that a wrong hook must fail.
+
+
+def check_latents(model: TextToImage, family: Family) -> None:
+    """Latents have the published scale, and decode to what the autoencoder itself decodes."""
+    pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        encoded = model.vae.encode(pixels)
+        raw = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+        reconstructed = model.vae.decode(raw).sample
+    latents = model.encode_images(pixels)
+    expected = family.latents(raw, published(family.autoencoder)["config"], model.vae)
+    torch.testing.assert_close(latents.mean, expected)
+    decoded = model.decode_latents(latents.mean)
+    assert decoded.shape == pixels.shape
+    torch.testing.assert_close(decoded, reconstructed, atol=1e-5, rtol=1e-4)
+
+
+def check_tap(model: TextToImage, folder: Path) -> None:
+    """Each state of the conditioning is one that the towers' taps name, for the same input."""
+    inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
+    hooks = []
+    for tower in model.towers:
+
+        def keep(_module: Any, args: Any, kwargs: Any, name: str = tower.name) -> None:
+            ids = args[0] if args else kwargs["input_ids"]
+            inputs[name] = (ids, kwargs.get("attention_mask"))
+
+        hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
+    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
+    for hook in hooks:
+        hook.remove()
+    read = []
+    for encoder in open_encoders(str(folder), dtype=torch.float32):
+        ids, mask = inputs[encoder.name]
+        encoder.tap = model.taps.get(encoder.name, Tap())
+        read.append(encoder.hidden_states(ids, attention_mask=mask).read)
+    candidates = torch.cat(read, dim=-1)[0]
+    # Some pipelines drop positions, as SANA most of its instruction: compare each with the nearest.
+    assert candidates.shape[-1] == states.shape[-1]
+    distances = (states[0][:, None] - candidates).abs().amax(dim=-1)
+    assert distances.min(dim=1).values.max() < 1e-5
+
+
+def check_loss(model: TextToImage, family: Family) -> None:
+    """The loss equals the published formula on the pipeline's own modules."""
+    sample = sample_of(model, ["a red cat", "a dog", "a red cat"])
+    with torch.no_grad():
+        torch.testing.assert_close(losses_of(model, sample), family.loss(model.pipeline, sample))
+
+
+def test_every_registered_pipeline_is_among_the_tests_facts() -> None:
+    assert {family.pipeline_class for family in FAMILIES.values()} == set(PIPELINES)
+
+
+@per_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_that_equals_a_word_gives_bit_identical_conditioning(
+    opened: Opened, name: str, dtype: torch.dtype
+) -> None:
+    model, family = opened(name, dtype), FAMILIES[name]
+    word = model.encode_prompts([family.prompt.format(family.word)], [VIEW])
+    model.place("<x>", rows_of(model, family.word))
+    learned = model.encode_prompts([family.prompt.format("<x>")], [VIEW])
+    assert set(learned) == set(word)
+    for part in set(word) - set(family.pooled_at_token):
+        assert torch.equal(learned[part], word[part]), part
+
+
+@per_family
+def test_gradients_into_the_vectors_agree_with_finite_differences(
+    opened: Opened, name: str
+) -> None:
+    model = opened(name, torch.float64)
+    vectors = [rows.requires_grad_() for rows in random_vectors(model, torch.float64)]
+    prompt = FAMILIES[name].prompt.format("<x>")
+    drawn = sample_of(model, [prompt, prompt])
+    sample = Sample(drawn.x.double(), drawn.noise.double(), drawn.t, drawn.prompts, drawn.sizes)
+
+    def loss_at(placed: Sequence[Tensor]) -> Tensor:
+        model.place("<x>", placed)
+        with _KeptInFloat64():  # type: ignore[no-untyped-call]
+            loss = losses_of(model, sample).mean()
+        assert loss.dtype == torch.float64
+        return loss
+
+    loss_at(vectors).backward()  # type: ignore[no-untyped-call]
+    generator, step = torch.Generator().manual_seed(2), 1e-5
+    for place, rows in enumerate(vectors):
+        direction = torch.randn(rows.shape, generator=generator, dtype=torch.float64)
+        shifted = [[*(other.detach() for other in vectors)] for _ in range(2)]
+        shifted[0][place] = rows.detach() + step * direction
+        shifted[1][place] = rows.detach() - step * direction
+        with torch.no_grad():
+            slope = (loss_at(shifted[0]) - loss_at(shifted[1])) / (2 * step)
+        assert rows.grad is not None
+        assert float((rows.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+        assert abs(float(slope)) > 1e-12
+
+
+@per_family
+def test_the_loss_is_the_published_formula(opened: Opened, name: str) -> None:
+    check_loss(opened(name), FAMILIES[name])
+
+
+@per_family
+def test_decoded_latents_have_the_shape_and_scale_of_the_images(opened: Opened, name: str) -> None:
+    check_latents(opened(name), FAMILIES[name])
+
+
+@per_family
+def test_the_conditioning_is_made_of_the_states_the_taps_name(
+    opened: Opened, pipeline_folder: Folders, name: str
+) -> None:
+    model = opened(name)
+    check_tap(model, pipeline_folder(name))
+    for encoder in open_encoders(str(pipeline_folder(name))):
+        assert encoder.tap == model.taps.get(encoder.name, Tap())
+
+
+@per_family
+def test_training_changes_the_vectors_and_no_other_byte(opened: Opened, name: str) -> None:
+    model = opened(name)
+    vectors = [rows.requires_grad_() for rows in random_vectors(model)]
+    starts = [rows.detach().clone() for rows in vectors]
+    before = _bytes_of(model)
+    optimizer = torch.optim.Adam(vectors, lr=0.01)
+    for _ in range(2):
+        model.place("<x>", vectors)
+        sample = sample_of(model, [FAMILIES[name].prompt.format("<x>")] * 2)
+        optimizer.zero_grad()
+        losses_of(model, sample).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert _bytes_of(model) == before
+    for rows, start in zip(vectors, starts, strict=True):
+        assert not torch.equal(rows, start)
+
+
+@per_family
+def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
+    opened: Opened, name: str
+) -> None:
+    model, family = opened(name), FAMILIES[name]
+    pictures = model.generate(["a red cat", "a dog"], [3, 4], steps=2, size=SIDE)
+    # The same object, not a second one: two copies in memory differ in the last digit.
+    expected = model.pipeline(
+        prompt=["a red cat", "a dog"],
+        num_inference_steps=2,
+        guidance_scale=model.guidance,
+        height=SIDE,
+        width=SIDE,
+        generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
+        **family.call_options,
+    ).images
+    assert [picture.tobytes() for picture in pictures] == [image.tobytes() for image in expected]
+
+
+def _published_cases() -> list[Any]:
+    cases = []
+    for name, family in FAMILIES.items():
+        cases += [pytest.param(name, denoiser, id=denoiser) for denoiser in family.denoisers]
+    return cases
+
+
+@pytest.mark.parametrize(("name", "denoiser"), _published_cases())
+def test_at_published_size_gradients_reach_the_vectors_alone(
+    pipeline_folder: Folders, name: str, denoiser: str
+) -> None:
+    """On meta tensors: every shape is checked, nothing is computed."""
+    diffusers, transformers = library("diffusers"), library("transformers")
+    family = FAMILIES[name]
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(pipeline_folder(name))
+    model_class = family_of(family.pipeline_class)
+    with torch.device("meta"):
+        for number, encoder in enumerate(family.towers, 1):
+            facts = published(encoder)
+            cls = getattr(transformers, facts["cls"])
+            part = "text_encoder" if number == 1 else f"text_encoder_{number}"
+            setattr(pipeline, part, cls(cls.config_class(**facts["config"])))
+        for part, facts in (
+            ("vae", published(family.autoencoder)),
+            (model_class.denoiser_name, published(denoiser)),
+        ):
+            setattr(pipeline, part, getattr(diffusers, facts["cls"]).from_config(facts["config"]))
+    model = model_class(pipeline, name)
+    for tower in model.towers:
+        # The fused kernel looks into the mask, whose numbers a meta tensor does not have.
+        tower.module.set_attn_implementation("eager")  # type: ignore[operator]
+    vectors = [rows.to("meta").requires_grad_() for rows in random_vectors(model)]
+    model.place("<x>", vectors)
+    conditioning = model.encode_prompts(["a photo of a <x>"] * 2, [VIEW] * 2)
+    side = model.resolution
+    noisy = model.encode_images(torch.empty(2, 3, side, side, device="meta")).mean
+    t = model.noising.draw_times([torch.Generator()] * 2).to("meta")
+    prediction = model.predict(noisy, t, conditioning)
+    assert prediction.shape == noisy.shape
+    prediction.mean().backward()  # type: ignore[no-untyped-call]
+    for rows in vectors:
+        assert rows.grad is not None
+        assert rows.grad.shape == rows.shape
+    for module in (model.denoiser, *(tower.module for tower in model.towers)):
+        for parameter in module.parameters():
+            assert not parameter.requires_grad
+            assert parameter.grad is None
+
+
+# A wrong hook makes its check fail.
+
+
+class _WrongTarget:
+    """A noising whose target has the wrong sign."""
+
+    def __init__(self, right: Any) -> None:
+        self._right = right
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._right, name)
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return -self._right.target(x, noise, t)  # type: ignore[no-any-return]
+
+
+def _wrong(model: TextToImage, **hooks: Any) -> TextToImage:
+    """An adapter of the same pipeline, some of whose hooks are replaced."""
+    family = type(model)
+    wrong = type(f"Wrong{family.__name__}", (family,), hooks)
+    return wrong(model.pipeline, model.name)  # type: ignore[no-any-return]
+
+
+@per_family
+def test_a_wrong_scale_of_latents_is_noticed(opened: Opened, name: str) -> None:
+    model = opened(name)
+    shift, scale = model.latent_statistics()
+    wrong = _wrong(model, latent_statistics=lambda _self: (shift, 2 * scale))
+    with pytest.raises(AssertionError):
+        check_latents(wrong, FAMILIES[name])
+
+
+@per_family
+def test_latents_decoded_without_their_scale_are_noticed(opened: Opened, name: str) -> None:
+    model = opened(name)
+
+    def decode_unscaled(self: TextToImage, latents: Tensor) -> Tensor:
+        return self.autodecode(self.restore_latents(latents))
+
+    wrong = _wrong(model, decode_latents=decode_unscaled)
+    with pytest.raises(AssertionError):
+        check_latents(wrong, FAMILIES[name])
+
+
+@per_family
+def test_a_wrong_tap_is_noticed(opened: Opened, pipeline_folder: Folders, name: str) -> None:
+    model = opened(name)
+    taps = {}
+    for tower in model.towers:
+        right = model.taps.get(tower.name, Tap())
+        taps[tower.name] = Tap((1,), final_norm=False) if right == Tap() else Tap()
+    with pytest.raises(AssertionError):
+        check_tap(_wrong(model, taps=taps), pipeline_folder(name))
+
+
+@per_family
+def test_a_wrong_target_is_noticed(opened: Opened, name: str) -> None:
+    model = opened(name)
+    right = model.noising
+    wrong = _wrong(model, noising_at=lambda _self, _resolution: _WrongTarget(right))
+    with pytest.raises(AssertionError):
+        check_loss(wrong, FAMILIES[name])
+
+
+def _bytes_of(model: TextToImage) -> dict[str, str]:
+    """A digest of every parameter and buffer of the pipeline."""
+    digests = {}
+    for part, module in model.pipeline.components.items():
+        if isinstance(module, torch.nn.Module):
+            for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+                data = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
+                digests[f"{part}.{name}"] = hashlib.sha256(data.tobytes()).hexdigest()
+    return digests

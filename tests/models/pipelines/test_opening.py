@@ -1,0 +1,21 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dti_geom.errors import ModelFilesError
+from dti_geom.models.pipelines import open_text_to_image
+
+
+def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(
+    sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sd15_pipeline, tmp_path / "broken")
+    weights = tmp_path / "broken" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(b"no weights")
+    with pytest.raises(ModelFilesError, match="did not open as a StableDiffusionPipeline"):
+        open_text_to_image(str(tmp_path / "broken"))
+    index = tmp_path / "broken" / "model_index.json"
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
+    with pytest.raises(ModelFilesError, match="a token can be trained on StableDiffusionPipeline"):
+        open_text_to_image(str(tmp_path / "broken"))
