@@ -25,8 +25,7 @@ from dti_geom.evaluation.scores import (
     read_references,
     score_shots,
 )
-from dti_geom.mini.figures import load_figures
-from dti_geom.models.catalog import embedded_folder
+from dti_geom.mini.figures import shipped_figures
 from dti_geom.models.image_encoders import MINI, ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
@@ -258,7 +257,7 @@ def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
 
 def scorer_accuracy() -> tuple[ScorerAccuracy, ...]:
     """The scorer's accuracy in each check, as it was measured when the embedded model was made."""
-    rows = load_figures(embedded_folder() / "figures.json").rows
+    rows = shipped_figures().rows
     return tuple(
         ScorerAccuracy(check, rows["true renders"][reading], rows["reconstructions"][reading])
         for check, reading in _READINGS.items()

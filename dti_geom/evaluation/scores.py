@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation.prompts import Prompt, checks_of
+from dti_geom.evaluation.prompts import Prompt
 from dti_geom.mini.scorer import ScorerEncoder
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder
 from dti_geom.progress import Progress, silent
@@ -121,13 +121,12 @@ class SceneChecks:
         """Shares, and the checks they count. Raises EvaluationError for a prompt without a scene."""
         scored = []
         for answers, shot in zip(self._scorer.read(pictures), shots, strict=True):
-            scene = shot.prompt.shown(shot.thing, shot.other_thing)
-            if scene is None:
+            if shot.prompt.expected is None:
                 raise EvaluationError(
                     f"'{shot.prompt.text}' has no scene to check. The embedded model's scorer knows the prompt set "
                     "mini; for other prompts name an image–text encoder with --text-encoder."
                 )
-            checks = {name: check(scene, answers) for name, check in checks_of(scene).items()}
+            checks = shot.prompt.expected.check(answers, shot.thing, shot.other_thing)
             scored.append((sum(checks.values()) / len(checks), checks))
         return scored
 

@@ -99,6 +99,11 @@ def load_scorer(folder: Path) -> Scorer:
     return scorer.float().eval()
 
 
+def shipped_scorer() -> Scorer:
+    """Load the scorer of the embedded model."""
+    return load_scorer(embedded_folder() / "scorer")
+
+
 class ScorerEncoder:
     """The scorer that ships with the embedded model, as an image encoder that also reads pictures.
 
@@ -109,7 +114,7 @@ class ScorerEncoder:
 
     def __init__(self) -> None:
         """Load the scorer."""
-        self._scorer = load_scorer(embedded_folder() / "scorer")
+        self._scorer = shipped_scorer()
 
     def embed(self, images: "Sequence[Image]") -> Tensor:
         """Return (n, 128), unit norm: what each picture shows, independent of its background."""

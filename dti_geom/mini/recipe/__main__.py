@@ -9,15 +9,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dti_geom.mini import artwork
+from dti_geom.mini.figures import FIGURES_FILE
+from dti_geom.mini.recipe import artwork
 from dti_geom.mini.recipe.card import write_card
 from dti_geom.mini.recipe.evaluate import evaluate, fresh_renders
 from dti_geom.mini.recipe.export import SHIPPED
 from dti_geom.mini.recipe.generate import open_pipeline
 from dti_geom.mini.recipe.stages import STAGES, Recipe
+from dti_geom.mini.recipe.targets import missed_targets
 from dti_geom.mini.scorer import load_scorer
 
-FIGURES_FILE = "figures.json"
 DEFAULT_WORK = Path("build/mini")
 
 
@@ -60,7 +61,8 @@ def measure(arguments: list[str]) -> None:
     )
     figures.save(chosen.model / FIGURES_FILE)
     write_card(figures, chosen.model)
-    print("\n".join(["missed:", *figures.missed()]) if figures.missed() else "every target reached")
+    missed = missed_targets(figures)
+    print("\n".join(["missed:", *missed]) if missed else "every target reached")
 
 
 def main() -> None:

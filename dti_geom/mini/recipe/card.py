@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from dti_geom.mini.artwork import PACKAGES
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUND_NAMES, COLOURS, THING_NAMES
-from dti_geom.mini.figures import PSNR_TARGET, TARGETS, Figures
+from dti_geom.mini.figures import Figures
+from dti_geom.mini.recipe.artwork import PACKAGES
+from dti_geom.mini.recipe.targets import PSNR_TARGET, TARGETS, missed_targets
 
 NOTICES = """\
 The weights learned from, and the concept images show, emoji artwork of three makers. The artwork was cropped, scaled,
@@ -106,7 +107,7 @@ def _figures(figures: Figures) -> list[str]:
             f"| {name} | {check} | {share} | {wanted.get((name, check), '')} |"
             for check, share in row.items()
         ]
-    missed = figures.missed()
+    missed = missed_targets(figures)
     lines += ["", "Missed:" if missed else "Every wanted figure is reached.", ""]
     return lines + [f"- {line}" for line in missed] + ([""] if missed else [])
 

@@ -3,15 +3,18 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.captions import caption
-from dti_geom.mini.scenes import Item, Painter, Scene, SceneSampler
+from dti_geom.mini.recipe.artwork import Sprites
+from dti_geom.mini.recipe.captions import caption
+from dti_geom.mini.recipe.painting import Painter
+from dti_geom.mini.recipe.sampling import SceneSampler
+from dti_geom.mini.scenes import Item, Scene
 
 CAPTIONS_PER_SCENE = 4
 
@@ -64,7 +67,7 @@ def load_pictures(folder: Path) -> Pictures:
     return Pictures(np.load(folder / "pixels.npy", mmap_mode="r"), scenes, captions)
 
 
-def scene_from(fields: dict) -> Scene:
+def scene_from(fields: dict[str, Any]) -> Scene:
     """A scene from the nested dictionary `asdict` makes of it."""
     second = Item(**fields["second"]) if fields["second"] else None
     return Scene(**{**fields, "first": Item(**fields["first"]), "second": second})

@@ -1,7 +1,7 @@
 """All figures of the shipped model: what the scorer is worth, what the autoencoder keeps, what prompts give."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dti_geom.mini import artwork
-from dti_geom.mini.exams import Answers, Exam, ExamPaper, both_right, order_right
+from dti_geom.mini.checks import Answers, both_right, order_right
 from dti_geom.mini.figures import Figures, Row
-from dti_geom.mini.labels import IGNORED, READINGS, labels_of
-from dti_geom.mini.recipe import autoencoder
+from dti_geom.mini.recipe import artwork, autoencoder
 from dti_geom.mini.recipe.dataset import Pictures, as_tensor, paint_pictures, save_grid
+from dti_geom.mini.recipe.exams import Exam, ExamPaper
 from dti_geom.mini.recipe.generate import GUIDANCE, STEPS, generate
-from dti_geom.mini.scenes import Scene, SceneSampler
+from dti_geom.mini.recipe.labels import IGNORED, READINGS, labels_of
+from dti_geom.mini.recipe.sampling import SceneSampler
+from dti_geom.mini.scenes import Scene
 from dti_geom.mini.scorer import Scorer
 from dti_geom.statistics import Share
 
@@ -65,7 +66,7 @@ def sit(exam: Exam, pipeline: Any, scorer: Scorer, seed: int, grids: Path | None
     return marked(exam, scorer.read(images))
 
 
-def marked(exam: Exam, answers: list[Answers]) -> Row:
+def marked(exam: Exam, answers: Sequence[Answers]) -> Row:
     """The shares of an exam, given what the scorer read."""
     return {
         name: Share.count(

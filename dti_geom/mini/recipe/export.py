@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.mini import artwork
-from dti_geom.mini.concepts import save_concepts
+from dti_geom.mini.recipe import artwork
+from dti_geom.mini.recipe.concept_pictures import save_concepts
 from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer, save_scorer
 from dti_geom.models.catalog import embedded_folder
 

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.concepts import CONCEPTS, with_concepts
 from dti_geom.mini.domain import COLOURS, PATTERNS, STYLES
-from dti_geom.mini.labels import IGNORED, NAMES, READINGS, labels_of
+from dti_geom.mini.recipe.artwork import Sprites
+from dti_geom.mini.recipe.concept_pictures import CONCEPTS, with_concepts
 from dti_geom.mini.recipe.dataset import Pictures, as_tensor, paint_pictures
+from dti_geom.mini.recipe.labels import IGNORED, NAMES, READINGS, labels_of
 from dti_geom.mini.recipe.loop import Schedule, Training
 from dti_geom.mini.recipe.muon import muon_and_adam
-from dti_geom.mini.scenes import Mixture, Scene, SceneSampler
+from dti_geom.mini.recipe.sampling import Mixture, SceneSampler
+from dti_geom.mini.scenes import Scene
 from dti_geom.mini.scorer import EMBEDDING, Scorer, save_scorer
 
 BATCH = 96

@@ -11,10 +11,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from dti_geom.mini import artwork
-from dti_geom.mini.captions import caption
-from dti_geom.mini.labels import labels_told
-from dti_geom.mini.recipe import autoencoder, scorer_training
+from dti_geom.mini.recipe import artwork, autoencoder, scorer_training
+from dti_geom.mini.recipe.captions import caption
 from dti_geom.mini.recipe.dataset import (
     Pictures,
     as_pixels,
@@ -27,6 +25,8 @@ from dti_geom.mini.recipe.dataset import (
 from dti_geom.mini.recipe.denoiser import Joint, LatentPictures, new_denoiser, new_scheduler
 from dti_geom.mini.recipe.export import export
 from dti_geom.mini.recipe.generate import assemble, generate
+from dti_geom.mini.recipe.labels import labels_told
+from dti_geom.mini.recipe.sampling import SceneSampler
 from dti_geom.mini.recipe.text import new_text_encoder, teach_reading
 from dti_geom.mini.recipe.tokenizer import (
     encode_captions,
@@ -34,7 +34,6 @@ from dti_geom.mini.recipe.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from dti_geom.mini.scenes import SceneSampler
 
 
 @dataclass(frozen=True)

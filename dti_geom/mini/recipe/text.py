@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dti_geom.mini.labels import IGNORED, READINGS
+from dti_geom.mini.recipe.labels import IGNORED, READINGS
 from dti_geom.mini.recipe.loop import Schedule, Training
 from dti_geom.mini.recipe.muon import muon_and_adam
 from dti_geom.mini.recipe.tokenizer import MAX_TOKENS

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from dti_geom.mini.domain import BACKGROUNDS, COUNT_WORDS, PLURALS, SIZES
-from dti_geom.mini.scenes import Item, Scene
+from dti_geom.mini.domain import BACKGROUNDS, SIZES
+from dti_geom.mini.scenes import Scene
+from dti_geom.mini.wording import counted_noun, noun, relation, with_article
 
 Rng = np.random.Generator
 
@@ -39,26 +40,6 @@ TELLS_BACKGROUND = 0.85  # share of captions that name it
 USES_WITH = 0.1  # share of row captions that leave the sides open: "a fox with a car"
 
 
-def with_article(words: str) -> str:
-    """'a' or 'an' in front; 'u' words of this vocabulary take 'an' as well: umbrella."""
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def noun(item: Item, size_word: str | None = None) -> str:
-    """Size, colour and name, without article: "small red fox"."""
-    return " ".join(word for word in (size_word, item.colour, item.thing) if word)
-
-
-def relation(scene: Scene, turned: bool) -> str:
-    """A pair in words; `turned` names the right or lower thing first."""
-    assert scene.second is not None
-    first, second = with_article(noun(scene.first)), with_article(noun(scene.second))
-    words, reverse = {"row": ("to the left of", "to the right of"), "column": ("above", "below")}[
-        scene.axis
-    ]
-    return f"{second} {reverse} {first}" if turned else f"{first} {words} {second}"
-
-
 def caption(scene: Scene, rng: Rng) -> str:
     """One way of telling the scene."""
     body = (
@@ -86,8 +67,7 @@ def _alone(scene: Scene, rng: Rng) -> str:
 
 
 def _several(scene: Scene, rng: Rng) -> str:
-    words = (COUNT_WORDS[scene.count - 1], scene.first.colour, PLURALS[scene.first.thing])
-    return _pick(PLAIN_TEMPLATES, rng).format(" ".join(word for word in words if word))
+    return _pick(PLAIN_TEMPLATES, rng).format(counted_noun(scene))
 
 
 def _pair(scene: Scene, rng: Rng) -> str:
@@ -97,4 +77,4 @@ def _pair(scene: Scene, rng: Rng) -> str:
         return _pick(PLAIN_TEMPLATES, rng).format(
             " with ".join(reversed(nouns) if turned else nouns)
         )
-    return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, turned))
+    return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, second_first=turned))
