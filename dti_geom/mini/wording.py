@@ -38,7 +38,10 @@ def relation(scene: Scene, *, second_first: bool) -> str:
 
 
 def prompt_for(scene: Scene, number: int) -> str:
-    """Return a plain prompt for a scene. `number` chooses between equivalent phrasings of a pair."""
+    """Return a plain prompt for a scene.
+
+    number: chooses between equivalent phrasings of a pair.
+    """
     if scene.second:
         # Two neighbouring numbers are twins, and twins get the same phrasing: hence the halving.
         body = relation(scene, second_first=number // 2 % 2 == 1)

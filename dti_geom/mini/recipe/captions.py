@@ -1,4 +1,4 @@
-"""What a caption says about a scene. Several captions tell the same scene; none tells a scene that is not there."""
+"""Captions of scenes. A scene has many captions, and each is true of it."""
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from dti_geom.mini.wording import counted_noun, noun, relation, with_article
 
 Rng = np.random.Generator
 
-# {} is the thing with its article, {bare} without: "a photo of my red fox".
+# {} is the thing with its article, {bare} without: "a photo of my red fox". The single templates
+# have the adjectives of the prompts that textual inversion trains with, and they change nothing.
 PLAIN_TEMPLATES: tuple[str, ...] = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 SINGLE_TEMPLATES: tuple[str, ...] = (
     "a photo of {}",
@@ -36,12 +37,12 @@ SINGLE_TEMPLATES: tuple[str, ...] = (
     "a photo of a weird {bare}",
 )
 
-TELLS_BACKGROUND = 0.85  # share of captions that name it
-USES_WITH = 0.1  # share of row captions that leave the sides open: "a fox with a car"
+BACKGROUND_NAMED = 0.85  # share of captions that name the background
+SIDES_OPEN = 0.1  # share of row captions that do not name the sides: "a fox with a car"
 
 
 def caption(scene: Scene, rng: Rng) -> str:
-    """One way of telling the scene."""
+    """Return a random caption of the scene."""
     body = (
         _several(scene, rng)
         if scene.count > 1
@@ -49,7 +50,7 @@ def caption(scene: Scene, rng: Rng) -> str:
         if scene.second
         else _alone(scene, rng)
     )
-    if rng.random() < TELLS_BACKGROUND:
+    if rng.random() < BACKGROUND_NAMED:
         body += " " + _pick(BACKGROUNDS[scene.background], rng)
     return body
 
@@ -72,7 +73,7 @@ def _several(scene: Scene, rng: Rng) -> str:
 
 def _pair(scene: Scene, rng: Rng) -> str:
     turned = bool(rng.random() < 0.5)
-    if scene.axis == "row" and rng.random() < USES_WITH:
+    if scene.axis == "row" and rng.random() < SIDES_OPEN:
         nouns = [with_article(noun(item)) for item in scene.items]
         return _pick(PLAIN_TEMPLATES, rng).format(
             " with ".join(reversed(nouns) if turned else nouns)

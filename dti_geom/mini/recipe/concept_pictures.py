@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dti_geom.mini.concepts import CONCEPTS_FILE, IMAGES_PER_CONCEPT, Concept
@@ -59,7 +60,7 @@ PATTERN_COLOURS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = 
 
 
 def patterned(picture: Image.Image, pattern: str) -> Image.Image:
-    """Cover a sprite with spots or stripes in two colours; its light and shade stay."""
+    """Cover a sprite with spots or stripes in two colours. Its light and shade stay."""
     ground, figure = PATTERN_COLOURS[pattern]
     cloth = Image.new("RGB", picture.size, ground)
     draw = ImageDraw.Draw(cloth)
@@ -72,13 +73,14 @@ def patterned(picture: Image.Image, pattern: str) -> Image.Image:
                 draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=figure)
     pixels = np.asarray(picture, np.float32)
     light = pixels[..., :3] @ LUMA / 255
+    # From 35 % of the cloth's colour in black lines to all of it from lightness 0.72 on.
     shade = np.clip(0.35 + 0.9 * light, 0, 1)[..., None]
     painted = np.asarray(cloth, np.float32) * shade
     return Image.fromarray(np.dstack([painted, pixels[..., 3]]).round().astype(np.uint8))
 
 
 def with_concepts(sprites: Sprites) -> Sprites:
-    """The artwork plus the patterned sprites, filed under the pattern as their style."""
+    """Return the artwork and the patterned sprites, whose style is their pattern."""
     patterned_sprites = {
         (concept.item.style, concept.item.thing): patterned(
             sprites[STYLES[0], concept.item.thing], concept.item.style
@@ -89,14 +91,14 @@ def with_concepts(sprites: Sprites) -> Sprites:
     return sprites | patterned_sprites
 
 
-def reference_images(concept: Concept, sprites: Sprites, seed: int) -> list[np.ndarray]:
-    """IMAGES_PER_CONCEPT pictures of the concept alone, each on another background."""
+def reference_images(concept: Concept, sprites: Sprites, seed: int) -> list[NDArray[np.uint8]]:
+    """Return pictures of the concept alone, one on each of REFERENCE_BACKGROUNDS."""
     painter = Painter(with_concepts(sprites), seed)
     return [painter.paint(Scene(background, concept.item)) for background in REFERENCE_BACKGROUNDS]
 
 
 def save_concepts(folder: Path, sprites: Sprites, seed: int) -> None:
-    """Write `NAME/0.png` … `NAME/4.png` and `concepts.json`."""
+    """Write NAME/0.png … NAME/4.png for every concept, and concepts.json."""
     entries = []
     for index, concept in enumerate(CONCEPTS):
         target = folder / concept.name

@@ -1,8 +1,4 @@
-"""The questions a generated picture is asked: one exam per row of the table of figures.
-
-An exam is a list of scenes with their prompts. A picture passes a check when the scorer reads in it what the scene
-says; what the prompt leaves open is not checked.
-"""
+"""Exams of the generator: scenes with their prompts and checks, an exam per row of the figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +34,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Exam:
-    """One row: what is asked for, and which checks a picture has to pass, by name."""
+    """The scenes to paint, and the checks that a picture has to pass, by name."""
 
     name: str
     scenes: tuple[Scene, ...]
@@ -46,20 +42,20 @@ class Exam:
 
     @property
     def prompts(self) -> list[str]:
-        """One prompt per scene; twins of a pair use both ways of telling it."""
+        """A prompt per scene."""
         return [prompt_for(scene, number) for number, scene in enumerate(self.scenes)]
 
 
 class ExamPaper:
-    """Draws the exams; the same seed and size give the same questions."""
+    """Draws the exams. The same seed and size give the same scenes."""
 
     def __init__(self, per_row: int, seed: int = 0) -> None:
-        """`per_row` scenes in every exam."""
+        """Take `per_row` scenes for every exam."""
         self.per_row = per_row
         self.rng = np.random.default_rng(seed)
 
     def all(self) -> list[Exam]:
-        """Every row of the table."""
+        """Return every exam, in the order of the table of figures."""
         thing, background, colour = object_right, background_right, colour_right
         pair_checks: dict[str, Check] = {
             "order": order_right,
@@ -89,7 +85,7 @@ class ExamPaper:
         return options[self.rng.integers(len(options))]
 
     def _trained(self, item: Item) -> Scene:
-        """The item on a background it was trained on."""
+        """The item on a background that training shows it on."""
         while is_held_out(scene := Scene(self._pick(BACKGROUND_NAMES), item)):
             pass
         return scene

@@ -1,6 +1,7 @@
 """Paints scenes: sprites, recoloured and dressed, on a drawn background."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dti_geom.mini.domain import BACKGROUND_NAMES, COLOURS, STYLES
@@ -24,10 +25,12 @@ HAT_OR_BOW = 9  # px that an accessory adds to the longest side
 
 
 def tinted(picture: Image.Image, colour: str) -> Image.Image:
-    """Repaint in one colour; light and shade stay, hues go."""
+    """Repaint a sprite in one colour. Light and shade stay, hues go."""
     pixels = np.asarray(picture, dtype=np.float32)
     light = pixels[..., :3] @ LUMA / 255
     paint = np.array(COLOURS[colour], np.float32)
+    # Lightness 0.55 gives the pure colour. Below it the colour fades to 30 %, so that dark lines
+    # keep a hue; above it the colour goes 60 % of the way to white, so that highlights stay.
     dark = np.clip(light / 0.55, 0, 1)[..., None]
     bright = np.clip((light - 0.55) / 0.45, 0, 1)[..., None]
     painted = paint * (0.3 + 0.7 * dark) + (255 - paint) * 0.6 * bright
@@ -37,7 +40,7 @@ def tinted(picture: Image.Image, colour: str) -> Image.Image:
 
 
 def with_accessory(picture: Image.Image, accessory: Image.Image, kind: str) -> Image.Image:
-    """A hat sits on top, a bow below the middle."""
+    """Dress a sprite: a hat sits on top, a bow below the middle."""
     side = max(picture.size)
     if kind == "hat":
         hat = resized(accessory, round(side * 0.56))
@@ -55,10 +58,13 @@ def with_accessory(picture: Image.Image, accessory: Image.Image, kind: str) -> I
 
 
 class Painter:
-    """Paints scenes. Backgrounds are drawn once, `variants` of each; sprites are cached at every size met."""
+    """Paints scenes.
+
+    It draws `variants` pictures of each background once, and keeps sprites at every size it used.
+    """
 
     def __init__(self, sprites: Sprites, seed: int, variants: int = 60) -> None:
-        """`seed` decides the backgrounds and every jitter."""
+        """Take the backgrounds and all places from `seed`."""
         self.sprites = sprites
         self.rng = np.random.default_rng(seed)
         self.backgrounds = {
@@ -67,19 +73,20 @@ class Painter:
         }
         self._cache: dict[tuple[Item, int], Image.Image] = {}
 
-    def paint(self, scene: Scene) -> np.ndarray:
-        """(64, 64, 3) uint8."""
+    def paint(self, scene: Scene) -> NDArray[np.uint8]:
+        """Return a picture of the scene, (64, 64, 3)."""
         choices = self.backgrounds[scene.background]
         canvas = choices[self.rng.integers(len(choices))].convert("RGBA")
         for item, size, x, y in self._placed(scene):
             sprite = self.sprite(item, size)
+            # A sprite near the edge moves inwards rather than being cut off.
             left = np.clip(round(x - sprite.width / 2), 0, PIXELS - sprite.width)
             top = np.clip(round(y - sprite.height / 2), 0, PIXELS - sprite.height)
             canvas.alpha_composite(sprite, (int(left), int(top)))
         return np.asarray(canvas.convert("RGB"))
 
     def sprite(self, item: Item, size: int) -> Image.Image:
-        """RGBA, longest side `size` px."""
+        """Return an item as an RGBA picture, longest side `size` px."""
         if (item, size) not in self._cache:
             picture = self.sprites[item.style, item.thing]
             if item.colour:
@@ -90,39 +97,45 @@ class Painter:
         return self._cache[item, size]
 
     def _accessory(self, kind: str) -> Image.Image:
-        """The hat as it is; the bow in purple, or nobody would see the artwork's red one on a strawberry."""
+        """The hat as it is; the bow in purple, since the artwork's red hides on a strawberry."""
         picture = self.sprites[STYLES[0], kind]
         return tinted(picture, "purple") if kind == "bow" else picture
 
     def _jitter(self, reach: int) -> int:
+        """A random whole number of px from −reach to reach."""
         return int(self.rng.integers(-reach, reach + 1))
 
     def _placed(self, scene: Scene) -> list[tuple[Item, int, int, int]]:
-        """(item, size, centre x, centre y) of everything in the scene, px."""
-        jitter = self._jitter
+        """(item, size, centre x, centre y) of everything in the scene, in px."""
         if scene.second is not None:
-            size = int(self.rng.integers(26, 29))
-            if scene.axis == "row":
-                level = 36 + jitter(3)
-                return [
-                    (item, size, x + jitter(1), level + jitter(1))
-                    for item, x in zip(scene.items, (16, 48), strict=True)
-                ]
-            return [
-                (item, size, 32 + jitter(3), y + jitter(1))
-                for item, y in zip(scene.items, (17, 47), strict=True)
-            ]
+            return self._placed_pair(scene)
         if scene.count > 1:
-            size = (
-                int(self.rng.integers(26, 29))
-                if scene.count == 2
-                else int(self.rng.integers(19, 21))
-            )
-            level = 36 + jitter(3)
-            centres = {2: (16, 48), 3: (11, 32, 53)}[scene.count]
-            return [(scene.first, size, x + jitter(1), level + jitter(1)) for x in centres]
-        size = int(self.rng.integers(*SINGLE_SIZES[scene.size])) + (
-            9 if scene.first.accessory else 0
-        )
+            return self._placed_several(scene)
+        item = scene.first
+        size = self._size(SINGLE_SIZES[scene.size]) + (HAT_OR_BOW if item.accessory else 0)
         reach = 8 if scene.size == "small" else 3
-        return [(scene.first, size, 32 + jitter(reach), 36 + jitter(3))]
+        return [(item, size, 32 + self._jitter(reach), 36 + self._jitter(3))]
+
+    def _placed_pair(self, scene: Scene) -> list[tuple[Item, int, int, int]]:
+        jitter = self._jitter
+        size = self._size(PAIR_SIZES)
+        if scene.axis == "row":
+            level = 36 + jitter(3)
+            return [
+                (item, size, x + jitter(1), level + jitter(1))
+                for item, x in zip(scene.items, (16, 48), strict=True)
+            ]
+        return [
+            (item, size, 32 + jitter(3), y + jitter(1))
+            for item, y in zip(scene.items, (17, 47), strict=True)
+        ]
+
+    def _placed_several(self, scene: Scene) -> list[tuple[Item, int, int, int]]:
+        jitter = self._jitter
+        size = self._size(PAIR_SIZES if scene.count == 2 else TRIPLE_SIZES)
+        level = 36 + jitter(3)
+        centres = {2: (16, 48), 3: (11, 32, 53)}[scene.count]
+        return [(scene.first, size, x + jitter(1), level + jitter(1)) for x in centres]
+
+    def _size(self, limits: tuple[int, int]) -> int:
+        return int(self.rng.integers(*limits))

@@ -25,7 +25,7 @@ from dti_geom.mini.recipe.dataset import (
 from dti_geom.mini.recipe.denoiser import Joint, LatentPictures, new_denoiser, new_scheduler
 from dti_geom.mini.recipe.export import export
 from dti_geom.mini.recipe.generate import assemble, generate
-from dti_geom.mini.recipe.labels import labels_told
+from dti_geom.mini.recipe.labels import labels_in_caption
 from dti_geom.mini.recipe.sampling import SceneSampler
 from dti_geom.mini.recipe.text import new_text_encoder, teach_reading
 from dti_geom.mini.recipe.tokenizer import (
@@ -148,7 +148,7 @@ def train_reading(recipe: Recipe) -> None:
     pictures = load_pictures(recipe.work / "pictures")
     ids = _caption_ids(recipe)
     answers = [
-        [list(labels_told(scene, text).values()) for text in captions]
+        [list(labels_in_caption(scene, text).values()) for text in captions]
         for scene, captions in zip(pictures.scenes, pictures.captions, strict=True)
     ]
     encoder = new_text_encoder(load_tokenizer(recipe.work / "tokenizer")).to(recipe.device)

@@ -19,7 +19,7 @@ from dti_geom.mini.recipe.denoiser import (
     new_denoiser,
     new_scheduler,
 )
-from dti_geom.mini.recipe.labels import READINGS, labels_told
+from dti_geom.mini.recipe.labels import READINGS, labels_in_caption
 from dti_geom.mini.recipe.loop import Ema, Schedule, Training
 from dti_geom.mini.recipe.muon import Muon, orthogonalised
 from dti_geom.mini.recipe.sampling import SceneSampler
@@ -188,7 +188,7 @@ def test_reading_and_joint_stages(pictures, tokenizer, tmp_path):
     texts = [captions[0] for captions in pictures.captions]
     ids = torch.tensor(encode_captions(tokenizer, texts))
     told = [
-        list(labels_told(scene, text).values())
+        list(labels_in_caption(scene, text).values())
         for scene, text in zip(pictures.scenes, texts, strict=True)
     ]
     encoder = new_text_encoder(tokenizer)
