@@ -180,16 +180,17 @@ def test_the_methods_are_those_there_are_at_their_own_rates():
 
 
 def test_the_samplers_are_those_of_the_adapters():
+    from dti_geom.models.catalog import profile_of
     from dti_geom.models.pipelines import PIPELINES, family_of
-    from dti_geom.models.pipelines.stable_diffusion import Mini
 
+    mini = profile_of("mini")
     families = {name: family_of(name) for name in PIPELINES}
     told = {name: f"in {one.sampling_steps} at {one.guidance:g}" for name, one in families.items()}
     sd15 = families["StableDiffusionPipeline"]
     assert (
         f"Stable Diffusion in {sd15.sampling_steps} steps at guidance {sd15.guidance:g}, "
         f"SDXL {told['StableDiffusionXLPipeline']}, SANA {told['SanaPipeline']}, "
-        f"`mini` in {Mini.sampling_steps} at {Mini.guidance:g}." in " ".join(README.split())
+        f"`mini` in {mini.sampling_steps} at {mini.guidance:g}." in " ".join(README.split())
     )
 
 
@@ -412,7 +413,7 @@ def test_what_lies_beyond_the_paper_is_that_of_its_stages():
 
 
 def test_the_tuned_preset_is_the_setting_that_was_confirmed():
-    from dti_geom.models.pipelines.stable_diffusion import Mini
+    from dti_geom.models.pipelines.stable_diffusion import StableDiffusion
     from dti_geom.training import METHODS
 
     preset, dti = METHODS["dti-tuned"], METHODS["dti"]
@@ -427,7 +428,7 @@ def test_the_tuned_preset_is_the_setting_that_was_confirmed():
         dti.magnitude,
     )
     assert "a quarter of `mini`'s default rate and a hundred times the paper's κ" in READING
-    assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
+    assert StableDiffusion.direction_rate / preset.learning_rate == pytest.approx(4)
     assert preset.kappa / dti.kappa == pytest.approx(100)
     scores, (row,) = scores_of("confirm"), FOUND["confirm, dti less"]
     assert (

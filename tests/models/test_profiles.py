@@ -28,3 +28,12 @@ def test_a_function_is_loaded_by_module_and_name() -> None:
     assert load_by_name("pathlib:Path") is Path
     with pytest.raises(ModuleNotFoundError):
         load_by_name("no_such_module:function")
+
+
+@pytest.mark.parametrize("model", ["mini", str(embedded_folder())])
+def test_the_embedded_model_paints_with_the_settings_of_its_profile(model: str) -> None:
+    from dti_geom.models.pipelines import open_text_to_image
+
+    opened = open_text_to_image(model)
+    assert (opened.guidance, opened.sampling_steps) == (5.0, 25)
+    assert opened.profile == profile_of("mini")

@@ -18,10 +18,3 @@ class StableDiffusion(TextToImage):
         answer = self.denoiser(noisy.to(self.dtype), t, conditioning["states"], return_dict=False)
         prediction: Tensor = answer[0].float()
         return prediction
-
-
-class Mini(StableDiffusion):
-    """The embedded model: of Stable Diffusion's class, with a sampler setting of its own."""
-
-    guidance = 5.0
-    sampling_steps = 25

@@ -1,6 +1,6 @@
 """Labels leave out what a caption leaves open."""
 
-from dti_geom.mini.recipe.labels import IGNORED, READINGS, labels_of, labels_in_caption
+from dti_geom.mini.recipe.labels import IGNORED, READINGS, labels_in_caption, labels_of
 from dti_geom.mini.scenes import Item, Scene
 
 
