@@ -1,4 +1,4 @@
-"""The weights in the package: they open, they fit, and a small sample of prompts comes out as their card says."""
+"""The shipped weights open and fit, and a small sample of pictures agrees with the card."""
 
 from typing import Any
 

@@ -75,7 +75,7 @@ class LatentPictures:
 
 
 def draw_levels(count: int, layout_share: float, generator: torch.Generator) -> Tensor:
-    """Draw (count,) noise levels: `layout_share` of them from the layout levels, others from all."""
+    """Draw (count,) noise levels: a `layout_share` from the layout levels, the others from all."""
     anywhere = torch.randint(NOISE_LEVELS, (count,), generator=generator)
     noisy = torch.randint(LAYOUT_LEVELS, NOISE_LEVELS, (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < layout_share, noisy, anywhere)

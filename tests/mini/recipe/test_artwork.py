@@ -1,4 +1,4 @@
-"""Artwork is pinned: a tarball with another checksum is refused, and the network is not asked twice."""
+"""Artwork has an exact version: a tarball with another checksum is refused."""
 
 from pathlib import Path
 
