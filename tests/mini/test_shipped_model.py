@@ -1,5 +1,6 @@
 """The shipped weights open and fit, and a small sample of pictures agrees with the card."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from dti_geom.mini.domain import THING_NAMES
 from dti_geom.mini.figures import Figures
+from dti_geom.mini.recipe.card import write_card
 from dti_geom.mini.recipe.evaluate import sit
 from dti_geom.mini.recipe.exams import ExamPaper
 from dti_geom.mini.recipe.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
@@ -72,3 +74,10 @@ def test_card_carries_the_notices() -> None:
         "Copyright (c) Microsoft",
     ):
         assert words in card
+
+
+def test_the_shipped_card_is_the_one_that_the_recipe_writes(
+    figures: Figures, tmp_path: Path
+) -> None:
+    shipped = (SHIPPED / "MODEL_CARD.md").read_text()
+    assert write_card(figures, tmp_path).read_text() == shipped
