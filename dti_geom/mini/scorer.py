@@ -5,6 +5,7 @@ included: otherwise it could not tell a missing concept from one that it does no
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dti_geom.mini.figures import shipped_figures
 from dti_geom.models.catalog import embedded_folder
+from dti_geom.statistics import Share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +29,16 @@ SIDE = 64  # pixels: the only size it reads
 EMBEDDING = 128
 WEIGHTS_FILE = "scorer.safetensors"
 CONFIG_FILE = "config.json"
+
+# The row of the figures that tells how reliable a check is.
+READING_OF_CHECK = {
+    "background": "background",
+    "colour": "first_colour",
+    "accessory": "accessory",
+    "count": "count",
+    "order": "relation",
+    "both": "both",
+}
 
 
 class Scorer(nn.Module):
@@ -123,6 +136,23 @@ class ScorerEncoder:
     def embed(self, images: "Sequence[Image]") -> Tensor:
         """Return (n, 128), unit norm: what each picture shows, independent of its background."""
         return self._scorer.embed(_pixels(images))
+
+    def subject_of(self, images: "Sequence[Image]") -> str:
+        """Return the scorer's name of the thing that most of the pictures show."""
+        things = Counter(answers["first"] for answers in self.read(images))
+        return things.most_common(1)[0][0]
+
+    def accuracy(self) -> dict[str, tuple[Share, Share]]:
+        """Return how often the scorer is right in each check, where the truth is known.
+
+        On painted scenes, and on the same scenes through the model's autoencoder; as measured when
+        the model was made.
+        """
+        rows = shipped_figures().rows
+        return {
+            check: (rows["true renders"][reading], rows["reconstructions"][reading])
+            for check, reading in READING_OF_CHECK.items()
+        }
 
     def read(self, images: "Sequence[Image]") -> list[dict[str, str]]:
         """Return the most likely answer to every question, in words, a dictionary per picture."""

@@ -14,13 +14,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dti_geom.errors import EvaluationError, SweepError
+from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import Candidate, Evaluation, evaluate, with_baselines
 from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
-from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChecks, TextScorer
+from dti_geom.evaluation.scores import (
+    ImageScore,
+    LeftOut,
+    PictureReader,
+    PromptFit,
+    SceneChecks,
+    TextScorer,
+)
 from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
-from dti_geom.mini.scorer import ScorerEncoder
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.image_encoders import (
     ImageEncoder,
@@ -188,13 +194,9 @@ def open_scorers(
     profile = profile_of(model)
     encoder = open_image_encoder(image or profile.image_encoder or PAPER_IMAGES, device=device)
     name = text or profile.text_scorer or PAPER_TEXT
-    if name != "mini":
-        return encoder, PromptFit(open_image_text_encoder(name, device=device))
-    if not isinstance(encoder, ScorerEncoder):
-        raise EvaluationError(
-            "--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too."
-        )
-    return encoder, SceneChecks(encoder)
+    if isinstance(encoder, PictureReader) and encoder.name == name:
+        return encoder, SceneChecks(encoder)
+    return encoder, PromptFit(open_image_text_encoder(name, device=device))
 
 
 def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
