@@ -36,8 +36,7 @@ from scipy import stats
 from dti_geom.evaluation.evaluation import ALL
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import load_result, save_result, write_text
-from dti_geom.mini.concepts import load_concepts
-from dti_geom.models.catalog import embedded_folder
+from dti_geom.models.catalog import profile_of
 from dti_geom.reporting.sections.sweep import by_group, mean_inflation
 from dti_geom.statistics import Interval
 from dti_geom.sweeps import (
@@ -77,7 +76,7 @@ Images = list[tuple[CellState, ImageScore]]
 def concepts(split: str, together: int) -> list[list[str]]:
     """Names of the shipped concepts, in groups that share batches."""
     names = [
-        one.name for one in load_concepts(embedded_folder() / "concepts") if one.split == split
+        concept.name for concept in profile_of("mini").concepts().values() if concept.split == split
     ]
     return [names[at : at + together] for at in range(0, len(names), together)]
 

@@ -31,14 +31,13 @@ from torch import Tensor
 
 from dti_geom import geometry
 from dti_geom.files import atomic_path, read_embeddings
-from dti_geom.mini.captions import with_article
-from dti_geom.mini.concepts import Concept, concept_images, load_concepts
+from dti_geom.mini.checks import both_right, order_right
+from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
-from dti_geom.mini.exams import both_right, order_right
 from dti_geom.mini.recipe.dataset import as_tensor
 from dti_geom.mini.scenes import Item, Scene
-from dti_geom.mini.scorer import Scorer, load_scorer
-from dti_geom.models.catalog import embedded_folder
+from dti_geom.mini.scorer import Scorer, shipped_scorer
+from dti_geom.mini.wording import with_article
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.statistics import Share
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
@@ -88,7 +87,7 @@ def learned(
     if (folder / "config.json").exists():
         result = resume(folder, model=model)
     else:
-        images = str(embedded_folder() / "concepts" / concept.name)
+        images = str(concepts_folder() / concept.name)
         config = RunConfig(
             "mini",
             (ConceptConfig(TOKEN, images, concept.initialiser),),
@@ -120,7 +119,7 @@ def measure(
     ]
     alone = _pictures(model, [f"a photo of a {OTHER_TOKEN} {place}" for place in backgrounds], 2000)
     references = scorer.embed(
-        as_tensor(np.stack([np.asarray(p) for p in concept_images(_concepts(), concept)]))
+        as_tensor(np.stack([np.asarray(p) for p in concept_images(concepts_folder(), concept)]))
     )
     return {
         "norm": float(geometry.norms(vector)),
@@ -134,10 +133,6 @@ def measure(
 def _pictures(model: TextToImage, prompts: list[str], seed: int) -> Tensor:
     pictures = model.generate(prompts, list(range(seed, seed + len(prompts))))
     return as_tensor(np.stack([np.asarray(picture) for picture in pictures]))
-
-
-def _concepts() -> Path:
-    return embedded_folder() / "concepts"
 
 
 def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed: int) -> None:
@@ -315,9 +310,9 @@ def main() -> None:
         with atomic_path(options.summary, overwrite=True) as beside:
             beside.write_text(json.dumps(summary(options.work), indent=1) + "\n")
         return
-    scorer = load_scorer(embedded_folder() / "scorer")
+    scorer = shipped_scorer()
     model = open_text_to_image("mini", dtype=torch.float32)
-    concepts = [concept for concept in load_concepts(_concepts()) if concept.split == "test"]
+    concepts = [concept for concept in load_concepts(concepts_folder()) if concept.split == "test"]
     if options.positions:
         positions(options.work, model, scorer, concepts)
         return

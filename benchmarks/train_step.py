@@ -453,9 +453,9 @@ def tests_pipelines() -> Any:
 
 
 def pictures() -> Path:
-    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.models.catalog import profile_of
 
-    return embedded_folder() / "concepts" / "round-teapot"
+    return profile_of("mini").concepts()["round-teapot"].images
 
 
 def word_of(options: argparse.Namespace) -> str:

@@ -12,19 +12,18 @@ def concepts(json: options.Json = False) -> None:
     Looks it was never trained on, five reference images each. Settings are tuned on the tuning concepts and judged on
     the test concepts.
     """
-    from dti_geom.mini.concepts import concept_files, load_concepts
-    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.models.catalog import known_concepts
 
-    folder = embedded_folder() / "concepts"
+    bundled = known_concepts().values()
     listed: list[dict[str, Any]] = [
         {
             "name": concept.name,
-            "initialiser": concept.initialiser,
+            "initialiser": concept.init,
             "kind": concept.kind,
             "split": concept.split,
-            "images": [str(path) for path in concept_files(folder, concept)],
+            "images": [str(path) for path in concept.files],
         }
-        for concept in load_concepts(folder)
+        for concept in bundled
     ]
     if json:
         print_json(listed)
@@ -35,4 +34,5 @@ def concepts(json: options.Json = False) -> None:
     columns = [Column(name, kind="text") for name in names]
     rows: list[list[Value]] = [[concept[name] for name in names] for concept in listed]
     print_section(Section("Concepts", [Table("", columns, rows)]))
-    print_line(f"reference images: {folder}/NAME/")
+    for folder in dict.fromkeys(concept.images.parent for concept in bundled):
+        print_line(f"reference images: {folder}/NAME/")

@@ -86,6 +86,7 @@ def interpolate(
         with_thumbnails,
     )
     from dti_geom.evaluation import interpolate as walk
+    from dti_geom.models.catalog import profile_of
     from dti_geom.models.image_encoders import open_image_encoder
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.interpolation import interpolation_section
@@ -96,7 +97,7 @@ def interpolate(
                 f"{out / kept} exists already. Choose another place, or pass --overwrite to replace it."
             )
     drawn, files = chosen_seeds(seed, seeds), token_files(embedding or ())
-    compared = encoder or (model if model == "mini" else None)
+    compared = encoder or profile_of(model).image_encoder
     painter = open_painter(model, device, dtype.value if dtype else None)
     load_tokens(painter, files)
     with working_progress() as progress:

@@ -214,10 +214,9 @@ def _concepts(
 def _named_concept(
     text: str, token: str, init: str | None, start: str, vectors: int | None
 ) -> "ConceptConfig":
-    """A concept that ships with mini, or `<x>=FOLDER:word`."""
+    """A concept that ships with a model, or `<x>=FOLDER:word`."""
     from dti_geom.errors import TrainingError
-    from dti_geom.mini.concepts import load_concepts
-    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.models.catalog import known_concepts
     from dti_geom.training import ConceptConfig
 
     if "=" in text:
@@ -226,14 +225,13 @@ def _named_concept(
         if not (name and folder and word):
             raise TrainingError(f'--concept {text}: expected "<x>=FOLDER:word".')
         return ConceptConfig(name, folder, word, None, start, vectors)
-    shipped = embedded_folder() / "concepts"
-    known = {concept.name: concept for concept in load_concepts(shipped)}
+    known = known_concepts()
     if text not in known:
         raise TrainingError(
             f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
         )
     return ConceptConfig(
-        token, str(shipped / text), init or known[text].initialiser, None, start, vectors
+        token, str(known[text].images), init or known[text].init, None, start, vectors
     )
 
 

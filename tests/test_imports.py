@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,30 @@ def test_reporting_is_imported_without_plotly() -> None:
     )
 
 
-def test_the_listed_packages_are_the_folders_there_are() -> None:
-    listed = set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    )
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_the_listed_packages_are_the_folders_but_for_the_recipe() -> None:
+    listed = set(pyproject()["tool"]["setuptools"]["packages"])
     packages = [path.parent.relative_to(ROOT) for path in (ROOT / "dti_geom").rglob("__init__.py")]
     folders = {".".join(package.parts) for package in packages} | {"dti_geom_cli"}
-    assert listed == folders
+    assert listed == folders - {"dti_geom.mini.recipe"}
+
+
+def test_the_contract_names_every_module_that_must_not_need_the_recipe():
+    (contract,) = [
+        contract
+        for contract in pyproject()["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "forbidden"
+    ]
+    below = {f"dti_geom.mini.{path.stem}" for path in (ROOT / "dti_geom/mini").glob("[!_]*.py")}
+    beside = {
+        f"dti_geom.{path.parent.name}"
+        for path in (ROOT / "dti_geom").glob("*/__init__.py")
+        if path.parent.name != "mini"
+    }
+    assert set(contract["source_modules"]) == below | beside | {"dti_geom_cli"}
 
 
 def test_imports_run_downhill() -> None:

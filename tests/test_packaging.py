@@ -1,5 +1,6 @@
-"""The wheel holds the package, the command line and the embedded model, and nothing else at its top level."""
+"""The wheel holds the package, the command line and the embedded model, and works without more."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -35,9 +36,14 @@ def test_the_wheel_holds_what_it_should(tmp_path: Path) -> None:
         "dti_geom_cli",
         wheel.name.removesuffix("-py3-none-any.whl"),
     }
-    packaged = {name for name in tracked.stdout.splitlines() if name.startswith("dti_geom/")}
-    assert packaged <= set(names)
+    tracked_names = set(tracked.stdout.splitlines())
+    package = {name for name in tracked_names if name.startswith("dti_geom/")}
+    recipe = {name for name in package if name.startswith("dti_geom/mini/recipe/")}
+    assert recipe
+    assert package - recipe <= set(names)
+    assert not recipe & set(names)
     assert {f"dti_geom_cli/{path.name}" for path in (ROOT / "cli").glob("*.py")} <= set(names)
+    assert_works_alone(wheel, tmp_path / "installed")
 
 
 def test_the_citation_and_the_changelog_name_the_version_and_its_date() -> None:
@@ -45,3 +51,33 @@ def test_the_citation_and_the_changelog_name_the_version_and_its_date() -> None:
     assert citation["version"] == __version__
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\n## {__version__} ({citation['date-released']})\n" in changelog
+
+
+USE = """
+import sys
+import dti_geom, dti_geom.mini.prompts
+from dti_geom.evaluation.prompts import open_prompt_set
+from dti_geom.models.catalog import known_concepts
+from dti_geom_cli.main import main
+
+assert dti_geom.__file__.startswith(sys.argv.pop()), dti_geom.__file__
+assert open_prompt_set("mini").of("fox", "fox")
+assert all(file.is_file() for concept in known_concepts().values() for file in concept.files)
+sys.argv[1:] = ["neighbors", "--model", "mini", "fox"]
+main()
+"""
+
+
+def assert_works_alone(wheel: Path, folder: Path) -> None:
+    """Unpack the wheel as an installer does, and use it from a directory without the project."""
+    zipfile.ZipFile(wheel).extractall(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", USE, str(folder)],
+        cwd=folder.parent,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "fox" in done.stdout

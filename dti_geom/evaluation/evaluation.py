@@ -19,34 +19,24 @@ from dti_geom.evaluation.scores import (
     ImageScore,
     LeftOut,
     References,
+    ScorerAccuracy,
     Shot,
     TextScorer,
     open_image,
     read_references,
     score_shots,
+    scorer_accuracy,
 )
-from dti_geom.mini.figures import load_figures
-from dti_geom.models.catalog import embedded_folder
-from dti_geom.models.image_encoders import MINI, ImageEncoder
+from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
-from dti_geom.statistics import Interval, Share, bootstrap_interval
+from dti_geom.statistics import Interval, bootstrap_interval
 
 PICTURES = "pictures"  # folder of an evaluation's images
 ALL = "all"  # prompts of every group
 CLASS_WORD = "class word"  # the method of not learning anything
 _KEPT, _SIDE = 240, 96  # pictures kept small for a page, and the pixels of their sides
 _SAME = 1e-3  # relative difference of norms that is none
-
-# The scorer's readings that a check rests on.
-_READINGS = {
-    "background": "background",
-    "colour": "first_colour",
-    "accessory": "accessory",
-    "count": "count",
-    "order": "relation",
-    "both": "both",
-}
 
 
 @dataclass(frozen=True)
@@ -94,15 +84,6 @@ class PromptScore:
     images: int
     subject: float
     text: float
-
-
-@dataclass(frozen=True)
-class ScorerAccuracy:
-    """How often the embedded model's scorer is right in one check, where the truth is known."""
-
-    check: str
-    renders: Share  # drawn scenes
-    reconstructions: Share  # the same through the model's autoencoder
 
 
 @dataclass(frozen=True)
@@ -187,7 +168,7 @@ def evaluate(
         summaries=tuple(summarize(scores)),
         differences=tuple(paired_differences(scores)),
         by_prompt=tuple(prompt_scores(scores)),
-        accuracy=scorer_accuracy() if MINI in (encoder.name, text.name) else (),
+        accuracy=scorer_accuracy(encoder),
         pictures=tuple(_small_pictures(shots)),
     )
 
@@ -254,15 +235,6 @@ def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
     for (prompt, method), each in held.items():
         subject, text = fmean(map(_subject_score, each)), fmean(map(_text_score, each))
         yield PromptScore(method, prompt, each[0].group, len(each), subject, text)
-
-
-def scorer_accuracy() -> tuple[ScorerAccuracy, ...]:
-    """The scorer's accuracy in each check, as it was measured when the embedded model was made."""
-    rows = load_figures(embedded_folder() / "figures.json").rows
-    return tuple(
-        ScorerAccuracy(check, rows["true renders"][reading], rows["reconstructions"][reading])
-        for check, reading in _READINGS.items()
-    )
 
 
 # --- What is painted ---

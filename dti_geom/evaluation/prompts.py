@@ -1,23 +1,13 @@
 """What a subject is painted in: sets of prompts, from single attributes to two concepts at once."""
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dti_geom.errors import EvaluationError
-from dti_geom.mini.domain import ACCESSORIES, BACKGROUNDS, COUNT_WORDS, colours_of
-from dti_geom.mini.exams import (
-    Check,
-    accessory_right,
-    background_right,
-    both_right,
-    colour_right,
-    count_right,
-    order_right,
-    prompt_for,
-)
-from dti_geom.mini.scenes import Axis, Item, Scene
+from dti_geom.models.profiles import load_by_name
 
 SUBJECT, OTHER = (
     "{}",
@@ -77,6 +67,20 @@ PROMPT_SETS = {
     "styles": "ours: ten ways to draw",
     "paper": "the paper's protocol as far as its prompts are ours to give: dreambooth, compositional and styles",
 }
+# The sets among them that come with a model: "module:function". The function takes what the scorer
+# calls the subject and returns (text, group, expectation) for each prompt.
+MODEL_SETS = {"mini": "dti_geom.mini.prompts:mini_prompts"}
+
+
+class Expectation(Protocol):
+    """What a picture has to show, for an image encoder that also reads pictures."""
+
+    def check(self, answers: Mapping[str, str], subject: str, other: str | None) -> dict[str, bool]:
+        """Return whether each check holds.
+
+        answers: what was read in the picture. subject, other: what the reader calls them.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,23 +89,11 @@ class Prompt:
 
     text: str
     group: str  # what it asks for
-    scene: Scene | None = (
-        None  # what a picture of the embedded model has to show; things may be SUBJECT and OTHER
-    )
+    expected: Expectation | None = None  # what its pictures have to show, where it can be read
 
     def filled(self, subject: str, other: str | None) -> str:
         """With these words or tokens in the places."""
         return self.text.replace(SUBJECT, subject).replace(OTHER, other or "")
-
-    def shown(self, subject: str, other: str | None) -> Scene | None:
-        """The scene with these things in the places."""
-        if self.scene is None:
-            return None
-        things = {SUBJECT: subject, OTHER: other or ""}
-        first, *second = (
-            replace(item, thing=things.get(item.thing, item.thing)) for item in self.scene.items
-        )
-        return replace(self.scene, first=first, second=second[0] if second else None)
 
 
 @dataclass(frozen=True)
@@ -109,9 +101,8 @@ class PromptSet:
     """Prompts that may depend on the subject."""
 
     name: str
-    of: Callable[
-        [str, str], tuple[Prompt, ...]
-    ]  # class word, and what the scorer of the embedded model calls it
+    # Class word of a subject, and what a reader of pictures calls it → prompts.
+    of: Callable[[str, str], tuple[Prompt, ...]]
 
 
 def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSet:
@@ -119,8 +110,11 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
 
     dreambooth: folder of the DreamBooth dataset, for the sets that take its prompts. Raises EvaluationError.
     """
-    if name == "mini":
-        return PromptSet(name, lambda _word, thing: mini_prompts(thing))
+    if name in MODEL_SETS:
+        prompts_for = load_by_name(MODEL_SETS[name])
+        return PromptSet(
+            name, lambda _word, thing: tuple(Prompt(*parts) for parts in prompts_for(thing))
+        )
     if name in ("dreambooth", "paper"):
         kinds = dreambooth_prompts(dreambooth)
         ours = (*_compositional(), *_styles()) if name == "paper" else ()
@@ -128,48 +122,6 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
     ours_alone = {"compositional": _compositional, "styles": _styles}.get(name)
     prompts = tuple(ours_alone() if ours_alone else _from_file(Path(name)))
     return PromptSet(name, lambda _word, _thing: prompts)
-
-
-def mini_prompts(thing: str) -> tuple[Prompt, ...]:
-    """Prompts in the embedded model's vocabulary, each with the scene to check.
-
-    thing: what the subject is to the scorer; it is asked for neither beside itself nor in a colour it has anyway. A
-    learned token has no plural, so counts are asked of its singular.
-    """
-    subject = Item(SUBJECT)
-    others = [other for other in ("car", "mushroom", "owl", "pizza", "fox") if other != thing][:4]
-    places = ("snow", "night", "brick", "ocean", "forest", "city", "desert", "mountains")
-    scenes = [("background", Scene(place, subject)) for place in places]
-    scenes += [
-        ("colour", Scene(place, replace(subject, colour=colour)))
-        for place, colour in zip(("beach", "snow", "white"), colours_of(thing), strict=False)
-    ]
-    scenes += [
-        ("accessory", Scene(place, replace(subject, accessory=accessory)))
-        for accessory in ACCESSORIES
-        for place in ("beach", "city")
-    ]
-    scenes += [("count", Scene("meadow", subject, count=count)) for count in (2, 3)]
-    scenes += [("left and right", scene) for scene in _pairs("row", "beach", others)]
-    scenes += [("above and below", scene) for scene in _pairs("column", "snow", others)]
-    scenes += [("two concepts", scene) for scene in _pairs("row", "wood", [OTHER, OTHER])]
-    return tuple(
-        Prompt(_told(scene, number), group, scene) for number, (group, scene) in enumerate(scenes)
-    )
-
-
-def checks_of(scene: Scene) -> dict[str, Check]:
-    """What a picture of a scene has to show beside the subject itself."""
-    checks: dict[str, Check] = {"background": background_right}
-    if scene.second is not None:
-        checks |= {"order": order_right, "both": both_right}
-    if scene.first.colour is not None:
-        checks["colour"] = colour_right
-    if scene.first.accessory is not None:
-        checks["accessory"] = accessory_right
-    if scene.count > 1:
-        checks["count"] = count_right
-    return checks
 
 
 def dreambooth_prompts(folder: str | Path | None) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
@@ -228,16 +180,3 @@ def _from_file(path: Path) -> list[Prompt]:
             f"{path}: {found}; expected one prompt a line with {{}} for the subject."
         )
     return [Prompt(line, path.stem) for line in prompts]
-
-
-def _pairs(axis: Axis, background: str, others: Iterable[str]) -> Iterable[Scene]:
-    """The subject with each of these things, in turn before and behind it."""
-    for number, other in enumerate(others):
-        first, second = Item(SUBJECT), Item(other)
-        yield Scene(background, *((first, second) if number % 2 == 0 else (second, first)), axis)
-
-
-def _told(scene: Scene, number: int) -> str:
-    if scene.count > 1:
-        return f"a photo of {COUNT_WORDS[scene.count - 1]} {SUBJECT} {BACKGROUNDS[scene.background][0]}"
-    return prompt_for(scene, number)

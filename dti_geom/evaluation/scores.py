@@ -1,18 +1,17 @@
 """Scores of single pictures: how alike the subject looks, and how well the prompt was followed."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation.prompts import Prompt, checks_of
-from dti_geom.mini.scorer import ScorerEncoder
+from dti_geom.evaluation.prompts import Prompt
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder
 from dti_geom.progress import Progress, silent
+from dti_geom.statistics import Share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +66,48 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class ScorerAccuracy:
+    """How often a scorer is right in one check, where the truth is known."""
+
+    check: str
+    renders: Share  # drawn scenes
+    reconstructions: Share  # the same through the model's autoencoder
+
+
+@runtime_checkable
+class PictureReader(Protocol):
+    """An image encoder that also says in words what a picture shows."""
+
+    @property
+    def name(self) -> str:
+        """The user's name for it."""
+        ...
+
+    def embed(self, images: "Sequence[Image]") -> Tensor:
+        """Return (n, d), as any image encoder."""
+        ...
+
+    def read(self, images: "Sequence[Image]") -> list[dict[str, str]]:
+        """Return the answer to each of its questions, a dictionary per picture."""
+        ...
+
+    def subject_of(self, images: "Sequence[Image]") -> str:
+        """Return its name of the thing that most of the pictures show."""
+        ...
+
+    def accuracy(self) -> dict[str, tuple[Share, Share]]:
+        """Return by check how often it is right: on drawn scenes, and on reconstructions."""
+        ...
+
+
+def scorer_accuracy(encoder: ImageEncoder) -> tuple[ScorerAccuracy, ...]:
+    """Return the accuracy of an image encoder that reads pictures; () for any other."""
+    if not isinstance(encoder, PictureReader):
+        return ()
+    return tuple(ScorerAccuracy(check, *shares) for check, shares in encoder.accuracy().items())
+
+
 class TextScorer(Protocol):
     """What says how well pictures follow their prompts."""
 
@@ -110,7 +151,7 @@ class SceneChecks:
 
     unit = "share of checks that hold"
 
-    def __init__(self, scorer: ScorerEncoder) -> None:
+    def __init__(self, scorer: PictureReader) -> None:
         """Score by this scorer."""
         self._scorer = scorer
         self.name = scorer.name
@@ -121,13 +162,12 @@ class SceneChecks:
         """Shares, and the checks they count. Raises EvaluationError for a prompt without a scene."""
         scored = []
         for answers, shot in zip(self._scorer.read(pictures), shots, strict=True):
-            scene = shot.prompt.shown(shot.thing, shot.other_thing)
-            if scene is None:
+            if shot.prompt.expected is None:
                 raise EvaluationError(
                     f"'{shot.prompt.text}' has no scene to check. The embedded model's scorer knows the prompt set "
                     "mini; for other prompts name an image–text encoder with --text-encoder."
                 )
-            checks = {name: check(scene, answers) for name, check in checks_of(scene).items()}
+            checks = shot.prompt.expected.check(answers, shot.thing, shot.other_thing)
             scored.append((sum(checks.values()) / len(checks), checks))
         return scored
 
@@ -160,8 +200,8 @@ def read_references(
             + ". A subject score compares with the images that the token was trained on."
         )
     thing = ""
-    if isinstance(encoder, ScorerEncoder):
-        thing = Counter(answers["first"] for answers in encoder.read(images)).most_common(1)[0][0]
+    if isinstance(encoder, PictureReader):
+        thing = encoder.subject_of(images)
     return References(encoder.embed(images), thing), left_out
 
 

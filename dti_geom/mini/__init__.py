@@ -1,4 +1,10 @@
-"""The embedded model `mini`: a small text-to-image pipeline, trained from nothing by the recipe in this package.
+"""The embedded model `mini`: a small text-to-image pipeline that ships with the package.
 
-`python -m dti_geom.mini.recipe --work DIR` runs the recipe; `python -m dti_geom.mini.recipe eval` measures what is shipped.
+weights/     its pipeline folder, scorer, personal concepts and measured figures
+domain.py    the things, colours and backgrounds that it knows
+scenes.py    what a picture shows; wording.py puts it into words, checks.py checks it
+prompts.py   what a learned token is evaluated on
+scorer.py    the network that reads its pictures
+concepts.py  the personal concepts, to learn a token for
+recipe/      trains all of it from nothing; not in the wheel
 """

@@ -1,155 +1,82 @@
-"""The personal concepts: looks that no training scene shows, for a user to teach the model.
+"""The personal concepts that ship with the embedded model: looks that no training scene shows.
 
-Held-out artwork in two other styles, held-out colours, patterns, and things the model has no word for.
+Held-out artwork in two other styles, held-out colours, patterns, and things without a word.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from dti_geom.errors import ModelFilesError
 from dti_geom.files.decoding import decode
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.domain import STYLES
-from dti_geom.mini.scenes import Item, Painter, Scene
+from dti_geom.mini.scenes import Item
+from dti_geom.models.catalog import embedded_folder
+from dti_geom.models.profiles import BundledConcept
 
 IMAGES_PER_CONCEPT = 5
-REFERENCE_BACKGROUNDS: tuple[str, ...] = ("white", "wood", "beach", "meadow", "snow")
+CONCEPTS_FILE = "concepts.json"
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One personal concept; `initialiser` is the vocabulary word its token starts from."""
+    """A personal concept, and how it is painted."""
 
     name: str
-    initialiser: str
+    initialiser: str  # the vocabulary word that its token starts from
     split: str  # "tuning" or "test"
     kind: str  # "artwork", "colour", "pattern" or "stranger"
     item: Item
 
 
-def _artwork(style: str, thing: str, split: str) -> Concept:
-    return Concept(f"{style}-{thing}", thing, split, "artwork", Item(thing, style=style))
-
-
-def _colour(colour: str, thing: str, split: str) -> Concept:
-    return Concept(f"{colour}-{thing}", thing, split, "colour", Item(thing, colour))
-
-
-def _pattern(pattern: str, thing: str, split: str) -> Concept:
-    return Concept(f"{pattern}-{thing}", thing, split, "pattern", Item(thing, style=pattern))
-
-
-def _stranger(thing: str, initialiser: str) -> Concept:
-    return Concept(thing, initialiser, "test", "stranger", Item(thing))
-
-
-CONCEPTS: tuple[Concept, ...] = (
-    _artwork("round", "teapot", "tuning"),
-    _artwork("flat", "owl", "tuning"),
-    _colour("green", "fox", "tuning"),
-    _pattern("spotted", "car", "tuning"),
-    _artwork("round", "frog", "test"),
-    _artwork("flat", "octopus", "test"),
-    _artwork("flat", "butterfly", "test"),
-    _artwork("round", "penguin", "test"),
-    _colour("yellow", "rocket", "test"),
-    _pattern("striped", "apple", "test"),
-    _pattern("spotted", "whale", "test"),
-    _pattern("striped", "mushroom", "test"),
-    _stranger("duck", "penguin"),
-    _stranger("teddy", "panda"),
-    _stranger("helicopter", "rocket"),
-    _stranger("robot", "car"),
-)
-
-PATTERN_COLOURS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "spotted": ((70, 190, 180), (250, 245, 225)),
-    "striped": ((245, 130, 30), (60, 40, 110)),
-}
-
-
-def patterned(picture: Image.Image, pattern: str) -> Image.Image:
-    """Cover a sprite with spots or stripes in two colours; its light and shade stay."""
-    ground, figure = PATTERN_COLOURS[pattern]
-    cloth = Image.new("RGB", picture.size, ground)
-    draw = ImageDraw.Draw(cloth)
-    if pattern == "striped":
-        for x in range(-picture.height, picture.width, 16):
-            draw.line((x, picture.height, x + picture.height, 0), fill=figure, width=7)
-    else:
-        for row, y in enumerate(range(4, picture.height, 14)):
-            for x in range(4 + 8 * (row % 2), picture.width, 16):
-                draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=figure)
-    pixels = np.asarray(picture, np.float32)
-    light = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    shade = np.clip(0.35 + 0.9 * light, 0, 1)[..., None]
-    painted = np.asarray(cloth, np.float32) * shade
-    return Image.fromarray(np.dstack([painted, pixels[..., 3]]).round().astype(np.uint8))
-
-
-def with_concepts(sprites: Sprites) -> Sprites:
-    """The artwork plus the patterned sprites, filed under the pattern as their style."""
-    patterned_sprites = {
-        (concept.item.style, concept.item.thing): patterned(
-            sprites[STYLES[0], concept.item.thing], concept.item.style
+def bundled_concepts() -> dict[str, BundledConcept]:
+    """Return the shipped concepts by name, in the order of concepts.json."""
+    folder = concepts_folder()
+    return {
+        concept.name: BundledConcept(
+            name=concept.name,
+            init=concept.initialiser,
+            images=folder / concept.name,
+            files=tuple(concept_files(folder, concept)),
+            kind=concept.kind,
+            split=concept.split,
         )
-        for concept in CONCEPTS
-        if concept.kind == "pattern"
+        for concept in load_concepts(folder)
     }
-    return sprites | patterned_sprites
 
 
-def reference_images(concept: Concept, sprites: Sprites, seed: int) -> list[np.ndarray]:
-    """IMAGES_PER_CONCEPT pictures of the concept alone, each on another background."""
-    painter = Painter(with_concepts(sprites), seed)
-    return [painter.paint(Scene(background, concept.item)) for background in REFERENCE_BACKGROUNDS]
-
-
-def save_concepts(folder: Path, sprites: Sprites, seed: int) -> None:
-    """Write `NAME/0.png` … `NAME/4.png` and `concepts.json`."""
-    entries = []
-    for index, concept in enumerate(CONCEPTS):
-        target = folder / concept.name
-        target.mkdir(parents=True, exist_ok=True)
-        files = [f"{concept.name}/{number}.png" for number in range(IMAGES_PER_CONCEPT)]
-        for file, pixels in zip(
-            files, reference_images(concept, sprites, seed + index), strict=True
-        ):
-            Image.fromarray(pixels).save(folder / file, optimize=True)
-        backgrounds = list(REFERENCE_BACKGROUNDS)
-        entries.append({**asdict(concept), "images": files, "backgrounds": backgrounds})
-    (folder / "concepts.json").write_text(json.dumps(entries, indent=1) + "\n")
+def concepts_folder() -> Path:
+    """Return the folder of the shipped concepts."""
+    return embedded_folder() / "concepts"
 
 
 def load_concepts(folder: Path) -> tuple[Concept, ...]:
-    """The concepts that ship in `folder`, in the order they are listed there."""
-    path = folder / "concepts.json"
+    """Read the concepts in `folder`, in the order of concepts.json. Raises ModelFilesError."""
+    path = folder / CONCEPTS_FILE
     if not path.exists():
         raise ModelFilesError(
-            f"{path} is missing; the embedded model ships it, so the installation is incomplete."
+            f"{path} is missing. It ships with the embedded model, so this installation is "
+            "incomplete: install dti-geom again."
         )
     return tuple(_concept_from(entry) for entry in json.loads(path.read_text()))
 
 
-def _concept_from(entry: dict[str, Any]) -> Concept:
-    # The file also lists the pictures of each concept, which the painter of the file needs.
-    return decode(Concept, {field.name: entry[field.name] for field in fields(Concept)})
-
-
 def concept_files(folder: Path, concept: Concept) -> list[Path]:
-    """Where the reference pictures of a shipped concept lie."""
+    """Return the paths of a concept's reference pictures."""
     return [folder / concept.name / f"{number}.png" for number in range(IMAGES_PER_CONCEPT)]
 
 
 def concept_images(folder: Path, concept: Concept) -> list[Image.Image]:
-    """The reference pictures of a shipped concept, RGB."""
+    """Read a concept's reference pictures, RGB."""
     images = []
     for path in concept_files(folder, concept):
         with Image.open(path) as picture:
             images.append(picture.convert("RGB"))
     return images
+
+
+def _concept_from(entry: dict[str, Any]) -> Concept:
+    # The file also lists the pictures of each concept.
+    return decode(Concept, {field.name: entry[field.name] for field in fields(Concept)})

@@ -1,11 +1,14 @@
-"""The small world the embedded model lives in: what there is, what it is called, and what is kept out of training."""
+"""The world of the embedded model: its things and their names, and what training never shows."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object with a name in captions; `emoji` is the code point its artwork is filed under."""
+    """An object with a name in captions.
+
+    emoji: the code point that names its artwork file.
+    """
 
     name: str
     emoji: str
@@ -43,7 +46,7 @@ THINGS: tuple[Thing, ...] = (
     _thing("umbrella", "2602-fe0f"),
 )
 
-# Never in training: they exist only as personal concepts, and the scorer can name them.
+# Never in the generator's training. They exist as personal concepts, and the scorer can name them.
 STRANGERS: tuple[Thing, ...] = (
     _thing("robot", "1f916"),
     _thing("duck", "1f986"),
@@ -54,16 +57,11 @@ STRANGERS: tuple[Thing, ...] = (
 THING_NAMES: tuple[str, ...] = tuple(thing.name for thing in THINGS)
 PLURALS: dict[str, str] = {thing.name: thing.plural for thing in THINGS + STRANGERS}
 
-STYLES: tuple[str, ...] = (
-    "drawn",
-    "flat",
-    "round",
-)  # Noto, Twemoji, Fluent; the generator trains on the first only
+# Noto, Twemoji and Fluent. The generator trains on the first only.
+STYLES: tuple[str, ...] = ("drawn", "flat", "round")
 
-PATTERNS: tuple[str, ...] = (
-    "spotted",
-    "striped",
-)  # styles of some personal concepts; they have no one colour
+# Styles of some personal concepts. A patterned thing has no single colour.
+PATTERNS: tuple[str, ...] = ("spotted", "striped")
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 30, 35),
@@ -74,7 +72,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (255, 110, 185),
 }
 
-# Painting these would not change what a viewer calls them, so nobody can say whether a prompt was followed.
+# (colour, thing) that nobody would call repainted: a red apple is an apple. No picture can show
+# whether a prompt for one of them was followed, so no caption and no prompt asks for them.
 NATURAL_COLOURS: frozenset[tuple[str, str]] = frozenset(
     {
         ("green", "frog"),
@@ -114,17 +113,21 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {
 }
 BACKGROUND_NAMES: tuple[str, ...] = tuple(BACKGROUNDS)
 
-ACCESSORIES: dict[str, str] = {
-    "hat": "1f3a9",
-    "bow": "1f380",
-}  # name in captions: code point of its artwork
+# Name in captions → code point that names the artwork file.
+ACCESSORIES: dict[str, str] = {"hat": "1f3a9", "bow": "1f380"}
 
 SIZES: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "large": ("large", "big")}
 
 COUNT_WORDS: tuple[str, ...] = ("one", "two", "three")
 
 
+def colours_of(thing: str) -> list[str]:
+    """Return the colours that a thing may be painted in, the held-out one included."""
+    return [colour for colour in COLOURS if (colour, thing) not in NATURAL_COLOURS]
+
+
 def _held_out_places() -> frozenset[tuple[str, str]]:
+    # 5 and the 12 backgrounds have no common factor, so each background is held out equally often.
     count = len(BACKGROUND_NAMES)
     return frozenset(
         (thing, BACKGROUND_NAMES[(5 * i + 3) % count]) for i, thing in enumerate(THING_NAMES)
@@ -134,18 +137,14 @@ def _held_out_places() -> frozenset[tuple[str, str]]:
 def _held_out_colours() -> frozenset[tuple[str, str]]:
     pairs = set()
     for i, thing in enumerate(THING_NAMES):
-        free = [colour for colour in COLOURS if (colour, thing) not in NATURAL_COLOURS]
+        free = colours_of(thing)
+        # 7 has no common factor with the 4, 5 or 6 free colours, so all of them are chosen in turn.
         pairs.add((free[(7 * i + 2) % len(free)], thing))
     return frozenset(pairs)
 
 
 HELD_OUT_PLACES: frozenset[tuple[str, str]] = _held_out_places()
-"""(thing, background): one background per thing that no training scene shows it on."""
+"""(thing, background): for each thing, the background that no training scene shows it on."""
 
 HELD_OUT_COLOURS: frozenset[tuple[str, str]] = _held_out_colours()
-"""(colour, thing): one colour per thing that no training scene paints it in."""
-
-
-def colours_of(thing: str) -> list[str]:
-    """The colours a thing may be painted in at all, held-out one included."""
-    return [colour for colour in COLOURS if (colour, thing) not in NATURAL_COLOURS]
+"""(colour, thing): for each thing, the colour that no training scene paints it in."""

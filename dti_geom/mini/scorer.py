@@ -1,10 +1,11 @@
 """The scorer: an independent network that reads pictures of the embedded model back into words.
 
-It shares no weights with the generator, and has seen all artwork, held-out styles and concepts included: a scorer that
-has not cannot tell a missing concept from its own ignorance.
+It shares no weights with the generator. It was trained on all artwork, held-out styles and concepts
+included: otherwise it could not tell a missing concept from one that it does not know.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dti_geom.mini.figures import shipped_figures
 from dti_geom.models.catalog import embedded_folder
+from dti_geom.statistics import Share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,12 +30,25 @@ EMBEDDING = 128
 WEIGHTS_FILE = "scorer.safetensors"
 CONFIG_FILE = "config.json"
 
+# The row of the figures that tells how reliable a check is.
+READING_OF_CHECK = {
+    "background": "background",
+    "colour": "first_colour",
+    "accessory": "accessory",
+    "count": "count",
+    "order": "relation",
+    "both": "both",
+}
+
 
 class Scorer(nn.Module):
-    """(n, 3, 64, 64) pictures in [−1, 1] → logits of every reading, and a unit embedding of what is shown."""
+    """A convolutional network with an answer to every reading, and an embedding of the thing.
+
+    Pictures are (n, 3, 64, 64) in [−1, 1].
+    """
 
     def __init__(self, readings: dict[str, tuple[str, ...]]) -> None:
-        """`readings`: the classes of every question."""
+        """readings: the classes of each."""
         super().__init__()
         self.readings = readings
         layers: list[nn.Module] = []
@@ -50,16 +66,16 @@ class Scorer(nn.Module):
         self.look = nn.Linear(HIDDEN, EMBEDDING)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits by reading, (n, classes) each, and embeddings (n, 128), unit norm."""
+        """Return the logits by reading, each (n, classes), and embeddings (n, 128), unit norm."""
         hidden = self.body(images)
         logits = {name: head(hidden).float() for name, head in self.heads.items()}
         return logits, functional.normalize(self.look(hidden).float(), dim=-1)
 
     @torch.no_grad()
     def read(self, images: Tensor, batch: int = 256) -> list[dict[str, str]]:
-        """The most likely answer to every question, in words, one dictionary per picture."""
+        """Return the most likely class of every reading, in words, a dictionary per picture."""
         answers: list[dict[str, str]] = []
-        for part in images.split(batch):
+        for part in torch.split(images, batch):
             logits, _ = self(part)
             best = {name: values.argmax(dim=1).tolist() for name, values in logits.items()}
             answers += [
@@ -70,18 +86,19 @@ class Scorer(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: Tensor, batch: int = 256) -> Tensor:
-        """(n, 128), unit norm: cosines compare what things look like, whatever is behind them."""
-        return torch.cat([self(part)[1] for part in images.split(batch)])
+        """Return (n, 128), unit norm. A cosine compares two things, whatever their backgrounds."""
+        return torch.cat([self(part)[1] for part in torch.split(images, batch)])
 
 
 def _convolution(width: int, channels: int, stride: int) -> list[nn.Module]:
+    # The first layer sees only colours, so it looks at larger patches.
     kernel = 5 if width == 3 else 3
     layer = nn.Conv2d(width, channels, kernel, stride, padding=kernel // 2, bias=False)
     return [layer, nn.BatchNorm2d(channels), nn.SiLU()]
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:
-    """Half-precision weights, and the classes of every reading."""
+    """Write the weights in half precision, and the classes of every reading."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -92,11 +109,16 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
 
 
 def load_scorer(folder: Path) -> Scorer:
-    """A scorer in single precision, ready to read."""
+    """Read a scorer, in single precision."""
     config = json.loads((folder / CONFIG_FILE).read_text())
     scorer = Scorer({name: tuple(classes) for name, classes in config["readings"].items()})
     scorer.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return scorer.float().eval()
+
+
+def shipped_scorer() -> Scorer:
+    """Load the scorer of the embedded model."""
+    return load_scorer(embedded_folder() / "scorer")
 
 
 class ScorerEncoder:
@@ -109,11 +131,28 @@ class ScorerEncoder:
 
     def __init__(self) -> None:
         """Load the scorer."""
-        self._scorer = load_scorer(embedded_folder() / "scorer")
+        self._scorer = shipped_scorer()
 
     def embed(self, images: "Sequence[Image]") -> Tensor:
         """Return (n, 128), unit norm: what each picture shows, independent of its background."""
         return self._scorer.embed(_pixels(images))
+
+    def subject_of(self, images: "Sequence[Image]") -> str:
+        """Return the scorer's name of the thing that most of the pictures show."""
+        things = Counter(answers["first"] for answers in self.read(images))
+        return things.most_common(1)[0][0]
+
+    def accuracy(self) -> dict[str, tuple[Share, Share]]:
+        """Return how often the scorer is right in each check, where the truth is known.
+
+        On painted scenes, and on the same scenes through the model's autoencoder; as measured when
+        the model was made.
+        """
+        rows = shipped_figures().rows
+        return {
+            check: (rows["true renders"][reading], rows["reconstructions"][reading])
+            for check, reading in READING_OF_CHECK.items()
+        }
 
     def read(self, images: "Sequence[Image]") -> list[dict[str, str]]:
         """Return the most likely answer to every question, in words, a dictionary per picture."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel, first_line
+from dti_geom.models.profiles import NO_PROFILE, BundledConcept, Profile
 from dti_geom.models.sources import Folder, HubRepository, Source, read_json
 from dti_geom.progress import Progress, silent
 
@@ -26,14 +27,26 @@ class KnownModel:
 
     name: str
     what: str
-    # On the Hub; the first that exists is used. Empty: ships with the package.
+    # On the Hub; the first that exists is used. Empty: the model ships with the package.
     repositories: tuple[str, ...] = ()
+    profile: Profile = NO_PROFILE
 
 
 MODELS: dict[str, KnownModel] = {
     model.name: model
     for model in (
-        KnownModel("mini", "the embedded model: small, trained, ships with the package"),
+        KnownModel(
+            "mini",
+            "the embedded model: small, trained, ships with the package",
+            profile=Profile(
+                guidance=5.0,
+                sampling_steps=25,
+                image_encoder="mini",
+                text_scorer="mini",
+                prompts="mini",
+                concept_list="dti_geom.mini.concepts:bundled_concepts",
+            ),
+        ),
         KnownModel(
             "sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)
         ),
@@ -124,6 +137,27 @@ def find_source(model: str) -> Source:
         f"no model called '{model}'.{guess}\nKnown: {', '.join(MODELS)}. "
         "A Hub id (org/name) or a local folder also works: --model ./my-model"
     )
+
+
+def profile_of(model: str) -> Profile:
+    """Return what a model brings besides its weights; an empty profile for an unknown model.
+
+    model: as for `open_encoders`. The folder of an embedded model has the profile of its name.
+    """
+    if model in MODELS:
+        return MODELS[model].profile
+    if Path(model).resolve() != embedded_folder().resolve():
+        return NO_PROFILE
+    (embedded,) = (known for known in MODELS.values() if not known.repositories)
+    return embedded.profile
+
+
+def known_concepts() -> dict[str, BundledConcept]:
+    """Return the concepts that ship with any known model, by name. Raises ModelFilesError."""
+    concepts: dict[str, BundledConcept] = {}
+    for known in MODELS.values():
+        concepts |= known.profile.concepts()
+    return concepts
 
 
 def embedded_folder() -> Path:

@@ -25,12 +25,11 @@ from dti_geom.models.weights import Weights
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MINI = "mini"
 # Short names: a Hub id, or module:class of an encoder that ships with the package, which is
 # imported when it is opened. The public code of Directional Textual Inversion scores with these
 # DINOv2 and SigLIP.
 IMAGE_ENCODERS: dict[str, str] = {
-    MINI: "dti_geom.mini.scorer:ScorerEncoder",
+    "mini": "dti_geom.mini.scorer:ScorerEncoder",
     "dinov2": "facebook/dinov2-base",
     "clip": "openai/clip-vit-large-patch14",
     "siglip": "google/siglip2-base-patch16-224",
@@ -245,8 +244,9 @@ def open_image_text_encoder(name: str, *, device: str = "cpu") -> ImageTextEncod
     check_device(device)
     if _shipped(name) is not None:
         raise DoesNotApply(
-            f"{name}, the embedded scorer, reads pictures, not texts. "
-            "Image–text encoders: clip, siglip, a folder."
+            f"{name}, the embedded scorer, reads pictures, not texts. It checks scenes where it is "
+            f"the image encoder too: --image-encoder {name}. Image–text encoders: clip, siglip, a "
+            "folder."
         )
     encoder = StoredImageEncoder(_source(name), name, device)
     if encoder.kind.text_features is None:
@@ -288,6 +288,11 @@ def _resized(image: "Image", size: int | Mapping[str, int]) -> tuple[int, int]:
 
 def _sides(size: int | Mapping[str, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size["height"], size["width"])
+
+
+def is_shipped(name: str) -> bool:
+    """Return whether an image encoder of this name ships with the package."""
+    return ":" in IMAGE_ENCODERS.get(name, "")
 
 
 def _shipped(name: str) -> Callable[[], object] | None:

@@ -14,13 +14,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dti_geom.errors import EvaluationError, SweepError
+from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import Candidate, Evaluation, evaluate, with_baselines
 from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
-from dti_geom.evaluation.scores import ImageScore, LeftOut, PromptFit, SceneChecks, TextScorer
+from dti_geom.evaluation.scores import (
+    ImageScore,
+    LeftOut,
+    PictureReader,
+    PromptFit,
+    SceneChecks,
+    TextScorer,
+)
 from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
-from dti_geom.mini.scorer import ScorerEncoder
+from dti_geom.models.catalog import profile_of
 from dti_geom.models.image_encoders import (
     ImageEncoder,
     open_image_encoder,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from dti_geom.models.pipelines import TextToImage
 
 RESULT, COST, ERROR = "cell.json", "cost.json", "error.txt"
+PAPER_IMAGES, PAPER_TEXT = "dinov2", "siglip"  # the scorers of the paper
 
 
 @dataclass(frozen=True)
@@ -182,22 +190,18 @@ def open_model(name: str, device: str, dtype: str | None) -> "TextToImage":
 def open_scorers(
     model: str, image: str | None, text: str | None, device: str
 ) -> tuple[ImageEncoder, TextScorer]:
-    """Image encoder and text scorer, opened once: the paper's, but for the embedded model, which has its own."""
-    ours = model == "mini"
-    encoder = open_image_encoder(image or ("mini" if ours else "dinov2"), device=device)
-    name = text or ("mini" if ours else "siglip")
-    if name != "mini":
-        return encoder, PromptFit(open_image_text_encoder(name, device=device))
-    if not isinstance(encoder, ScorerEncoder):
-        raise EvaluationError(
-            "--text-encoder mini checks scenes with the embedded scorer: --image-encoder mini too."
-        )
-    return encoder, SceneChecks(encoder)
+    """Open an image encoder and a text scorer, once: by default the model's own, or the paper's."""
+    profile = profile_of(model)
+    encoder = open_image_encoder(image or profile.image_encoder or PAPER_IMAGES, device=device)
+    name = text or profile.text_scorer or PAPER_TEXT
+    if isinstance(encoder, PictureReader) and encoder.name == name:
+        return encoder, SceneChecks(encoder)
+    return encoder, PromptFit(open_image_text_encoder(name, device=device))
 
 
 def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
-    """What the tokens are painted in: by default the paper's, but for the embedded model, which has its own."""
-    name = asked.prompts or ("mini" if run.model == "mini" else "paper")
+    """Return the prompts to paint the tokens in: by default the model's own, or the paper's."""
+    name = asked.prompts or profile_of(run.model).prompts or "paper"
     return open_prompt_set(name, asked.dreambooth or run.concepts[0].images)
 
 

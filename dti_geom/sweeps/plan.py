@@ -117,14 +117,15 @@ def plan_of(content: Any, name: str) -> Plan:
 
 
 def located(run: RunConfig) -> RunConfig:
-    """Return the run with folders in place of the names of concepts that ship with `mini`."""
-    from dti_geom.models.catalog import embedded_folder
+    """Return the run with folders in place of the names of concepts that ship with a model."""
+    from dti_geom.models.catalog import known_concepts
+
+    bundled = known_concepts()
 
     def locate(concept: ConceptConfig) -> ConceptConfig:
-        shipped = embedded_folder() / "concepts" / concept.images
-        if Path(concept.images).exists() or not shipped.is_dir():
+        if Path(concept.images).exists() or concept.images not in bundled:
             return concept
-        return replace(concept, images=str(shipped))
+        return replace(concept, images=str(bundled[concept.images].images))
 
     return replace(run, concepts=tuple(map(locate, run.concepts)))
 
@@ -231,11 +232,9 @@ def _concepts(group: Any) -> tuple[ConceptConfig, ...]:
 
 
 def _shipped_concept(name: str) -> ConceptConfig:
-    from dti_geom.mini.concepts import load_concepts
-    from dti_geom.models.catalog import embedded_folder
+    from dti_geom.models.catalog import known_concepts
 
-    concepts = load_concepts(embedded_folder() / "concepts")
-    initialisers = {concept.name: concept.initialiser for concept in concepts}
+    initialisers = {concept.name: concept.init for concept in known_concepts().values()}
     if name not in initialisers:
         raise SweepError(
             f"no concept called '{name}'.{nearest_name(name, initialisers)} "

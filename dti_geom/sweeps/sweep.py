@@ -10,15 +10,14 @@ from statistics import median
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import (
     Difference,
-    ScorerAccuracy,
     Summary,
     paired_differences,
-    scorer_accuracy,
     summarize,
 )
-from dti_geom.evaluation.scores import ImageScore
+from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy, scorer_accuracy
 from dti_geom.evaluation.tables import csv_of_scores
 from dti_geom.files import alone_in, load_result, save_result, write_text
+from dti_geom.models.image_encoders import is_shipped, open_image_encoder
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
@@ -204,8 +203,15 @@ def collect(finished: Finished) -> Sweep:
             for one in result.moments
         ),
         costs=tuple(_costs(state for state, _ in done)),
-        accuracy=scorer_accuracy() if first.image_encoder == "mini" else (),
+        accuracy=_accuracy(first.image_encoder),
     )
+
+
+def _accuracy(image_encoder: str) -> tuple[ScorerAccuracy, ...]:
+    """The accuracy of a shipped scorer; other encoders have none and are not opened."""
+    if not is_shipped(image_encoder):
+        return ()
+    return scorer_accuracy(open_image_encoder(image_encoder))
 
 
 def save_table(path: Path, finished: Finished) -> None:

@@ -1,10 +1,11 @@
 import pytest
 
 from dti_geom.evaluation import SamplerSettings
-from dti_geom.evaluation.evaluation import Evaluation, scorer_accuracy, summarize
+from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.reference import Comparison
-from dti_geom.evaluation.scores import ImageScore
+from dti_geom.evaluation.scores import ImageScore, scorer_accuracy
 from dti_geom.files import load_result, save_result
+from dti_geom.models.image_encoders import open_image_encoder
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,15 @@ def result(tmp_path_factory):
         for subject in ("dog", "cat")
         for seed in (0, 1)
     )
-    known = (scores, (), tuple(summarize(scores)), (), (), scorer_accuracy(), ())
+    known = (
+        scores,
+        (),
+        tuple(summarize(scores)),
+        (),
+        (),
+        scorer_accuracy(open_image_encoder("mini")),
+        (),
+    )
     settings = SamplerSettings(50, 5.0, 1024, "float32")
     evaluation = Evaluation(
         "sdxl", "paper", (0, 1), settings, "mini", "siglip", "sigmoid of the logit", *known

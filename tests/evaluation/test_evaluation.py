@@ -15,12 +15,11 @@ from dti_geom.evaluation.evaluation import (
     evaluate,
     paired_differences,
     prompt_scores,
-    scorer_accuracy,
     summarize,
     with_baselines,
 )
 from dti_geom.evaluation.prompts import Prompt, PromptSet
-from dti_geom.evaluation.scores import ImageScore, PromptFit
+from dti_geom.evaluation.scores import ImageScore, PromptFit, scorer_accuracy
 from dti_geom.files import from_json, to_json
 from dti_geom.geometry import norms, summarize_norms
 from dti_geom.models.catalog import embedded_folder
@@ -75,7 +74,7 @@ def test_each_prompt_has_its_means():
 
 def test_the_scorers_accuracy_is_what_the_models_figures_say():
     rows = json.loads((embedded_folder() / "figures.json").read_text())["rows"]
-    found = {one.check: one for one in scorer_accuracy()}
+    found = {one.check: one for one in scorer_accuracy(open_image_encoder("mini"))}
     assert set(found) == {"background", "colour", "accessory", "count", "order", "both"}
     assert to_json(found["order"].renders) == rows["true renders"]["relation"]
     assert to_json(found["colour"].reconstructions) == rows["reconstructions"]["first_colour"]

@@ -9,9 +9,10 @@ from PIL import Image
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import Pictures, load_tokens, paint_pictures, save_sheet
 from dti_geom.files import from_json, to_json
+from dti_geom.models.catalog import profile_of
 from dti_geom.models.pipelines import open_text_to_image
 from dti_geom.models.pipelines.sana import Sana
-from dti_geom.models.pipelines.stable_diffusion import Mini, StableDiffusion
+from dti_geom.models.pipelines.stable_diffusion import StableDiffusion
 from dti_geom.models.pipelines.stable_diffusion_xl import StableDiffusionXL
 
 FAST = {"steps": 2, "size": 64}
@@ -204,7 +205,7 @@ def test_the_readme_tells_the_settings_that_models_paint_with():
         "Stable Diffusion": StableDiffusion,
         "SDXL": StableDiffusionXL,
         "SANA": Sana,
-        "`mini`": Mini,
+        "`mini`": profile_of("mini"),
     }
     for name, kind in kinds.items():
         steps = "steps at guidance" if kind is StableDiffusion else "at"

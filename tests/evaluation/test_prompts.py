@@ -7,13 +7,9 @@ from dti_geom.evaluation.prompts import (
     PROMPT_SETS,
     STYLES,
     SUBJECT,
-    checks_of,
     dreambooth_prompts,
-    mini_prompts,
     open_prompt_set,
 )
-from dti_geom.mini.domain import NATURAL_COLOURS, THING_NAMES
-from dti_geom.models.catalog import embedded_folder
 
 FILE = """Classes
 
@@ -43,41 +39,11 @@ def dataset(tmp_path):
     return tmp_path
 
 
-def test_minis_prompts_fit_its_encoder_and_ask_for_what_can_be_checked():
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder() / "tokenizer")
-    for thing in THING_NAMES:
-        prompts = mini_prompts(thing)
-        assert len({prompt.text for prompt in prompts}) == len(prompts)
-        for prompt in prompts:
-            assert SUBJECT in prompt.text
-            assert (
-                len(tokenizer(prompt.filled(thing, "strawberry"))["input_ids"])
-                <= tokenizer.model_max_length
-            )
-            scene = prompt.shown(thing, "strawberry")
-            assert (scene.first.colour, thing) not in NATURAL_COLOURS
-            assert {item.thing for item in scene.items} <= set(THING_NAMES)
-            if scene.second is not None and prompt.group != "two concepts":
-                assert scene.first.thing != scene.second.thing
-            assert checks_of(scene)
-
-
-def test_a_scene_holds_what_its_prompt_says():
-    prompts = {prompt.text: prompt for prompt in mini_prompts("penguin")}
-    left = prompts["a photo of a {} to the left of a car on the beach"].shown("penguin", None)
-    assert (left.first.thing, left.second.thing, left.axis, left.background) == (
-        "penguin",
-        "car",
-        "row",
-        "beach",
-    )
-    two = next(prompt for text, prompt in prompts.items() if OTHER in text)
-    assert {item.thing for item in two.shown("penguin", "whale").items} == {"penguin", "whale"}
-    hat = prompts["a photo of a {} wearing a hat on the beach"]
-    assert set(checks_of(hat.scene)) == {"background", "accessory"}
-    assert set(checks_of(left)) == {"background", "order", "both"}
+def test_the_set_of_a_model_says_what_its_pictures_have_to_show():
+    prompts = open_prompt_set("mini").of("teapot", "teapot")
+    assert len({prompt.text for prompt in prompts}) == len(prompts) > 20
+    assert all(SUBJECT in prompt.text and prompt.expected is not None for prompt in prompts)
+    assert {prompt.group for prompt in prompts if OTHER in prompt.text} == {"two concepts"}
 
 
 def test_the_datasets_prompts_are_read_for_objects_and_for_live_subjects(dataset):

@@ -15,7 +15,9 @@ from dti_geom.evaluation.scores import (
     read_references,
     score_shots,
 )
-from dti_geom.mini.concepts import REFERENCE_BACKGROUNDS, concept_files, load_concepts
+from dti_geom.mini.concepts import concept_files, load_concepts
+from dti_geom.mini.prompts import SceneTemplate
+from dti_geom.mini.recipe.concept_pictures import REFERENCE_BACKGROUNDS
 from dti_geom.mini.scenes import Item, Scene
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.models.image_encoders import open_image_encoder, open_image_text_encoder
@@ -37,7 +39,11 @@ def shots():
             path,
             "dti",
             concept.name,
-            Prompt(f"a {{}} on {background}", "background", Scene(background, Item(SUBJECT))),
+            Prompt(
+                f"a {{}} on {background}",
+                "background",
+                SceneTemplate(Scene(background, Item(SUBJECT))),
+            ),
             seed,
             concept.initialiser,
             thing=concept.item.thing,

@@ -1,23 +1,27 @@
-"""Stand-ins for the artwork, which the repository does not hold."""
+"""The shipped model, opened once."""
 
-import numpy as np
+from typing import Any
+
 import pytest
-from PIL import Image, ImageDraw
 
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.domain import ACCESSORIES, STRANGERS, STYLES, THINGS
+from dti_geom.mini.figures import Figures, shipped_figures
+from dti_geom.mini.scorer import Scorer, shipped_scorer
+from dti_geom.models.catalog import embedded_folder
 
 
 @pytest.fixture(scope="session")
-def sprites() -> Sprites:
-    """A coloured disc per style and name."""
-    rng = np.random.default_rng(0)
-    names = [thing.name for thing in THINGS + STRANGERS] + list(ACCESSORIES)
-    made: Sprites = {}
-    for style in STYLES:
-        for name in names:
-            picture = Image.new("RGBA", (64, 56))
-            colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-            ImageDraw.Draw(picture).ellipse((2, 2, 61, 53), fill=(*colour, 255))
-            made[style, name] = picture
-    return made
+def pipeline() -> Any:
+    """The pipeline of diffusers, in single precision."""
+    from dti_geom.mini.recipe.generate import open_pipeline
+
+    return open_pipeline(embedded_folder())
+
+
+@pytest.fixture(scope="session")
+def scorer() -> Scorer:
+    return shipped_scorer()
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    return shipped_figures()

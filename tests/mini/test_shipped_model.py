@@ -1,48 +1,32 @@
-"""The weights in the package: they open, they fit, and a small sample of prompts comes out as their card says."""
+"""The shipped weights open and fit, and a small sample of pictures agrees with the card."""
 
-import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from dti_geom.mini.concepts import CONCEPTS, IMAGES_PER_CONCEPT
 from dti_geom.mini.domain import THING_NAMES
-from dti_geom.mini.exams import ExamPaper
-from dti_geom.mini.figures import TARGETS, Figures, load_figures
-from dti_geom.mini.recipe.__main__ import FIGURES_FILE
+from dti_geom.mini.figures import Figures
+from dti_geom.mini.recipe.card import write_card
 from dti_geom.mini.recipe.evaluate import sit
+from dti_geom.mini.recipe.exams import ExamPaper
 from dti_geom.mini.recipe.export import PIPELINE_BYTES, SCORER_BYTES, SHIPPED, pipeline_bytes
-from dti_geom.mini.recipe.generate import generate, open_pipeline
-from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer
+from dti_geom.mini.recipe.generate import generate
+from dti_geom.mini.recipe.targets import TARGETS, missed_targets
+from dti_geom.mini.scorer import WEIGHTS_FILE, Scorer
 
 SAMPLE = 16  # pictures per row
-TOLERANCE = (
-    0.25  # how far the share of so few may fall below the card's: about two standard errors at 80 %
-)
+# How far a share of so few pictures may fall below the card's: two standard errors at 80 %.
+TOLERANCE = 0.25
 
 
-@pytest.fixture(scope="module")
-def pipeline():
-    return open_pipeline(SHIPPED)
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return load_scorer(SHIPPED / "scorer")
-
-
-@pytest.fixture(scope="module")
-def figures() -> Figures:
-    return load_figures(SHIPPED / FIGURES_FILE)
-
-
-def test_weights_fit_their_limits():
+def test_weights_fit_their_limits() -> None:
     assert 0 < pipeline_bytes(SHIPPED) <= PIPELINE_BYTES
     assert (SHIPPED / "scorer" / WEIGHTS_FILE).stat().st_size <= SCORER_BYTES
 
 
-def test_parts_are_the_standard_ones(pipeline):
+def test_parts_are_the_standard_ones(pipeline: Any) -> None:
     assert type(pipeline).__name__ == "StableDiffusionPipeline"
     assert type(pipeline.text_encoder).__name__ == "CLIPTextModel"
     assert type(pipeline.vae).__name__ == "AutoencoderKL"
@@ -53,11 +37,11 @@ def test_parts_are_the_standard_ones(pipeline):
     assert config.eos_token_id == pipeline.tokenizer.eos_token_id
 
 
-def test_every_name_is_one_token(pipeline):
+def test_every_name_is_one_token(pipeline: Any) -> None:
     assert all(len(pipeline.tokenizer.tokenize(name)) == 1 for name in THING_NAMES)
 
 
-def test_same_seed_gives_the_same_picture_in_any_batch(pipeline):
+def test_same_seed_gives_the_same_picture_in_any_batch(pipeline: Any) -> None:
     pair = generate(pipeline, ["a photo of a fox"] * 2, seed=4, steps=3)
     second = generate(pipeline, ["a photo of a fox"], seed=5, steps=3)
     assert torch.allclose(pair[1], second[0], atol=2e-2)
@@ -67,24 +51,22 @@ def test_same_seed_gives_the_same_picture_in_any_batch(pipeline):
     ("row", "check"),
     [("single", "object"), ("single", "background"), ("colour", "colour"), ("row", "order")],
 )
-def test_small_sample_agrees_with_the_card(pipeline, scorer, figures, row, check):
+def test_small_sample_agrees_with_the_card(
+    pipeline: Any, scorer: Scorer, figures: Figures, row: str, check: str
+) -> None:
     exam = next(exam for exam in ExamPaper(SAMPLE, seed=3).all() if exam.name == row)
-    found = sit(exam, pipeline, scorer, seed=50)[check]
-    assert found.share >= figures.rows[row][check].share - TOLERANCE, str(found)
+    share = sit(exam, pipeline, scorer, seed=50)[check]
+    assert share.share >= figures.rows[row][check].share - TOLERANCE, str(share)
 
 
-def test_figures_have_enough_pictures_and_know_what_they_miss(figures):
+def test_figures_have_enough_pictures_and_know_what_they_miss(figures: Figures) -> None:
     assert {target.row for target in TARGETS} <= set(figures.rows)
-    assert all(
-        share.total >= 200
-        for target in TARGETS
-        for share in [figures.rows[target.row][target.check]]
-    )
+    assert all(figures.rows[target.row][target.check].total >= 200 for target in TARGETS)
     card = (SHIPPED / "MODEL_CARD.md").read_text()
-    assert all(line in card for line in figures.missed())
+    assert all(line in card for line in missed_targets(figures))
 
 
-def test_card_carries_the_notices():
+def test_card_carries_the_notices() -> None:
     card = (SHIPPED / "MODEL_CARD.md").read_text()
     for words in (
         "Apache License, Version 2.0",
@@ -94,13 +76,8 @@ def test_card_carries_the_notices():
         assert words in card
 
 
-def test_concepts_come_with_five_pictures_each(scorer):
-    entries = json.loads((SHIPPED / "concepts" / "concepts.json").read_text())
-    assert [entry["name"] for entry in entries] == [concept.name for concept in CONCEPTS]
-    assert sum(entry["split"] == "tuning" for entry in entries) == 4
-    for entry in entries:
-        assert len(entry["images"]) == IMAGES_PER_CONCEPT
-        assert entry["initialiser"] in THING_NAMES
-        for file in entry["images"]:
-            with Image.open(SHIPPED / "concepts" / file) as picture:
-                assert picture.size == (64, 64)
+def test_the_shipped_card_is_the_one_that_the_recipe_writes(
+    figures: Figures, tmp_path: Path
+) -> None:
+    shipped = (SHIPPED / "MODEL_CARD.md").read_text()
+    assert write_card(figures, tmp_path).read_text() == shipped

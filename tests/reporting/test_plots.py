@@ -5,11 +5,11 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from section_blocks import figures
 
 from dti_geom.probes.registry import PROBES
 from dti_geom.reporting.plots import DARK, MAX_LANES, SKY, Lane, few, log_axis
 from dti_geom.reporting.registry import section_of
+from section_blocks import figures
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.387, 43.9), (0.9, 1.1), (1e-3, 2e4), (5.0, 5.0)])

@@ -1,7 +1,9 @@
-"""Command line of the recipe: `train` (the default) and `eval`.
+"""Command line of the recipe.
 
-python -m dti_geom.mini.recipe --work DIR [--stage S] [--device cuda]     every stage, or one; stopped runs go on
-python -m dti_geom.mini.recipe eval --work DIR [--per-row N]              measure what is shipped, write the model card
+python -m dti_geom.mini.recipe --work DIR [--stage S] [--device cuda]
+    Run every stage, or one. A stopped run resumes.
+python -m dti_geom.mini.recipe eval --work DIR [--per-row N]
+    Measure the shipped model and write its figures and its card.
 """
 
 import argparse
@@ -9,15 +11,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dti_geom.mini import artwork
+from dti_geom.mini.figures import FIGURES_FILE
+from dti_geom.mini.recipe import artwork
 from dti_geom.mini.recipe.card import write_card
 from dti_geom.mini.recipe.evaluate import evaluate, fresh_renders
 from dti_geom.mini.recipe.export import SHIPPED
 from dti_geom.mini.recipe.generate import open_pipeline
 from dti_geom.mini.recipe.stages import STAGES, Recipe
+from dti_geom.mini.recipe.targets import missed_targets
 from dti_geom.mini.scorer import load_scorer
 
-FIGURES_FILE = "figures.json"
 DEFAULT_WORK = Path("build/mini")
 
 
@@ -25,11 +28,18 @@ def train(arguments: list[str]) -> None:
     """Run the recipe, or one of its stages."""
     parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe", description=__doc__)
     parser.add_argument(
-        "--work", type=Path, default=DEFAULT_WORK, help="artwork, pictures, checkpoints, grids"
+        "--work",
+        type=Path,
+        default=DEFAULT_WORK,
+        help="folder of artwork, pictures and checkpoints",
     )
     parser.add_argument("--stage", choices=list(STAGES), help="run only this stage")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--joint-steps", type=int, help="more steps, a better model")
+    parser.add_argument("--device", default="cpu", help="a device of PyTorch")
+    parser.add_argument(
+        "--joint-steps",
+        type=int,
+        help="training steps of the joint stage; more make a better model",
+    )
     chosen = parser.parse_args(arguments)
     recipe = Recipe(chosen.work, chosen.device)
     if chosen.joint_steps:
@@ -41,14 +51,14 @@ def train(arguments: list[str]) -> None:
 
 
 def measure(arguments: list[str]) -> None:
-    """Measure the shipped model; write the figures and the card beside it."""
+    """Measure the shipped model; write its figures and its card into its folder."""
     parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe eval")
     parser.add_argument(
-        "--work", type=Path, default=DEFAULT_WORK, help="where the artwork is, or is fetched to"
+        "--work", type=Path, default=DEFAULT_WORK, help="folder of the artwork; fetched if missing"
     )
-    parser.add_argument("--model", type=Path, default=SHIPPED)
-    parser.add_argument("--per-row", type=int, default=200)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="the pipeline folder")
+    parser.add_argument("--per-row", type=int, default=200, help="pictures per exam")
+    parser.add_argument("--device", default="cpu", help="a device of PyTorch")
     chosen = parser.parse_args(arguments)
     artwork.extract(chosen.work / "artwork")
     figures = evaluate(
@@ -60,11 +70,12 @@ def measure(arguments: list[str]) -> None:
     )
     figures.save(chosen.model / FIGURES_FILE)
     write_card(figures, chosen.model)
-    print("\n".join(["missed:", *figures.missed()]) if figures.missed() else "every target reached")
+    missed = missed_targets(figures)
+    print("\n".join(["missed:", *missed]) if missed else "every target is reached")
 
 
 def main() -> None:
-    """Dispatch."""
+    """Run the subcommand that the first argument names."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["eval"]:
         measure(arguments[1:])

@@ -21,7 +21,7 @@ KL_WEIGHT = 1e-3
 
 
 def new_autoencoder() -> Any:
-    """An untrained `AutoencoderKL`, 1.4 million parameters."""
+    """Return an untrained `AutoencoderKL`, 1.4 million parameters."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -35,13 +35,14 @@ def new_autoencoder() -> Any:
     )
 
 
-def reconstruction_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """Absolute, squared, edge and chroma errors of (n, 3, h, w) pictures, summed.
+def reconstruction_loss(decoded: Tensor, images: Tensor) -> Tensor:
+    """Return the sum of absolute, squared, edge and chroma errors of (n, 3, h, w) pictures.
 
-    Pixel errors alone let a small autoencoder trade hue for sharpness: green and yellow fade. The chroma part (what is
-    left after the mean over channels), also over 4×4 patches, makes hue worth as much as an edge.
+    Pixel errors alone let a small autoencoder trade hue for sharpness: green and yellow fade. So
+    chroma errors, also of 4×4 patches, make hue worth as much as an edge.
     """
-    error = found - wanted
+    error = decoded - images
+    # Chroma is what is left of a pixel after its mean over the channels.
     chroma = error - error.mean(dim=1, keepdim=True)
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     patches = functional.avg_pool2d(torch.cat([error, chroma], dim=1), 4).abs().mean()
@@ -53,7 +54,10 @@ def reconstruction_loss(found: Tensor, wanted: Tensor) -> Tensor:
 def train_autoencoder(
     pictures: Pictures, folder: Path, steps: int, seed: int, device: str = "cpu"
 ) -> Any:
-    """Train on the pictures and their mirror images; saves weights and a sample grid below `folder`."""
+    """Train on the pictures and their mirror images; return the model.
+
+    Saves the weights and a grid of reconstructions below `folder`.
+    """
     torch.manual_seed(seed)
     model = new_autoencoder().to(device).train()
     optimisers = muon_and_adam(model, MUON_RATE, ADAM_RATE)
@@ -68,15 +72,9 @@ def train_autoencoder(
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             posterior = model.encode(images).latent_dist
             decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()
-        kl = (
-            0.5
-            * (
-                posterior.mean.float().square()
-                + posterior.var.float()
-                - 1
-                - posterior.logvar.float()
-            ).mean()
-        )
+        mean, variance = posterior.mean.float(), posterior.var.float()
+        # KL divergence from the standard normal distribution, per latent value.
+        kl = 0.5 * (mean.square() + variance - 1 - posterior.logvar.float()).mean()
         named = _errors(decoded, images)
         return {**named, "loss": named["loss"] + KL_WEIGHT * kl, "kl": kl}
 
@@ -90,6 +88,7 @@ def train_autoencoder(
     training.run(losses, watch, watch_every=1000)
     model.eval()
     latents = encode(model, as_tensor(pictures.pixels[:2000], device))
+    # The scaling factor of latent diffusion: scaled latents have unit variance.
     model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     model.save_pretrained(folder)
     return model
@@ -98,7 +97,10 @@ def train_autoencoder(
 def polish_decoder(
     model: Any, pictures: Pictures, folder: Path, steps: int, seed: int, device: str = "cpu"
 ) -> None:
-    """Train the decoder alone a little longer: latents stay what they are, pictures get sharper. Saves to `folder`."""
+    """Train the decoder alone a little longer, for sharper pictures. The latents stay as they are.
+
+    Saves to `folder`.
+    """
     model.to(device).requires_grad_(False)
     decoder = nn.ModuleDict({"decoder": model.decoder, "post_quant_conv": model.post_quant_conv})
     decoder.requires_grad_(True).train()
@@ -140,18 +142,21 @@ def _errors(decoded: Tensor, images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def encode(model: Any, images: Tensor, batch: int = 200) -> Tensor:
-    """Posterior means, unscaled: (n, 3, 64, 64) → (n, 8, 16, 16)."""
+    """Return the posterior means, unscaled: (n, 3, 64, 64) in [−1, 1] → (n, 8, 16, 16)."""
     return torch.cat([model.encode(part).latent_dist.mean for part in images.split(batch)])
 
 
 @torch.no_grad()
 def decode(model: Any, latents: Tensor, batch: int = 200) -> Tensor:
-    """The inverse of `encode`, clamped to [−1, 1]."""
+    """Return pictures of unscaled latents: (n, 8, 16, 16) → (n, 3, 64, 64), in [−1, 1]."""
     return torch.cat(
         [model.decode(part).sample.float().clamp(-1, 1) for part in latents.split(batch)]
     )
 
 
-def psnr(found: Tensor, wanted: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each of (n, 3, h, w) pictures in [−1, 1]: (n,)."""
-    return -10 * ((found - wanted) / 2).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()
+def psnr(decoded: Tensor, images: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each picture in dB, (n,).
+
+    decoded, images: (n, 3, h, w) in [−1, 1]; halved, their peak is 1.
+    """
+    return -10 * ((decoded - images) / 2).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()

@@ -1,65 +1,81 @@
-"""The model card: what the model is, where its pictures come from, what was measured, where it ends."""
+"""The model card: what the model is and knows, its measured figures, its limits and licences."""
 
 from pathlib import Path
 
-from dti_geom.mini.artwork import PACKAGES
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUND_NAMES, COLOURS, THING_NAMES
-from dti_geom.mini.figures import PSNR_TARGET, TARGETS, Figures
+from dti_geom.mini.figures import Figures
+from dti_geom.mini.recipe.artwork import PACKAGES
+from dti_geom.mini.recipe.targets import PSNR_TARGET, TARGETS, missed_targets
+
+INTRODUCTION = """\
+A small latent text-to-image pipeline in the standard diffusers layout, trained from nothing by the
+recipe in `dti_geom/mini/recipe` (`make mini`): tokenizer, autoencoder (16×16 latents, 8 channels),
+a 5-block pre-norm CLIP text encoder that first takes a reading lesson and then learns together with
+the denoiser (v-prediction, at first half of the noise levels from the noisiest 30 %, averaged
+weights). Beside it are `scorer/`, an independent convolutional network that reads pictures back
+into words, and `concepts/`, personal concepts that were never trained.
+"""
 
 NOTICES = """\
-The weights learned from, and the concept images show, emoji artwork of three makers. The artwork was cropped, scaled,
-recoloured, patterned and pasted on drawn backgrounds.
+The weights learned from, and the concept images show, emoji artwork of three makers. The artwork
+was cropped, scaled, recoloured, patterned and pasted on drawn backgrounds.
 
-**Noto Emoji**, style "drawn", the only style the generator was trained on. Copyright Google LLC and the Noto Emoji
-contributors. Licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0.
-Unless required by applicable law or agreed to in writing, it is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR
-CONDITIONS OF ANY KIND, either express or implied. Changes as said above.
+**Noto Emoji**, style "drawn", the only style the generator was trained on. Copyright Google LLC and
+the Noto Emoji contributors. Licensed under the Apache License, Version 2.0:
+https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in
+writing, it is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+express or implied. Changes as said above.
 
-**Twemoji**, style "flat", concept images and scorer only. Copyright Twitter, Inc and other contributors. Graphics
-licensed under CC-BY 4.0: https://creativecommons.org/licenses/by/4.0/. Source: https://github.com/twitter/twemoji.
-Changes as said above.
+**Twemoji**, style "flat", concept images and scorer only. Copyright Twitter, Inc and other
+contributors. Graphics licensed under CC-BY 4.0: https://creativecommons.org/licenses/by/4.0/.
+Source: https://github.com/twitter/twemoji. Changes as said above.
 
-**Fluent Emoji**, style "round", concept images and scorer only. MIT License. Copyright (c) Microsoft Corporation.
+**Fluent Emoji**, style "round", concept images and scorer only. MIT License. Copyright (c)
+Microsoft Corporation.
 
-> Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-> documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-> rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
-> persons to whom the Software is furnished to do so, subject to the following conditions:
+> Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+> and associated documentation files (the "Software"), to deal in the Software without
+> restriction, including without limitation the rights to use, copy, modify, merge, publish,
+> distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+> Software is furnished to do so, subject to the following conditions:
 >
-> The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-> Software.
+> The above copyright notice and this permission notice shall be included in all copies or
+> substantial portions of the Software.
 >
-> THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-> WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-> COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
-> OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+> THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+> BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+> NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+> DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+> OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
 
 LIMITS = """\
-- One drawing style, 64×64 px, and only the words of this small world; other words fall into letters it can spell but
-  not paint. Adjectives such as "bright", "nice" or "dirty" occur in captions and change nothing.
+- One drawing style, 64×64 px, and only the words of this small world; other words fall into letters
+  it can spell but not paint. Adjectives such as "bright", "nice" or "dirty" occur in captions and
+  change nothing.
 - Colours repaint a whole thing. In pairs the colour of one thing may leak to the other.
 - A hat or a bow is worn by single things; pairs wear none.
 - Captions have at most 24 positions.
-- The scorer reads this world only, and imperfectly: the rows "true renders" and "reconstructions" say how well. Its
-  figures for other styles rest on artwork it has seen.
+- The scorer reads this world only, and imperfectly: the rows "true renders" and "reconstructions"
+  say how well. Its figures for other styles rest on artwork it has seen.
 """
 
 
 THIS_COPY = """\
 ## How this copy was trained
 
-On one core of a shared two-core machine, without a GPU, in about 100 minutes: autoencoder 950 steps of 16 pictures and
-its decoder alone 240 more, scorer 1000 steps of 96, reading lesson 260 steps of 128 captions, text encoder and denoiser
-together 1850 steps of 64 (118,000 samples). Runs were stopped and resumed with other planned lengths, so the learning
-rate did not follow one schedule from start to end, and the share of noisy levels changed at joint step 500; a fresh run
-of the recipe gives a model like this one, not the same bits. Errors still fell when training ended: more joint steps
-alone make a better model.
+On one core of a shared two-core machine, without a GPU, in about 100 minutes: autoencoder 950 steps
+of 16 pictures and its decoder alone 240 more, scorer 1000 steps of 96, reading lesson 260 steps of
+128 captions, text encoder and denoiser together 1850 steps of 64 (118,000 samples). Runs were
+stopped and resumed with other planned lengths, so the learning rate did not follow one schedule
+from start to end, and the share of noisy levels changed at joint step 500; a fresh run of the
+recipe gives a model like this one, not the same bits. Errors still fell when training ended: more
+joint steps alone make a better model.
 """
 
 
 def write_card(figures: Figures, folder: Path) -> Path:
-    """Write `MODEL_CARD.md` with the measured figures."""
+    """Write MODEL_CARD.md into `folder`; return its path."""
     path = folder / "MODEL_CARD.md"
     path.write_text(
         "\n".join(
@@ -73,13 +89,7 @@ def _introduction() -> list[str]:
     return [
         "# mini, the embedded model",
         "",
-        "A small latent text-to-image pipeline in the standard diffusers layout, trained from nothing by the recipe in",
-        "`dti_geom/mini` (`make mini`): tokenizer, autoencoder (16×16 latents, 8 channels), a 5-block pre-norm CLIP",
-        "text encoder that first takes a reading lesson and then learns together with the denoiser (v-prediction, at",
-        "first half of the noise levels from the noisiest 30 %, averaged weights). Beside it lie `scorer/`, an",
-        "independent convolutional network that reads pictures back into words, and `concepts/`, personal concepts",
-        "that were never trained.",
-        "",
+        INTRODUCTION,
         f"It knows {len(THING_NAMES)} things ({', '.join(THING_NAMES)}),",
         f"{len(BACKGROUND_NAMES)} backgrounds ({', '.join(BACKGROUND_NAMES)}),",
         f"{len(COLOURS)} colours ({', '.join(COLOURS)}),",
@@ -95,8 +105,8 @@ def _figures(figures: Figures) -> list[str]:
         "## Figures",
         "",
         f"`make mini-eval`; {figures.sampler}; Wilson 95 % intervals in brackets. One image takes"
-        f" {figures.seconds_one_image:.2f} s ({figures.hardware}). Mean reconstruction {figures.psnr:.1f} dB"
-        f" (wanted {PSNR_TARGET:.0f}).",
+        f" {figures.seconds_one_image:.2f} s ({figures.hardware}). Mean reconstruction"
+        f" {figures.psnr:.1f} dB (wanted {PSNR_TARGET:.0f}).",
         "",
         "| row | check | share | wanted |",
         "|---|---|---|---|",
@@ -106,7 +116,7 @@ def _figures(figures: Figures) -> list[str]:
             f"| {name} | {check} | {share} | {wanted.get((name, check), '')} |"
             for check, share in row.items()
         ]
-    missed = figures.missed()
+    missed = missed_targets(figures)
     lines += ["", "Missed:" if missed else "Every wanted figure is reached.", ""]
     return lines + [f"- {line}" for line in missed] + ([""] if missed else [])
 
@@ -121,5 +131,6 @@ def _licences() -> list[str]:
         *sources,
         "",
         NOTICES,
-        "The weights come under this project's MIT licence; a concept image keeps the licence of the artwork it shows.",
+        "The weights come under this project's MIT licence. A concept image keeps the licence of",
+        "the artwork that it shows.",
     ]

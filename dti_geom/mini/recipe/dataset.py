@@ -1,17 +1,21 @@
-"""The pictures, captions and labels the stages learn from, drawn once and kept in the working folder."""
+"""The pictures and captions that the stages learn from, painted once and kept on disk."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.captions import caption
-from dti_geom.mini.scenes import Item, Painter, Scene, SceneSampler
+from dti_geom.mini.recipe.artwork import Sprites
+from dti_geom.mini.recipe.captions import caption
+from dti_geom.mini.recipe.painting import Painter
+from dti_geom.mini.recipe.sampling import SceneSampler
+from dti_geom.mini.scenes import Item, Scene
 
 CAPTIONS_PER_SCENE = 4
 
@@ -20,10 +24,10 @@ CAPTIONS_PER_SCENE = 4
 class Pictures:
     """Painted scenes.
 
-    pixels: (n, 64, 64, 3) uint8, memory-mapped; scenes and captions: one entry, and CAPTIONS_PER_SCENE texts, each.
+    pixels: (n, 64, 64, 3), memory-mapped. scenes: n. captions: n lists of CAPTIONS_PER_SCENE texts.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     scenes: list[Scene]
     captions: list[list[str]]
 
@@ -33,7 +37,7 @@ class Pictures:
 
 
 def paint_pictures(sampler: SceneSampler, sprites: Sprites, count: int, seed: int) -> Pictures:
-    """`count` scenes with their captions."""
+    """Draw and paint `count` scenes, and write their captions."""
     painter = Painter(sprites, seed)
     words = np.random.default_rng(seed)
     scenes = sampler.draw_many(count)
@@ -55,7 +59,7 @@ def save_pictures(pictures: Pictures, folder: Path) -> None:
 
 
 def load_pictures(folder: Path) -> Pictures:
-    """What `save_pictures` wrote."""
+    """Read what `save_pictures` wrote."""
     scenes, captions = [], []
     for line in (folder / "scenes.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -64,34 +68,33 @@ def load_pictures(folder: Path) -> Pictures:
     return Pictures(np.load(folder / "pixels.npy", mmap_mode="r"), scenes, captions)
 
 
-def scene_from(fields: dict) -> Scene:
-    """A scene from the nested dictionary `asdict` makes of it."""
+def scene_from(fields: dict[str, Any]) -> Scene:
+    """Build a scene from the nested dictionary that `asdict` makes of it."""
     second = Item(**fields["second"]) if fields["second"] else None
     return Scene(**{**fields, "first": Item(**fields["first"]), "second": second})
 
 
-def as_tensor(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """(n, 64, 64, 3) uint8 → (n, 3, 64, 64) float in [−1, 1]."""
-    return (
-        torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float()
-        / 127.5
-        - 1
-    )
+def as_tensor(pixels: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Return (n, 64, 64, 3) pixels as (n, 3, 64, 64) floats in [−1, 1]."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def as_pixels(images: Tensor) -> np.ndarray:
-    """(n, 3, 64, 64) in [−1, 1] → (n, 64, 64, 3) uint8."""
+def as_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Return (n, 3, 64, 64) floats in [−1, 1] as (n, 64, 64, 3) pixels."""
     scaled = (images.detach().float().clamp(-1, 1) + 1) * 127.5
-    return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels: NDArray[np.uint8] = scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
 
 
 def save_grid(images: Tensor, columns: int, path: Path) -> None:
-    """A contact sheet as PNG, pictures doubled in size."""
+    """Write a contact sheet as PNG, pictures doubled in size."""
     pixels = as_pixels(images)
-    rows = -(-len(pixels) // columns)
+    rows = -(-len(pixels) // columns)  # rounded up
     padded = np.full((rows * columns, *pixels.shape[1:]), 255, np.uint8)
     padded[: len(pixels)] = pixels
     height, width = pixels.shape[1:3]
+    # (rows, columns, height, width) → (rows, height, columns, width) → a single picture.
     sheet = (
         padded.reshape(rows, columns, height, width, 3)
         .swapaxes(1, 2)

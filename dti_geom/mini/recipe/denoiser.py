@@ -1,4 +1,7 @@
-"""The denoiser, trained together with the text encoder: word order is learned because the picture needs it."""
+"""The denoiser, trained together with the text encoder.
+
+The text encoder learns word order here, because the picture depends on it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +19,12 @@ from dti_geom.mini.recipe.muon import muon_and_adam
 from dti_geom.mini.recipe.text import WIDTH, decay_groups
 
 NOISE_LEVELS = 1000
-LAYOUT_LEVELS = 700  # above it, where nearly all is noise, it is decided what goes where
-LAYOUT_SHARES = (
-    0.5,
-    0.25,
-)  # of training draws that come from above LAYOUT_LEVELS alone: at first, and later
-LAYOUT_UNTIL = 0.3  # share of the steps after which shapes matter more than places
-SNR_CAP = 5.0
-UNCONDITIONAL = 0.1
+LAYOUT_LEVELS = 700  # from here on nearly all is noise, and the layout is decided
+# Share of training draws that come from the layout levels alone: first, and after LAYOUT_UNTIL.
+LAYOUT_SHARES = (0.5, 0.25)
+LAYOUT_UNTIL = 0.3  # share of the steps; later, shapes matter more than places
+SNR_CAP = 5.0  # the gamma of min-SNR weighting
+UNCONDITIONAL = 0.1  # share of empty captions, for classifier-free guidance
 BATCH = 64
 MUON_RATE = 0.02
 ADAM_RATE = 7e-4
@@ -31,7 +32,7 @@ TEXT_RATE = 3e-4
 
 
 def new_denoiser() -> Any:
-    """An untrained `UNet2DConditionModel` for 16×16 latents, 11.2 million parameters."""
+    """Return an untrained `UNet2DConditionModel` for 16×16 latents, 11.2 million parameters."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
@@ -47,7 +48,7 @@ def new_denoiser() -> Any:
 
 
 def new_scheduler() -> Any:
-    """Stable Diffusion's noise schedule with v-prediction."""
+    """Return Stable Diffusion's noise schedule, with v-prediction."""
     return DDIMScheduler(
         num_train_timesteps=NOISE_LEVELS,
         beta_start=0.00085,
@@ -62,7 +63,10 @@ def new_scheduler() -> Any:
 
 @dataclass(frozen=True)
 class LatentPictures:
-    """mean, std: (n, 8, 16, 16) half, the autoencoder's posterior; ids: (n, captions, MAX_TOKENS)."""
+    """Pictures as the autoencoder's posterior, with the token ids of their captions.
+
+    mean, std: (n, 8, 16, 16), half precision. ids: (n, captions, MAX_TOKENS).
+    """
 
     mean: Tensor
     std: Tensor
@@ -71,22 +75,28 @@ class LatentPictures:
 
 
 def draw_levels(count: int, layout_share: float, generator: torch.Generator) -> Tensor:
-    """Noise levels, (count,): `layout_share` of them from the noisiest part alone, the rest from everywhere."""
+    """Draw (count,) noise levels: a `layout_share` from the layout levels, the others from all."""
     anywhere = torch.randint(NOISE_LEVELS, (count,), generator=generator)
     noisy = torch.randint(LAYOUT_LEVELS, NOISE_LEVELS, (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < layout_share, noisy, anywhere)
 
 
 def loss_weights(scheduler: Any) -> Tensor:
-    """min(SNR + 1, cap + 1) / (SNR + 1) by noise level: min-SNR (Hang et al. 2023) for v-prediction, 1 where noisy."""
-    kept = scheduler.alphas_cumprod
-    snr = kept / (1 - kept)
-    return (snr + 1).clamp(max=SNR_CAP + 1) / (snr + 1)
+    """Return the weight of each noise level's error, (NOISE_LEVELS,), in (0, 1].
+
+    min(SNR + 1, cap + 1) / (SNR + 1): min-SNR weighting for v-prediction (Hang et al. 2023). It is
+    1 at noisy levels.
+    """
+    signal = scheduler.alphas_cumprod
+    # The error of v is that of the picture times SNR + 1, so min-SNR for v divides by it.
+    snr = signal / (1 - signal)
+    weights: Tensor = (snr + 1).clamp(max=SNR_CAP + 1) / (snr + 1)
+    return weights
 
 
 @dataclass
 class Joint:
-    """The two networks that learn together, and what they learn from."""
+    """The two networks that learn together, and their training data."""
 
     denoiser: Any
     text_encoder: Any
@@ -95,12 +105,15 @@ class Joint:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Fix the noise schedule and what its levels weigh."""
+        """Fix the noise schedule and the weights of its levels."""
         self.scheduler = new_scheduler()
         self.weights = loss_weights(self.scheduler)
 
     def losses(self, generator: torch.Generator, layout_share: float) -> dict[str, Tensor]:
-        """Weighted error of the predicted velocity on one batch; `noisy` is the plain error where layout is decided."""
+        """Draw a batch; return the weighted error of the predicted velocity as "loss".
+
+        "error" is its plain mean, "noisy" the plain mean over the layout levels.
+        """
         latents, ids = self._batch(generator)
         levels = draw_levels(BATCH, layout_share, generator)
         noise = torch.randn(latents.shape, generator=generator)
@@ -108,8 +121,8 @@ class Joint:
         velocity = self.scheduler.get_velocity(latents, noise, levels).to(self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16):
             states = self.text_encoder(ids.to(self.device)).last_hidden_state
-            found = self.denoiser(noised.to(self.device), levels.to(self.device), states).sample
-        errors = (found.float() - velocity).square().mean(dim=(1, 2, 3))
+            predicted = self.denoiser(noised.to(self.device), levels.to(self.device), states).sample
+        errors = (predicted.float() - velocity).square().mean(dim=(1, 2, 3))
         loss = (self.weights[levels].to(self.device) * errors).mean()
         return {
             "loss": loss,
@@ -118,23 +131,26 @@ class Joint:
         }
 
     def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Scaled latents (BATCH, 8, 16, 16) and caption ids (BATCH, MAX_TOKENS), a tenth of them empty."""
+        """Scaled latents (BATCH, 8, 16, 16) and token ids of captions (BATCH, MAX_TOKENS)."""
         pictures = self.pictures
         chosen = torch.randint(len(pictures.mean), (BATCH,), generator=generator)
         spread = torch.randn((BATCH, *pictures.mean.shape[1:]), generator=generator)
         latents = (
             pictures.mean[chosen].float() + pictures.std[chosen].float() * spread
         ) * pictures.scale
-        told = torch.randint(pictures.ids.shape[1], (BATCH,), generator=generator)
-        silent = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
-        ids = torch.where(silent[:, None], self.empty_ids, pictures.ids[chosen, told])
+        captions = torch.randint(pictures.ids.shape[1], (BATCH,), generator=generator)
+        is_empty = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
+        ids = torch.where(is_empty[:, None], self.empty_ids, pictures.ids[chosen, captions])
         return latents, ids
 
     def train(
         self, folder: Path, steps: int, seed: int, watch: Callable[[int], None], watch_every: int
     ) -> Ema:
-        """All steps still to take; returns the average that is to be shipped. `watch` sees the averaged networks."""
-        # Fused attention's bfloat16 backward is slow on CPUs, so attention is written out while training.
+        """Take the remaining steps; return the average of the weights, which is what ships.
+
+        watch: called every `watch_every` steps while the networks hold the average.
+        """
+        # On CPUs the bfloat16 backward of fused attention is slow: use plain matrix products.
         self.denoiser.set_attn_processor(AttnProcessor())
         self.denoiser.train()
         self.text_encoder.train()

@@ -1,7 +1,7 @@
-"""All figures of the shipped model: what the scorer is worth, what the autoencoder keeps, what prompts give."""
+"""Measures the shipped model: its scorer, its autoencoder, and its pictures of every exam."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dti_geom.mini import artwork
-from dti_geom.mini.exams import Answers, Exam, ExamPaper, both_right, order_right
+from dti_geom.mini.checks import Answers, both_right, order_right
 from dti_geom.mini.figures import Figures, Row
-from dti_geom.mini.labels import IGNORED, READINGS, labels_of
-from dti_geom.mini.recipe import autoencoder
+from dti_geom.mini.recipe import artwork, autoencoder
 from dti_geom.mini.recipe.dataset import Pictures, as_tensor, paint_pictures, save_grid
+from dti_geom.mini.recipe.exams import Exam, ExamPaper
 from dti_geom.mini.recipe.generate import GUIDANCE, STEPS, generate
-from dti_geom.mini.scenes import Scene, SceneSampler
+from dti_geom.mini.recipe.labels import IGNORED, READINGS, labels_of
+from dti_geom.mini.recipe.sampling import SceneSampler
+from dti_geom.mini.scenes import Scene
 from dti_geom.mini.scorer import Scorer
 from dti_geom.statistics import Share
 
 
 def reading_shares(scorer: Scorer, images: Tensor, scenes: list[Scene]) -> Row:
-    """How often the scorer is right where the truth is known, by reading; "relation" needs both things and the axis."""
+    """Return how often the scorer is right about pictures of known scenes, by reading.
+
+    images: (n, 3, 64, 64). Two more rows are over pairs alone: "relation" is the check of the
+    order, "both" that of the two things.
+    """
     answers = scorer.read(images)
     truths = [labels_of(scene) for scene in scenes]
     row = {
@@ -40,14 +45,18 @@ def reading_shares(scorer: Scorer, images: Tensor, scenes: list[Scene]) -> Row:
 
 
 def fresh_renders(artwork_folder: Path, count: int, seed: int = 77) -> Pictures:
-    """Fresh scenes of the generator's domain, held-out pairs included."""
+    """Paint new scenes of the generator's world, held-out ones included."""
     sprites = artwork.load_sprites(artwork_folder)
     sampler = SceneSampler(np.random.default_rng(seed), allow_held_out=True)
     return paint_pictures(sampler, sprites, count, seed)
 
 
 def scorer_bounds(scorer: Scorer, vae: Any, renders: Pictures) -> tuple[float, dict[str, Row]]:
-    """Mean PSNR of reconstructions in dB, and the scorer's shares on renders and on their reconstructions."""
+    """Return what no generated picture can exceed.
+
+    The mean PSNR of reconstructions in dB, and the scorer's shares on renders and on their
+    reconstructions.
+    """
     true = as_tensor(renders.pixels)
     rebuilt = autoencoder.decode(vae, autoencoder.encode(vae, true))
     decibels = autoencoder.psnr(rebuilt, true).mean().item()
@@ -58,15 +67,15 @@ def scorer_bounds(scorer: Scorer, vae: Any, renders: Pictures) -> tuple[float, d
 
 
 def sit(exam: Exam, pipeline: Any, scorer: Scorer, seed: int, grids: Path | None = None) -> Row:
-    """Generate one picture per scene and check each."""
+    """Generate a picture of every scene of an exam, and check each."""
     images = generate(pipeline, exam.prompts, seed)
     if grids:
         save_grid(images[:72], 12, grids / f"{exam.name.replace(' ', '-')}.png")
     return marked(exam, scorer.read(images))
 
 
-def marked(exam: Exam, answers: list[Answers]) -> Row:
-    """The shares of an exam, given what the scorer read."""
+def marked(exam: Exam, answers: Sequence[Answers]) -> Row:
+    """Return the shares of an exam, given the scorer's answers."""
     return {
         name: Share.count(
             check(scene, read) for scene, read in zip(exam.scenes, answers, strict=True)
@@ -76,7 +85,7 @@ def marked(exam: Exam, answers: list[Answers]) -> Row:
 
 
 def seconds_for_one(pipeline: Any) -> float:
-    """Median wall time of one picture with the default sampler."""
+    """Return the median wall time of a picture with the default sampler, in seconds."""
     times = []
     for seed in range(5):
         start = time.perf_counter()
@@ -93,7 +102,10 @@ def evaluate(
     report: Callable[[str], None] = print,
     grids: Path | None = None,
 ) -> Figures:
-    """Every row; `report` hears each as it is done. Without renders the scorer's bounds are left out."""
+    """Measure every row of the figures. Without renders, the scorer's own rows are left out.
+
+    report: called with each row in words. grids: folder for contact sheets of the exams.
+    """
     rows: dict[str, Row] = {}
     decibels = float("nan")
     if renders:

@@ -1,4 +1,4 @@
-"""Writing what ships: a half-precision pipeline folder, the scorer, the concepts and the model card."""
+"""Writes what ships: the pipeline folder in half precision, the scorer and the concepts."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.mini import artwork
-from dti_geom.mini.concepts import save_concepts
+from dti_geom.mini.recipe import artwork
+from dti_geom.mini.recipe.concept_pictures import save_concepts
 from dti_geom.mini.scorer import WEIGHTS_FILE, load_scorer, save_scorer
 from dti_geom.models.catalog import embedded_folder
 
@@ -21,14 +21,14 @@ CONCEPT_SEED = 500
 
 
 def pipeline_bytes(folder: Path) -> int:
-    """Size of all generator weights below a pipeline folder."""
+    """Return the size of the generator's weights in a pipeline folder, in bytes."""
     return sum(
         path.stat().st_size for path in folder.rglob("*.safetensors") if path.name != WEIGHTS_FILE
     )
 
 
 def export(work: Path, target: Path = SHIPPED) -> None:
-    """Fill `target` from the working folder; the model card is written by `eval`, which knows the figures."""
+    """Fill `target` from the working folder. `eval` writes the figures and the card later."""
     staged = work / "export"
     shutil.rmtree(staged, ignore_errors=True)
     pipeline: Any = StableDiffusionPipeline.from_pretrained(work / "joint" / "pipeline")
@@ -43,7 +43,7 @@ def export(work: Path, target: Path = SHIPPED) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Forget where the parts lay while training; let everyone read the files."""
+    """Remove the paths of the training folder from the JSON files; let everyone read the files."""
     for path in folder.rglob("*.json"):
         entries = json.loads(path.read_text())
         if isinstance(entries, dict) and entries.pop("_name_or_path", None):
@@ -57,8 +57,8 @@ def _check_sizes(folder: Path) -> None:
         "pipeline": (PIPELINE_BYTES, pipeline_bytes(folder)),
         "scorer": (SCORER_BYTES, (folder / "scorer" / WEIGHTS_FILE).stat().st_size),
     }
-    for name, (limit, found) in limits.items():
-        if found > limit:
+    for name, (limit, size) in limits.items():
+        if size > limit:
             raise ModelFilesError(
-                f"the {name} has {found:,} bytes of weights, at most {limit:,} may ship."
+                f"the {name} has {size:,} bytes of weights; at most {limit:,} may ship."
             )

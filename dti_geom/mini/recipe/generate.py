@@ -8,14 +8,20 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from dti_geom.models.pipelines.stable_diffusion import Mini
+from dti_geom.models.catalog import profile_of
 
-STEPS = Mini.sampling_steps
-GUIDANCE = Mini.guidance
+PROFILE = profile_of("mini")
+assert PROFILE.sampling_steps is not None
+assert PROFILE.guidance is not None
+STEPS: int = PROFILE.sampling_steps
+GUIDANCE: float = PROFILE.guidance
 
 
 def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:
-    """A `StableDiffusionPipeline` of these parts, silent and without a safety checker: it only knows emoji."""
+    """Return a silent `StableDiffusionPipeline` of these parts.
+
+    It has no safety checker, since the model knows emoji alone.
+    """
     pipeline: Any = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -31,7 +37,7 @@ def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: 
 
 
 def open_pipeline(folder: Path, device: str = "cpu") -> Any:
-    """The shipped pipeline, in single precision."""
+    """Open a pipeline folder in single precision."""
     pipeline: Any = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device, torch.float32)
@@ -46,7 +52,10 @@ def generate(
     guidance: float = GUIDANCE,
     batch: int = 32,
 ) -> Tensor:
-    """(n, 3, 64, 64) in [−1, 1]. Picture i starts from the noise of seed + i, whatever the batch size."""
+    """Return (n, 3, 64, 64) pictures in [−1, 1].
+
+    Picture i starts from the noise of seed + i, whatever the batch size.
+    """
     images = []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])

@@ -1,7 +1,7 @@
-"""The loop every stage trains in: resumable, seeded, logged.
+"""The training loop of every stage: resumable, seeded and logged.
 
-Each step draws from a generator seeded by the step's own number, so a stopped and resumed run takes the same steps as
-one that never stopped. Budgets count steps.
+The generator of a step is seeded by the step's number. So a run that was stopped and resumed takes
+the same steps as a run that never stopped.
 """
 
 import json
@@ -20,61 +20,63 @@ SAVE_EVERY_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning-rate factor: a short rise, a plateau, a straight fall to almost nothing."""
+    """Factor of the learning rate: a short rise, a plateau, a linear fall to 2 %."""
 
     steps: int
     warmup: int = 100
     fall_from: float = 0.5  # share of the steps
 
     def factor(self, step: int) -> float:
-        """In (0, 1], for step 0 … steps − 1."""
+        """Return the factor of step 0 … steps − 1, in (0, 1]."""
         share = step / self.steps
         fall = 1.0 if share < self.fall_from else max(0.02, (1 - share) / (1 - self.fall_from))
         return min(1.0, (step + 1) / self.warmup) * fall
 
 
 class Ema:
-    """A slowly following copy of parameters; what is sampled from and shipped."""
+    """An exponential moving average of parameters. Samples and shipped weights are the average."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float = 0.998) -> None:
-        """Follow these parameters, starting from where they are."""
+        """Start from the parameters as they are."""
         self.parameters = list(parameters)
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.decay = decay
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow; early steps are forgotten faster."""
+        """Move the average towards the parameters."""
+        # Early in training the average forgets faster, or it would remember the random start.
         keep = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
             self.average, [parameter.detach() for parameter in self.parameters], 1 - keep
         )
 
     def __enter__(self) -> "Ema":
-        """Inside the block the model holds the average."""
+        """Put the average into the model, until the block ends."""
         self._exchange()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Put the learning parameters back."""
+        """Put the training parameters back."""
         self._exchange()
 
     @torch.no_grad()
     def _exchange(self) -> None:
         for parameter, average in zip(self.parameters, self.average, strict=True):
-            kept = parameter.detach().clone()
+            trained = parameter.detach().clone()
             parameter.copy_(average)
-            average.copy_(kept)
+            average.copy_(trained)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Randomness of one step, on the CPU so that every device sees the same draws."""
+    """Return the generator of a step, on the CPU so that every device sees the same draws."""
+    # A factor larger than any number of steps, so that no two runs share a step's draws.
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 @dataclass
 class Training:
-    """One stage in progress: its networks, its optimisers, and the folder its log and checkpoint live in."""
+    """A stage in progress: its networks, its optimisers, and a folder for log and checkpoint."""
 
     folder: Path
     modules: dict[str, nn.Module]
@@ -86,7 +88,7 @@ class Training:
     progress: float = 0.0  # share of the steps taken
 
     def __post_init__(self) -> None:
-        """Make the folder, remember the full learning rates."""
+        """Make the folder, and note the full learning rates."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._base_rates = [group["lr"] for group in self._groups()]
 
@@ -95,7 +97,7 @@ class Training:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of an unfinished stage is kept."""
+        """The file that holds the state of an unfinished stage."""
         return self.folder / "checkpoint.pt"
 
     def run(
@@ -104,10 +106,10 @@ class Training:
         watch: Callable[[int], None] | None = None,
         watch_every: int = 0,
     ) -> None:
-        """Take every step that is still to take.
+        """Take the remaining steps.
 
         losses: draws a batch with the given generator; returns named scalars, "loss" among them.
-        watch: called every `watch_every` steps and at the end, e.g. to draw a grid of samples.
+        watch: called every `watch_every` steps and at the end, to draw a grid of samples.
         """
         step = self._resume()
         started = saved = time.monotonic()
@@ -160,6 +162,7 @@ class Training:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "ema": self.ema.average if self.ema else None,
         }
+        # Written beside and renamed: a run that is killed while it saves keeps its last checkpoint.
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.checkpoint)

@@ -1,47 +1,56 @@
-"""Teaching the scorer to read: all artwork, all colours, concepts, and the blur a generated picture has."""
+"""Trains the scorer: on all artwork, colours and concepts, and on pictures with blur and noise."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dti_geom.mini.artwork import Sprites
-from dti_geom.mini.concepts import CONCEPTS, with_concepts
 from dti_geom.mini.domain import COLOURS, PATTERNS, STYLES
-from dti_geom.mini.labels import IGNORED, NAMES, READINGS, labels_of
+from dti_geom.mini.recipe.artwork import Sprites
+from dti_geom.mini.recipe.concept_pictures import CONCEPTS, with_concepts
 from dti_geom.mini.recipe.dataset import Pictures, as_tensor, paint_pictures
+from dti_geom.mini.recipe.labels import IGNORED, NAMES, READINGS, labels_of
 from dti_geom.mini.recipe.loop import Schedule, Training
 from dti_geom.mini.recipe.muon import muon_and_adam
-from dti_geom.mini.scenes import Mixture, Scene, SceneSampler
+from dti_geom.mini.recipe.sampling import Mixture, SceneSampler
+from dti_geom.mini.scenes import Scene
 from dti_geom.mini.scorer import EMBEDDING, Scorer, save_scorer
 
 BATCH = 96
 MUON_RATE = 0.02
 ADAM_RATE = 2e-3
 CONCEPT_SHARE = 0.15  # of scenes without a second thing
-SHARPNESS = 16.0  # scale of cosines in the identity loss
-WEIGHTS = {"first": 3.0, "second": 3.0}
+SHARPNESS = 16.0  # scale of the cosines in the identity loss, an inverse temperature
+WEIGHTS = {"first": 3.0, "second": 3.0}  # of the readings' losses; the others have 1
 
 Identity = tuple[str, str, str | None]
+"""Style, thing and colour: what a thing looks like."""
 
-IDENTITIES: tuple[Identity, ...] = tuple(
-    (style, thing, colour) for style in STYLES for thing in NAMES for colour in (None, *COLOURS)
-) + tuple((c.item.style, c.item.thing, None) for c in CONCEPTS if c.item.style in PATTERNS)
+# Every look that the embedding tells apart.
+_DRAWN: tuple[Identity, ...] = tuple(product(STYLES, NAMES, (None, *COLOURS)))
+_PATTERNED: tuple[Identity, ...] = tuple(
+    (concept.item.style, concept.item.thing, None)
+    for concept in CONCEPTS
+    if concept.item.style in PATTERNS
+)
+IDENTITIES = _DRAWN + _PATTERNED
 
 
 class ScorerSampler(SceneSampler):
-    """Every thing in every style and colour, and the personal concepts."""
+    """Draws every thing in every style and colour, and the personal concepts."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        """More colour than the generator sees."""
+        """Draw coloured things more often than for the generator."""
         mixture = Mixture(pairs=0.25, several=0.12, colour_alone=0.5, colour_in_pair=0.3)
         super().__init__(rng, mixture, NAMES, STYLES, allow_held_out=True)
 
     def draw(self) -> list[Scene]:
-        """One scene, or two twins; now and then a concept takes the place of the only thing."""
+        """Draw one scene, or two twins. Sometimes a concept takes the place of the only thing."""
         scenes = super().draw()
         if scenes[0].second is None and self._chance(CONCEPT_SHARE):
             item = CONCEPTS[self.rng.integers(len(CONCEPTS))].item
@@ -50,7 +59,7 @@ class ScorerSampler(SceneSampler):
 
 
 def paint_scorer_pictures(sprites: Sprites, count: int, seed: int) -> Pictures:
-    """Training or test pictures of the scorer."""
+    """Paint training or test pictures of the scorer."""
     return paint_pictures(
         ScorerSampler(np.random.default_rng(seed)), with_concepts(sprites), count, seed
     )
@@ -58,15 +67,19 @@ def paint_scorer_pictures(sprites: Sprites, count: int, seed: int) -> Pictures:
 
 @dataclass(frozen=True)
 class Lessons:
-    """images: (n, 64, 64, 3) uint8; answers: (n, readings) class numbers; identities: (n,), ignored in pairs."""
+    """What the scorer learns from.
 
-    images: np.ndarray
+    images: (n, 64, 64, 3). answers: (n, readings), class numbers. identities: (n,), places in
+    IDENTITIES, IGNORED for pairs.
+    """
+
+    images: NDArray[np.uint8]
     answers: Tensor
     identities: Tensor
 
     @classmethod
-    def of(cls, pictures: Pictures, reconstructions: np.ndarray) -> "Lessons":
-        """The pictures, and once more the first of them as the autoencoder gives them back."""
+    def of(cls, pictures: Pictures, reconstructions: NDArray[np.uint8]) -> "Lessons":
+        """Return the pictures, and the autoencoder's reconstructions of the first of them."""
         scenes = pictures.scenes + pictures.scenes[: len(reconstructions)]
         answers = [[labels_of(scene)[name] for name in READINGS] for scene in scenes]
         identities = [
@@ -80,10 +93,15 @@ class Lessons:
 
 
 def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, soften, brighten and grain a batch: what generated pictures do to true ones."""
+    """Shift, blur, brighten and grain a batch, as generated pictures differ from painted ones.
+
+    images: (n, 3, 64, 64) in [−1, 1]. Returns the same shape, slightly outside of that range.
+    """
+    # A shift of up to 3 px; the border repeats the pixels at the edge.
     images = functional.pad(images, (3, 3, 3, 3), mode="replicate")
     left, top = torch.randint(7, (2,), generator=generator).tolist()
     images = images[:, :, top : top + 64, left : left + 64]
+    # Half of the batches lose detail: scaled down and up again.
     if torch.rand((), generator=generator) < 0.5:
         side = int(torch.randint(36, 64, (), generator=generator))
         small = functional.interpolate(images, size=side, mode="bilinear", antialias=True)
@@ -92,13 +110,15 @@ def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:
         images.device
     )
     noise = torch.randn(images.shape, generator=generator).to(images.device)
-    return images * (0.85 + 0.3 * gain) + 0.2 * (shift - 0.5) + 0.12 * grain * noise
+    # Contrast 0.85 … 1.15, brightness ±0.1, noise of deviation up to 0.12.
+    result: Tensor = images * (0.85 + 0.3 * gain) + 0.2 * (shift - 0.5) + 0.12 * grain * noise
+    return result
 
 
 def train_scorer(
     lessons: Lessons, folder: Path, steps: int, seed: int, device: str = "cpu"
 ) -> Scorer:
-    """Train on the lessons and save below `folder`."""
+    """Train a scorer, save it below `folder` and return it."""
     torch.manual_seed(seed)
     scorer = Scorer(READINGS).to(device).train()
     identities = nn.Linear(EMBEDDING, len(IDENTITIES), bias=False).to(device)
@@ -112,13 +132,14 @@ def train_scorer(
         images = disturbed(as_tensor(lessons.images[chosen.numpy()], device), generator)
         answers = lessons.answers[chosen].to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            logits, look = scorer(images)
+            logits, embeddings = scorer(images)
         errors = [
             WEIGHTS.get(name, 1.0)
             * functional.cross_entropy(logits[name], answers[:, i], ignore_index=IGNORED)
             for i, name in enumerate(names)
         ]
-        cosines = look @ functional.normalize(identities.weight, dim=-1).T
+        # The embedding learns to tell looks apart, by a classifier on cosines that is not kept.
+        cosines = embeddings @ functional.normalize(identities.weight, dim=-1).T
         identity = functional.cross_entropy(
             SHARPNESS * cosines, lessons.identities[chosen].to(device)
         )

@@ -1,4 +1,4 @@
-"""The stages of the recipe, in order, each reading and writing below one working folder."""
+"""The stages of the recipe, in order. All read and write below one working folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from dti_geom.mini import artwork
-from dti_geom.mini.captions import caption
-from dti_geom.mini.labels import labels_told
-from dti_geom.mini.recipe import autoencoder, scorer_training
+from dti_geom.mini.recipe import artwork, autoencoder, scorer_training
+from dti_geom.mini.recipe.captions import caption
 from dti_geom.mini.recipe.dataset import (
     Pictures,
     as_pixels,
@@ -27,6 +26,8 @@ from dti_geom.mini.recipe.dataset import (
 from dti_geom.mini.recipe.denoiser import Joint, LatentPictures, new_denoiser, new_scheduler
 from dti_geom.mini.recipe.export import export
 from dti_geom.mini.recipe.generate import assemble, generate
+from dti_geom.mini.recipe.labels import labels_in_caption
+from dti_geom.mini.recipe.sampling import SceneSampler
 from dti_geom.mini.recipe.text import new_text_encoder, teach_reading
 from dti_geom.mini.recipe.tokenizer import (
     encode_captions,
@@ -34,12 +35,14 @@ from dti_geom.mini.recipe.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from dti_geom.mini.scenes import SceneSampler
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything. The defaults fit one CPU core for about ninety minutes; more joint steps help most."""
+    """How many pictures and steps.
+
+    The defaults take one CPU core about ninety minutes. More joint steps improve the model most.
+    """
 
     work: Path
     device: str = "cpu"
@@ -48,7 +51,7 @@ class Recipe:
     joint_pictures: int = 24_000  # of them, kept as latents
     scorer_pictures: int = 40_000
     scorer_reconstructions: int = 8_000
-    told_in_pieces: float = 0.05  # share of captions
+    in_pieces: float = 0.05  # share of captions whose words are split into pieces
     autoencoder_steps: int = 950
     decoder_steps: int = 240
     scorer_steps: int = 1000
@@ -79,6 +82,7 @@ def paint(recipe: Recipe) -> None:
 
 
 def _keep(folder: Path, paint_them: Callable[[], Pictures]) -> None:
+    """Paint and save pictures, unless an earlier run did."""
     if (folder / "pixels.npy").exists():
         return
     pictures = paint_them()
@@ -87,19 +91,22 @@ def _keep(folder: Path, paint_them: Callable[[], Pictures]) -> None:
 
 
 def train_words(recipe: Recipe) -> None:
-    """Learn the vocabulary and turn every caption into token ids; a few captions are told in pieces of words."""
+    """Learn the vocabulary and turn every caption into token ids.
+
+    A few captions are split into pieces of words, so that pieces are trained too.
+    """
     pictures = load_pictures(recipe.work / "pictures")
     texts = [text for captions in pictures.captions for text in captions]
     tokenizer = train_tokenizer(texts, recipe.work / "tokenizer")
     ids = np.array(encode_captions(tokenizer, texts), np.int16)
     rng = np.random.default_rng(recipe.seed)
-    broken = rng.choice(len(texts), int(recipe.told_in_pieces * len(texts)), replace=False)
+    broken = rng.choice(len(texts), int(recipe.in_pieces * len(texts)), replace=False)
     ids[broken] = encode_in_pieces(tokenizer, [texts[i] for i in broken], rng)
     np.save(recipe.work / "tokenizer" / "ids.npy", ids.reshape(len(pictures), -1, ids.shape[-1]))
 
 
 def train_autoencoder(recipe: Recipe) -> None:
-    """Train the autoencoder on the painted scenes, then put scenes into latents for the joint stage."""
+    """Train the autoencoder on the painted scenes, then encode scenes for the joint stage."""
     folder = recipe.work / "autoencoder"
     pictures = load_pictures(recipe.work / "pictures")
     model = autoencoder.train_autoencoder(
@@ -111,8 +118,10 @@ def train_autoencoder(recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def _posterior(model: Any, pixels: np.ndarray, device: str, batch: int = 200) -> dict[str, Tensor]:
-    """Mean and standard deviation of every picture's latents, half precision."""
+def _posterior(
+    model: Any, pixels: NDArray[np.uint8], device: str, batch: int = 200
+) -> dict[str, Tensor]:
+    """Mean and standard deviation of every picture's latents, in half precision."""
     parts: dict[str, list[Tensor]] = {"mean": [], "std": []}
     for start in range(0, len(pixels), batch):
         with torch.autocast(torch.device(device).type, torch.bfloat16):
@@ -123,7 +132,7 @@ def _posterior(model: Any, pixels: np.ndarray, device: str, batch: int = 200) ->
 
 
 def polish_decoder(recipe: Recipe) -> None:
-    """Let the decoder learn a little longer; this may run beside the joint stage."""
+    """Train the decoder a little longer. This stage may run beside the joint stage."""
     model = AutoencoderKL.from_pretrained(recipe.work / "autoencoder")
     pictures = load_pictures(recipe.work / "pictures")
     autoencoder.polish_decoder(
@@ -132,7 +141,7 @@ def polish_decoder(recipe: Recipe) -> None:
 
 
 def train_scorer(recipe: Recipe) -> None:
-    """Train the scorer on its own pictures and on reconstructions of some of them."""
+    """Train the scorer on pictures of its own and on reconstructions of some of them."""
     pictures = load_pictures(recipe.work / "scorer-pictures")
     model = AutoencoderKL.from_pretrained(recipe.work / "autoencoder").to(recipe.device).eval()
     shown = as_tensor(pictures.pixels[: recipe.scorer_reconstructions], recipe.device)
@@ -145,11 +154,11 @@ def train_scorer(recipe: Recipe) -> None:
 
 
 def train_reading(recipe: Recipe) -> None:
-    """Give the text encoder its reading lesson."""
+    """Train the text encoder on its reading lesson."""
     pictures = load_pictures(recipe.work / "pictures")
     ids = _caption_ids(recipe)
     answers = [
-        [list(labels_told(scene, text).values()) for text in captions]
+        [list(labels_in_caption(scene, text).values()) for text in captions]
         for scene, captions in zip(pictures.scenes, pictures.captions, strict=True)
     ]
     encoder = new_text_encoder(load_tokenizer(recipe.work / "tokenizer")).to(recipe.device)
@@ -165,7 +174,7 @@ def _caption_ids(recipe: Recipe) -> Tensor:
 
 
 def train_joint(recipe: Recipe) -> None:
-    """Train text encoder and denoiser together; the averaged weights become a pipeline folder."""
+    """Train text encoder and denoiser together; save the averaged weights as a pipeline."""
     work, folder = recipe.work, recipe.work / "joint"
     tokenizer = load_tokenizer(work / "tokenizer")
     vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
@@ -194,13 +203,13 @@ def train_joint(recipe: Recipe) -> None:
 
 
 def watched_prompts(seed: int, count: int = 48) -> list[str]:
-    """Captions of random scenes, the same at every look."""
+    """Return captions of random scenes, the same at every step."""
     rng = np.random.default_rng(seed + 7)
     return [caption(scene, rng) for scene in SceneSampler(rng).draw_many(count)]
 
 
 def ship(recipe: Recipe) -> None:
-    """Write the half-precision model folder into the package."""
+    """Write the model folder, in half precision, into the package."""
     export(recipe.work)
 
 

@@ -1,8 +1,8 @@
-"""The text encoder, and the reading lesson it gets before it ever meets the denoiser.
+"""The text encoder, and the reading lesson that it gets before it is trained with the denoiser.
 
-The lesson: from the state at the end of a caption, tell what the scene holds. It takes two minutes and gives the
-denoiser a text encoder that already knows which side "to the left of" puts whom; a contrastive tower learns a bag of
-words instead.
+In the lesson it tells from the state at the end of a caption what the scene shows. That takes two
+minutes. Afterwards it knows which thing "to the left of" puts on which side, while a contrastive
+text encoder would have learned a bag of words.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dti_geom.mini.labels import IGNORED, READINGS
+from dti_geom.mini.recipe.labels import IGNORED, READINGS
 from dti_geom.mini.recipe.loop import Schedule, Training
 from dti_geom.mini.recipe.muon import muon_and_adam
 from dti_geom.mini.recipe.tokenizer import MAX_TOKENS
@@ -25,7 +25,7 @@ ADAM_RATE = 1e-3
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> Any:
-    """An untrained pre-norm `CLIPTextModel`: 5 blocks, 24 learned positions."""
+    """Return an untrained pre-norm `CLIPTextModel`: 5 blocks, MAX_TOKENS learned positions."""
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
@@ -43,7 +43,10 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> Any:
 
 
 def decay_groups(model: nn.Module, rate: float, decay: float = 1e-2) -> list[dict[str, Any]]:
-    """Optimiser groups: weight decay for everything but the embedding tables, whose norms are a subject of study."""
+    """Return optimiser groups with weight decay for everything but the embedding tables.
+
+    Decay would change the norms of the token table, which this project studies.
+    """
     named = list(model.named_parameters())
     return [
         {
@@ -62,9 +65,9 @@ def decay_groups(model: nn.Module, rate: float, decay: float = 1e-2) -> list[dic
 def teach_reading(
     encoder: Any, ids: Tensor, answers: Tensor, folder: Path, steps: int, seed: int
 ) -> None:
-    """The lesson; leaves the encoder trained and saves it to `folder`.
+    """Train the encoder in place, and save it to `folder`.
 
-    ids: (n, MAX_TOKENS); answers: (n, readings), class numbers as the caption tells them.
+    ids: (n, MAX_TOKENS), captions. answers: (n, readings), class numbers that the captions give.
     """
     torch.manual_seed(seed)
     device = encoder.device
@@ -80,18 +83,18 @@ def teach_reading(
 
     def losses(generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(ids), (BATCH,), generator=generator)
-        wanted = answers[chosen].to(device)
+        truth = answers[chosen].to(device)
         with torch.autocast(device.type, torch.bfloat16):
             state = encoder(ids[chosen].to(device)).pooler_output
         logits = {name: head(state.float()) for name, head in heads.items()}
         errors = [
-            functional.cross_entropy(logits[name], wanted[:, i], ignore_index=IGNORED)
+            functional.cross_entropy(logits[name], truth[:, i], ignore_index=IGNORED)
             for i, name in enumerate(READINGS)
         ]
-        told = (
-            wanted[:, 1] > 0
-        )  # pairs whose sides are told; "second" is the second reading, its class 0 is "none"
-        right = (logits["first"].argmax(dim=1) == wanted[:, 0])[told].float().mean()
+        # "second" is the second reading. Its class 0 is "none", and IGNORED is below 0: what is
+        # left are pairs whose caption names the sides.
+        ordered = truth[:, 1] > 0
+        right = (logits["first"].argmax(dim=1) == truth[:, 0])[ordered].float().mean()
         return {"loss": torch.stack(errors).sum(), "first_of_pair_right": right}
 
     training.run(losses)

@@ -1,7 +1,8 @@
 """A CLIP tokenizer for the words of this small world.
 
-The alphabet is the letters and the hyphen, so the table stays small and nearly every row occurs in
-training: whole words all the time, letters and pieces of words through BPE dropout on a small share of captions.
+The alphabet is the letters and the hyphen, so the table is small and training uses nearly every
+row. Whole words occur all the time; letters and pieces of words occur through BPE dropout in a
+small share of the captions.
 """
 
 import json
@@ -19,11 +20,11 @@ WORD_END = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 MARKS = "-"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-DROPOUT = 0.15  # chance that a possible merge is passed over, in a caption that is told in pieces
+DROPOUT = 0.15  # chance that a possible merge is left out, in a caption that is split into pieces
 
 
 def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Learn merges until every word of the captions is one token; save the tokenizer to `folder`."""
+    """Learn merges until every word of the captions is one token; save to `folder`."""
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -54,39 +55,42 @@ def _assemble(merges: list[tuple[str, str]], folder: Path) -> CLIPTokenizer:
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """What `train_tokenizer` saved."""
-    return CLIPTokenizer.from_pretrained(folder)
+    """Read what `train_tokenizer` saved."""
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return tokenizer
 
 
 def encode_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> list[list[int]]:
-    """Token ids, MAX_TOKENS each, padded with the end token."""
-    return tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS)[
-        "input_ids"
-    ]
+    """Return MAX_TOKENS token ids per caption, padded with the end token."""
+    encoded = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS)
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
 
 
 def encode_in_pieces(
     tokenizer: CLIPTokenizer, captions: list[str], rng: np.random.Generator
 ) -> list[list[int]]:
-    """As `encode_captions`, but words fall into pieces at random (BPE dropout, Provilkov et al. 2020).
+    """Return token ids as `encode_captions`, with words split into pieces at random.
 
-    A caption that grows beyond MAX_TOKENS this way is told in whole words.
+    BPE dropout (Provilkov et al. 2020). A caption that would exceed MAX_TOKENS keeps whole words.
     """
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     ranks = {tuple(merge): rank for rank, merge in enumerate(merges)}
     rows = tokenizer.get_vocab()
-    room = MAX_TOKENS - 2
+    room = MAX_TOKENS - 2  # beside the start and the end token
     encoded = []
     for caption, whole in zip(captions, encode_captions(tokenizer, captions), strict=True):
         words = caption.lower().replace("-", " - ").split()
-        ids = [rows[piece] for word in words for piece in _broken(word, ranks, rng)]
+        ids: list[int] = []
+        for word in words:
+            ids += [rows[piece] for piece in _pieces(word, ranks, rng)]
         padding = [rows[END]] * (room + 1 - len(ids))
         encoded.append([rows[START], *ids, *padding] if len(ids) <= room else whole)
     return encoded
 
 
-def _broken(word: str, ranks: dict[tuple[str, ...], int], rng: np.random.Generator) -> list[str]:
-    """Merge the letters of a word in order of rank, passing over each possible merge with chance DROPOUT."""
+def _pieces(word: str, ranks: dict[tuple[str, ...], int], rng: np.random.Generator) -> list[str]:
+    """Merge the letters of a word in order of rank, each time leaving out random merges."""
     pieces = [*word[:-1], word[-1] + WORD_END]
     while True:
         pairs = [

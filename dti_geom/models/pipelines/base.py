@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dti_geom.errors import UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
-from dti_geom.models.profiles import Profile
+from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class TextToImage:
     direction_rate = 0.04
     templates = TEMPLATES
 
-    def __init__(self, pipeline: Any, name: str, profile: Profile = Profile()) -> None:  # noqa: B008
+    def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.
 
         profile: its guidance and sampling steps, where given, replace the family's.

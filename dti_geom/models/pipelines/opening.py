@@ -5,11 +5,10 @@ from typing import Any
 import torch
 
 from dti_geom.errors import ModelFilesError, first_line
-from dti_geom.models.catalog import check_device, embedded_folder, find_source
+from dti_geom.models.catalog import check_device, find_source, profile_of
 from dti_geom.models.loading import LOADING_ERRORS, import_transformers, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
-from dti_geom.models.profiles import Profile
 from dti_geom.models.sources import Folder, read_json
 
 
@@ -46,12 +45,7 @@ def open_text_to_image(
         raise ModelFilesError(
             f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
         ) from error
-    family = family_of(kind)
-    if place == embedded_folder():
-        from dti_geom.models.pipelines.stable_diffusion import Mini
-
-        family = Mini
-    return family(pipeline.to(device), model, Profile())
+    return family_of(kind)(pipeline.to(device), model, profile_of(model))
 
 
 def default_dtype(device: str) -> torch.dtype:

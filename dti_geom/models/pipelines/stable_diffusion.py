@@ -17,10 +17,3 @@ class StableDiffusion(TextToImage):
         """Return the UNet's prediction in float32."""
         answer = self.denoiser(noisy.to(self.dtype), t, conditioning["states"], return_dict=False)
         return at_least_float32(answer[0])
-
-
-class Mini(StableDiffusion):
-    """The embedded model: of Stable Diffusion's class, with a sampler setting of its own."""
-
-    guidance = 5.0
-    sampling_steps = 25

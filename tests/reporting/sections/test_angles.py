@@ -1,10 +1,10 @@
 from collections.abc import Callable
 
 import pytest
-from section_blocks import column, table_named, titles
 
 from dti_geom.probes.angles import AnglesResult
 from dti_geom.reporting.sections.angles import angle_figure, angle_finding, angles_section
+from section_blocks import column, table_named, titles
 
 
 def test_bars_count_the_known_angles_in_steps_of_five_degrees(

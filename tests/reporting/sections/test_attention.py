@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import pytest
-from section_blocks import blocks_of, column, table_named, titles
 
 from dti_geom.probes.attention import AttentionResult
 from dti_geom.reporting.blocks import Figure
@@ -11,6 +10,7 @@ from dti_geom.reporting.sections.attention import (
     attention_section,
     map_figure,
 )
+from section_blocks import blocks_of, column, table_named, titles
 
 
 def test_first_middle_and_last_layer_are_drawn_as_means_over_heads(

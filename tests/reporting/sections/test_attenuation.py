@@ -3,7 +3,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from section_blocks import blocks_of, column, table_named, titles
 
 from dti_geom.probes.attenuation import AttenuationResult
 from dti_geom.reporting.blocks import Note
@@ -12,6 +11,7 @@ from dti_geom.reporting.sections.attenuation import (
     attenuation_finding,
     attenuation_section,
 )
+from section_blocks import blocks_of, column, table_named, titles
 
 
 def curves(figure: Any, row: Any) -> Any:

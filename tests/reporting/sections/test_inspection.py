@@ -3,7 +3,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from section_blocks import blocks_of, column, findings, table_named, titles
 
 from dti_geom.probes.inspection import InspectedFile, Inspection, Turn
 from dti_geom.probes.neighbors import Similar
@@ -17,6 +16,7 @@ from dti_geom.reporting.sections.inspection import (
     trajectory_figure,
     trajectory_finding,
 )
+from section_blocks import blocks_of, column, findings, table_named, titles
 
 
 def test_a_run_becomes_a_trajectory_in_the_order_of_its_steps(

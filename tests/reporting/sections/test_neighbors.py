@@ -1,7 +1,5 @@
 from collections.abc import Callable
 
-from section_blocks import blocks_of, findings
-
 from dti_geom.probes.neighbors import NeighborsResult, TokenNeighbors
 from dti_geom.reporting.blocks import Figure, Section, tables
 from dti_geom.reporting.sections.neighbors import (
@@ -11,6 +9,7 @@ from dti_geom.reporting.sections.neighbors import (
     overlap_finding,
     shared_tokens,
 )
+from section_blocks import blocks_of, findings
 
 
 def test_shared_tokens_are_those_in_both_lists(

@@ -2,10 +2,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from section_blocks import column, findings, table_named, titles
-
 from dti_geom.probes.norms import NormsResult, PlacedToken, TokenNorm
 from dti_geom.reporting.sections.norms import norm_figure, norm_finding, norms_section
+from section_blocks import column, findings, table_named, titles
 
 
 def learned_points(figure: Any) -> Any:

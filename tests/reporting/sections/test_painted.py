@@ -1,9 +1,8 @@
-from section_blocks import blocks_of, table_named
-
 from dti_geom.probes.painted import PaintedPair, PaintedSum, PaintedSwap
 from dti_geom.reporting.blocks import Pictures, Span
 from dti_geom.reporting.sections.painted import painted_data, painted_finding, painted_section
 from dti_geom.statistics import Share
+from section_blocks import blocks_of, table_named
 
 
 def painted() -> PaintedSwap:

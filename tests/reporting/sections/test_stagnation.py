@@ -3,7 +3,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from section_blocks import blocks_of, column, table_named
 
 from dti_geom.probes.stagnation import StagnationResult
 from dti_geom.reporting.blocks import Table
@@ -13,6 +12,7 @@ from dti_geom.reporting.sections.stagnation import (
     stagnation_finding,
     stagnation_section,
 )
+from section_blocks import blocks_of, column, table_named
 
 
 def named(figure: Any) -> Any:

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from section_blocks import blocks_of, column, table_named, titles
 
 from dti_geom.probes.swap import SwapResult
 from dti_geom.reporting.blocks import Note, Span
@@ -13,6 +12,7 @@ from dti_geom.reporting.sections.swap import (
     swap_finding,
     swap_section,
 )
+from section_blocks import blocks_of, column, table_named, titles
 
 
 def named(figure: Any) -> Any:

@@ -1,13 +1,15 @@
-"""What a caption says about a scene. Several captions tell the same scene; none tells a scene that is not there."""
+"""Captions of scenes. A scene has many captions, and each is true of it."""
 
 import numpy as np
 
-from dti_geom.mini.domain import BACKGROUNDS, COUNT_WORDS, PLURALS, SIZES
-from dti_geom.mini.scenes import Item, Scene
+from dti_geom.mini.domain import BACKGROUNDS, SIZES
+from dti_geom.mini.scenes import Scene
+from dti_geom.mini.wording import counted_noun, noun, relation, with_article
 
 Rng = np.random.Generator
 
-# {} is the thing with its article, {bare} without: "a photo of my red fox".
+# {} is the thing with its article, {bare} without: "a photo of my red fox". The single templates
+# have the adjectives of the prompts that textual inversion trains with, and they change nothing.
 PLAIN_TEMPLATES: tuple[str, ...] = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 SINGLE_TEMPLATES: tuple[str, ...] = (
     "a photo of {}",
@@ -35,32 +37,12 @@ SINGLE_TEMPLATES: tuple[str, ...] = (
     "a photo of a weird {bare}",
 )
 
-TELLS_BACKGROUND = 0.85  # share of captions that name it
-USES_WITH = 0.1  # share of row captions that leave the sides open: "a fox with a car"
-
-
-def with_article(words: str) -> str:
-    """'a' or 'an' in front; 'u' words of this vocabulary take 'an' as well: umbrella."""
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def noun(item: Item, size_word: str | None = None) -> str:
-    """Size, colour and name, without article: "small red fox"."""
-    return " ".join(word for word in (size_word, item.colour, item.thing) if word)
-
-
-def relation(scene: Scene, turned: bool) -> str:
-    """A pair in words; `turned` names the right or lower thing first."""
-    assert scene.second is not None
-    first, second = with_article(noun(scene.first)), with_article(noun(scene.second))
-    words, reverse = {"row": ("to the left of", "to the right of"), "column": ("above", "below")}[
-        scene.axis
-    ]
-    return f"{second} {reverse} {first}" if turned else f"{first} {words} {second}"
+BACKGROUND_NAMED = 0.85  # share of captions that name the background
+SIDES_OPEN = 0.1  # share of row captions that do not name the sides: "a fox with a car"
 
 
 def caption(scene: Scene, rng: Rng) -> str:
-    """One way of telling the scene."""
+    """Return a random caption of the scene."""
     body = (
         _several(scene, rng)
         if scene.count > 1
@@ -68,7 +50,7 @@ def caption(scene: Scene, rng: Rng) -> str:
         if scene.second
         else _alone(scene, rng)
     )
-    if rng.random() < TELLS_BACKGROUND:
+    if rng.random() < BACKGROUND_NAMED:
         body += " " + _pick(BACKGROUNDS[scene.background], rng)
     return body
 
@@ -86,15 +68,14 @@ def _alone(scene: Scene, rng: Rng) -> str:
 
 
 def _several(scene: Scene, rng: Rng) -> str:
-    words = (COUNT_WORDS[scene.count - 1], scene.first.colour, PLURALS[scene.first.thing])
-    return _pick(PLAIN_TEMPLATES, rng).format(" ".join(word for word in words if word))
+    return _pick(PLAIN_TEMPLATES, rng).format(counted_noun(scene))
 
 
 def _pair(scene: Scene, rng: Rng) -> str:
     turned = bool(rng.random() < 0.5)
-    if scene.axis == "row" and rng.random() < USES_WITH:
+    if scene.axis == "row" and rng.random() < SIDES_OPEN:
         nouns = [with_article(noun(item)) for item in scene.items]
         return _pick(PLAIN_TEMPLATES, rng).format(
             " with ".join(reversed(nouns) if turned else nouns)
         )
-    return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, turned))
+    return _pick(PLAIN_TEMPLATES, rng).format(relation(scene, second_first=turned))

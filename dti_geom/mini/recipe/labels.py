@@ -1,4 +1,7 @@
-"""What can be read off a scene, as class numbers: the scorer's answers and the text encoder's reading lesson."""
+"""What a scene or a caption says, as class numbers.
+
+The scorer learns to give these answers for pictures, the text encoder for captions.
+"""
 
 from dti_geom.mini.domain import (
     ACCESSORIES,
@@ -29,15 +32,16 @@ READINGS: dict[str, tuple[str, ...]] = {
     "size": ("ordinary", *SIZES),
 }
 
-IGNORED = -100
-"""Class number of a question that makes no sense for a scene; cross-entropy skips it."""
-
+IGNORED = -100  # class number of a question without an answer; cross-entropy skips it
 
 SIDE_WORDS = ("left", "right", "above", "below")
 
 
 def labels_of(scene: Scene) -> dict[str, int]:
-    """Class number of every reading; colours are ignored where there is no thing or no one colour."""
+    """Return the class number of every reading.
+
+    A colour is IGNORED where there is no thing, or where it has no single colour.
+    """
     values = {
         "first": scene.first.thing,
         "second": scene.second.thing if scene.second else NONE,
@@ -56,8 +60,11 @@ def labels_of(scene: Scene) -> dict[str, int]:
     }
 
 
-def labels_told(scene: Scene, caption: str) -> dict[str, int]:
-    """As `labels_of`, ignoring what this caption keeps to itself: the background, or who stands on which side."""
+def labels_in_caption(scene: Scene, caption: str) -> dict[str, int]:
+    """Return `labels_of` the scene, IGNORED where the caption does not say it.
+
+    A caption may leave out the background, or which thing stands on which side.
+    """
     labels = labels_of(scene)
     if not any(phrase in caption for phrase in BACKGROUNDS[scene.background]):
         labels["background"] = IGNORED

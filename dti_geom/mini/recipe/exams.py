@@ -1,37 +1,40 @@
-"""The questions a generated picture is asked: one exam per row of the table of figures.
-
-An exam is a list of scenes with their prompts. A picture passes a check when the scorer reads in it what the scene
-says; what the prompt leaves open is not checked.
-"""
+"""Exams of the generator: scenes with their prompts and checks, an exam per row of the figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dti_geom.mini.captions import noun, relation, with_article
+from dti_geom.mini.checks import (
+    Check,
+    accessory_right,
+    background_right,
+    both_right,
+    colour_right,
+    count_right,
+    object_right,
+    order_right,
+    size_right,
+)
 from dti_geom.mini.domain import (
     ACCESSORIES,
     BACKGROUND_NAMES,
-    BACKGROUNDS,
     COUNT_WORDS,
     HELD_OUT_COLOURS,
     HELD_OUT_PLACES,
-    PLURALS,
     SIZES,
     THING_NAMES,
     colours_of,
 )
 from dti_geom.mini.scenes import Axis, Item, Scene, is_held_out
+from dti_geom.mini.wording import prompt_for
 
-Answers = dict[str, str]
-Check = Callable[[Scene, Answers], bool]
 Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Exam:
-    """One row: what is asked for, and which checks a picture has to pass, by name."""
+    """The scenes to paint, and the checks that a picture has to pass, by name."""
 
     name: str
     scenes: tuple[Scene, ...]
@@ -39,82 +42,20 @@ class Exam:
 
     @property
     def prompts(self) -> list[str]:
-        """One prompt per scene; twins of a pair use both ways of telling it."""
+        """A prompt per scene."""
         return [prompt_for(scene, number) for number, scene in enumerate(self.scenes)]
 
 
-def prompt_for(scene: Scene, number: int) -> str:
-    """A plain prompt; `number` decides between equivalent phrasings."""
-    if scene.second:
-        body = relation(scene, turned=number // 2 % 2 == 1)
-    elif scene.count > 1:
-        words = (COUNT_WORDS[scene.count - 1], scene.first.colour, PLURALS[scene.first.thing])
-        body = " ".join(word for word in words if word)
-    else:
-        size = SIZES[scene.size][0] if scene.size else None
-        body = with_article(noun(scene.first, size))
-        if scene.first.accessory:
-            body += f" wearing a {scene.first.accessory}"
-    return f"a photo of {body} {BACKGROUNDS[scene.background][0]}"
-
-
-def object_right(scene: Scene, read: Answers) -> bool:
-    """The (first) thing is what was asked for."""
-    return read["first"] == scene.first.thing
-
-
-def background_right(scene: Scene, read: Answers) -> bool:
-    """The background is what was asked for."""
-    return read["background"] == scene.background
-
-
-def colour_right(scene: Scene, read: Answers) -> bool:
-    """The first thing has the asked colour."""
-    return read["first_colour"] == scene.first.colour
-
-
-def accessory_right(scene: Scene, read: Answers) -> bool:
-    """It wears what was asked for."""
-    return read["accessory"] == scene.first.accessory
-
-
-def size_right(scene: Scene, read: Answers) -> bool:
-    """It is as small or large as asked."""
-    return read["size"] == scene.size
-
-
-def count_right(scene: Scene, read: Answers) -> bool:
-    """As many as asked, and not a pair of different things."""
-    return read["count"] == COUNT_WORDS[scene.count - 1] and read["axis"] == "none"
-
-
-def both_right(scene: Scene, read: Answers) -> bool:
-    """Both things of a pair are there, whatever their places."""
-    assert scene.second is not None
-    return {read["first"], read["second"]} == {scene.first.thing, scene.second.thing}
-
-
-def order_right(scene: Scene, read: Answers) -> bool:
-    """The pair is arranged along the asked axis and not swapped.
-
-    A thing that cannot be made out does not count against the order as long as the other one is where it belongs.
-    """
-    assert scene.second is not None
-    places = (read["first"] == scene.first.thing, read["second"] == scene.second.thing)
-    swapped = (read["first"] == scene.second.thing, read["second"] == scene.first.thing)
-    return read["axis"] == scene.axis and any(places) and sum(places) > sum(swapped)
-
-
 class ExamPaper:
-    """Draws the exams; the same seed and size give the same questions."""
+    """Draws the exams. The same seed and size give the same scenes."""
 
     def __init__(self, per_row: int, seed: int = 0) -> None:
-        """`per_row` scenes in every exam."""
+        """Take `per_row` scenes for every exam."""
         self.per_row = per_row
         self.rng = np.random.default_rng(seed)
 
     def all(self) -> list[Exam]:
-        """Every row of the table."""
+        """Return every exam, in the order of the table of figures."""
         thing, background, colour = object_right, background_right, colour_right
         pair_checks: dict[str, Check] = {
             "order": order_right,
@@ -144,7 +85,7 @@ class ExamPaper:
         return options[self.rng.integers(len(options))]
 
     def _trained(self, item: Item) -> Scene:
-        """The item on a background it was trained on."""
+        """The item on a background that training shows it on."""
         while is_held_out(scene := Scene(self._pick(BACKGROUND_NAMES), item)):
             pass
         return scene

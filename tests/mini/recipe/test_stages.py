@@ -1,11 +1,14 @@
 """Every stage takes a few steps at tiny size, stops, and goes on as if it had never stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from dti_geom.mini.labels import READINGS, labels_told
 from dti_geom.mini.recipe import autoencoder, scorer_training
+from dti_geom.mini.recipe.artwork import Sprites
+from dti_geom.mini.recipe.captions import caption
 from dti_geom.mini.recipe.dataset import Pictures, load_pictures, paint_pictures, save_pictures
 from dti_geom.mini.recipe.denoiser import (
     LAYOUT_LEVELS,
@@ -16,8 +19,10 @@ from dti_geom.mini.recipe.denoiser import (
     new_denoiser,
     new_scheduler,
 )
+from dti_geom.mini.recipe.labels import READINGS, labels_in_caption
 from dti_geom.mini.recipe.loop import Ema, Schedule, Training
 from dti_geom.mini.recipe.muon import Muon, orthogonalised
+from dti_geom.mini.recipe.sampling import SceneSampler
 from dti_geom.mini.recipe.text import new_text_encoder, teach_reading
 from dti_geom.mini.recipe.tokenizer import (
     MAX_TOKENS,
@@ -25,7 +30,6 @@ from dti_geom.mini.recipe.tokenizer import (
     encode_in_pieces,
     train_tokenizer,
 )
-from dti_geom.mini.scenes import SceneSampler
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,6 @@ def pictures(sprites) -> Pictures:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    from dti_geom.mini.captions import caption
-
     rng = np.random.default_rng(1)
     return [caption(scene, rng) for scene in SceneSampler(rng).draw_many(3000)]
 
@@ -56,7 +58,7 @@ def line_training(folder, steps: int) -> tuple[torch.nn.Linear, Training]:
     )
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     def losses_of(layer, stop_at=None):
         taken = []
 
@@ -80,7 +82,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
     assert torch.equal(whole.weight, resumed.weight)
 
 
-def test_average_is_in_place_only_inside_the_block():
+def test_average_is_in_place_only_inside_the_block() -> None:
     layer = torch.nn.Linear(2, 2)
     ema = Ema(layer.parameters())
     before = layer.weight.detach().clone()
@@ -92,20 +94,20 @@ def test_average_is_in_place_only_inside_the_block():
     assert torch.equal(layer.weight, moved)
 
 
-def test_schedule_rises_stays_and_falls():
+def test_schedule_rises_stays_and_falls() -> None:
     schedule = Schedule(1000, warmup=10)
     factors = [schedule.factor(step) for step in (0, 9, 499, 750, 999)]
     assert factors == pytest.approx([0.1, 1, 1, 0.5, 0.02])
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one():
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalised(matrix))
     assert values.min() > 0.5
     assert values.max() < 1.3
 
 
-def test_muon_shrinks_a_matrix_loss():
+def test_muon_shrinks_a_matrix_loss() -> None:
     weight = torch.nn.Parameter(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
     optimiser = Muon([weight], lr=0.05)
     start = weight.square().sum().item()
@@ -150,7 +152,7 @@ def test_noise_levels_favour_the_part_where_layout_is_decided(share):
     assert found == pytest.approx(share + (1 - share) * 0.3, abs=0.02)
 
 
-def test_noisy_levels_count_fully():
+def test_noisy_levels_count_fully() -> None:
     weights = loss_weights(new_scheduler())
     assert weights[-1] == pytest.approx(1)
     assert weights[0] < 0.1
@@ -173,7 +175,7 @@ def test_autoencoder_stage(pictures, tmp_path):
     assert torch.equal(autoencoder.encode(model, images), latents)
 
 
-def test_scorer_stage(sprites, tmp_path):
+def test_scorer_stage(sprites: Sprites, tmp_path: Path) -> None:
     lessons_pictures = scorer_training.paint_scorer_pictures(sprites, 40, seed=1)
     lessons = scorer_training.Lessons.of(lessons_pictures, lessons_pictures.pixels[:10])
     scorer = scorer_training.train_scorer(lessons, tmp_path, steps=2, seed=0)
@@ -186,7 +188,7 @@ def test_reading_and_joint_stages(pictures, tokenizer, tmp_path):
     texts = [captions[0] for captions in pictures.captions]
     ids = torch.tensor(encode_captions(tokenizer, texts))
     told = [
-        list(labels_told(scene, text).values())
+        list(labels_in_caption(scene, text).values())
         for scene, text in zip(pictures.scenes, texts, strict=True)
     ]
     encoder = new_text_encoder(tokenizer)

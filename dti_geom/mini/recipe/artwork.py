@@ -1,6 +1,7 @@
-"""Emoji artwork, fetched from the npm registry by exact version and checked by its published checksum.
+"""Emoji artwork, fetched from the npm registry.
 
-The artwork itself never enters the repository: the recipe keeps it in its working folder.
+Versions are exact, and each file is compared with its published checksum. The artwork itself never
+enters the repository: the recipe keeps it in its working folder.
 """
 
 import base64
@@ -22,7 +23,7 @@ SPRITE_PIXELS = 64
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package of artwork, pinned."""
+    """An npm package of artwork, of an exact version."""
 
     style: str
     name: str
@@ -33,7 +34,7 @@ class Package:
 
     @property
     def tarball(self) -> str:
-        """The file name `npm pack` gives it."""
+        """The file name that `npm pack` gives it."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
@@ -65,16 +66,19 @@ PACKAGES: tuple[Package, ...] = (
 )
 
 Sprites = dict[tuple[str, str], Image.Image]
-"""(style, name) → RGBA picture, cropped to what is opaque, longest side 64 px."""
+"""(style, name) → RGBA picture, cropped to its opaque part, longest side 64 px."""
 
 
 def checksum(path: Path) -> str:
-    """SHA-512 of a file, base64, the registry's own notation."""
+    """Return the SHA-512 of a file in base64, which is how the registry writes it."""
     return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
 
 
 def download(package: Package, folder: Path) -> Path:
-    """The package's tarball in `folder`, fetched with `npm pack` unless it is there already."""
+    """Return the path of the package's tarball in `folder`; fetch it first if it is missing.
+
+    Raises DtiGeomError if npm cannot fetch it, or if the checksum differs.
+    """
     path = folder / package.tarball
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,24 +90,28 @@ def download(package: Package, folder: Path) -> Path:
                 f"could not fetch {package.name} {package.version} with npm: {error}.\n"
                 f"Put {package.tarball} into {folder} by hand, or install npm."
             ) from error
-    found = checksum(path)
-    if found != package.sha512:
+    actual = checksum(path)
+    if actual != package.sha512:
         raise DtiGeomError(
-            f"{path} has SHA-512 {found[:12]}…, expected {package.sha512[:12]}…\nDelete it and run again."
+            f"{path} has SHA-512 {actual[:12]}…, expected {package.sha512[:12]}…\n"
+            "Delete it and run again."
         )
     return path
 
 
-def _wanted() -> dict[str, str]:
+def _emoji_names() -> dict[str, str]:
+    """Name → code point of everything that is painted."""
     return {thing.name: thing.emoji for thing in THINGS + STRANGERS} | ACCESSORIES
 
 
 def extract(folder: Path) -> None:
-    """Download every package and write one PNG per style and name below `folder`."""
+    """Download every package and write STYLE/NAME.png below `folder`."""
     for package in PACKAGES:
         tarball = download(package, folder)
         target = folder / package.style
-        names = {package.picture.format(emoji=emoji): name for name, emoji in _wanted().items()}
+        names = {
+            package.picture.format(emoji=emoji): name for name, emoji in _emoji_names().items()
+        }
         with tarfile.open(tarball) as archive:
             for member in archive:
                 name = names.pop(member.name, None)
@@ -116,27 +124,30 @@ def extract(folder: Path) -> None:
 
 
 def _cropped(picture: Image.Image) -> Image.Image:
-    """Drop the transparent margin; longest side SPRITE_PIXELS."""
+    """Drop the transparent margin and scale the longest side to SPRITE_PIXELS."""
     picture = picture.convert("RGBA")
+    # Alpha below 25 of 255 is the soft rim of a shadow: it would leave a margin that nobody sees.
     solid = picture.getchannel("A").point([0] * 25 + [255] * 231)
     return resized(picture.crop(solid.getbbox()), SPRITE_PIXELS)
 
 
 def resized(picture: Image.Image, longest: int) -> Image.Image:
-    """Scale so that the longest side has `longest` px, in premultiplied alpha: no dark fringe."""
+    """Scale the longest side to `longest` px."""
     scale = longest / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    # Premultiplied alpha ("RGBa"): otherwise the colour of transparent pixels, black, would darken
+    # the edge.
     return picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def load_sprites(folder: Path, styles: Iterable[str] = STYLES) -> Sprites:
-    """What `extract` wrote."""
+    """Read what `extract` wrote. Raises DtiGeomError if a picture is missing."""
     sprites: Sprites = {}
     for style in styles:
-        for name in _wanted():
+        for name in _emoji_names():
             path = folder / style / f"{name}.png"
             if not path.exists():
-                raise DtiGeomError(f"{path} is missing: run the stage 'download' first.")
+                raise DtiGeomError(f"{path} is missing. Run the stage 'download' first.")
             with Image.open(path) as picture:
                 sprites[style, name] = picture.convert("RGBA")
     return sprites

@@ -1,7 +1,8 @@
 """Twelve drawn backgrounds.
 
-Everything is drawn three times too large and scaled down: soft edges, no pixel noise. An autoencoder with 16×16
-latents cannot keep noise, and a picture's signal-to-noise ratio would measure nothing else.
+Everything is drawn three times too large and scaled down, which gives soft edges without pixel
+noise. An autoencoder with 16×16 latents cannot keep noise, and its signal-to-noise ratio would
+measure nothing else.
 """
 
 from collections.abc import Callable
