@@ -20,11 +20,11 @@ def compare(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """The paper's tables beside your scores.
+    """Show the paper's tables beside your scores.
 
-    The same rows, the difference, and its interval. Rows are matched by model and method. A row without a run says so,
-    a result that the paper has no row for stands below, and so does what keeps a result from being the paper's
-    experiment.
+    Each row has the published value, yours with its 95 % interval, and the difference. Rows are
+    matched by model and method. A row without a run says "not run"; a result without a published
+    row stands in a table of its own. Notes say where a result departs from the paper's experiment.
     """
     from dti_geom.evaluation.reference import compare as beside
     from dti_geom.reporting.blocks import Section

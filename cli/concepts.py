@@ -7,10 +7,10 @@ from .output import print_json, print_line, print_section
 
 
 def concepts(json: options.Json = False) -> None:
-    """The personal concepts that ship with `mini`.
+    """List the personal concepts that ship with `mini`.
 
-    Looks it was never trained on, five reference images each. Settings are tuned on the tuning concepts and judged on
-    the test concepts.
+    mini was never trained on these looks. Each has five reference images. Settings are tuned on the
+    tuning concepts and judged on the test concepts.
     """
     from dti_geom.models.catalog import known_concepts
 

@@ -43,12 +43,13 @@ def convert(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """An embedding in the layout, at the norm, another tool wants.
+    """Write embeddings in another layout, and at another norm.
 
-    Reads every layout that `inspect` reads. diffusers: a folder with learned_embeds.safetensors, and
-    learned_embeds_2.safetensors for a second text encoder. webui: a .pt file. sdxl: clip_l and clip_g in one
-    .safetensors file. kohya: emb_params, or clip_l and clip_g, in a .safetensors file. Vectors keep their bits unless
-    rescaled; rescaling keeps their directions. The norms before and after go into the file.
+    Reads every layout that `inspect` reads. diffusers: a folder with learned_embeds.safetensors,
+    and learned_embeds_2.safetensors for a second text encoder. webui: a .pt file. sdxl: clip_l and
+    clip_g in one .safetensors file. kohya: emb_params, or clip_l and clip_g, in a .safetensors
+    file. Without --rescale, vectors keep their bits; with it, they keep their directions. The norms
+    before and after are stored in the file.
     """
     from dti_geom.editing import convert as convert_files
     from dti_geom.models import open_encoders

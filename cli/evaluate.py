@@ -64,13 +64,14 @@ def evaluate(
         typer.Option("--dtype", help="Of the model. Default: the device's best."),
     ] = None,
 ) -> None:
-    """Subject and text scores of tokens, method against method.
+    """Score learned tokens: likeness to the subject and fit to the prompt.
 
-    Paints every run's tokens in every prompt and scores the pictures, with 95 % intervals: likeness to the images a
-    token was trained on, and fit to the prompt with the class word in the token's place. Defaults are the paper's
-    protocol (DINOv2, SigLIP, seeds 0 to 3, the pipeline's own steps and guidance); on mini its own scorer and prompts.
-    --out keeps pictures/, evaluation.json, scores.csv, table.tex and index.html; a stopped call goes on with the
-    pictures it has.
+    Paints the tokens of every run in every prompt and scores the pictures, with 95 % intervals.
+    Subject: likeness to the images a token was trained on. Text: fit to the prompt with the class
+    word in the token's place. Defaults are the paper's protocol (DINOv2, SigLIP, seeds 0 to 3, the
+    pipeline's own steps and guidance); on mini, its own scorer and prompts. --out keeps pictures/,
+    evaluation.json, scores.csv, table.tex and index.html. A call that was stopped keeps its
+    pictures, and the same call resumes.
     """
     import torch
 
@@ -151,7 +152,7 @@ def _read(run: str) -> "tuple[str | None, Path, RunConfig]":
 
 
 def method_label(config: "RunConfig") -> str:
-    """A method as the paper's tables distinguish it: by name, and by magnitude and prior where they are not its own."""
+    """Name a method as the paper's tables do: with magnitude and prior that are not its own."""
     from dti_geom.training import METHODS
 
     method, own = config.method, METHODS[config.method.name]

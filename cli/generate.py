@@ -17,7 +17,8 @@ Tokens = Annotated[
     typer.Option(
         "--embedding",
         "-e",
-        help="A learned-embedding file, a folder of them or of a run; '<name>=PATH' renames its token. Several times.",
+        help="A learned-embedding file, a folder of them or of a run; '<name>=PATH' renames its "
+        "token. Several times.",
     ),
 ]
 Seeds = Annotated[
@@ -84,10 +85,10 @@ def generate(
     device: options.Device = "cpu",
     dtype: Dtype = None,
 ) -> None:
-    """Pictures for prompts × learned tokens × seeds.
+    """Paint pictures for prompts × learned tokens × seeds.
 
-    Writes PNG files named after a hash of all that decides them, index.jsonl with a line for each, and sheet.png. What
-    lies there already is not painted again; other settings paint other files.
+    Writes PNG files named after a hash of their settings, index.jsonl with a line for each, and
+    sheet.png. Pictures that exist already are not painted again; other settings make other files.
     """
     from dti_geom.errors import EvaluationError
     from dti_geom.evaluation import (
@@ -132,7 +133,8 @@ def generate(
     tokens = load_tokens(painter, files)
     if preview is not None and len(tokens) != 1:
         raise EvaluationError(
-            f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one of them."
+            f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one "
+            "of them."
         )
     with working_progress() as progress:
         result = paint_pictures(
@@ -143,9 +145,9 @@ def generate(
         print_json(result)
         return
     print_line(
-        f"{result.model} · {len(result.pictures)} pictures, {result.painted} of them painted now in "
-        f"{result.seconds:.1f} s · {result.settings.steps} steps, guidance {result.settings.guidance:g}, "
-        f"{result.settings.size} px, {result.settings.dtype}"
+        f"{result.model} · {len(result.pictures)} pictures, {result.painted} of them painted now "
+        f"in {result.seconds:.1f} s · {result.settings.steps} steps, guidance "
+        f"{result.settings.guidance:g}, {result.settings.size} px, {result.settings.dtype}"
     )
     print_line(str(sheet))
 

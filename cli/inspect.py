@@ -17,20 +17,20 @@ def inspect(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Compare norms with this model's instead of published means."
+            "--model", "-m", help="Hold norms against this model instead of published means."
         ),
     ] = None,
     out: options.Out = None,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """What do embedding files hold, what is wrong with them, and what repairs them?
+    """Show what is in embedding files, what is wrong with them, and what to do.
 
     Reads every layout in use: diffusers, web-UI, SDXL, and the original latent-diffusion pickles.
-    Nothing in a file is executed. Inflation is a vector's norm divided by the mean token norm of
-    --model, or by the published mean for its width. With --model, each vector also gets its
-    percentile among the tokens and the tokens nearest to it. Checkpoints of one folder show how far
-    each has turned. --out writes inspection.json and the page index.html.
+    Nothing in a file is ever executed. Inflation is a vector's norm divided by the mean token norm
+    of --model, or by the published mean for its width. With --model, each vector also gets the
+    percentile of its norm and its nearest tokens. Checkpoints of one folder show how far each has
+    turned. --out writes inspection.json and index.html.
     """
     from dti_geom.models import open_encoders
     from dti_geom.probes.inspection import inspect_files

@@ -69,12 +69,13 @@ def interpolate(
     device: options.Device = "cpu",
     dtype: Dtype = None,
 ) -> None:
-    """What lies between two tokens, or in a square of four.
+    """Paint what lies between two tokens, or in a square of four.
 
-    Pictures, norms, speed of turning and smoothness by slerp, lerp and nlerp. A token is one of --embedding or a word.
-    Writes interpolation.json, the page index.html with a slider for each row, interpolation.png (all strips),
-    interpolation.webp (animated) and the pictures. Without --encoder, pictures of mini are compared by its own scorer
-    and those of other models not at all.
+    Shows pictures, norms, turning speed and smoothness by slerp, lerp and nlerp. A token is one of
+    --embedding or a word. Writes interpolation.json, the page index.html with a slider for each
+    row, interpolation.png (all rows), interpolation.webp (animated) and the pictures. Without
+    --encoder, pictures of mini are compared by its own scorer; those of other models are not
+    compared.
     """
     from dti_geom.errors import FileExists
     from dti_geom.evaluation import (
@@ -94,7 +95,8 @@ def interpolate(
     for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting, not behind them
         if (out / kept).exists() and not overwrite:
             raise FileExists(
-                f"{out / kept} exists already. Choose another place, or pass --overwrite to replace it."
+                f"{out / kept} exists already. Choose another --out, or pass --overwrite to "
+                "replace it."
             )
     drawn, files = chosen_seeds(seed, seeds), token_files(embedding or ())
     compared = encoder or profile_of(model).image_encoder

@@ -42,11 +42,12 @@ def merge(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """A new token from a blend of others, at an ordinary norm.
+    """Make a new token from a blend of others, at an ordinary norm.
 
-    Learned tokens and words of the vocabulary may be mixed. The norm is the weighted mean of the terms' norms, each
-    first brought between the 1st and 99th percentile of the vocabulary, so that an inflated token lends its direction
-    and not its length. Prints how similar the blend is to each term.
+    Learned tokens and words of the vocabulary can be mixed. The norm is the weighted mean of the
+    terms' norms, each first brought between the 1st and 99th percentile of the vocabulary: an
+    inflated token adds its direction but not its length. Prints the cosine of the blend with each
+    term.
     """
     from dti_geom.editing import merge as merge_tokens
     from dti_geom.models import open_encoders

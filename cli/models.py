@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def models(json: options.Json = False) -> None:
-    """What --model accepts, and what is already on this machine."""
+    """List what --model accepts, and what is already on this machine."""
     from dti_geom.models import MODELS, is_here
 
     listed = [

@@ -77,11 +77,12 @@ def sweep(
     ] = Results.shared,
     json: options.Json = False,
 ) -> None:
-    """Train, paint, score: concepts × methods × seeds × settings.
+    """Train, paint and score many combinations: concepts × methods × seeds × settings.
 
-    Each combination is a cell: it trains, paints and scores. A cell that is done is not computed again, so a sweep that
-    was stopped goes on by the same command, and files that share cells share their results in one folder. A cell that
-    fails leaves its log and the rest goes on. At the end the folder holds results.csv and index.html.
+    Each combination is a cell: it trains, paints and scores. Finished cells are not computed again,
+    so the same command resumes a sweep that was stopped, and files that share cells share their
+    results in one folder. If a cell fails, it leaves its log and the others continue. At the end
+    the folder holds results.csv, sweep.json and index.html.
     """
     from dti_geom.errors import SweepError
     from dti_geom.sweeps import LocalEngine, RayEngine, load_plan, read_plan, read_states, run_sweep
@@ -94,7 +95,8 @@ def sweep(
         return
     if folder is not None:
         raise SweepError(
-            f"'{what}' and '{folder}' were given; expected one sweep file. Name the folder with --out."
+            f"'{what}' and '{folder}' were given; expected one sweep file. Name the folder with "
+            "--out."
         )
     plan = read_plan(what)
     place = out or Path(plan.name)
@@ -125,7 +127,7 @@ def _estimate(plan: "Plan", folder: Path, threads: int, json: bool) -> None:
 
 
 def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, page: bool) -> None:
-    """Show where the cells stand; with `page`, the scores of the finished ones, kept in files too."""
+    """Show where the cells stand; with `page`, show and keep the scores of the finished ones."""
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.sweep import cells_section, sweep_section
     from dti_geom.sweeps import collect, read_finished, save_table

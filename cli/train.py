@@ -16,7 +16,8 @@ Concepts = Annotated[
     typer.Option(
         "--concept",
         "-c",
-        help='A concept of `dti-geom concepts`, or "<x>=FOLDER:word". Given several times, they share batches.',
+        help='A concept of `dti-geom concepts`, or "<x>=FOLDER:word". Given several times, they '
+        "share batches.",
     ),
 ]
 
@@ -38,7 +39,7 @@ def train(
         str, typer.Option("--method", help="dti, dti-tuned, ti, crossinit, or a norm policy.")
     ] = "dti",
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Updates. Default: the model's (mini and SD 400).")
+        int | None, typer.Option("--steps", help="Updates. Default: the model's; mini and SD: 400.")
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images per concept and backward pass.")
@@ -54,7 +55,7 @@ def train(
         str | None,
         typer.Option(
             "--magnitude",
-            help="mean, median, min, max, init, token:WORD, 2*mean and the like, a number, learned.",
+            help="mean, median, min, max, init, token:WORD, 2*mean, a number, learned.",
         ),
     ] = None,
     start: Annotated[
@@ -126,8 +127,9 @@ def train(
 ) -> None:
     """Learn a token: a folder of images becomes a word.
 
-    The run's folder holds config.json, events.jsonl, previews/, checkpoints/, learned_embeds*.safetensors (they load
-    with diffusers), result.json and index.html. A run that was stopped goes on with --resume RUN, to the same bytes.
+    The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
+    learned_embeds*.safetensors (diffusers can load them), result.json and index.html. --resume RUN
+    resumes a run that was stopped; its files are byte-identical to those of a run without a stop.
     """
     from dti_geom.errors import TrainingError
     from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
