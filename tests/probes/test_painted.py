@@ -2,16 +2,17 @@ import base64
 import dataclasses
 import io
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from dti_geom.errors import DoesNotApply, UnknownToken
+from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.models import Vocabulary
-from dti_geom.probes.painted import PaintedSwap, painted_swap
+from dti_geom.probes.painted import PaintedSwap, measure_painted, painted_swap
 
 
 class Words(Vocabulary):
@@ -117,3 +118,35 @@ def test_the_result_keeps_its_pictures_through_json() -> None:
     assert from_json(PaintedSwap, to_json(found)) == found
     with Image.open(io.BytesIO(base64.b64decode(found.pairs[0].pictures[0]))) as picture:
         assert (picture.format, picture.size) == ("PNG", (2, 1))
+
+
+def test_a_model_without_an_image_encoder_of_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profile = SimpleNamespace(image_encoder=None)
+    monkeypatch.setattr("dti_geom.models.catalog.profile_of", lambda _: profile, raising=False)
+    with pytest.raises(DtiGeomError, match="sd15 brings no image encoder"):
+        measure_painted("sd15")
+
+
+def test_a_model_is_opened_with_the_image_encoder_of_its_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[str, str]] = []
+
+    def open_encoder(name: str, *, device: str) -> SimpleNamespace:
+        opened.append((name, device))
+        return SimpleNamespace(embed=lambda images: torch.ones(len(images), 2))
+
+    def open_model(name: str, *, device: str) -> Any:
+        opened.append((name, device))
+        return Painter(TABLE, WORDS)
+
+    profile = SimpleNamespace(image_encoder="its-own")
+    monkeypatch.setattr("dti_geom.models.catalog.profile_of", lambda _: profile, raising=False)
+    monkeypatch.setattr("dti_geom.models.image_encoders.open_image_encoder", open_encoder)
+    monkeypatch.setattr("dti_geom.models.pipelines.open_text_to_image", open_model)
+    pairs = [("apple", "ball"), ("ball", "apple")]
+    result = measure_painted("painter", count=1, pairs=pairs, device="cpu")
+    assert {name for name, _ in opened} == {"its-own", "painter"}
+    assert {(pair.first, pair.second) for pair in result.pairs} == {("apple", "ball")}
