@@ -196,7 +196,9 @@ def _entries(content: Any, name: str) -> tuple[str, list[Entry]]:
 def _refuse_models(content: Any) -> None:
     """Refuse checkpoints and LoRA files, which the names of their tensors give away."""
     nested = content.values() if isinstance(content, dict) else ()
-    names = [str(name) for group in (content, *nested) for name in _tensors(group)]
+    names: list[str] = []
+    for group in (content, *nested):
+        names += map(str, _tensors(group))
     if any(re.search(r"lora\S*\.(weight|alpha)$", name, re.IGNORECASE) for name in names):
         raise Refused(f"holds {len(names)} tensors, looks like a LoRA")
     if len(names) > MAX_TENSORS or any(name.endswith((".weight", ".bias")) for name in names):

@@ -51,11 +51,10 @@ class _SphereOptimizer(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         # torch casts state to the dtype of the parameter, so a bfloat16 parameter would lose its
         # float32 moments. Hence they are copied again, as saved.
-        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for saved_id, param in zip(saved_ids, params, strict=True):
-            for name, value in state_dict["state"].get(saved_id, {}).items():
-                self.state[param][name] = value.detach().clone().to(param.device)
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            for saved_id, param in zip(saved["params"], group["params"], strict=True):
+                for name, value in state_dict["state"].get(saved_id, {}).items():
+                    self.state[param][name] = value.detach().clone().to(param.device)
 
 
 class RiemannianSGD(_SphereOptimizer):
