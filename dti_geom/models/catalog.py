@@ -18,7 +18,8 @@ from dti_geom.progress import Progress, silent
 if TYPE_CHECKING:
     import torch
 
-    from dti_geom.models.encoders import StoredEncoder
+    from dti_geom.models.encoders.base import Tap
+    from dti_geom.models.encoders.stored import StoredEncoder
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,9 @@ def open_encoders(
     """
     from dti_geom.models.encoders.registry import architecture_of
     from dti_geom.models.encoders.stored import StoredEncoder
-    from dti_geom.models.pipelines.registry import tap_of
 
     check_device(device)
     source = find_source(model)
-    pipeline_class = None
-    if source.has("model_index.json"):
-        pipeline_class = read_json(source, "model_index.json").get("_class_name")
     return [
         StoredEncoder(
             source,
@@ -108,7 +105,7 @@ def open_encoders(
                 f"{source.name}/{place.folder}config.json",
             ),
             name=place.name,
-            tap=tap_of(pipeline_class, place.name),
+            tap=place.tap,
             device=device,
             dtype=dtype,
             progress=progress,
@@ -197,9 +194,12 @@ class _Place:
     name: str
     folder: str  # "" or ends in "/"
     tokenizer_folder: str
+    tap: "Tap"
 
 
 def _encoder_places(source: Source) -> Iterator[_Place]:
+    from dti_geom.models.pipelines.registry import tap_of
+
     if source.has("model_index.json"):
         parts = read_json(source, "model_index.json")
         # an absent part is written as [null, null]
@@ -211,9 +211,15 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         if not names:
             raise ModelFilesError(f"{source.name}: model_index.json names no text_encoder.")
         for name in names:
-            yield _Place(name, f"{name}/", f"tokenizer{name.removeprefix('text_encoder')}/")
+            yield _Place(
+                name=name,
+                folder=f"{name}/",
+                tokenizer_folder=f"tokenizer{name.removeprefix('text_encoder')}/",
+                tap=tap_of(parts.get("_class_name"), name),
+            )
     elif source.has("config.json"):
-        yield _Place(Path(source.name).name or source.name, "", "")
+        name = Path(source.name).name or source.name
+        yield _Place(name, "", "", tap_of(None, name))
     else:
         raise UnknownModel(
             f"{source.name} has neither model_index.json (a diffusers pipeline) nor config.json "
