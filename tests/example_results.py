@@ -8,7 +8,6 @@ from dti_geom.evaluation.evaluation import (
     SmallPicture,
     paired_differences,
     prompt_scores,
-    scorer_accuracy,
     summarize,
 )
 from dti_geom.evaluation.interpolation import (
@@ -19,7 +18,8 @@ from dti_geom.evaluation.interpolation import (
     VectorPath,
 )
 from dti_geom.evaluation.pictures import SamplerSettings
-from dti_geom.evaluation.scores import ImageScore, LeftOut
+from dti_geom.evaluation.scores import ImageScore, LeftOut, scorer_accuracy
+from dti_geom.models.image_encoders import open_image_encoder
 from dti_geom.sweeps.sweep import CellState, Course, LearnedNorm, MethodCost, Sweep
 
 PNG = (  # one pixel, base64
@@ -109,7 +109,7 @@ def evaluation_result(
         summaries=tuple(summarize(scores)),
         differences=tuple(paired_differences(scores)),
         by_prompt=tuple(prompt_scores(scores)),
-        accuracy=scorer_accuracy(),
+        accuracy=scorer_accuracy(open_image_encoder("mini")),
         pictures=tuple(SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods),
     )
 
