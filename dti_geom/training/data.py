@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import TrainingError
+from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
 from dti_geom.training.config import ConceptConfig, DataConfig
@@ -17,7 +18,6 @@ from dti_geom.training.config import ConceptConfig, DataConfig
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLASSES_FILE = "prompts_and_classes.txt"  # of the DreamBooth dataset
 ENLARGED = 9 / 8  # the short side that random crops are cut from, in resolutions
 ENCODED_AT_ONCE = 4  # images; more would only cost memory
@@ -100,7 +100,7 @@ def load_views(
         rng = np.random.default_rng([seed, number])
         try:
             views += _views_of(path, config, resolution, rng)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
+        except BROKEN as error:
             broken.append(
                 f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
             )
@@ -114,13 +114,9 @@ def load_views(
 def _views_of(
     path: Path, config: DataConfig, resolution: int, rng: np.random.Generator
 ) -> Iterator[ImageView]:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
-        "RGB"
-    )
+    picture = open_rgb(path)
     mask = _mask_of(path, config, picture.size)
     prompt = _caption_of(path) if config.captions else None
     for crop in range(config.crops):
@@ -153,13 +149,10 @@ def _mask_of(path: Path, config: DataConfig, size: tuple[int, int]) -> "Image | 
     """The mask that belongs to an image, or None if masks are not asked for."""
     if config.masks is None:
         return None
-    from PIL import Image, ImageOps
-
     found = Path(config.masks) / f"{path.stem}.png"
     if not found.is_file():
         raise ValueError(f"no mask {found}")
-    with Image.open(found) as opened:
-        mask = ImageOps.exif_transpose(opened).convert("L")
+    mask = open_upright(found).convert("L")
     if mask.size != size:
         raise ValueError(f"its mask has {mask.size} pixels, the image {size}")
     return mask

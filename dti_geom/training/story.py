@@ -1,6 +1,5 @@
 """A finished run read back from its folder, small enough for a page: thinned curves, previews, nearest words."""
 
-import base64
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
 from dti_geom.geometry import summarize_norms
 from dti_geom.models import TextEncoder
+from dti_geom.images import png_uri
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
 from dti_geom.training.trainer import StepRecord
 
 POINTS = 400  # of a curve, at most
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -233,10 +232,11 @@ def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
             )
         if not path.exists():
             continue
-        data = path.read_bytes()
-        if not data.startswith(_PNG):
-            raise TrainingError(f"{path} is not a PNG. Remove it, and the page does without.")
-        pictures.append(
-            Picture(preview, f"data:image/png;base64,{base64.b64encode(data).decode()}")
-        )
+        try:
+            uri = png_uri(path.read_bytes())
+        except ValueError as error:
+            raise TrainingError(
+                f"{path} is not a PNG file. Remove it, and the page leaves it out."
+            ) from error
+        pictures.append(Picture(preview, uri))
     return tuple(pictures)
