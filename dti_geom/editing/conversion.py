@@ -9,6 +9,7 @@ from dti_geom import __version__, geometry
 from dti_geom.editing.rescaling import encoder_for, rescale, target_norm
 from dti_geom.errors import EditingError
 from dti_geom.files import EmbeddingFile, LearnedToken, embedding_bytes, join_numbered, write_files
+from dti_geom.files.run_layout import is_learned_name, second_tower
 from dti_geom.models import TextEncoder
 
 SUFFIXES = {"diffusers": "", "webui": ".pt", "sdxl": ".safetensors", "kohya": ".safetensors"}
@@ -95,11 +96,7 @@ def output_path(source: EmbeddingFile, token: str, layout: str, out: Path) -> Pa
 
     A file of several tokens gives each a name of its own.
     """
-    name = (
-        source.path.resolve().parent.name
-        if source.path.stem.startswith("learned_embeds")
-        else source.path.stem
-    )
+    name = source.path.resolve().parent.name if is_learned_name(source.path) else source.path.stem
     if len({each.token for each in join_numbered(source.tokens)}) > 1:
         name = f"{name}-{re.sub(r'[^0-9A-Za-z._-]+', '', token)[:60]}"
     return out / f"{name}{SUFFIXES.get(layout, '')}"
@@ -108,10 +105,8 @@ def output_path(source: EmbeddingFile, token: str, layout: str, out: Path) -> Pa
 def _pairs(files: Iterable[EmbeddingFile]) -> list[tuple[EmbeddingFile, ...]]:
     """The files, with the second tower of a `learned_embeds` file beside the first."""
     by_path = {file.path: file for file in files}
-    firsts = [path for path in by_path if path.stem.startswith("learned_embeds")]
-    second_of = {
-        path: second for path in firsts if (second := path.with_stem(f"{path.stem}_2")) in by_path
-    }
+    firsts = [path for path in by_path if is_learned_name(path)]
+    second_of = {path: second for path in firsts if (second := second_tower(path)) in by_path}
     return [
         (file, by_path[second_of[path]]) if path in second_of else (file,)
         for path, file in by_path.items()
