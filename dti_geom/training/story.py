@@ -7,11 +7,12 @@ from pathlib import Path
 
 from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
+from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
 from dti_geom.models import TextEncoder
 from dti_geom.images import png_uri
 from dti_geom.training.config import RunConfig
-from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
+from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
 from dti_geom.training.trainer import StepRecord
 
 POINTS = 400  # of a curve, at most
@@ -63,10 +64,10 @@ class NearestWords:
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedPreview:
     """A preview and its PNG file as a data URI."""
 
-    preview: Preview
+    preview: PreviewPicture
     uri: str
 
 
@@ -87,7 +88,9 @@ class TrainingRun:
     losses: tuple[LossCurve, ...]  # one for each token
     vectors: tuple[VectorCurve, ...]
     words: tuple[NearestWords, ...]  # vector by vector, in order of steps
-    pictures: tuple[Picture, ...]  # those of the result's previews that are still in the folder
+    pictures: tuple[
+        EmbeddedPreview, ...
+    ]  # those of the result's previews that are still in the folder
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:
     """The files of learned tokens that a finished run left, in the order of its concepts."""
     tokens = [concept.token for concept in config.concepts]
     places = [token_folder(Path(folder), token, tokens) for token in tokens]
-    return [path for place in places for path in sorted(place.glob("learned_embeds*.safetensors"))]
+    return [path for place in places for path in learned_in(place)]
 
 
 def thinned(count: int) -> list[int]:
@@ -222,7 +225,7 @@ def _nearest_words(records: Sequence[StepRecord], number: int) -> list[NearestWo
     return found
 
 
-def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
+def _pictures(folder: Path, previews: Sequence[PreviewPicture]) -> tuple[EmbeddedPreview, ...]:
     pictures = []
     for preview in previews:
         path = (folder / preview.file).resolve()
@@ -238,5 +241,5 @@ def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
             raise TrainingError(
                 f"{path} is not a PNG file. Remove it, and the page leaves it out."
             ) from error
-        pictures.append(Picture(preview, uri))
+        pictures.append(EmbeddedPreview(preview, uri))
     return tuple(pictures)

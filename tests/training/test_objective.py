@@ -2,9 +2,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from dti_geom.training.objectives import denoising_losses
+from dti_geom.models.pipelines import TextToImage
+from dti_geom.training.data import Batch
+from dti_geom.training.objectives import denoising
 from dti_geom.training.trainer import Trainer
+
+
+def denoising_losses(model: TextToImage, batch: Batch, min_snr: float | None = None) -> Tensor:
+    (losses,) = denoising(model, batch, min_snr=min_snr).values()
+    return losses
 
 
 @pytest.fixture

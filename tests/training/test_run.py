@@ -14,15 +14,15 @@ from PIL import Image
 
 from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
 from dti_geom.files import read_embeddings
+from dti_geom.files.run_layout import token_folder
 from dti_geom.training import (
     ConceptConfig,
     MethodConfig,
     PreviewConfig,
-    load_events,
     resume,
-    token_folder,
     train,
 )
+from dti_geom.training.run import load_events
 
 FAMILIES = ("sd15", "sd21", "sdxl", "sana")
 
@@ -205,7 +205,7 @@ def test_a_full_disk_is_one_clear_line(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(
-        TrainingError, match=r"No space left on device\. Make room, then go on with"
+        TrainingError, match=r"No space left on device\. Make room.*dti-geom train --resume"
     ):
         train(config(), tmp_path / "run")
 

@@ -6,7 +6,9 @@ from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
 from dti_geom.models.pipelines import open_text_to_image
 from dti_geom.training.config import ConceptConfig, MethodConfig
-from dti_geom.training.starts import learned_vectors, magnitude_of, reference_of, start_of
+from dti_geom.training.methods import METHODS
+from dti_geom.training.starts import start_of
+from dti_geom.training.token_vectors import TokenVectors
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +17,8 @@ def model(tiny):
 
 
 def start(model, method="ti", init="dog", seed=0, **options):
-    return start_of(
-        model, 0, ConceptConfig("<x>", "nowhere", init, **options), MethodConfig(method), seed
-    )
+    concept = ConceptConfig("<x>", "nowhere", init, **options)
+    return start_of(model, 0, concept, METHODS[method], seed)
 
 
 def table(model):
@@ -88,63 +89,10 @@ def test_an_unknown_init_word_is_one_clear_line():
         start(open_text_to_image("mini"), init="2026")
 
 
-@pytest.mark.parametrize(
-    "spec",
-    ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned", "2*mean", "0.5*init"],
-)
-def test_every_magnitude_is_what_it_says(model, spec):
-    lengths = row_norms(table(model))
-    lengths = lengths[lengths > 0]
-    one = {
-        word: row_norms(table(model))[model.towers[0].vocabulary.rows(word)[0]]
-        for word in ("cat", "dog")
-    }
-    expected = {
-        "mean": lengths.mean(),
-        "learned": lengths.mean(),
-        "median": lengths.median(),
-        "min": lengths.min(),
-        "max": lengths.max(),
-        "init": one["dog"],
-        "token:cat": one["cat"],
-        "0.25": 0.25,
-        "2*mean": 2 * lengths.mean(),
-        "0.5*init": one["dog"] / 2,
-    }[spec]
-    found = magnitude_of(
-        spec, model.towers[0], reference_of(model.towers[0]), start(model, vectors=2)
-    )
-    assert found.flatten().tolist() == pytest.approx([float(expected)] * 2, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        "-1",
-        "0",
-        "nan",
-        "inf",
-        "average",
-        "token:red dog",
-        "2*average",
-        "-2*mean",
-        "2*",
-        "*mean",
-        "2*learned",
-    ],
-)
-def test_a_magnitude_that_is_none_is_refused(model, spec):
-    with pytest.raises(TrainingError, match="magnitude"):
-        magnitude_of(spec, model.towers[0], reference_of(model.towers[0]), start(model))
-
-
 def test_two_towers_start_from_their_own_tables(sdxl_pipeline):
     model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
-    learned = learned_vectors(
-        model, ConceptConfig("<x>", "nowhere", "dog"), MethodConfig("dti", 0.1), 0
-    )
-    for one, tower in zip(learned, model.towers, strict=True):
+    concept = ConceptConfig("<x>", "nowhere", "dog")
+    learned = TokenVectors.build(model, concept, MethodConfig("dti", 0.1), 0)
+    for tower, vectors in zip(model.towers, learned.values().values(), strict=True):
         lengths = row_norms(tower.token_table)
-        assert norms(one.vectors().detach()).tolist() == pytest.approx(
-            [float(lengths[lengths > 0].mean())]
-        )
+        assert norms(vectors).tolist() == pytest.approx([float(lengths[lengths > 0].mean())])

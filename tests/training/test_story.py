@@ -12,13 +12,11 @@ from dti_geom.training import (
     ConceptConfig,
     PreviewConfig,
     RunConfig,
-    TrainingRun,
-    learned_files,
-    load_events,
     read_run,
     train,
 )
-from dti_geom.training.story import POINTS, thinned
+from dti_geom.training.run import load_events
+from dti_geom.training.story import POINTS, TrainingRun, learned_files, thinned
 from runs import write_run
 
 

@@ -8,7 +8,9 @@ from safetensors.torch import save
 from dti_geom.errors import TrainingDiverged
 from dti_geom.geometry import frechet_mean, normalize, norms
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig
-from dti_geom.training.trainer import Trainer, average, learning_rate_share
+from dti_geom.training.methods.base import decide
+from dti_geom.training.token_vectors import average_vectors
+from dti_geom.training.trainer import Trainer, learning_rate_share
 
 
 def trained(model, config):
@@ -18,7 +20,8 @@ def trained(model, config):
 
 
 def only(trainer):
-    return torch.cat(trainer.vectors()["<x>"])
+    (values,) = trainer.learned()
+    return torch.cat(list(values.values()))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,12 +80,10 @@ def test_concepts_that_share_batches_learn_what_they_learn_alone(
     together, records = trained(tiny(), config(concepts=(first, second)))
     for concept in (first, second):
         alone, alone_records = trained(tiny(), config(concepts=(concept,)))
-        torch.testing.assert_close(
-            together.vectors()[concept.token][0],
-            alone.vectors()[concept.token][0],
-            atol=1e-4,
-            rtol=0,
-        )
+        (values,) = alone.learned()
+        beside = together.learned()[(first, second).index(concept)]
+        for tower, vectors in values.items():
+            torch.testing.assert_close(beside[tower], vectors, atol=1e-4, rtol=0)
         assert records[0].losses[concept.token] == pytest.approx(
             alone_records[0].losses[concept.token], rel=1e-4
         )
@@ -104,10 +105,8 @@ def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(tiny, config):
 
 def test_average_last_is_the_frechet_mean_at_the_mean_norm(tiny, config):
     trainer = Trainer(tiny(), config(method=MethodConfig("ti", average_last=3)))
-    seen = [
-        torch.cat([one.vectors().detach() for one in trainer.concepts[0].learned]).clone()
-        for _ in trainer.updates()
-    ]
+    trainable = trainer.concepts[0].trainable
+    seen = [torch.cat(list(trainable.values().values())) for _ in trainer.updates()]
     last = torch.stack(seen[-3:])[:, 0]
     expected = norms(last).mean() * frechet_mean(normalize(last))
     torch.testing.assert_close(only(trainer)[0], expected.to(torch.float32))
@@ -115,7 +114,7 @@ def test_average_last_is_the_frechet_mean_at_the_mean_norm(tiny, config):
 
 def test_the_average_of_equal_vectors_is_that_vector():
     one = torch.randn(2, 8)
-    torch.testing.assert_close(average([one, one.clone(), one.clone()]), one)
+    torch.testing.assert_close(average_vectors([one, one.clone(), one.clone()]), one)
 
 
 def test_in_bfloat16_the_vectors_stay_float32(sd15_pipeline, config):
@@ -148,7 +147,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(tiny, co
 
 def test_schedules_rise_fall_and_stay():
     def path(**options):
-        return [learning_rate_share(MethodConfig("dti", **options), step, 4) for step in range(4)]
+        settings = decide(METHODS["dti"], MethodConfig("dti", **options))
+        return [learning_rate_share(settings, step, 4) for step in range(4)]
 
     assert path() == [1, 1, 1, 1]
     assert path(warmup=2) == [0.5, 1, 1, 1]
@@ -198,7 +198,8 @@ def test_open_choices_are_filled_in_from_model_and_method(tiny, config):
 
 def test_vectors_that_outgrow_float32_stop_the_run(tiny, config):
     trainer = Trainer(tiny(), config())
-    (learned,) = trainer.concepts[0].learned
-    learned.step = lambda _share: learned.held.data.fill_(float("inf"))
-    with pytest.raises(TrainingDiverged, match="the vectors are not finite after step 1"):
+    trainable = trainer.concepts[0].trainable
+    (parameter,) = trainable.parameters()
+    trainable.step = lambda _share: parameter.data.fill_(float("inf"))
+    with pytest.raises(TrainingDiverged, match="<x> learned is not finite after step 1"):
         next(trainer.updates())
