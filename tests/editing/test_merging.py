@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from dti_geom import geometry
-from dti_geom.editing import Merged, Term, merge, parse_expression
+from dti_geom.editing import Merged, merge
+from dti_geom.editing.merging import Term, parse_expression
 from dti_geom.errors import EditingError, FileExists, GeometryError, UnknownToken
 from dti_geom.files import LearnedToken, from_json, read_embeddings, to_json
 from dti_geom.models import open_encoders

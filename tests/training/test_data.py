@@ -122,9 +122,10 @@ def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
 def samples(tiny, images):
     def build(seed=0, **options):
         model = tiny()
-        return Samples(
-            model, views(images, **options), "<x>", ["a {}", "one {}"], seed
-        ), model.noising
+        stream = Samples(
+            model, views(images, **options), token="<x>", templates=["a {}", "one {}"], seed=seed
+        )
+        return stream, model.noising
 
     return build
 

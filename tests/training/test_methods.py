@@ -58,7 +58,8 @@ def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand() -> None:
         stats=STATS,
         settings=decide(METHODS["dti"], MethodConfig("dti", 0.75, kappa=4.0)),
     )
-    (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum().backward()  # type: ignore[no-untyped-call]
+    loss = (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     learned.step(1.0)
     side = 0.75 / math.sqrt(2)
     torch.testing.assert_close(
