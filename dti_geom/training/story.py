@@ -12,8 +12,8 @@ from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
 from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
-from dti_geom.models import TextEncoder
 from dti_geom.images import png_uri
+from dti_geom.models import TextEncoder
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
 from dti_geom.training.trainer import StepRecord
