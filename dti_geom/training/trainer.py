@@ -19,6 +19,7 @@ from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.methods.base import Settings, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
+from dti_geom.training.old_states import renamed
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors, with_prefix
 from dti_geom.training.trainable import Build, Trainable, Values, VectorRecord
@@ -132,8 +133,9 @@ class Trainer:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned: the run then ends as if it had not stopped.
 
-        Raises TrainingError for the state of another configuration or program version.
+        States of version 0.1.0 work too. Raises TrainingError for the state of another configuration or program version.
         """
+        state = renamed(state, [tower.name for tower in self.model.towers])
         try:
             self.step = int(state["step"])
             recent = []

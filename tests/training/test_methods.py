@@ -48,8 +48,9 @@ def target() -> Tensor:
 
 
 def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand() -> None:
-    # e = 2v, v = e1, μ = e2, κ = 4, ∂L/∂e = (7, 3.5, −1.5): ∂L/∂v = (14, 7, −3), less κμ (14, 3, −3),
-    # tangent (0, 3, −3), unit (0, 1, −1)/√2, v − ¾·g = (1, −¾/√2, ¾/√2), of norm 5/4.
+    # e = 2v, v = e1, μ = e2, κ = 4, ∂L/∂e = (7, 3.5, −1.5): ∂L/∂v = (14, 7, −3),
+    # less κμ (14, 3, −3), tangent (0, 3, −3), unit g = (0, 1, −1)/√2,
+    # v − ¾·g = (1, −¾/√2, ¾/√2), of norm 5/4.
     v, mu = torch.eye(3)[:1], torch.eye(3)[1:2]
     learned = TowerVectors(
         start=5 * v,

@@ -1,31 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError, TrainingError, UnknownToken
 from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
-from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.methods import METHODS
-from dti_geom.training.starts import start_of
+from dti_geom.training.starts import Start, start_of
 from dti_geom.training.token_vectors import TokenVectors
 
 
 @pytest.fixture(scope="module")
-def model(tiny):
+def model(tiny: Callable[[], TextToImage]) -> TextToImage:
     return tiny()
 
 
-def start(model, method="ti", init="dog", seed=0, **options):
+def start(
+    model: TextToImage, method: str = "ti", init: str = "dog", seed: int = 0, **options: Any
+) -> Start:
     concept = ConceptConfig("<x>", "nowhere", init, **options)
     return start_of(model, 0, concept, METHODS[method], seed)
 
 
-def table(model):
+def table(model: TextToImage) -> Tensor:
     return model.towers[0].token_table
 
 
-def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(model):
+def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(
+    model: TextToImage,
+) -> None:
     (row,) = model.towers[0].vocabulary.rows("dog")
     assert torch.equal(start(model).vectors, table(model)[[row]])
     both = start(model, init="red dog")
@@ -33,7 +42,7 @@ def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(model
     assert torch.equal(both.vectors, both.prior)
 
 
-def test_more_vectors_than_tokens_repeat_the_words_rows(model):
+def test_more_vectors_than_tokens_repeat_the_words_rows(model: TextToImage) -> None:
     more = start(model, init="red dog", vectors=3).vectors
     assert torch.equal(more[[0, 1]], start(model, init="red dog").vectors)
     assert torch.equal(more[2], more[0])
@@ -41,12 +50,14 @@ def test_more_vectors_than_tokens_repeat_the_words_rows(model):
         start(model, init="red dog", vectors=1)
 
 
-def test_the_mean_start_is_the_mean_of_the_nonzero_rows(model):
+def test_the_mean_start_is_the_mean_of_the_nonzero_rows(model: TextToImage) -> None:
     rows = table(model)[table(model).any(dim=1)]
     torch.testing.assert_close(start(model, start="mean").vectors[0], rows.mean(dim=0))
 
 
-def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(model):
+def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(
+    model: TextToImage,
+) -> None:
     first, again, other = (
         start(model, start="random"),
         start(model, start="random"),
@@ -59,7 +70,9 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(mo
     assert torch.equal(first.prior, start(model).prior)
 
 
-def test_cross_initialization_starts_from_the_encoders_output_at_the_word(model):
+def test_cross_initialization_starts_from_the_encoders_output_at_the_word(
+    model: TextToImage,
+) -> None:
     expected = []
     for template in model.templates:
         ids = (
@@ -71,7 +84,9 @@ def test_cross_initialization_starts_from_the_encoders_output_at_the_word(model)
         torch.testing.assert_close(found[0], torch.stack(expected).mean(dim=0))
 
 
-def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(model, tmp_path):
+def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(
+    model: TextToImage, tmp_path: Path
+) -> None:
     stored = torch.randn(2, table(model).shape[1])
     (path,) = write_embeddings(tmp_path, [LearnedToken("<y>", None, stored)])
     assert torch.equal(start(model, start=str(path)).vectors, stored)
@@ -84,12 +99,12 @@ def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(model, tmp_path)
         start(model, start="wrod")
 
 
-def test_an_unknown_init_word_is_one_clear_line():
+def test_an_unknown_init_word_is_one_clear_line() -> None:
     with pytest.raises(UnknownToken, match="'2026' is not made of tokens this model knows"):
         start(open_text_to_image("mini"), init="2026")
 
 
-def test_two_towers_start_from_their_own_tables(sdxl_pipeline):
+def test_two_towers_start_from_their_own_tables(sdxl_pipeline: Path) -> None:
     model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
     concept = ConceptConfig("<x>", "nowhere", "dog")
     learned = TokenVectors.build(model, concept, MethodConfig("dti", 0.1), 0)
