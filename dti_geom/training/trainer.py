@@ -133,7 +133,8 @@ class Trainer:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned: the run then ends as if it had not stopped.
 
-        States of version 0.1.0 work too. Raises TrainingError for the state of another configuration or program version.
+        States of version 0.1.0 work too. Raises TrainingError for the state of another
+        configuration or program version.
         """
         state = renamed(state, [tower.name for tower in self.model.towers])
         try:

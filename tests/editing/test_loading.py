@@ -13,18 +13,20 @@ from dti_geom.files import read_embeddings
 
 
 def opened(folder: Path) -> Any:
-    from diffusers import DiffusionPipeline
+    import diffusers
 
-    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline: Any = diffusers.DiffusionPipeline
+    pipeline = pipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def painted(pipeline: Any, prompt: str) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return pipeline(
+    result = pipeline(
         prompt, height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
-    ).images[0]
+    )
+    return np.asarray(result.images[0])
 
 
 def vectors(count: int, width: int, seed: int = 0) -> torch.Tensor:
