@@ -28,13 +28,14 @@ def convert(
         str | None,
         typer.Option(
             "--rescale",
-            metavar="RULE",
-            help="New norm: mean, median, token:WORD (these need --model), or a number.",
+            metavar="MAGNITUDE",
+            help="New norm: a number, or with --model mean, median, min, max, token:WORD, 2*mean "
+            "and the like.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model whose vocabulary --rescale is about."),
+        typer.Option("--model", "-m", help="The model whose vocabulary --rescale refers to."),
     ] = None,
     token: Annotated[str | None, typer.Option("--token", help="A new name for the token.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path(
@@ -43,13 +44,13 @@ def convert(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write embeddings in another layout, and at another norm.
+    """Write an embedding in another tool's layout, at another norm if wanted.
 
     Reads every layout that `inspect` reads. diffusers: a folder with learned_embeds.safetensors,
     and learned_embeds_2.safetensors for a second text encoder. webui: a .pt file. sdxl: clip_l and
     clip_g in one .safetensors file. kohya: emb_params, or clip_l and clip_g, in a .safetensors
-    file. Without --rescale, vectors keep their bits; with it, they keep their directions. The norms
-    before and after are stored in the file.
+    file. Vectors are copied bit for bit unless rescaled; rescaling keeps their directions. The file
+    records the norms before and after.
     """
     from dti_geom.editing import convert as convert_files
     from dti_geom.models import open_encoders

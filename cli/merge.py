@@ -11,6 +11,7 @@ from .output import print_json, print_line, print_section, reading_progress
 
 if TYPE_CHECKING:
     from dti_geom.editing.merging import Merged
+    from dti_geom.files import LearnedToken
     from dti_geom.reporting.blocks import Section, Value
 
 
@@ -42,17 +43,19 @@ def merge(
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Make a new token from a blend of others, at an ordinary norm.
+    """Blend tokens into a new one, at an ordinary norm.
 
-    Learned tokens and words of the vocabulary can be mixed. The norm is the weighted mean of the
-    terms' norms, each first brought between the 1st and 99th percentile of the vocabulary: an
-    inflated token adds its direction but not its length. Prints the cosine of the blend with each
-    term.
+    Learned tokens and words of the vocabulary may be mixed. The norm is the weighted mean of the
+    terms' norms, each first clamped between the 1st and 99th percentile of the vocabulary, so that
+    an inflated token lends its direction and not its length. Prints how similar the blend is to
+    each term.
     """
     from dti_geom.editing import merge as merge_tokens
     from dti_geom.models import open_encoders
 
-    learned = [each for file in read_embeddings_or_skip(embedding) for each in file.tokens]
+    learned: list[LearnedToken] = []
+    for file in read_embeddings_or_skip(embedding):
+        learned += file.tokens
     with reading_progress() as progress:
         encoders = open_encoders(model, progress=progress)
         result = merge_tokens(
@@ -69,8 +72,8 @@ def merge(
         print_json(result)
         return
     print_section(_blend_section(result))
-    for file in result.files:
-        print_line(file)
+    for path in result.files:
+        print_line(path)
 
 
 def _blend_section(result: "Merged") -> "Section":

@@ -1,5 +1,6 @@
 """`dti-geom train`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +10,15 @@ from . import options
 from .output import print_json, print_line, print_section, training_progress
 
 if TYPE_CHECKING:
-    from dti_geom.training import ConceptConfig, TrainingResult
+    from dti_geom.training import ConceptConfig
+    from dti_geom.training.run import TrainingResult
 
 Concepts = Annotated[
     list[str] | None,
     typer.Option(
         "--concept",
         "-c",
-        help='A concept of `dti-geom concepts`, or "<x>=FOLDER:word". Given several times, they '
-        "share batches.",
+        help='A concept of `dti-geom concepts`, or "<x>=FOLDER:word"; several share batches.',
     ),
 ]
 
@@ -25,150 +26,194 @@ Concepts = Annotated[
 def train(
     model: options.Model = "mini",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of images, or a dataset root.")
+        Path | None, typer.Option("--images", help="Folder of images, or a dataset's folder.")
     ] = None,
-    token: Annotated[str, typer.Option("--token", help="The new token.")] = "<x>",
+    token: Annotated[str, typer.Option("--token", help="Name of the new token.")] = "<x>",
     init: Annotated[
-        str | None, typer.Option("--init", help="Class word: where the token starts, what it is.")
+        str | None,
+        typer.Option("--init", help="Word for what the images show; the token starts from it."),
     ] = None,
     subject: Annotated[
-        str | None, typer.Option("--subject", help="Folder below --images; its class gives --init.")
+        str | None,
+        typer.Option("--subject", help="Folder below --images; a dataset's class gives --init."),
     ] = None,
     concept: Concepts = None,
     method: Annotated[
-        str, typer.Option("--method", help="dti, dti-tuned, ti, crossinit, or a norm policy.")
+        str,
+        typer.Option(
+            "--method",
+            help="dti, dti-tuned, ti, crossinit, or a norm policy such as median-projection.",
+        ),
     ] = "dti",
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Updates. Default: the model's; mini and SD: 400.")
+        int | None,
+        typer.Option("--steps", help="Number of updates. Default: the model's (mini and SD 400)."),
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images per concept and backward pass.")
     ] = 4,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Per update; dti: radians. Default: the method's."),
+        typer.Option("--learning-rate", help="Per update; radians for dti. Default: the method's."),
     ] = None,
     kappa: Annotated[
-        float | None, typer.Option("--kappa", help="Strength of the prior; dti: 1e-4.")
+        float | None,
+        typer.Option("--kappa", help="Strength of the prior toward --init; dti: 1e-4."),
     ] = None,
     magnitude: Annotated[
         str | None,
         typer.Option(
             "--magnitude",
-            help="mean, median, min, max, init, token:WORD, 2*mean, a number, learned.",
+            help="Norm of the token: mean, median, min, max, init, token:WORD, 2*mean and the "
+            "like, a number, or learned. Default: the method's.",
         ),
     ] = None,
     start: Annotated[
-        str, typer.Option("--start", help="word, output, mean, random, or an embedding file.")
+        str,
+        typer.Option(
+            "--start",
+            help="First vectors: word (of --init), output (of the encoder), mean, random, or an "
+            "embedding file.",
+        ),
     ] = "word",
-    vectors: Annotated[int | None, typer.Option("--vectors", help="Vectors of the token.")] = None,
+    vectors: Annotated[
+        int | None,
+        typer.Option("--vectors", help="Vectors of the token. Default: as many as --init has."),
+    ] = None,
     optimizer: Annotated[
-        str, typer.Option("--optimizer", help="On the sphere: sgd or adam.")
-    ] = "sgd",
-    momentum: Annotated[float, typer.Option("--momentum", help="Of Riemannian SGD.")] = 0.0,
-    beta: Annotated[float, typer.Option("--beta", help="Of Riemannian SGD's second moment.")] = 0.0,
+        str | None,
+        typer.Option("--optimizer", help="On the sphere: sgd or adam. Default: the method's, sgd."),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option("--momentum", help="Momentum of Riemannian SGD, below 1.")
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", help="Decay of Riemannian SGD's second moment, below 1."),
+    ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Of AdamW; 0.01.")
+        float | None, typer.Option("--weight-decay", help="Weight decay of AdamW. Default: 0.01.")
     ] = None,
     schedule: Annotated[
-        str, typer.Option("--schedule", help="constant, linear or cosine.")
-    ] = "constant",
-    warmup: Annotated[int, typer.Option("--warmup", help="Updates of rising learning rate.")] = 0,
+        str | None,
+        typer.Option("--schedule", help="Learning rate: constant, linear or cosine, down to 0."),
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option("--warmup", help="Updates of linearly rising learning rate.")
+    ] = None,
     average_last: Annotated[
-        int, typer.Option("--average-last", help="Average the last N updates' vectors.")
-    ] = 0,
+        int | None,
+        typer.Option("--average-last", help="Save the average over the last N updates."),
+    ] = None,
     accumulate: Annotated[
         int, typer.Option("--accumulate", help="Backward passes per update.")
     ] = 1,
     min_snr: Annotated[
-        float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights.")
+        float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights, e.g. 5.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option("--resolution", help="Pixels of a side. Default: the model's.")
+        int | None, typer.Option("--resolution", help="Side in pixels. Default: the model's.")
     ] = None,
     crops: Annotated[
         int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
     ] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
     captions: Annotated[
-        bool, typer.Option("--captions", help="Prompts from NAME.txt beside each image.")
+        bool, typer.Option("--captions", help="Take prompts from NAME.txt beside each image.")
     ] = False,
     masks: Annotated[
-        Path | None, typer.Option("--masks", help="Folder of NAME.png: white counts.")
+        Path | None,
+        typer.Option("--masks", help="Folder of NAME.png; the loss counts where it is white."),
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option("--template", help="A prompt with {} for the token.")
+        list[str] | None,
+        typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
     ] = None,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
     ] = 200,
     preview_prompt: Annotated[
-        list[str] | None, typer.Option("--preview-prompt", help="With {} for the token.")
+        list[str] | None,
+        typer.Option("--preview-prompt", help="Prompt of previews, with {} for the token."),
     ] = None,
     preview_steps: Annotated[
-        int | None, typer.Option("--preview-steps", help="Sampler steps.")
+        int | None, typer.Option("--preview-steps", help="Sampler steps of previews.")
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     out: options.Out = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with the run in this folder.")
+        Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
     ] = None,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Of the frozen parts. Default: the device's best.")
+        str | None,
+        typer.Option(
+            "--dtype",
+            help="Of the frozen weights: float32, bfloat16 or float16. Default: the device's best.",
+        ),
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
-    tracker: Annotated[str | None, typer.Option("--tracker", help="tensorboard or wandb.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
+    ] = None,
 ) -> None:
     """Learn a token: a folder of images becomes a word.
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
-    learned_embeds*.safetensors (diffusers can load them), result.json and index.html. --resume RUN
-    resumes a run that was stopped; its files are byte-identical to those of a run without a stop.
+    learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
+    stopped run with --resume RUN; it ends with byte-identical vectors.
     """
     from dti_geom.errors import TrainingError
     from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
-    from dti_geom.training import resume as go_on
-    from dti_geom.training import train as learn
+    from dti_geom.training import resume as continue_run
+    from dti_geom.training import train as train_run
 
     if resume is not None:
         with training_progress() as progress:
-            result = go_on(resume, progress=progress, tracker=tracker)
+            result = continue_run(resume, progress=progress, tracker=tracker)
         _show(result, resume, json)
         return
     if out is None:
-        raise TrainingError("--out is missing: the folder that shall hold the run.")
+        raise TrainingError("--out is missing: the folder for the run.")
     preview = PreviewConfig(every=preview_every, steps=preview_steps)
     if preview_prompt:
-        preview = PreviewConfig(preview_every, tuple(preview_prompt), steps=preview_steps)
+        preview = replace(preview, prompts=tuple(preview_prompt))
     config = RunConfig(
         model=model,
-        concepts=_concepts(concept, images, token, init, subject, start, vectors),
+        concepts=_concepts(
+            named=concept,
+            images=images,
+            token=token,
+            init=init,
+            subject=subject,
+            start=start,
+            vectors=vectors,
+        ),
         method=MethodConfig(
-            method,
-            learning_rate,
-            magnitude,
-            kappa,
-            beta,
-            optimizer,
-            momentum,
-            weight_decay,
-            schedule,
-            warmup,
-            average_last,
+            name=method,
+            learning_rate=learning_rate,
+            magnitude=magnitude,
+            kappa=kappa,
+            beta=beta,
+            optimizer=optimizer,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            warmup=warmup,
+            average_last=average_last,
         ),
         data=DataConfig(
-            resolution,
-            crops,
-            flip,
-            captions,
-            str(masks) if masks else None,
-            tuple(template) if template else None,
+            resolution=resolution,
+            crops=crops,
+            flip=flip,
+            captions=captions,
+            masks=str(masks) if masks else None,
+            templates=tuple(template) if template else None,
         ),
         preview=preview,
         steps=steps,
@@ -182,11 +227,12 @@ def train(
         compile=compile,
     )
     with training_progress() as progress:
-        result = learn(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
+        result = train_run(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
     _show(result, out, json)
 
 
 def _concepts(
+    *,
     named: list[str] | None,
     images: Path | None,
     token: str,
@@ -195,28 +241,30 @@ def _concepts(
     start: str,
     vectors: int | None,
 ) -> "tuple[ConceptConfig, ...]":
+    """Return what --concept or --images ask to learn. Raises TrainingError for both or neither."""
     from dti_geom.errors import TrainingError
-    from dti_geom.training import ConceptConfig, class_word
+    from dti_geom.training import ConceptConfig
+    from dti_geom.training.data import class_word
 
     if named:
         if images is not None:
             raise TrainingError("--images and --concept both say what to learn. Give one of them.")
-        return tuple(_named_concept(one, token, init, start, vectors) for one in named)
-    if images is None:
-        raise TrainingError(
-            "nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`."
-        )
-    if init is None and subject is not None:
-        init = class_word(images, subject)
-    if init is None:
-        raise TrainingError("--init is missing: a word for what the images show, such as dog.")
-    return (ConceptConfig(token, str(images), init, subject, start, vectors),)
+        concepts = [_named_concept(text, token, init) for text in named]
+    else:
+        if images is None:
+            raise TrainingError(
+                "nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`."
+            )
+        if init is None and subject is not None:
+            init = class_word(images, subject)
+        if init is None:
+            raise TrainingError("--init is missing: a word for what the images show, such as dog.")
+        concepts = [ConceptConfig(token, str(images), init, subject)]
+    return tuple(replace(concept, start=start, vectors=vectors) for concept in concepts)
 
 
-def _named_concept(
-    text: str, token: str, init: str | None, start: str, vectors: int | None
-) -> "ConceptConfig":
-    """A concept that ships with a model, or `<x>=FOLDER:word`."""
+def _named_concept(text: str, token: str, init: str | None) -> "ConceptConfig":
+    """Return a concept that ships with a model, or the one that `<x>=FOLDER:word` describes."""
     from dti_geom.errors import TrainingError
     from dti_geom.models.catalog import known_concepts
     from dti_geom.training import ConceptConfig
@@ -226,18 +274,17 @@ def _named_concept(
         folder, _, word = rest.rpartition(":")
         if not (name and folder and word):
             raise TrainingError(f'--concept {text}: expected "<x>=FOLDER:word".')
-        return ConceptConfig(name, folder, word, None, start, vectors)
+        return ConceptConfig(name, folder, word)
     known = known_concepts()
     if text not in known:
         raise TrainingError(
             f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
         )
-    return ConceptConfig(
-        token, str(known[text].images), init or known[text].init, None, start, vectors
-    )
+    return ConceptConfig(token, str(known[text].images), init or known[text].init)
 
 
 def _show(result: "TrainingResult", out: Path, json: bool) -> None:
+    """Write the run's page and print its result; only the first of several processes does."""
     from dti_geom.training.processes import Processes
 
     if not Processes().is_main:

@@ -54,6 +54,10 @@ class FolderInUse(DtiGeomError):
     """A folder that another process is writing to."""
 
 
+class MagnitudeError(DtiGeomError):
+    """A norm of a token that is not written as one, or that this vocabulary does not have."""
+
+
 class EditingError(DtiGeomError):
     """A conversion, magnitude or blend that cannot be computed."""
 

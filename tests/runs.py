@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -9,18 +10,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dti_geom.files import save_result, to_json
-from dti_geom.training import (
-    ConceptConfig,
-    LearnedVectorResult,
-    MethodConfig,
-    Preview,
-    PreviewConfig,
-    RunConfig,
-    StepRecord,
-    TrainingResult,
-    VectorRecord,
-    token_folder,
-)
+from dti_geom.files.run_layout import learned_name, token_folder
+from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig
+from dti_geom.training.run import PreviewPicture, TrainingResult
+from dti_geom.training.trainable import LearnedVectorResult, VectorRecord
+from dti_geom.training.trainer import StepRecord
 
 MEAN_NORM = 0.4  # of the vocabulary these runs pretend to have
 Course = Callable[[int], float]  # a value after each update, from 1
@@ -41,86 +35,93 @@ def write_run(
     words: Callable[[int], tuple[str, ...]] = lambda step: ("dog", "cat") if step % 10 == 0 else (),
     prompts: Sequence[str] = ("a photo of a {}",),
 ) -> TrainingResult:
-    """What a finished run leaves; each further vector of a token is twice as long as the one before."""
+    """Write what a finished run leaves.
+
+    Each further vector of a token is twice as long as the one before.
+    """
     config = RunConfig(
-        model,
-        tuple(ConceptConfig(token, "images", "dog") for token in tokens),
-        MethodConfig(method),
+        model=model,
+        concepts=tuple(ConceptConfig(token, "images", "dog") for token in tokens),
+        method=MethodConfig(method),
         preview=PreviewConfig(steps // 2, tuple(prompts), (0, 1)),
         steps=steps,
     )
-    named = [
-        (token, tower, index) for token in tokens for tower in towers for index in range(vectors)
-    ]
     records = [
         StepRecord(
-            step,
-            {token: loss(step) for token in tokens},
-            0.02,
-            tuple(
+            step=step,
+            losses={token: loss(step) for token in tokens},
+            learning_rate=0.02,
+            vectors=tuple(
                 VectorRecord(
-                    *name,
-                    norm(step) * 2 ** name[2],
-                    step / 100,
-                    1 - step / 100,
-                    0.1 / step,
-                    words(step),
+                    token=token,
+                    tower=tower,
+                    index=index,
+                    norm=norm(step) * 2**index,
+                    angle_to_start=step / 100,
+                    cosine_to_prior=1 - step / 100,
+                    gradient_norm=0.1 / step,
+                    nearest=words(step),
                 )
-                for name in named
+                for token, tower, index in product(tokens, towers, range(vectors))
             ),
-            0.1 + 0.01 * (step % 3),
-            1_000_000,
+            seconds=0.1 + 0.01 * (step % 3),
+            peak_memory=1_000_000,
         )
         for step in range(1, steps + 1)
     ]
     tail = [record.losses[tokens[0]] for record in records[-max(1, steps // 10) :]]
     result = TrainingResult(
-        config,
-        {"dti-geom": "0"},
-        steps,
-        sorted(record.seconds for record in records)[steps // 2],
-        sum(record.seconds for record in records),
-        1_000_000,
-        {token: sum(tail) / len(tail) for token in tokens},
-        tuple(
-            LearnedVectorResult(
-                one.token,
-                one.tower,
-                one.index,
-                one.norm,
-                one.norm / MEAN_NORM,
-                one.angle_to_start,
-                one.cosine_to_prior,
-                ("dog", "cat"),
-            )
-            for one in records[-1].vectors
-        ),
-        tuple(_previews(folder, config)),
+        config=config,
+        versions={"dti-geom": "0"},
+        steps=steps,
+        seconds_per_step=sorted(record.seconds for record in records)[steps // 2],
+        seconds=sum(record.seconds for record in records),
+        peak_memory=1_000_000,
+        last_losses={token: sum(tail) / len(tail) for token in tokens},
+        vectors=tuple(_final(vector) for vector in records[-1].vectors),
+        previews=tuple(_previews(folder, config)),
     )
     save_result(folder / "config.json", config)
     save_result(folder / "result.json", result)
-    (folder / "events.jsonl").write_text(
-        "".join(json.dumps(to_json(record)) + "\n" for record in records)
-    )
+    events = [json.dumps(to_json(record)) + "\n" for record in records]
+    (folder / "events.jsonl").write_text("".join(events))
     for token in tokens:
         rows = torch.full((vectors, width), norm(steps) / width**0.5)
-        save_file({token: rows}, token_folder(folder, token, tokens) / "learned_embeds.safetensors")
+        save_file({token: rows}, token_folder(folder, token, tokens) / learned_name())
     return result
 
 
-def _previews(folder: Path, config: RunConfig) -> list[Preview]:
+def _final(vector: VectorRecord) -> LearnedVectorResult:
+    return LearnedVectorResult(
+        token=vector.token,
+        tower=vector.tower,
+        index=vector.index,
+        norm=vector.norm,
+        inflation=vector.norm / MEAN_NORM,
+        angle_to_start=vector.angle_to_start,
+        cosine_to_prior=vector.cosine_to_prior,
+        nearest=("dog", "cat"),
+    )
+
+
+def _previews(folder: Path, config: RunConfig) -> list[PreviewPicture]:
+    preview = config.preview
     tokens = [concept.token for concept in config.concepts]
-    previews = []
+    pictures: list[PreviewPicture] = []
     for token in tokens:
         place = token_folder(folder, token, tokens) / "previews"
         place.mkdir(parents=True)
-        for step in (0, config.preview.every, 2 * config.preview.every):
-            asked = [
-                (prompt, seed) for prompt in config.preview.prompts for seed in config.preview.seeds
-            ]
-            for number, (prompt, seed) in enumerate(asked):
+        for step in (0, preview.every, 2 * preview.every):
+            for number, (prompt, seed) in enumerate(product(preview.prompts, preview.seeds)):
                 path = place / f"step-{step:06d}-{number:02d}.png"
-                Image.new("RGB", (8, 8), (step % 256, number, len(previews) % 256)).save(path)
-                file = path.relative_to(folder).as_posix()
-                previews.append(Preview(file, token, step, prompt.replace("{}", token), seed))
-    return previews
+                Image.new("RGB", (8, 8), (step % 256, number, len(pictures) % 256)).save(path)
+                pictures.append(
+                    PreviewPicture(
+                        file=path.relative_to(folder).as_posix(),
+                        token=token,
+                        step=step,
+                        prompt=prompt.replace("{}", token),
+                        seed=seed,
+                    )
+                )
+    return pictures

@@ -1,7 +1,7 @@
-"""The same concept in the layout, and at the magnitude, that another tool wants."""
+"""Writing learned tokens in another tool's layout, at another magnitude if wanted."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from dti_geom import __version__, geometry
 from dti_geom.editing.rescaling import encoder_for, rescale, target_norm
 from dti_geom.errors import EditingError
 from dti_geom.files import EmbeddingFile, LearnedToken, embedding_bytes, join_numbered, write_files
+from dti_geom.files.run_layout import is_learned_name, second_tower
 from dti_geom.models import TextEncoder
 
 SUFFIXES = {"diffusers": "", "webui": ".pt", "sdxl": ".safetensors", "kohya": ".safetensors"}
@@ -54,91 +55,118 @@ def convert(
     token: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Converted, ...]:
-    """Write every token of these files below the folder `out`, each under the name of its file.
+    """Write every token of some files into the folder `out`, each under the name of its file.
 
-    `learned_embeds.safetensors` and `learned_embeds_2.safetensors` of one folder are the two towers of one token.
-    rescale_to: a rule of `target_norm`; without it vectors keep their bits. encoders: those of the model, for the rules
-        that need one. token: a new name, for a single token.
-    What the sources say of themselves (step, method, base model) goes along, with the norms before and after.
-    Raises EditingError, EmbeddingFileError or FileExists before anything is written.
+    `learned_embeds.safetensors` and `learned_embeds_2.safetensors` of one folder are the two towers
+    of one token. The metadata of the sources (step, method, base model) is copied, and the norms
+    before and after are added.
+
+    layout: a key of `SUFFIXES`.
+    rescale_to: a magnitude as for `target_norm`; None leaves every bit of the vectors.
+    encoders: those of the model, for magnitudes that refer to a vocabulary.
+    token: a new name, for a single token.
+
+    Raises EditingError, MagnitudeError, EmbeddingFileError or FileExists before anything is
+    written.
     """
-    concepts = [concept for group in _pairs(files) for concept in _concepts(group)]
+    concepts = _concepts(files)
     if token is not None:
         if len(concepts) > 1:
             raise EditingError(
-                f"--token names one token, and these files hold {len(concepts)}. Convert one at a time."
+                f"--token names one token, and these files hold {len(concepts)}. Convert one at a "
+                "time."
             )
         concepts = [_renamed(concept, token) for concept in concepts]
-    written: dict[Path, bytes] = {}
+    contents: dict[Path, bytes] = {}
     results = []
     for concept in concepts:
-        after = tuple(_rescaled(each, rescale_to, encoders) for each in concept.tokens)
-        vectors = tuple(
-            one for pair in zip(concept.tokens, after, strict=True) for one in _compare(*pair)
-        )
+        after = tuple(_rescaled(learned, rescale_to, encoders) for learned in concept.tokens)
+        vectors: list[ConvertedVector] = []
+        for pair in zip(concept.tokens, after, strict=True):
+            vectors += _compare(*pair)
         path = output_path(concept.files[0], after[0].token, layout, out)
         metadata = _metadata(concept, vectors, rescale_to)
-        made = embedding_bytes(path, after, layout, metadata=metadata)
-        if twice := written.keys() & made.keys():
+        written = embedding_bytes(path, after, layout, metadata=metadata)
+        if twice := contents.keys() & written.keys():
             raise EditingError(
-                f"two of these would be written to {min(twice)}. Convert them into folders of their own."
+                f"two of these would be written to {min(twice)}. Convert them into folders of "
+                "their own."
             )
-        written |= made
-        sources = tuple(str(file.path) for file in concept.files)
-        results.append(Converted(after[0].token, layout, sources, tuple(map(str, made)), vectors))
-    write_files(written, overwrite=overwrite)
+        contents |= written
+        results.append(
+            Converted(
+                token=after[0].token,
+                layout=layout,
+                sources=tuple(str(file.path) for file in concept.files),
+                files=tuple(map(str, written)),
+                vectors=tuple(vectors),
+            )
+        )
+    write_files(contents, overwrite=overwrite)
     return tuple(results)
 
 
 def output_path(source: EmbeddingFile, token: str, layout: str, out: Path) -> Path:
-    """Where a token goes: by the name of its file, or of the folder of a `learned_embeds` file.
+    """Return where a token is written.
 
-    A file of several tokens gives each a name of its own.
+    It is named after its file, or after the folder of a `learned_embeds` file. If a file holds
+    several tokens, the token's own name is added.
     """
-    name = (
-        source.path.resolve().parent.name
-        if source.path.stem.startswith("learned_embeds")
-        else source.path.stem
-    )
-    if len({each.token for each in join_numbered(source.tokens)}) > 1:
+    is_learned = is_learned_name(source.path)
+    name = source.path.resolve().parent.name if is_learned else source.path.stem
+    if len({learned.token for learned in join_numbered(source.tokens)}) > 1:
         name = f"{name}-{re.sub(r'[^0-9A-Za-z._-]+', '', token)[:60]}"
     return out / f"{name}{SUFFIXES.get(layout, '')}"
 
 
-def _pairs(files: Iterable[EmbeddingFile]) -> list[tuple[EmbeddingFile, ...]]:
-    """The files, with the second tower of a `learned_embeds` file beside the first."""
+def _concepts(files: Iterable[EmbeddingFile]) -> list[_Concept]:
+    """Return every token of these files with all of its towers."""
+    concepts: list[_Concept] = []
+    for group in _paired(files):
+        concepts += _concepts_of(group)
+    return concepts
+
+
+def _paired(files: Iterable[EmbeddingFile]) -> list[tuple[EmbeddingFile, ...]]:
+    """Return the files, with the second tower of a `learned_embeds` file beside the first."""
     by_path = {file.path: file for file in files}
-    firsts = [path for path in by_path if path.stem.startswith("learned_embeds")]
-    second_of = {
-        path: second for path in firsts if (second := path.with_stem(f"{path.stem}_2")) in by_path
-    }
-    return [
-        (file, by_path[second_of[path]]) if path in second_of else (file,)
-        for path, file in by_path.items()
-        if path not in second_of.values()
-    ]
+    firsts = [path for path in by_path if is_learned_name(path)]
+    second_of = {path: second for path in firsts if (second := second_tower(path)) in by_path}
+    groups: list[tuple[EmbeddingFile, ...]] = []
+    for path, file in by_path.items():
+        if path in second_of:
+            groups.append((file, by_path[second_of[path]]))
+        elif path not in second_of.values():
+            groups.append((file,))
+    return groups
 
 
-def _concepts(files: tuple[EmbeddingFile, ...]) -> list[_Concept]:
-    tokens = [
-        replace(each, tower=str(place)) if len(files) > 1 and each.tower is None else each
-        for place, file in enumerate(files, 1)
-        for each in join_numbered(file.tokens)
-    ]
-    names = dict.fromkeys(each.token for each in tokens)
-    return [_Concept(files, tuple(each for each in tokens if each.token == name)) for name in names]
+def _concepts_of(files: tuple[EmbeddingFile, ...]) -> list[_Concept]:
+    """Return every token of one file, or of the two files of one token's towers."""
+    tokens: list[LearnedToken] = []
+    for place, file in enumerate(files, 1):
+        for learned in join_numbered(file.tokens):
+            if len(files) > 1 and learned.tower is None:
+                learned = replace(learned, tower=str(place))
+            tokens.append(learned)
+    by_name: dict[str, list[LearnedToken]] = {}
+    for learned in tokens:
+        by_name.setdefault(learned.token, []).append(learned)
+    return [_Concept(files, tuple(towers)) for towers in by_name.values()]
 
 
 def _renamed(concept: _Concept, token: str) -> _Concept:
-    return replace(concept, tokens=tuple(replace(each, token=token) for each in concept.tokens))
+    return replace(
+        concept, tokens=tuple(replace(learned, token=token) for learned in concept.tokens)
+    )
 
 
 def _rescaled(
-    learned: LearnedToken, rule: str | None, encoders: Sequence[TextEncoder]
+    learned: LearnedToken, magnitude: str | None, encoders: Sequence[TextEncoder]
 ) -> LearnedToken:
-    if rule is None:
+    if magnitude is None:
         return learned
-    return rescale(learned, target_norm(rule, encoder_for(learned, encoders)))
+    return rescale(learned, target_norm(magnitude, encoder_for(learned, encoders)))
 
 
 def _compare(before: LearnedToken, after: LearnedToken) -> list[ConvertedVector]:
@@ -150,19 +178,23 @@ def _compare(before: LearnedToken, after: LearnedToken) -> list[ConvertedVector]
 
 
 def _metadata(
-    concept: _Concept, vectors: Sequence[ConvertedVector], rule: str | None
-) -> Mapping[str, str]:
-    kept = {key: value for file in concept.files for key, value in file.metadata.items()}
+    concept: _Concept, vectors: Sequence[ConvertedVector], rescale_to: str | None
+) -> dict[str, str]:
+    """Return what the sources say about themselves, and what the conversion changed."""
+    metadata: dict[str, str] = {}
+    for file in concept.files:
+        metadata |= file.metadata
     for key in ("format", "name", "tower"):  # the new file has its own
-        kept.pop(key, None)
+        metadata.pop(key, None)
     step = concept.files[0].step
-    return {
-        **kept,
-        **({} if step is None else {"step": str(step)}),
+    if step is not None:
+        metadata["step"] = str(step)
+    metadata |= {
         "token": concept.tokens[0].token,
         "converted_from": concept.files[0].format,
-        "norm_before": " ".join(f"{one.norm_before:.6g}" for one in vectors),
-        "norm_after": " ".join(f"{one.norm_after:.6g}" for one in vectors),
-        **({} if rule is None else {"rescaled_to": rule}),
-        "tool": f"dti-geom {__version__}",
+        "norm_before": " ".join(f"{vector.norm_before:.6g}" for vector in vectors),
+        "norm_after": " ".join(f"{vector.norm_after:.6g}" for vector in vectors),
     }
+    if rescale_to is not None:
+        metadata["rescaled_to"] = rescale_to
+    return metadata | {"tool": f"dti-geom {__version__}"}

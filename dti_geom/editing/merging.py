@@ -14,11 +14,11 @@ from dti_geom.errors import EditingError, GeometryError
 from dti_geom.files import LearnedToken, embedding_bytes, write_files
 from dti_geom.models import TextEncoder
 
-Method = Literal["slerp", "lerp"]
+BlendMethod = Literal["slerp", "lerp"]
 
 _TERM = re.compile(
-    r"""\s*(?P<sign>[+-])?\s*                              # between terms, and perhaps before the first
-        (?:(?P<weight>[0-9]*\.?[0-9]+)\s*\*\s*)?           # 0.7*
+    r"""\s*(?P<sign>[+-])?\s*                  # between terms, and perhaps before the first
+        (?:(?P<weight>[0-9]*\.?[0-9]+)\s*\*\s*)?  # 0.7*
         (?P<name><[^<>\s]+> | "[^"]+" | \#[0-9]+ | [^\s<>"+*#-][^\s<>"+*]*)""",
     re.VERBOSE,
 )
@@ -48,7 +48,7 @@ class Merged:
     """A blend, written as a learned token."""
 
     expression: str
-    method: Method
+    method: BlendMethod
     token: str
     terms: tuple[Term, ...]
     vectors: tuple[MergedVector, ...]
@@ -56,23 +56,23 @@ class Merged:
 
 
 def parse_expression(text: str) -> tuple[Term, ...]:
-    """The terms of `[WEIGHT*]NAME (+|-) [WEIGHT*]NAME …`; a weight that is left out is 1.
+    """Return the terms of `[WEIGHT*]NAME (+|-) [WEIGHT*]NAME …`; a missing weight is 1.
 
-    NAME is `<a learned token>`, a word, `"several words"`, or `#id`. Nothing is evaluated: a sum of weighted names is
-    all there is. Raises EditingError with the place where the text stops being one.
+    NAME is `<a learned token>`, a word, `"several words"`, or `#id`. The expression is a sum of
+    weighted names and nothing else. Raises EditingError, which quotes the part it cannot read.
     """
     terms: list[Term] = []
     place = 0
     while place < len(text.rstrip()):
-        found = _TERM.match(text, place)
-        if found is None or (terms and found["sign"] is None):
+        match = _TERM.match(text, place)
+        if match is None or (terms and match["sign"] is None):
             raise EditingError(
-                f"'{text}' is no blend from '{text[place:].strip()}' on. Expected weighted names such as "
-                "'0.7*<a> + 0.3*cat'; put several words in double quotes."
+                f"'{text}' is no blend from '{text[place:].strip()}' on. Expected weighted names "
+                "such as '0.7*<a> + 0.3*cat'; put several words in double quotes."
             )
-        weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
-        terms.append(Term(weight, found["name"].strip('"')))
-        place = found.end()
+        weight = float(match["weight"] or 1) * (-1 if match["sign"] == "-" else 1)
+        terms.append(Term(weight, match["name"].strip('"')))
+        place = match.end()
     if not terms:
         raise EditingError("an empty blend. Expected weighted names such as '0.7*<a> + 0.3*cat'.")
     if any(term.weight == 0 for term in terms):
@@ -86,42 +86,38 @@ def merge(
     learned: Sequence[LearnedToken],
     path: Path,
     *,
-    method: Method = "slerp",
+    method: BlendMethod = "slerp",
     token: str = "<merged>",
     layout: str = "diffusers",
     overwrite: bool = False,
 ) -> Merged:
-    """Blend tokens in every encoder of a model and write the result as one learned token.
+    """Blend tokens in every encoder of a model, and write the result as one learned token.
 
-    slerp: the weighted mean of directions on the sphere, which for two terms is the point on the great circle between
-        them; weights must be positive. lerp: the direction of the weighted sum; weights may be negative, as in
-        "king - man + woman".
-    Either way the norm is the mean of the terms' norms by absolute weight, each first brought between the 1st and the
-    99th percentile of the vocabulary: an inflated term lends its direction, not its length. Terms of several vectors
-    are blended vector by vector; a term of one vector goes with each of them.
+    method: "slerp" takes the weighted mean of directions on the sphere; for two terms that is a
+        point on the great circle between them. Weights must be positive. "lerp" takes the direction
+        of the weighted sum; weights may be negative, as in "king - man + woman".
+    learned: the learned tokens that the expression may name.
+
+    Either way the norm is the mean of the terms' norms, weighted by |weight|. Each norm is first
+    clamped between the 1st and the 99th percentile of the vocabulary, so that an inflated term
+    lends its direction and not its length. Terms of several vectors are blended vector by vector; a
+    term of one vector joins each of them.
+
+    Raises EditingError, UnknownToken, GeometryError where the terms cancel, FileExists.
     """
     terms = parse_expression(expression)
     if method == "slerp" and any(term.weight < 0 for term in terms):
         raise EditingError(
-            f"'{expression}' has a negative weight, which slerp has no meaning for. Use --method lerp."
+            f"'{expression}' has a negative weight, which slerp has no meaning for. Use --method "
+            "lerp."
         )
-    blended, described = [], []
+    blended: list[LearnedToken] = []
+    described: list[MergedVector] = []
     for place, encoder in enumerate(encoders, 1):
         operands = _operands(terms, encoder, place, learned)
         vectors = _blend(operands, terms, method, encoder)
         blended.append(LearnedToken(token, str(place) if len(encoders) > 1 else None, vectors))
-        described += [
-            MergedVector(
-                encoder.name,
-                index,
-                float(geometry.norms(vector)),
-                tuple(
-                    torch.cosine_similarity(vector.double(), operands[:, index], dim=-1).tolist()
-                ),
-                tuple(geometry.norms(operands[:, index]).tolist()),
-            )
-            for index, vector in enumerate(vectors)
-        ]
+        described += _described(vectors, operands, encoder)
     metadata = {
         "expression": expression,
         "method": f"merge by {method}",
@@ -129,41 +125,71 @@ def merge(
     }
     files = embedding_bytes(path, blended, layout, metadata=metadata)
     write_files(files, overwrite=overwrite)
-    return Merged(expression, method, token, terms, tuple(described), tuple(map(str, files)))
+    return Merged(
+        expression=expression,
+        method=method,
+        token=token,
+        terms=terms,
+        vectors=tuple(described),
+        files=tuple(map(str, files)),
+    )
+
+
+def _described(vectors: Tensor, operands: Tensor, encoder: TextEncoder) -> list[MergedVector]:
+    """Return each vector of a blend, (n, d), beside its terms, (terms, n, d)."""
+    described = []
+    for index, vector in enumerate(vectors):
+        terms = operands[:, index]
+        cosines = torch.cosine_similarity(vector.double(), terms, dim=-1)
+        described.append(
+            MergedVector(
+                encoder=encoder.name,
+                index=index,
+                norm=float(geometry.norms(vector)),
+                similarities=tuple(cosines.tolist()),
+                term_norms=tuple(geometry.norms(terms).tolist()),
+            )
+        )
+    return described
 
 
 def _operands(
     terms: Sequence[Term], encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]
 ) -> Tensor:
-    """The vectors of each term in one encoder, (terms, n, d) in float64."""
-    found = [_named(term.name, encoder, place, learned).double() for term in terms]
-    count = max(map(len, found))
-    for term, vectors in zip(terms, found, strict=True):
+    """Return the vectors of each term in one encoder, (terms, n, d), float64."""
+    operands = [_named(term.name, encoder, place, learned).double() for term in terms]
+    count = max(map(len, operands))
+    for term, vectors in zip(terms, operands, strict=True):
         if len(vectors) not in (1, count):
             raise EditingError(
-                f"{term.name} has {len(vectors)} vectors in {encoder.name}, and another term has {count}. Expected "
-                "as many, or one."
+                f"{term.name} has {len(vectors)} vectors in {encoder.name}, and another term has "
+                f"{count}. Expected as many, or one."
             )
-    return torch.stack([vectors.expand(count, -1) for vectors in found])
+    return torch.stack([vectors.expand(count, -1) for vectors in operands])
 
 
 def _named(name: str, encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]) -> Tensor:
-    """(n, d): a learned token where there is one of this name and width, else the rows of a word."""
-    named = [each for each in learned if each.token == name]
+    """Return the vectors of a name in encoder number `place` (from 1), (n, d).
+
+    A learned token of this name and width comes before the rows of a word.
+    """
+    named = [token for token in learned if token.token == name]
     width = encoder.token_table.shape[1]
-    fitting = [each for each in named if each.vectors.shape[1] == width]
+    fitting = [token for token in named if token.vectors.shape[1] == width]
     if named and not fitting:
         raise EditingError(
-            f"{name} has width {named[0].vectors.shape[1]}, and {encoder.name} has {width}. Choose the model it was "
-            "trained for with --model."
+            f"{name} has width {named[0].vectors.shape[1]}, and {encoder.name} has {width}. Choose "
+            "the model it was trained for with --model."
         )
     if fitting:
         return fitting[min(place, len(fitting)) - 1].vectors
     return encoder.token_table[encoder.vocabulary.rows(name)]
 
 
-def _blend(operands: Tensor, terms: Sequence[Term], method: Method, encoder: TextEncoder) -> Tensor:
-    """(n, d) in float32."""
+def _blend(
+    operands: Tensor, terms: Sequence[Term], method: BlendMethod, encoder: TextEncoder
+) -> Tensor:
+    """(terms, n, d) → (n, d), float32."""
     weights = torch.tensor([term.weight for term in terms], dtype=torch.float64)
     low, *_, high = geometry.summarize_norms(encoder.token_table).percentiles
     norms = (weights.abs() @ geometry.norms(operands).clamp(low, high)) / weights.abs().sum()
@@ -171,6 +197,7 @@ def _blend(operands: Tensor, terms: Sequence[Term], method: Method, encoder: Tex
         directions = geometry.frechet_mean(geometry.normalize(operands).transpose(0, 1), weights)
     else:
         total = torch.einsum("t,tnd->nd", weights, operands)
+        # What is left of cancelling terms is rounding: its direction means nothing.
         if (geometry.norms(total) <= 1e-6 * geometry.norms(operands).amax(dim=0)).any():
             raise GeometryError("the terms cancel: their sum has no direction. Change a weight.")
         directions = geometry.normalize(total)

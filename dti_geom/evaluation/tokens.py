@@ -14,10 +14,8 @@ from dti_geom.files import (
     join_numbered,
     read_embeddings,
 )
+from dti_geom.files.run_layout import learned_in_run
 from dti_geom.models.pipelines import TextToImage
-
-# In a run's folder: what it ended with, for one token or for several. Its checkpoints lie deeper.
-_LEARNED = ("learned_embeds*.safetensors", "[0-9][0-9]-*/learned_embeds*.safetensors")
 
 
 def load_tokens(model: TextToImage, paths: Iterable[str | Path | EmbeddingFile]) -> tuple[str, ...]:
@@ -87,11 +85,7 @@ def joined_towers(model: TextToImage, files: Sequence[EmbeddingFile]) -> dict[st
 
 
 def _files(path: Path) -> list[Path]:
-    learned = (
-        [file for pattern in _LEARNED for file in sorted(path.glob(pattern))]
-        if path.is_dir()
-        else []
-    )
+    learned = learned_in_run(path) if path.is_dir() else []
     return learned or find_embedding_files(path)
 
 

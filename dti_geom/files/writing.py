@@ -13,6 +13,7 @@ from dti_geom.errors import EmbeddingFileError
 from dti_geom.files.atomic import write_files
 from dti_geom.files.embeddings import DTYPES, LearnedToken
 from dti_geom.files.refusals import clean, shown
+from dti_geom.files.run_layout import learned_name
 
 # Names of the two text encoders, in files and in models.
 FIRST_TOWER = (None, "1", "clip_l", "text_encoder")
@@ -153,7 +154,7 @@ def _diffusers(
     files = {}
     for place, vectors in towers.items():
         tower = {"tower": str(place)} if len(towers) > 1 or place > 1 else {}
-        name = "learned_embeds.safetensors" if place == 1 else f"learned_embeds_{place}.safetensors"
+        name = learned_name(place)
         files[folder / name] = _safetensors({token: vectors}, {**metadata, **tower})
     return files
 

@@ -27,6 +27,7 @@ from dti_geom.evaluation.scores import (
 )
 from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
+from dti_geom.files.run_layout import checkpoint_folder
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.image_encoders import (
     ImageEncoder,
@@ -34,8 +35,11 @@ from dti_geom.models.image_encoders import (
     open_image_text_encoder,
 )
 from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
-from dti_geom.training import LearnedVectorResult, RunConfig, learned_files, resume, train
+from dti_geom.training.config import RunConfig
 from dti_geom.training.data import image_files
+from dti_geom.training.run import resume, train
+from dti_geom.training.story import learned_files
+from dti_geom.training.trainable import LearnedVectorResult
 
 if TYPE_CHECKING:
     from dti_geom.models.pipelines import TextToImage
@@ -148,7 +152,7 @@ def run_candidates(
     label: str, folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
 ) -> list[Candidate]:
     """The tokens of a run as they are to be painted; with `step`, as its checkpoint of then keeps them."""
-    place = folder if step is None else folder / "checkpoints" / f"step-{step:06d}"
+    place = folder if step is None else checkpoint_folder(folder, step)
     files = learned_files(place, run)
     if not files:
         raise SweepError(

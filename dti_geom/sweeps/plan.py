@@ -265,9 +265,10 @@ def _methods(entry: Any) -> Iterator[_MethodEntry]:
 
 
 def _check_method(method: MethodConfig) -> None:
-    from dti_geom.training.methods import method_named, refuse_what_has_no_effect
+    from dti_geom.training.methods.base import decide
+    from dti_geom.training.methods.registry import method_named
 
-    refuse_what_has_no_effect(method, method_named(method.name))
+    decide(method_named(method.name), method)
 
 
 def _settings(content: Any) -> list[tuple[str, dict[str, Any]]]:

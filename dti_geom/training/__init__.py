@@ -1,10 +1,11 @@
-"""Directional Textual Inversion, its baselines and every known norm policy, in one loop.
+"""Directional Textual Inversion, its baselines and other norm policies, in one loop.
 
     from dti_geom.training import ConceptConfig, RunConfig, train
 
     train(RunConfig("mini", (ConceptConfig("<x>", "images", "teapot"),)), "run")
 
-Adding a method is an entry in `METHODS` (methods.py); adding a model family is a subclass in models/diffusion.py.
+Adding a method takes a file in `methods/` and a line in `methods/registry.py`; adding an
+objective takes the same in `objectives/`.
 """
 
 from dti_geom.training.config import (
@@ -14,40 +15,20 @@ from dti_geom.training.config import (
     PreviewConfig,
     RunConfig,
 )
-from dti_geom.training.data import class_word
-from dti_geom.training.methods import METHODS, Method
-from dti_geom.training.run import (
-    LearnedVectorResult,
-    Preview,
-    TrainingResult,
-    load_events,
-    resume,
-    token_folder,
-    train,
-)
-from dti_geom.training.story import TrainingRun, learned_files, read_run
-from dti_geom.training.trainer import StepRecord, Trainer, VectorRecord
+from dti_geom.training.methods.registry import METHODS
+from dti_geom.training.run import resume, train
+from dti_geom.training.story import read_run
+from dti_geom.training.trainer import Trainer
 
 __all__ = [
     "METHODS",
     "ConceptConfig",
     "DataConfig",
-    "LearnedVectorResult",
-    "Method",
     "MethodConfig",
-    "Preview",
     "PreviewConfig",
     "RunConfig",
-    "StepRecord",
     "Trainer",
-    "TrainingResult",
-    "TrainingRun",
-    "VectorRecord",
-    "class_word",
-    "learned_files",
-    "load_events",
     "read_run",
     "resume",
-    "token_folder",
     "train",
 ]

@@ -1,4 +1,7 @@
-"""A folder of images as a fixed set of views, and the endless, seeded stream of samples drawn from them."""
+"""A folder of images as training samples.
+
+Images become a fixed set of views; samples are drawn from the views by number, seeded, without end.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dti_geom.errors import TrainingError
+from dti_geom.errors import TrainingError, first_line
+from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
 from dti_geom.training.config import ConceptConfig, DataConfig
@@ -17,10 +21,9 @@ from dti_geom.training.config import ConceptConfig, DataConfig
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-CLASSES_FILE = "prompts_and_classes.txt"  # of the DreamBooth dataset
-ENLARGED = 9 / 8  # the short side that random crops are cut from, in resolutions
-ENCODED_AT_ONCE = 4  # images; more would only cost memory
+CLASSES_FILE = "prompts_and_classes.txt"  # in the DreamBooth dataset
+ENLARGED = 9 / 8  # short side that random crops are cut from, as a multiple of the resolution
+ENCODED_AT_ONCE = 4  # images; more costs memory and saves no time
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ImageView:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one concept, before the model sees them."""
+    """Samples as the model takes them."""
 
     x: Tensor  # (n, c, h, w): clean latents
     noise: Tensor  # the same shape
@@ -47,17 +50,16 @@ class Batch:
 
 
 def image_files(concept: ConceptConfig) -> list[Path]:
-    """The images of a concept, by name. Raises TrainingError for a folder that is missing or has none."""
+    """Return the images of a concept, sorted by name.
+
+    Raises TrainingError for a folder that is missing or holds no image.
+    """
     folder = Path(concept.images)
     if concept.subject:
         folder = folder / concept.subject
     if not folder.is_dir():
-        beside = (
-            sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-            if folder.parent.is_dir()
-            else []
-        )
-        there = f" There are: {', '.join(beside)}." if concept.subject and beside else ""
+        subjects = _folders_in(folder.parent) if concept.subject else []
+        there = f" There are: {', '.join(subjects)}." if subjects else ""
         raise TrainingError(f"{folder} is not a folder.{there} --images takes a folder of images.")
     files = sorted(
         path
@@ -65,7 +67,7 @@ def image_files(concept: ConceptConfig) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not files:
-        subjects = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        subjects = _folders_in(folder)
         advice = (
             f"Choose one of its folders with --subject: {', '.join(subjects)}." if subjects else ""
         )
@@ -73,8 +75,15 @@ def image_files(concept: ConceptConfig) -> list[Path]:
     return files
 
 
+def _folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; [] for a missing folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
 def class_word(root: Path, subject: str) -> str | None:
-    """The class of a subject, as the DreamBooth dataset's own file says; None if it does not."""
+    """Return the class of a subject from the DreamBooth dataset's own file, None without one."""
     path = root / CLASSES_FILE
     if not path.is_file():
         return None
@@ -88,11 +97,12 @@ def class_word(root: Path, subject: str) -> str | None:
 def load_views(
     concept: ConceptConfig, config: DataConfig, resolution: int, seed: int
 ) -> list[ImageView]:
-    """Every view of every image, in the order of their names.
+    """Return every view of every image, in the order of the images' names.
 
-    EXIF orientation is applied, transparency is laid on white, the short side is resized to the resolution (bicubic)
-    and the centre is cut out; further crops are cut at random places of a slightly larger image, the same at every
-    start. Raises TrainingError naming every image that does not open.
+    Images are upright and opaque (see `open_rgb`). The short side is resized to the resolution
+    (bicubic) and the centre is cut out. Further crops are cut at random places of a slightly larger
+    image; the seed and the image's number decide the places. Raises TrainingError naming every
+    image that does not open.
     """
     views: list[ImageView] = []
     broken: list[str] = []
@@ -100,13 +110,11 @@ def load_views(
         rng = np.random.default_rng([seed, number])
         try:
             views += _views_of(path, config, resolution, rng)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
-            broken.append(
-                f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-            )
+        except BROKEN as error:
+            broken.append(f"{path} ({first_line(error)})")
     if broken:
         raise TrainingError(
-            f"{len(broken)} images do not open: {'; '.join(broken)}. Mend or remove them."
+            f"{len(broken)} images do not open: {'; '.join(broken)}. Repair or remove them."
         )
     return views
 
@@ -114,103 +122,84 @@ def load_views(
 def _views_of(
     path: Path, config: DataConfig, resolution: int, rng: np.random.Generator
 ) -> Iterator[ImageView]:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
-        "RGB"
-    )
+    """Yield the views of one image. Raises ValueError for a missing mask or caption."""
+    picture = open_rgb(path)
     mask = _mask_of(path, config, picture.size)
     prompt = _caption_of(path) if config.captions else None
     for crop in range(config.crops):
-        side = resolution if crop == 0 else round(ENLARGED * resolution)
+        centre = crop == 0
+        side = resolution if centre else round(ENLARGED * resolution)
         scale = side / min(picture.size)
         width, height = (max(side, round(scale * length)) for length in picture.size)
         spare = (width - resolution, height - resolution)
-        left, top = (
-            (x // 2 for x in spare) if crop == 0 else (int(rng.integers(x + 1)) for x in spare)
-        )
+        left, top = (x // 2 if centre else int(rng.integers(x + 1)) for x in spare)
         box = (left, top, left + resolution, top + resolution)
-        cut = [
-            np.asarray(
-                image.resize((width, height), Image.Resampling.BICUBIC).crop(box), np.float32
-            )
-            / 255
-            for image in (picture, mask)
-            if image is not None
-        ]
+        pixels = _cut(picture, (width, height), box).permute(2, 0, 1) * 2 - 1
+        weights = None if mask is None else _cut(mask, (width, height), box)[None]
         view = View((picture.height, picture.width), (top, left), (resolution, resolution))
-        for mirrored in (False, True) if config.flip else (False,):
-            turned = [
-                torch.from_numpy(np.ascontiguousarray(x[:, ::-1] if mirrored else x)) for x in cut
-            ]
-            shown = turned[1][None] if mask is not None else None
-            yield ImageView(path, turned[0].permute(2, 0, 1) * 2 - 1, view, prompt, shown)
+        yield ImageView(path, pixels, view, prompt=prompt, mask=weights)
+        if config.flip:
+            flipped = None if weights is None else weights.flip(-1)
+            yield ImageView(path, pixels.flip(-1), view, prompt=prompt, mask=flipped)
+
+
+def _cut(image: "Image", size: tuple[int, int], box: tuple[int, int, int, int]) -> Tensor:
+    """Resize to `size` and cut out `box`. Returns (h, w) or (h, w, 3) in [0, 1]."""
+    from PIL import Image
+
+    resized = image.resize(size, Image.Resampling.BICUBIC).crop(box)
+    return torch.from_numpy(np.asarray(resized, np.float32) / 255)
 
 
 def _mask_of(path: Path, config: DataConfig, size: tuple[int, int]) -> "Image | None":
-    """The mask that belongs to an image, or None if masks are not asked for."""
+    """Return the mask of an image, or None if the run uses no masks."""
     if config.masks is None:
         return None
-    from PIL import Image, ImageOps
-
-    found = Path(config.masks) / f"{path.stem}.png"
-    if not found.is_file():
-        raise ValueError(f"no mask {found}")
-    with Image.open(found) as opened:
-        mask = ImageOps.exif_transpose(opened).convert("L")
+    file = Path(config.masks) / f"{path.stem}.png"
+    if not file.is_file():
+        raise ValueError(f"no mask {file}")
+    mask = open_upright(file).convert("L")
     if mask.size != size:
         raise ValueError(f"its mask has {mask.size} pixels, the image {size}")
     return mask
 
 
 def _caption_of(path: Path) -> str:
-    found = path.with_suffix(".txt")
-    if not found.is_file():
-        raise ValueError(f"no caption {found.name}")
-    text = found.read_text(encoding="utf-8").strip()
+    """Return the prompt in the text file beside an image."""
+    file = path.with_suffix(".txt")
+    if not file.is_file():
+        raise ValueError(f"no caption {file.name}")
+    text = file.read_text(encoding="utf-8").strip()
     if "{}" not in text:
-        raise ValueError(f"{found.name} has no {{}} where the token goes")
+        raise ValueError(f"{file.name} has no {{}} where the token goes")
     return text
 
 
 class Samples:
-    """The samples of one concept: sample k is the same whenever, wherever and beside whatever it is drawn.
+    """The samples of one concept; sample k depends on nothing but k and the seed.
 
-    Every pass over the views is a permutation of its own, and passes follow each other without a gap, so every batch
-    is full. Sample k's time, noise, template and latent come from a generator of its own: resuming, accumulation and
-    several processes need no state.
+    Every pass over the views is a permutation of its own. Passes follow each other without a gap,
+    so every batch is full. Sample k's time, noise, template and latent come from a generator of its
+    own: resuming, accumulation and several processes need no state.
     """
 
     def __init__(
         self,
         model: TextToImage,
         views: Sequence[ImageView],
+        *,
         token: str,
         templates: Sequence[str],
         seed: int,
     ) -> None:
-        """Encodes every view once; pixels are no longer needed afterwards."""
-        parts = [
-            model.encode_images(
-                torch.stack([one.pixels for one in views[start : start + ENCODED_AT_ONCE]])
-            )
-            for start in range(0, len(views), ENCODED_AT_ONCE)
-        ]
-        stds = [part.std for part in parts if part.std is not None]
-        self.latents = Latents(
-            torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None
-        )
-        self.views = [one.view for one in views]
-        self.prompts = [
-            [
-                template.replace("{}", token)
-                for template in ([one.prompt] if one.prompt else templates)
-            ]
-            for one in views
-        ]
-        masks = [one.mask for one in views if one.mask is not None]
+        """Encode every view once; the pixels are not kept."""
+        self.latents = _encoded(model, views)
+        self.views = [view.view for view in views]
+        self.prompts: list[list[str]] = []  # those that may go with each view
+        for view in views:
+            allowed = [view.prompt] if view.prompt else templates
+            self.prompts.append([template.replace("{}", token) for template in allowed])
+        masks = [view.mask for view in views if view.mask is not None]
         size = (self.latents.mean.shape[-2], self.latents.mean.shape[-1])
         self.masks = (
             torch.nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
@@ -218,60 +207,81 @@ class Samples:
         self.seed = seed
 
     def draw(self, numbers: Sequence[int], noising: Noising) -> Batch:
-        """The samples of these numbers, on the latents' device."""
+        """Return the samples of these numbers, on the latents' device."""
         rows = torch.tensor([self._row(number) for number in numbers])
         generators = [_generator(self.seed, 1, number) for number in numbers]
         times = noising.draw_times(generators)
-        shape = self.latents.mean.shape[1:]
-        device = self.latents.mean.device
-        drawn = torch.stack(
-            [torch.randn(2, *shape, generator=generator) for generator in generators]
-        ).to(device)
+        shape, device = self.latents.mean.shape[1:], self.latents.mean.device
+        # For each sample: the noise, and the draw from the latent's distribution.
+        drawn = [torch.randn(2, *shape, generator=generator) for generator in generators]
+        noise, spread = torch.stack(drawn).to(device).unbind(dim=1)
         picked = self.latents[rows.to(device)]
-        x = picked.mean if picked.std is None else picked.mean + picked.std * drawn[:, 1]
+        x = picked.mean if picked.std is None else picked.mean + picked.std * spread
         choices = [int(torch.randint(2**31, (1,), generator=generator)) for generator in generators]
-        prompts = tuple(
+        prompts = [
             self.prompts[row][choice % len(self.prompts[row])]
             for row, choice in zip(rows.tolist(), choices, strict=True)
-        )
-        mask = None if self.masks is None else self.masks[rows].to(device)
+        ]
         return Batch(
-            x,
-            drawn[:, 0],
-            times.to(device),
-            prompts,
-            tuple(self.views[row] for row in rows.tolist()),
-            mask,
+            x=x,
+            noise=noise,
+            times=times.to(device),
+            prompts=tuple(prompts),
+            views=tuple(self.views[row] for row in rows.tolist()),
+            mask=None if self.masks is None else self.masks[rows].to(device),
         )
 
     def _row(self, number: int) -> int:
+        """Return the view of a sample."""
         epoch, place = divmod(number, len(self.views))
         order = torch.randperm(len(self.views), generator=_generator(self.seed, 0, epoch))
         return int(order[place])
 
 
+def _encoded(model: TextToImage, views: Sequence[ImageView]) -> Latents:
+    """Return the latents of all views, encoded a few at a time."""
+    parts = []
+    for start in range(0, len(views), ENCODED_AT_ONCE):
+        pixels = [view.pixels for view in views[start : start + ENCODED_AT_ONCE]]
+        parts.append(model.encode_images(torch.stack(pixels)))
+    stds = [part.std for part in parts if part.std is not None]
+    return Latents(torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None)
+
+
 def join(batches: Sequence[Batch]) -> Batch:
-    """Batches of several concepts as one, so that they share the denoiser's work."""
+    """Return the batches of several concepts as one, so that the denoiser runs once for all."""
     if len(batches) == 1:
         return batches[0]
-    masks = [batch.mask for batch in batches]
-    if any(mask is not None for mask in masks):  # a concept without masks counts everywhere
-        masks = [
-            b.x.new_ones(len(b.x), 1, *b.x.shape[-2:]) if b.mask is None else b.mask
-            for b in batches
-        ]
+    prompts: list[str] = []
+    views: list[View] = []
+    for batch in batches:
+        prompts += batch.prompts
+        views += batch.views
     return Batch(
-        torch.cat([batch.x for batch in batches]),
-        torch.cat([batch.noise for batch in batches]),
-        torch.cat([batch.times for batch in batches]),
-        tuple(prompt for batch in batches for prompt in batch.prompts),
-        tuple(view for batch in batches for view in batch.views),
-        None if masks[0] is None else torch.cat([mask for mask in masks if mask is not None]),
+        x=torch.cat([batch.x for batch in batches]),
+        noise=torch.cat([batch.noise for batch in batches]),
+        times=torch.cat([batch.times for batch in batches]),
+        prompts=tuple(prompts),
+        views=tuple(views),
+        mask=_joined_masks(batches),
     )
+
+
+def _joined_masks(batches: Sequence[Batch]) -> Tensor | None:
+    """Return all masks; a concept without masks counts everywhere. None if there are none."""
+    if all(batch.mask is None for batch in batches):
+        return None
+    masks = []
+    for batch in batches:
+        everywhere = batch.x.new_ones(len(batch.x), 1, *batch.x.shape[-2:])
+        masks.append(everywhere if batch.mask is None else batch.mask)
+    return torch.cat(masks)
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for every key; neighbouring keys give unrelated numbers."""
-    return torch.Generator().manual_seed(
-        int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-    )
+    """Return a generator of its own for every key.
+
+    The key is hashed into the seed, so that neighbouring keys give unrelated numbers.
+    """
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator().manual_seed(seed)

@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 class Processes:
-    """Which process this is of how many. Alone, nothing of accelerate is loaded."""
+    """This process among those of a run. A single process does not load accelerate."""
 
     def __init__(self) -> None:
-        """Reads what the launcher left in the environment."""
+        """Read what the launcher set in the environment."""
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.index = self._state.process_index if self.count > 1 else 0
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files."""
+        """Return whether this process writes the files."""
         return self.index == 0
 
     def average(self, tensors: Sequence[Tensor | None]) -> None:
@@ -29,7 +29,7 @@ class Processes:
                     tensor.copy_(self._state.reduce(tensor, "mean"))
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process calls this."""
         if self.count > 1:
             self._state.wait_for_everyone()
 
@@ -38,5 +38,5 @@ class Processes:
         import torch
         from accelerate import Accelerator
 
-        # Told of no GPU, accelerate joins the processes over gloo; left to find out, it would leave them apart.
+        # Without cpu=True on a machine without a GPU, accelerate would not connect the processes.
         return Accelerator(cpu=not torch.cuda.is_available())

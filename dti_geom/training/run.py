@@ -1,62 +1,61 @@
-"""A run and the folder it leaves: configuration, events, checkpoints, previews, learned tokens, result."""
+"""A training run and the folder it leaves.
+
+run/
+  config.json           what was asked, every option filled in
+  events.jsonl          one line per update
+  checkpoints/          learned tokens during training, and what a resumed run reads
+  previews/             pictures painted during training
+  learned_embeds*.safetensors
+  result.json           its presence says that the run is finished
+"""
 
 import errno
 import json
 import platform
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from dti_geom import __version__, geometry
+from dti_geom import __version__
 from dti_geom.errors import FileExists, TrainingError
 from dti_geom.files import (
-    LearnedToken,
     alone_in,
     atomic_path,
     from_json,
     load_result,
     save_result,
     to_json,
-    write_embeddings,
     write_text,
 )
+from dti_geom.files.run_layout import (
+    checkpoint_folder,
+    learned_in,
+    state_file,
+    state_files,
+    token_folder,
+)
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.training.config import RunConfig
+from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.processes import Processes
-from dti_geom.training.trainer import StepRecord, Trainer
+from dti_geom.training.token_vectors import TokenVectors
+from dti_geom.training.trainable import Build, LearnedVectorResult, Values
+from dti_geom.training.trainer import Concept, StepRecord, Trainer
 
-WAIT = 10.0  # seconds for a worker that lost its cluster to end, before its run is given to another
-NEAREST = 5  # words named beside a vector
-NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
+# Seconds to wait for another process to leave the folder: a worker that lost its cluster ends.
+WAIT = 10.0
 
 Progress = Callable[[StepRecord, int], None]  # an update, and how many there are in all
 
 
 @dataclass(frozen=True)
-class LearnedVectorResult:
-    """One vector as a run leaves it; geometry in embedding units and radians."""
-
-    token: str
-    tower: str
-    index: int
-    norm: float
-    inflation: float  # norm / mean norm of the vocabulary's non-zero rows
-    angle_to_start: float
-    cosine_to_prior: float
-    nearest: tuple[str, ...]  # by direction, nearest first
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A picture painted on the way."""
+class PreviewPicture:
+    """A picture painted during training."""
 
     file: str  # relative to the run's folder
     token: str
@@ -67,7 +66,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to."""
+    """What a finished run reports."""
 
     config: RunConfig
     versions: dict[str, str]
@@ -77,7 +76,7 @@ class TrainingResult:
     peak_memory: int  # bytes
     last_losses: dict[str, float]  # of each token, mean over the last tenth of the run
     vectors: tuple[LearnedVectorResult, ...]
-    previews: tuple[Preview, ...]
+    previews: tuple[PreviewPicture, ...]
 
 
 def train(
@@ -88,17 +87,24 @@ def train(
     overwrite: bool = False,
     progress: Progress = lambda record, total: None,
     tracker: str | None = None,
+    build: Build = TokenVectors.build,
 ) -> TrainingResult:
-    """Learn the tokens of `config`; with `out`, keep everything in that folder.
+    """Learn the tokens of a configuration.
 
-    model: one that is open already; by default `config.model` is opened. tracker: tensorboard or wandb, by accelerate.
-    Raises TrainingError, TrainingDiverged, UnknownToken, FileExists (unless `overwrite`), FolderInUse.
+    out: folder for everything the run leaves; None writes nothing.
+    model: an open model; by default `config.model` is opened.
+    progress: called after each update with its record and the number of updates.
+    tracker: tensorboard or wandb, through accelerate.
+    build: makes what learns a concept; by default the vectors of its token.
+
+    Raises TrainingError, TrainingDiverged, MagnitudeError, UnknownToken, FolderInUse, and
+    FileExists if `out` holds a run and `overwrite` is not set.
     """
     folder, processes = None if out is None else Path(out), Processes()
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
-    return _train(config, folder, model, progress, tracker)
+    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
 
 
 def resume(
@@ -107,18 +113,25 @@ def resume(
     model: TextToImage | None = None,
     progress: Progress = lambda record, total: None,
     tracker: str | None = None,
+    build: Build = TokenVectors.build,
 ) -> TrainingResult:
-    """Go on with a run that stopped, from its last checkpoint, to the same vectors as without the stop."""
+    """Continue a stopped run from its last checkpoint.
+
+    The learned vectors are byte-identical to those of a run without the stop. A finished run
+    returns its result. Raises TrainingError if `out` is not the folder of a run, and what `train`
+    raises.
+    """
     folder = Path(out)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"{folder} is not the folder of a run: it has no config.json.")
     if (folder / "result.json").is_file():
         return load_result(folder / "result.json", TrainingResult)
-    return _train(load_result(folder / "config.json", RunConfig), folder, model, progress, tracker)
+    config = load_result(folder / "config.json", RunConfig)
+    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
 
 
 def load_events(folder: str | Path) -> list[StepRecord]:
-    """The updates of a run, in order."""
+    """Return the updates of a run, in order. Raises TrainingError if they cannot be read."""
     path = Path(folder) / "events.jsonl"
     try:
         return [
@@ -129,44 +142,37 @@ def load_events(folder: str | Path) -> list[StepRecord]:
         raise TrainingError(f"{path} does not hold the events of a run ({error}).") from error
 
 
-def token_folder(out: Path, token: str, tokens: Sequence[str]) -> Path:
-    """Where a run keeps a token: the folder itself, or one of its own among several."""
-    if len(tokens) == 1:
-        return out
-    return (
-        out / f"{list(tokens).index(token):02d}-{re.sub(r'[^A-Za-z0-9_-]+', '', token) or 'token'}"
-    )
-
-
 def _train(
     config: RunConfig,
     folder: Path | None,
+    *,
     model: TextToImage | None,
     progress: Progress,
     tracker: str | None,
+    build: Build,
 ) -> TrainingResult:
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
-    ours = model is None
+    opened_here = model is None
     model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
-    trainer = Trainer(model, config)
-    if ours and not config.preview.every:
+    trainer = Trainer(model, config, build=build)
+    if opened_here and not config.preview.every:
         model.free_vae()
     else:
         model.rest_vae()
     config = trainer.config
-    writer = _Folder(folder, trainer)
+    writer = _RunWriter(folder, trainer)
     records: list[StepRecord] = []
     alone = (
         alone_in(folder, WAIT)
         if folder is not None and trainer.processes.is_main
         else nullcontext()
     )
-    with alone, _full_disk_told(folder), _tracking(tracker, folder, config) as track:
+    with alone, _explain_full_disk(folder), _tracking(tracker, folder, config) as track:
         if folder is not None:
             writer.restore()
             records = load_events(folder) if trainer.step else []
         for record in trainer.updates():
-            record = writer.keep(record)
+            writer.keep(record)
             records.append(record)
             track(record)
             progress(record, config.steps or 0)
@@ -174,23 +180,18 @@ def _train(
     return result
 
 
-class _Folder:
-    """Listens to a trainer and keeps what it does; without a folder it only looks up what the result needs."""
+class _RunWriter:
+    """Writes what a trainer does into the run's folder; without a folder it only sums up."""
 
     def __init__(self, folder: Path | None, trainer: Trainer) -> None:
-        self.folder = folder if trainer.processes.is_main else None  # the others only read
+        self.folder = folder if trainer.processes.is_main else None  # other processes only read
         self.read_from, self.trainer, self.config = folder, trainer, trainer.config
-        self.tokens, self.towers = (
-            [concept.config.token for concept in trainer.concepts],
-            trainer.model.towers,
-        )
-        total = self.config.steps or 1
-        self.nearest_every = max(1, total // NEAREST_TIMES)
+        self.tokens = [concept.config.token for concept in trainer.concepts]
 
     def restore(self) -> None:
-        """Load the last checkpoint, and forget the events after it; a new run writes down what it was asked."""
+        """Load the last checkpoint and drop the events after it; start a new run's files."""
         assert self.read_from is not None
-        states = sorted(self.read_from.glob("checkpoints/step-*.state"))
+        states = state_files(self.read_from)
         if states:
             from safetensors.torch import load_file
 
@@ -201,34 +202,31 @@ class _Folder:
         if not (self.folder / "config.json").exists():
             save_result(self.folder / "config.json", self.config)
         events = self.folder / "events.jsonl"
-        lines = (
-            events.read_text(encoding="utf-8").splitlines()[: self.trainer.step]
-            if events.exists()
-            else []
-        )
-        write_text(events, "".join(line + "\n" for line in lines), overwrite=True)
+        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+        kept = [line + "\n" for line in lines[: self.trainer.step]]
+        write_text(events, "".join(kept), overwrite=True)
         if self.trainer.step == 0:
             self._preview(0)
 
-    def keep(self, record: StepRecord) -> StepRecord:
-        """One update: its event, and what is due at it."""
-        last = record.step == self.config.steps
-        if last or record.step == 1 or record.step % self.nearest_every == 0:
-            record = self._with_nearest(record)
+    def keep(self, record: StepRecord) -> None:
+        """Write the event of an update, and the preview and the checkpoint if they are due."""
         if self.folder is None:
-            return record
+            return
         with open(self.folder / "events.jsonl", "a", encoding="utf-8") as events:
             events.write(json.dumps(to_json(record), ensure_ascii=False) + "\n")
+        last = record.step == self.config.steps
         every = self.config.preview.every
         if every and (last or record.step % every == 0):
             self._preview(record.step)
         if last or record.step % self.config.checkpoint_every == 0:
             self._checkpoint(record.step)
-        return record
 
     def finish(self, records: Sequence[StepRecord]) -> TrainingResult:
-        """The result, and the learned tokens where they are looked for."""
-        vectors = self.trainer.vectors()
+        """Return the result; write it and what was learned."""
+        learned = self.trainer.learned()
+        vectors: list[LearnedVectorResult] = []
+        for concept, values in zip(self.trainer.concepts, learned, strict=True):
+            vectors += concept.trainable.results(values)
         tail = records[-max(1, len(records) // 10) :]
         seconds = sorted(record.seconds for record in records)
         result = TrainingResult(
@@ -239,145 +237,114 @@ class _Folder:
             seconds=sum(seconds),
             peak_memory=max(record.peak_memory for record in records),
             last_losses={
-                token: sum(r.losses[token] for r in tail) / len(tail) for token in self.tokens
+                token: sum(record.losses[token] for record in tail) / len(tail)
+                for token in self.tokens
             },
-            vectors=tuple(self._final(vectors)),
+            vectors=tuple(vectors),
             previews=self._previews(),
         )
         if self.folder is not None:
-            for token, towers in vectors.items():
-                self._write_token(
-                    token_folder(self.folder, token, self.tokens), token, towers, len(records)
-                )
+            self._write_learned(self.folder, learned, len(records))
             save_result(self.folder / "result.json", result, overwrite=True)
         return result
 
-    def _final(self, vectors: dict[str, list[Tensor]]) -> Iterator[LearnedVectorResult]:
-        for concept in self.trainer.concepts:
-            token = concept.config.token
-            for tower, learned, rows in zip(
-                self.towers, concept.learned, vectors[token], strict=True
-            ):
-                directions = geometry.normalize(rows)
-                start = geometry.normalize(learned.start.cpu())
-                for index, row in enumerate(rows):
-                    yield LearnedVectorResult(
-                        token=token,
-                        tower=tower.name,
-                        index=index,
-                        norm=float(geometry.norms(row)),
-                        inflation=float(geometry.norms(row)) / learned.reference.norms.mean,
-                        angle_to_start=float(geometry.angle(directions[index], start[index])),
-                        cosine_to_prior=float(directions[index] @ learned.prior[index].cpu()),
-                        nearest=nearest_words(tower, row),
-                    )
-
-    def _with_nearest(self, record: StepRecord) -> StepRecord:
-        found: dict[tuple[str, str, int], tuple[str, ...]] = {}
-        for concept in self.trainer.concepts:
-            for tower, learned in zip(self.towers, concept.learned, strict=True):
-                for index, row in enumerate(learned.vectors().detach()):
-                    found[concept.config.token, tower.name, index] = nearest_words(tower, row)
-        return replace(
-            record,
-            vectors=tuple(
-                replace(one, nearest=found[one.token, one.tower, one.index])
-                for one in record.vectors
-            ),
-        )
-
     def _checkpoint(self, step: int) -> None:
-        """The tokens as files that other tools load, then the state: its presence says that the checkpoint is whole."""
+        """Write what is learned as files that other tools load, then the state.
+
+        The state file comes last: its presence says that the checkpoint is complete.
+        """
         from safetensors.torch import save_file
 
         assert self.folder is not None
-        place = self.folder / "checkpoints" / f"step-{step:06d}"
-        for token, towers in self.trainer.vectors().items():
-            self._write_token(token_folder(place, token, self.tokens), token, towers, step)
-        with atomic_path(place.with_suffix(".state"), overwrite=True) as beside:
-            save_file(
-                {name: value.contiguous() for name, value in self.trainer.state().items()}, beside
-            )
+        self._write_learned(checkpoint_folder(self.folder, step), self.trainer.learned(), step)
+        state = {name: value.contiguous() for name, value in self.trainer.state().items()}
+        with atomic_path(state_file(self.folder, step), overwrite=True) as temporary:
+            save_file(state, temporary)
 
-    def _write_token(self, folder: Path, token: str, towers: list[Tensor], step: int) -> None:
-        concept = next(one.config for one in self.trainer.concepts if one.config.token == token)
-        names = [tower.name for tower in self.towers]
-        preview, method = self.config.preview, self.config.method
-        metadata = {
+    def _write_learned(self, folder: Path, learned: Sequence[Values], step: int) -> None:
+        """Write every concept's values into `folder`, or each into a folder of its own in it."""
+        for concept, values in zip(self.trainer.concepts, learned, strict=True):
+            place = token_folder(folder, concept.config.token, self.tokens)
+            concept.trainable.save(place, values, self._metadata(concept, step))
+
+    def _metadata(self, concept: Concept, step: int) -> dict[str, str]:
+        """Return what a learned file says about its origin, all as text."""
+        preview, method, model = self.config.preview, self.config.method, self.trainer.model
+        token = concept.config.token
+        # Prompts, seeds and sampler settings: enough to paint the preview again.
+        repeatable = {
+            "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
+            "seeds": preview.seeds,
+            "steps": preview.steps or model.sampling_steps,
+            "guidance": model.guidance if preview.guidance is None else preview.guidance,
+            "size": self.config.data.resolution,
+            "dtype": self.config.dtype,
+        }
+        return {
             "tool": f"dti-geom {__version__}",
             "base_model": self.config.model,
             "token": token,
             "method": method.name,
-            "init": concept.init,
+            "init": concept.config.init,
             "magnitude": method.magnitude or "free",
             "step": str(step),
             "seed": str(self.config.seed),
-            # What makes the preview again: prompt, seed, sampler settings.
-            "preview": json.dumps(
-                {
-                    "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
-                    "seeds": preview.seeds,
-                    "steps": preview.steps or self.trainer.model.sampling_steps,
-                    "guidance": self.trainer.model.guidance
-                    if preview.guidance is None
-                    else preview.guidance,
-                    "size": self.config.data.resolution,
-                    "dtype": self.config.dtype,
-                }
-            ),
+            "preview": json.dumps(repeatable),
         }
-        tokens = [LearnedToken(token, name, rows) for name, rows in zip(names, towers, strict=True)]
-        write_embeddings(folder, tokens, metadata=metadata, overwrite=True)
 
     def _preview(self, step: int) -> None:
-        preview = self.config.preview
+        """Paint every concept's previews with what is learned so far."""
+        preview, model = self.config.preview, self.trainer.model
         if self.folder is None or not preview.every:
             return
-        model = self.trainer.model
-        for token, vectors in self.trainer.vectors().items():
-            model.place(token, [rows.to(model.device) for rows in vectors])
-            asked = [(prompt, seed) for prompt in preview.prompts for seed in preview.seeds]
+        wanted = _preview_prompts(preview)
+        for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
+            token = concept.config.token
+            concept.trainable.place_values(model, values)
             pictures = model.generate(
-                [prompt.replace("{}", token) for prompt, _ in asked],
-                [seed for _, seed in asked],
+                [prompt.replace("{}", token) for prompt, _ in wanted],
+                [seed for _, seed in wanted],
                 steps=preview.steps,
                 guidance=preview.guidance,
                 size=self.config.data.resolution,
             )
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for number, picture in enumerate(pictures):
-                with atomic_path(
-                    place / f"step-{step:06d}-{number:02d}.png", overwrite=True
-                ) as beside:
-                    picture.save(beside)
+                path = place / f"step-{step:06d}-{number:02d}.png"
+                with atomic_path(path, overwrite=True) as temporary:
+                    picture.save(temporary)
         model.rest_vae()
 
-    def _previews(self) -> tuple[Preview, ...]:
+    def _previews(self) -> tuple[PreviewPicture, ...]:
+        """Return the previews in the folder, token by token, in order of steps."""
         if self.folder is None:
             return ()
-        preview = self.config.preview
-        asked = [(prompt, seed) for prompt in preview.prompts for seed in preview.seeds]
-        found = []
+        wanted = _preview_prompts(self.config.preview)
+        previews = []
         for token in self.tokens:
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for path in sorted(place.glob("step-*.png")):
                 _, step, number = path.stem.split("-")
-                prompt, seed = asked[int(number)]
-                file = path.relative_to(self.folder).as_posix()
-                found.append(Preview(file, token, int(step), prompt.replace("{}", token), seed))
-        return tuple(found)
+                prompt, seed = wanted[int(number)]
+                previews.append(
+                    PreviewPicture(
+                        file=path.relative_to(self.folder).as_posix(),
+                        token=token,
+                        step=int(step),
+                        prompt=prompt.replace("{}", token),
+                        seed=seed,
+                    )
+                )
+        return tuple(previews)
 
 
-def nearest_words(tower: Any, vector: Tensor) -> tuple[str, ...]:
-    """The vocabulary's words nearest by direction, nearest first."""
-    rows = geometry.nearest(vector[None].to(tower.token_table), tower.token_table, NEAREST).indices[
-        0
-    ]
-    return tuple(tower.vocabulary.tokens(rows.tolist()))
+def _preview_prompts(preview: PreviewConfig) -> list[tuple[str, int]]:
+    """Return each prompt with each seed, in the order in which previews are numbered."""
+    return list(product(preview.prompts, preview.seeds))
 
 
 def versions() -> dict[str, str]:
-    """Of what a number may depend on."""
+    """Return the versions of the software that a result depends on."""
     packages = ("torch", "transformers", "diffusers", "numpy")
     return {"dti-geom": __version__, "python": platform.python_version()} | {
         name: version(name) for name in packages
@@ -385,39 +352,41 @@ def versions() -> dict[str, str]:
 
 
 def _start_folder(folder: Path, *, overwrite: bool) -> None:
-    """An empty place for a run; with `overwrite`, what an earlier run left there is removed, and nothing else."""
+    """Make sure that no run is in the folder; `overwrite` removes an earlier run's own files."""
     if not (folder / "config.json").exists():
         return
     if not overwrite:
         raise FileExists(
-            f"{folder} holds a run already. Go on with it by --resume {folder}, choose another --out, "
-            "or pass --overwrite."
+            f"{folder} holds a run already. Continue it with --resume {folder}, choose another "
+            "--out, or pass --overwrite."
         )
     with alone_in(folder, WAIT):
         _forget_run(folder)
 
 
 def _forget_run(folder: Path) -> None:
+    """Remove what a run left, and nothing else."""
     config = load_result(folder / "config.json", RunConfig)
     tokens = [concept.token for concept in config.concepts]
     for place in {folder, *(token_folder(folder, token, tokens) for token in tokens)}:
         for name in ("checkpoints", "previews"):
             shutil.rmtree(place / name, ignore_errors=True)
-        for path in [*place.glob("learned_embeds*.safetensors")]:
+        for path in learned_in(place):
             path.unlink()
     for name in ("events.jsonl", "result.json", "index.html", "config.json"):
         (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def _full_disk_told(folder: Path | None) -> Iterator[None]:
+def _explain_full_disk(folder: Path | None) -> Iterator[None]:
+    """Turn the error of a full disk into a TrainingError that says how to continue."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise TrainingError(
-            f"{error.filename or folder}: {error.strerror}. Make room, then go on with: "
+            f"{error.filename or folder}: {error.strerror}. Make room, then continue with: "
             f"dti-geom train --resume {folder}"
         ) from error
 
@@ -426,7 +395,7 @@ def _full_disk_told(folder: Path | None) -> Iterator[None]:
 def _tracking(
     name: str | None, folder: Path | None, config: RunConfig
 ) -> Iterator[Callable[[StepRecord], None]]:
-    """A listener that sends every update to a tracker of accelerate's."""
+    """Give a function that sends an update to one of accelerate's trackers."""
     if name is None:
         yield lambda record: None
         return
@@ -437,7 +406,8 @@ def _tracking(
 
     def track(record: StepRecord) -> None:
         figures = {f"loss/{token}": loss for token, loss in record.losses.items()}
-        figures |= {f"norm/{one.token}/{one.tower}/{one.index}": one.norm for one in record.vectors}
+        for vector in record.vectors:
+            figures[f"norm/{vector.token}/{vector.tower}/{vector.index}"] = vector.norm
         accelerator.log(figures | {"learning_rate": record.learning_rate}, step=record.step)
 
     try:

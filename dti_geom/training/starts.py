@@ -1,4 +1,4 @@
-"""Where a token's vectors start, which way the prior points, and how long they shall be."""
+"""Where a token's vectors start, and the direction of the prior."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ from dti_geom import geometry
 from dti_geom.errors import EmbeddingFileError, TrainingError
 from dti_geom.files import read_embeddings
 from dti_geom.models.pipelines import TextToImage, Tower
-from dti_geom.training.config import ConceptConfig, MethodConfig
-from dti_geom.training.methods import LearnedVectors, Reference, method_named
+from dti_geom.training.config import ConceptConfig
+from dti_geom.training.methods.base import Method, VocabularyStats
 
 STARTS = ("word", "output", "mean", "random")
 
@@ -24,20 +24,24 @@ class Start:
     prior: Tensor  # (n, d): the init word's rows, repeated where there are more vectors than rows
 
 
-def reference_of(tower: Tower) -> Reference:
-    """Norms and spread of a tower's vocabulary."""
+def vocabulary_stats(tower: Tower) -> VocabularyStats:
+    """Return norms and spread of a tower's token table."""
     table = tower.token_table
-    return Reference(geometry.summarize_norms(table), float(table.float().std()))
+    return VocabularyStats(geometry.summarize_norms(table), float(table.float().std()))
 
 
 def start_of(
-    model: TextToImage, number: int, concept: ConceptConfig, method: MethodConfig, seed: int
+    model: TextToImage, number: int, concept: ConceptConfig, method: Method, seed: int
 ) -> Start:
-    """The start in tower `number`. Raises UnknownToken for an unknown init word, TrainingError for the rest."""
+    """Return where a concept's token starts in tower `number`.
+
+    Raises UnknownToken for an unknown init word; TrainingError for a start that has no direction
+    or does not fit `concept.vectors`; EmbeddingFileError for a file that does not fit.
+    """
     tower = model.towers[number]
     rows = tower.vocabulary.rows(concept.init)
     table = tower.token_table.float()
-    kind = method_named(method.name).start if concept.start == "word" else concept.start
+    kind = method.start if concept.start == "word" else concept.start
     words = table[rows]
     if kind == "word":
         vectors = words
@@ -60,82 +64,23 @@ def start_of(
     vectors, prior = _repeated(vectors, count), _repeated(words, count)
     if not vectors.any(dim=1).all() or not prior.any(dim=1).all():
         raise TrainingError(
-            f"'{concept.init}' has a zero row in {tower.name}, which has no direction. Choose another word."
+            f"'{concept.init}' has a zero row in {tower.name}, which has no direction. Choose "
+            "another word."
         )
     return Start(vectors, prior)
 
 
-def magnitude_of(spec: str, tower: Tower, reference: Reference, start: Start) -> Tensor:
-    """(n, 1): the norm that was asked for.
-
-    spec: mean | median | min | max (over the non-zero rows), init (the init word's rows), token:WORD, any of these
-    times a number (2*mean), a number, learned (starts at the mean). Raises TrainingError, UnknownToken.
-    """
-    factor, times, rule = spec.partition("*")
-    if times and rule != "learned" and (number := _above_zero(factor)):
-        return number * magnitude_of(rule, tower, reference, start)
-    summary = reference.norms
-    known = {
-        "mean": summary.mean,
-        "learned": summary.mean,
-        "min": summary.min,
-        "max": summary.max,
-    }
-    ones = torch.ones(len(start.vectors), 1, device=start.vectors.device)
-    if spec == "init":
-        return geometry.norms(start.prior)[:, None]
-    if spec in known:
-        return known[spec] * ones
-    if spec == "median":
-        lengths = geometry.row_norms(tower.token_table)
-        return float(lengths[lengths > 0].median()) * ones
-    if spec.startswith("token:"):
-        rows = tower.vocabulary.rows(spec.removeprefix("token:"))
-        if len(rows) != 1:
-            raise TrainingError(
-                f"magnitude '{spec}': the word is {len(rows)} tokens here; choose one of a single token."
-            )
-        return float(geometry.norms(tower.token_table[rows[0]].float())) * ones
-    if number := _above_zero(spec):
-        return number * ones
-    raise TrainingError(
-        f"magnitude is '{spec}'; expected mean, median, min, max, init, token:WORD, a number times one of these "
-        "(2*mean), learned or a number above 0."
-    )
-
-
-def _above_zero(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 < number < float("inf") else None
-
-
-def learned_vectors(
-    model: TextToImage, concept: ConceptConfig, method: MethodConfig, seed: int
-) -> list[LearnedVectors]:
-    """The parameters of one concept, one set for each tower."""
-    learned = []
-    spec = method.magnitude or method_named(method.name).magnitude
-    for number, tower in enumerate(model.towers):
-        start, reference = start_of(model, number, concept, method, seed), reference_of(tower)
-        magnitude = (
-            None if spec is None else magnitude_of(spec, tower, reference, start)
-        )  # None: it is free
-        learned.append(LearnedVectors(start.vectors, start.prior, magnitude, reference, method))
-    return learned
-
-
 def _repeated(vectors: Tensor, count: int) -> Tensor:
+    """(n, d) → (count, d): the rows in turn."""
     return vectors[torch.arange(count, device=vectors.device) % len(vectors)]
 
 
 @torch.no_grad()
 def _output_states(model: TextToImage, tower: Tower, word: str, count: int) -> Tensor:
-    """(count, d): the encoder's output at the word, averaged over prompts so that none of their contexts stays in it.
+    """Return the encoder's output at a word of `count` tokens, (count, d), averaged over prompts.
 
-    After Cross Initialization (Pang et al., CVPR 2024), which starts from E(word) instead of the word's row.
+    After Cross Initialization (Pang et al., CVPR 2024), which starts from E(word) instead of the
+    word's row. The average over prompts leaves no single context in it.
     """
     states = []
     for template in model.templates:
@@ -153,13 +98,14 @@ def _output_states(model: TextToImage, tower: Tower, word: str, count: int) -> T
 
 
 def _stored(model: TextToImage, number: int, path: Path) -> Tensor:
+    """Return the vectors of the one token in an embedding file that fits tower `number`."""
     if not path.exists():
         raise TrainingError(
             f"start is '{path}'; expected {', '.join(STARTS)} or the path of an embedding file."
         )
     file = read_embeddings(path)
     width = model.towers[number].token_table.shape[1]
-    fitting = [one.vectors.float() for one in file.tokens if one.vectors.shape[1] == width]
+    fitting = [token.vectors.float() for token in file.tokens if token.vectors.shape[1] == width]
     if len(fitting) != 1:
         raise EmbeddingFileError(
             f"{path} holds {len(fitting)} tokens of width {width}; "

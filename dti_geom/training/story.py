@@ -1,6 +1,8 @@
-"""A finished run read back from its folder, small enough for a page: thinned curves, previews, nearest words."""
+"""A finished run read back from its folder, small enough for a page.
 
-import base64
+Its curves are thinned; previews and nearest words come with it.
+"""
+
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,19 +10,20 @@ from pathlib import Path
 
 from dti_geom.errors import TrainingError
 from dti_geom.files import load_result
+from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
+from dti_geom.images import png_uri
 from dti_geom.models import TextEncoder
 from dti_geom.training.config import RunConfig
-from dti_geom.training.run import Preview, TrainingResult, load_events, token_folder
+from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
 from dti_geom.training.trainer import StepRecord
 
-POINTS = 400  # of a curve, at most
-_PNG = b"\x89PNG\r\n\x1a\n"
+POINTS = 400  # the most that a curve has
 
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """The mean of a stretch of updates."""
+    """The mean loss of consecutive updates."""
 
     updates: int
     mean: float
@@ -29,11 +32,14 @@ class MeanLoss:
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A token's data loss at `TrainingRun.steps`."""
+    """A token's data loss at `TrainingRun.steps`.
+
+    medians: of the `TrainingRun.window` updates around each step, fewer at the ends.
+    """
 
     token: str
     losses: tuple[float, ...]
-    medians: tuple[float, ...]  # of the `TrainingRun.window` updates around each, fewer at the ends
+    medians: tuple[float, ...]
     first: MeanLoss  # over the first tenth of all updates
     last: MeanLoss  # over the last tenth
 
@@ -53,7 +59,7 @@ class VectorCurve:
 
 @dataclass(frozen=True)
 class NearestWords:
-    """The words nearest to a vector by direction, nearest first, as they were from one look-up to another."""
+    """The words nearest to a vector by direction, nearest first, while they stayed the same."""
 
     token: str
     tower: str
@@ -64,10 +70,10 @@ class NearestWords:
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedPreview:
     """A preview and its PNG file as a data URI."""
 
-    preview: Preview
+    preview: PreviewPicture
     uri: str
 
 
@@ -75,20 +81,20 @@ class Picture:
 class TrainingRun:
     """A run as a page shows it.
 
-    Curves are thinned to at most POINTS evenly spread updates, always with the first and the last. Running medians,
-    means and nearest words come from all updates.
+    Curves are thinned to at most POINTS evenly spread updates, always with the first and the last.
+    Running medians, means and nearest words come from all updates.
     """
 
-    folder: str  # as it was named
+    folder: str  # as the user named it
     result: TrainingResult
-    steps: tuple[int, ...]  # the updates the curves are known at
+    steps: tuple[int, ...]  # the updates at which the curves are given
     learning_rates: tuple[float, ...]
     seconds: tuple[float, ...]  # of each of these updates
     window: int  # updates, of the running median
     losses: tuple[LossCurve, ...]  # one for each token
     vectors: tuple[VectorCurve, ...]
     words: tuple[NearestWords, ...]  # vector by vector, in order of steps
-    pictures: tuple[Picture, ...]  # those of the result's previews that are still in the folder
+    pictures: tuple[EmbeddedPreview, ...]  # the result's previews that are still in the folder
 
 
 @dataclass(frozen=True)
@@ -118,25 +124,33 @@ class TrainingRuns:
 
 
 def read_run(folder: str | Path) -> TrainingRun:
-    """Read a finished run. Raises TrainingError for an unfinished one and for anything that is no run."""
+    """Read a finished run.
+
+    Raises TrainingError for an unfinished run and for a folder that holds no run.
+    """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise TrainingError(
-            f"{folder} is not the folder of a run: it has no config.json. Name what --out named."
+            f"{folder} is not the folder of a run: it has no config.json. Name the folder that was "
+            "given as --out."
         )
     if not (folder / "result.json").is_file():
         raise TrainingError(
-            f"{folder}: the run is not finished. Go on with it: dti-geom train --resume {folder}"
+            f"{folder}: the run is not finished. Continue it with: dti-geom train --resume {folder}"
         )
     result = load_result(folder / "result.json", TrainingResult)
     records = load_events(folder)
     if len(records) != result.steps or not records:
         raise TrainingError(
-            f"{folder / 'events.jsonl'} holds {len(records)} updates, but result.json counts {result.steps}. "
-            "The folder mixes two runs; train again with --overwrite."
+            f"{folder / 'events.jsonl'} holds {len(records)} updates, but result.json counts "
+            f"{result.steps}. The folder mixes two runs; train again with --overwrite."
         )
     shown = thinned(len(records))
-    half = max(2, len(records) // 40)
+    half = max(2, len(records) // 40)  # of the running median's window
+    numbers = range(len(records[0].vectors))
+    words: list[NearestWords] = []
+    for number in numbers:
+        words += _nearest_words(records, number)
     return TrainingRun(
         folder=str(folder),
         result=result,
@@ -145,14 +159,8 @@ def read_run(folder: str | Path) -> TrainingRun:
         seconds=tuple(records[place].seconds for place in shown),
         window=2 * half + 1,
         losses=tuple(_loss_curve(token, records, shown, half) for token in records[0].losses),
-        vectors=tuple(
-            _vector_curve(records, number, shown) for number in range(len(records[0].vectors))
-        ),
-        words=tuple(
-            one
-            for number in range(len(records[0].vectors))
-            for one in _nearest_words(records, number)
-        ),
+        vectors=tuple(_vector_curve(records, number, shown) for number in numbers),
+        words=tuple(words),
         pictures=_pictures(folder, result.previews),
     )
 
@@ -163,14 +171,19 @@ def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:
 
 
 def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:
-    """The files of learned tokens that a finished run left, in the order of its concepts."""
+    """Return the files of learned tokens in a finished run, in the order of its concepts."""
     tokens = [concept.token for concept in config.concepts]
-    places = [token_folder(Path(folder), token, tokens) for token in tokens]
-    return [path for place in places for path in sorted(place.glob("learned_embeds*.safetensors"))]
+    files: list[Path] = []
+    for token in tokens:
+        files += learned_in(token_folder(Path(folder), token, tokens))
+    return files
 
 
 def thinned(count: int) -> list[int]:
-    """Places of at most POINTS evenly spread items out of `count`, the first and the last among them."""
+    """Return the places of at most POINTS evenly spread items out of `count`.
+
+    The first and the last are among them.
+    """
     if count <= POINTS:
         return list(range(count))
     return [round(place * (count - 1) / (POINTS - 1)) for place in range(POINTS)]
@@ -180,15 +193,16 @@ def _loss_curve(
     token: str, records: Sequence[StepRecord], shown: Sequence[int], half: int
 ) -> LossCurve:
     losses = [record.losses[token] for record in records]
+    medians = [
+        statistics.median(losses[max(0, place - half) : place + half + 1]) for place in shown
+    ]
     tenth = max(1, len(losses) // 10)
     return LossCurve(
-        token,
-        tuple(losses[place] for place in shown),
-        tuple(
-            statistics.median(losses[max(0, place - half) : place + half + 1]) for place in shown
-        ),
-        _mean_loss(losses[:tenth]),
-        _mean_loss(losses[-tenth:]),
+        token=token,
+        losses=tuple(losses[place] for place in shown),
+        medians=tuple(medians),
+        first=_mean_loss(losses[:tenth]),
+        last=_mean_loss(losses[-tenth:]),
     )
 
 
@@ -200,30 +214,40 @@ def _mean_loss(losses: Sequence[float]) -> MeanLoss:
 def _vector_curve(records: Sequence[StepRecord], number: int, shown: Sequence[int]) -> VectorCurve:
     course = [records[place].vectors[number] for place in shown]
     return VectorCurve(
-        course[0].token,
-        course[0].tower,
-        course[0].index,
-        tuple(one.norm for one in course),
-        tuple(one.angle_to_start for one in course),
-        tuple(one.cosine_to_prior for one in course),
-        tuple(one.gradient_norm for one in course),
+        token=course[0].token,
+        tower=course[0].tower,
+        index=course[0].index,
+        norms=tuple(vector.norm for vector in course),
+        angles_to_start=tuple(vector.angle_to_start for vector in course),
+        cosines_to_prior=tuple(vector.cosine_to_prior for vector in course),
+        gradient_norms=tuple(vector.gradient_norm for vector in course),
     )
 
 
 def _nearest_words(records: Sequence[StepRecord], number: int) -> list[NearestWords]:
-    found: list[NearestWords] = []
+    """Return the words of every look-up, look-ups with equal words joined."""
+    stretches: list[NearestWords] = []
     for record in records:
-        one = record.vectors[number]
-        if not one.nearest:
+        vector = record.vectors[number]
+        if not vector.nearest:
             continue
         first = record.step
-        if found and found[-1].words == one.nearest:
-            first = found.pop().first_step
-        found.append(NearestWords(one.token, one.tower, one.index, first, record.step, one.nearest))
-    return found
+        if stretches and stretches[-1].words == vector.nearest:
+            first = stretches.pop().first_step
+        stretches.append(
+            NearestWords(
+                token=vector.token,
+                tower=vector.tower,
+                index=vector.index,
+                first_step=first,
+                last_step=record.step,
+                words=vector.nearest,
+            )
+        )
+    return stretches
 
 
-def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
+def _pictures(folder: Path, previews: Sequence[PreviewPicture]) -> tuple[EmbeddedPreview, ...]:
     pictures = []
     for preview in previews:
         path = (folder / preview.file).resolve()
@@ -233,10 +257,11 @@ def _pictures(folder: Path, previews: Sequence[Preview]) -> tuple[Picture, ...]:
             )
         if not path.exists():
             continue
-        data = path.read_bytes()
-        if not data.startswith(_PNG):
-            raise TrainingError(f"{path} is not a PNG. Remove it, and the page does without.")
-        pictures.append(
-            Picture(preview, f"data:image/png;base64,{base64.b64encode(data).decode()}")
-        )
+        try:
+            uri = png_uri(path.read_bytes())
+        except ValueError as error:
+            raise TrainingError(
+                f"{path} is not a PNG file. Remove it, and the page leaves it out."
+            ) from error
+        pictures.append(EmbeddedPreview(preview, uri))
     return tuple(pictures)

@@ -1,36 +1,30 @@
-"""The loop. It moves vectors and tells its listener; files, pictures and progress bars are the listener's business."""
+"""The training loop.
+
+It moves trainables and yields a record of each update. Files, pictures and progress bars are made
+by whoever reads the records.
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dti_geom import geometry
-from dti_geom.errors import TrainingDiverged
+from dti_geom.errors import TrainingDiverged, TrainingError
 from dti_geom.models.pipelines import TextToImage
-from dti_geom.training.config import ConceptConfig, MethodConfig, RunConfig
-from dti_geom.training.data import Samples, join, load_views
-from dti_geom.training.methods import LearnedVectors, method_named
-from dti_geom.training.objectives import denoising_losses
+from dti_geom.training.config import ConceptConfig, RunConfig
+from dti_geom.training.data import Batch, Samples, join, load_views
+from dti_geom.training.methods.base import Settings, decide
+from dti_geom.training.methods.registry import method_named
+from dti_geom.training.objectives.registry import OBJECTIVES
+from dti_geom.training.old_states import renamed
 from dti_geom.training.processes import Processes
-from dti_geom.training.starts import learned_vectors
+from dti_geom.training.token_vectors import TokenVectors, with_prefix
+from dti_geom.training.trainable import Build, Trainable, Values, VectorRecord
 
-
-@dataclass(frozen=True)
-class VectorRecord:
-    """One vector after a step; geometry in embedding units and radians."""
-
-    token: str
-    tower: str
-    index: int  # among the token's vectors
-    norm: float
-    angle_to_start: float
-    cosine_to_prior: float
-    gradient_norm: float  # of the loss, in the parameters that are held
-    nearest: tuple[str, ...] = ()  # words by direction, nearest first; looked up now and then
+NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
 
 
 @dataclass(frozen=True)
@@ -47,252 +41,258 @@ class StepRecord:
 
 @dataclass
 class Concept:
-    """A concept while it learns."""
+    """A concept during training."""
 
     config: ConceptConfig
-    learned: list[LearnedVectors]  # one for each tower
+    trainable: Trainable
     samples: Samples
 
 
 class Trainer:
-    """A model, the concepts it is taught, and everything the next step depends on."""
+    """A model, the concepts it learns, and everything the next step depends on."""
 
     def __init__(
-        self, model: TextToImage, config: RunConfig, processes: Processes | None = None
+        self,
+        model: TextToImage,
+        config: RunConfig,
+        processes: Processes | None = None,
+        *,
+        build: Build = TokenVectors.build,
     ) -> None:
-        """Loads and encodes the images; `config` gets the model's defaults where it left them open."""
+        """Load and encode the images. `config` gets the values that it left open.
+
+        build: makes the trainable of each concept.
+        """
         self.model, self.config = model, with_defaults(config, model)
+        self.settings = decide(method_named(config.method.name), self.config.method)
         self.processes = processes or Processes()
         data = self.config.data
-        self.concepts = []
+        self.concepts: list[Concept] = []
         for concept in config.concepts:
-            learned = learned_vectors(model, concept, self.config.method, config.seed)
-            model.place(concept.token, [one.vectors().detach() for one in learned])
+            trainable = build(model, concept, self.config.method, config.seed)
+            trainable.place(model, differentiable=False)
             views = load_views(concept, data, data.resolution or model.resolution, config.seed)
             samples = Samples(
-                model, views, concept.token, data.templates or model.templates, config.seed
+                model,
+                views,
+                token=concept.token,
+                templates=data.templates or model.templates,
+                seed=config.seed,
             )
-            self.concepts.append(Concept(concept, learned, samples))
+            self.concepts.append(Concept(concept, trainable, samples))
         if config.compile:
             model.denoiser.compile()
         self.step = 0
-        self._recent: list[
-            list[Tensor]
-        ] = []  # the vectors of the last updates, as far as they are averaged
+        # What each trainable had learned after the last updates, as many as are averaged.
+        self._recent: list[list[Values]] = []
 
     def run(self, listen: Callable[[StepRecord], None] = lambda record: None) -> None:
-        """Make the updates that are left, telling `listen` of each. Raises TrainingDiverged."""
+        """Make the updates that are left and call `listen` after each. Raises TrainingDiverged."""
         for record in self.updates():
             listen(record)
 
     def updates(self) -> Iterator[StepRecord]:
-        """The updates that are left."""
+        """Make the updates that are left. Raises TrainingDiverged."""
         total = self.config.steps or 0
         while self.step < total:
             started = time.perf_counter()
             losses = self._backward()
             self._refuse_non_finite(losses)
-            share = learning_rate_share(self.config.method, self.step, total)
-            gradients = [
-                [one.gradient_norms().tolist() for one in concept.learned]
-                for concept in self.concepts
-            ]
-            for one in self._all_learned():
-                one.step(share)
-                if not bool(one.held.isfinite().all()):
-                    raise TrainingDiverged(
-                        f"the vectors are not finite after step {self.step + 1}; the last checkpoint is kept. "
-                        "Try a lower learning rate."
-                    )
+            share = learning_rate_share(self.settings, self.step, total)
+            for concept in self.concepts:
+                concept.trainable.step(share)
+                self._refuse_non_finite_parameters(concept)
             self.step += 1
             self._keep_recent()
-            yield self._record(losses, share, gradients, time.perf_counter() - started)
+            yield self._record(losses, share, time.perf_counter() - started)
 
-    def _backward(self) -> dict[str, float]:
-        """Gradients of one update's mean loss, over all its micro-batches and processes; the mean losses."""
-        config, processes = self.config, self.processes
-        micro_batches = config.accumulate * processes.count
-        sums = torch.zeros(len(self.concepts), device=self.model.device)
-        for micro in range(config.accumulate):
-            place = (
-                self.step * micro_batches + micro * processes.count + processes.index
-            ) * config.batch_size
-            numbers = range(place, place + config.batch_size)
-            for concept in self.concepts:
-                self.model.place(concept.config.token, [one.vectors() for one in concept.learned])
-            batch = join(
-                [concept.samples.draw(numbers, self.model.noising) for concept in self.concepts]
-            )
-            losses = (
-                denoising_losses(self.model, batch, config.min_snr)
-                .view(len(self.concepts), -1)
-                .mean(dim=1)
-            )
-            pulls = [one.pull() for one in self._all_learned() if one.method.pull]
-            # Every concept's own mean, summed: each gets the gradient it would get alone.
-            (torch.stack([losses.sum(), *pulls]).sum() / config.accumulate).backward()
-            sums += losses.detach() / config.accumulate
-        for (
-            concept
-        ) in self.concepts:  # the graph is gone; nobody shall reach into it through the model
-            self.model.place(
-                concept.config.token, [one.vectors().detach() for one in concept.learned]
-            )
-        processes.average(
-            [parameter.grad for one in self._all_learned() for parameter in one.parameters()]
-        )
-        processes.average([sums])
-        return dict(
-            zip((concept.config.token for concept in self.concepts), sums.tolist(), strict=True)
-        )
+    def learned(self) -> list[Values]:
+        """Return what every concept's trainable has learned, float32 on the CPU.
 
-    def _all_learned(self) -> list[LearnedVectors]:
-        return [one for concept in self.concepts for one in concept.learned]
-
-    def _refuse_non_finite(self, losses: dict[str, float]) -> None:
-        """Stop before the vectors are spoiled."""
-        bad = [token for token, loss in losses.items() if not math.isfinite(loss)]
-        if not bad:
-            gradients = [
-                parameter.grad for one in self._all_learned() for parameter in one.parameters()
-            ]
-            if all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients):
-                return
-        cause = f"the loss of {', '.join(bad)}" if bad else "a gradient"
-        raise TrainingDiverged(
-            f"{cause} is not finite at step {self.step + 1}; the vectors of step {self.step} are kept. "
-            "Try a lower learning rate, or --dtype float32."
-        )
-
-    def vectors(self) -> dict[str, list[Tensor]]:
-        """Every token's (n, d) vectors in each tower, float32 on the CPU; the average of the last updates, if asked."""
-        last = self._recent[-self.config.method.average_last :] if self._recent else []
-        result: dict[str, list[Tensor]] = {}
-        number = 0
-        for concept in self.concepts:
-            result[concept.config.token] = []
-            for one in concept.learned:
-                recent = [kept[number] for kept in last]
-                result[concept.config.token].append(
-                    average(recent) if recent else one.vectors().detach().cpu().clone()
-                )
-                number += 1
-        return result
+        With `average_last`, the average over the last updates.
+        """
+        return [
+            concept.trainable.average([values[number] for values in self._recent])
+            if self._recent
+            else concept.trainable.values()
+            for number, concept in enumerate(self.concepts)
+        ]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs, as tensors."""
+        """Return everything a resumed run needs, as tensors on the CPU."""
         state = {"step": torch.tensor(self.step)}
-        for number, one in enumerate(self._all_learned()):
-            state |= {
-                f"{number}/{name}": value.detach().cpu() for name, value in one.state().items()
-            }
-            if self._recent:
-                state[f"{number}/recent"] = torch.stack([kept[number] for kept in self._recent])
+        for number, concept in enumerate(self.concepts):
+            for name, value in concept.trainable.state().items():
+                state[f"{number}/{name}"] = value.detach().cpu()
+            recent = [values[number] for values in self._recent]
+            for part in recent[0] if recent else ():
+                stacked = torch.stack([values[part] for values in recent])
+                state[f"recent/{number}/{part}"] = stacked
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`, to the same vectors as if there had been no stop."""
-        self.step = int(state["step"])
-        every = self._all_learned()
-        for number, one in enumerate(every):
-            prefix = f"{number}/"
-            one.load_state(
-                {
-                    key.removeprefix(prefix): value
-                    for key, value in state.items()
-                    if key.startswith(prefix)
-                }
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned: the run then ends as if it had not stopped.
+
+        States of version 0.1.0 work too. Raises TrainingError for the state of another
+        configuration or program version.
+        """
+        state = renamed(state, [tower.name for tower in self.model.towers])
+        try:
+            self.step = int(state["step"])
+            recent = []
+            for number, concept in enumerate(self.concepts):
+                concept.trainable.load_state(with_prefix(state, f"{number}/"))
+                recent.append(_unstacked(with_prefix(state, f"recent/{number}/")))
+            self._recent = [list(values) for values in zip(*recent, strict=True)]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"the checkpoint does not fit this run ({error}). It was written for another "
+                "configuration or by another version. Train again with --overwrite."
+            ) from error
+
+    def _backward(self) -> dict[str, float]:
+        """Compute the gradients of one update, over its micro-batches and processes.
+
+        Returns the mean data loss of each concept, by its token.
+        """
+        accumulate = self.config.accumulate
+        sums = torch.zeros(len(self.concepts), device=self.model.device)
+        for micro in range(accumulate):
+            for concept in self.concepts:
+                concept.trainable.place(self.model, differentiable=True)
+            losses = self._losses(self._batch(micro))
+            penalties = [concept.trainable.penalty() for concept in self.concepts]
+            terms = [losses.sum(), *(term for term in penalties if term is not None)]
+            # Every concept's own mean, summed: each gets the gradient it would get alone.
+            (torch.stack(terms).sum() / accumulate).backward()  # type: ignore[no-untyped-call]
+            sums += losses.detach() / accumulate
+        for concept in self.concepts:  # the graph is freed; the model must not keep it
+            concept.trainable.place(self.model, differentiable=False)
+        self.processes.average([parameter.grad for parameter in self._parameters()])
+        self.processes.average([sums])
+        tokens = [concept.config.token for concept in self.concepts]
+        return dict(zip(tokens, sums.tolist(), strict=True))
+
+    def _batch(self, micro: int) -> Batch:
+        """Draw the samples of one micro-batch, those of all concepts together."""
+        accumulate, processes = self.config.accumulate, self.processes
+        # Samples are numbered through the run, so that accumulation and processes share them out.
+        batch = self.step * accumulate * processes.count + micro * processes.count
+        first = (batch + processes.index) * self.config.batch_size
+        numbers = range(first, first + self.config.batch_size)
+        noising = self.model.noising
+        return join([concept.samples.draw(numbers, noising) for concept in self.concepts])
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Return the mean over each concept's samples of all objectives' losses, (concepts,)."""
+        losses: list[Tensor] = []
+        for name in self.settings.method.objectives:
+            named = OBJECTIVES[name](self.model, batch, min_snr=self.config.min_snr)
+            losses += named.values()
+        per_sample = torch.stack(losses).sum(dim=0)
+        return per_sample.view(len(self.concepts), -1).mean(dim=1)
+
+    def _parameters(self) -> list[Tensor]:
+        parameters: list[Tensor] = []
+        for concept in self.concepts:
+            parameters += concept.trainable.parameters()
+        return parameters
+
+    def _refuse_non_finite(self, losses: dict[str, float]) -> None:
+        """Raise TrainingDiverged before a step would spoil what is learned."""
+        bad = [token for token, loss in losses.items() if not math.isfinite(loss)]
+        gradients = [parameter.grad for parameter in self._parameters()]
+        if not bad and all(gradient is None or _is_finite(gradient) for gradient in gradients):
+            return
+        cause = f"the loss of {', '.join(bad)}" if bad else "a gradient"
+        raise TrainingDiverged(
+            f"{cause} is not finite at step {self.step + 1}; the vectors of step {self.step} are "
+            "kept. Try a lower learning rate, or --dtype float32."
+        )
+
+    def _refuse_non_finite_parameters(self, concept: Concept) -> None:
+        if not all(_is_finite(parameter) for parameter in concept.trainable.parameters()):
+            raise TrainingDiverged(
+                f"what {concept.config.token} learned is not finite after step {self.step + 1}; "
+                "the last checkpoint is kept. Try a lower learning rate."
             )
-        recent = [
-            state[f"{number}/recent"] for number in range(len(every)) if f"{number}/recent" in state
-        ]
-        self._recent = [list(kept) for kept in zip(*recent, strict=True)]
 
     def _keep_recent(self) -> None:
-        count = self.config.method.average_last
+        count = self.settings.average_last
         if count:
-            self._recent.append(
-                [one.vectors().detach().cpu().clone() for one in self._all_learned()]
-            )
+            self._recent.append([concept.trainable.values() for concept in self.concepts])
             del self._recent[:-count]
 
-    def _record(
-        self,
-        losses: dict[str, float],
-        share: float,
-        gradients: list[list[list[float]]],
-        seconds: float,
-    ) -> StepRecord:
-        vectors = tuple(
-            record
-            for concept, of_concept in zip(self.concepts, gradients, strict=True)
-            for tower, one, of_tower in zip(
-                self.model.towers, concept.learned, of_concept, strict=True
-            )
-            for record in describe(concept.config.token, tower.name, one, of_tower)
+    def _record(self, losses: dict[str, float], share: float, seconds: float) -> StepRecord:
+        total = self.config.steps or 1
+        every = max(1, total // NEAREST_TIMES)
+        nearest = self.step in (1, total) or self.step % every == 0
+        vectors: list[VectorRecord] = []
+        for concept in self.concepts:
+            vectors += concept.trainable.records(nearest=nearest)
+        return StepRecord(
+            step=self.step,
+            losses=losses,
+            learning_rate=share * self.settings.learning_rate,
+            vectors=tuple(vectors),
+            seconds=seconds,
+            peak_memory=peak_memory(self.model.device),
         )
-        rate = share * (self.config.method.learning_rate or 0.0)
-        return StepRecord(self.step, losses, rate, vectors, seconds, peak_memory(self.model.device))
 
 
-def describe(
-    token: str, tower: str, learned: LearnedVectors, gradients: Sequence[float]
-) -> list[VectorRecord]:
-    """The geometry of a token's vectors in one tower."""
-    vectors = learned.vectors().detach()
-    directions = geometry.normalize(vectors)
-    norms = geometry.norms(vectors).tolist()
-    angles = geometry.angle(directions, geometry.normalize(learned.start)).tolist()
-    cosines = (directions * learned.prior).sum(dim=-1).tolist()
-    return [
-        VectorRecord(token, tower, index, *figures)
-        for index, figures in enumerate(zip(norms, angles, cosines, gradients, strict=True))
-    ]
+def learning_rate_share(settings: Settings, step: int, total: int) -> float:
+    """Return the schedule's factor for update `step` (from 0) of `total`.
 
-
-def average(recent: Sequence[Tensor]) -> Tensor:
-    """(n, d): Fréchet mean of the directions on the sphere, at the mean norm."""
-    stacked = torch.stack(list(recent))
-    norms = geometry.norms(stacked).mean(dim=0)
-    directions = geometry.normalize(stacked)
-    return norms[:, None] * torch.stack(
-        [geometry.frechet_mean(directions[:, row]) for row in range(stacked.shape[1])]
-    )
-
-
-def learning_rate_share(method: MethodConfig, step: int, total: int) -> float:
-    """The schedule's factor for update `step` (from 0) of `total`: linear rise, then constant, or a fall toward 0."""
-    if step < method.warmup:
-        return (step + 1) / method.warmup
-    if method.schedule == "constant":
+    It rises linearly over `warmup` updates, then stays at 1 or falls toward 0.
+    """
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    if settings.schedule == "constant":
         return 1.0
-    done = (step - method.warmup) / max(1, total - method.warmup)
-    return 1 - done if method.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    done = (step - settings.warmup) / max(1, total - settings.warmup)
+    return 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
 def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
-    """The configuration with every open choice of the model and the method filled in."""
-    method = method_named(config.method.name)
-    rate = model.direction_rate if method.learning_rate is None else method.learning_rate
+    """Return the configuration with the values it left open, from the model and the method."""
+    settings = decide(method_named(config.method.name), config.method, model.direction_rate)
+    method = replace(
+        config.method,
+        learning_rate=settings.learning_rate,
+        magnitude=settings.magnitude,
+        beta=settings.beta,
+        optimizer=settings.optimizer,
+        momentum=settings.momentum,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        average_last=settings.average_last,
+    )
     return replace(
         config,
         steps=config.steps or model.training_steps,
         dtype=str(model.dtype).removeprefix("torch."),
-        method=replace(
-            config.method,
-            learning_rate=rate
-            if config.method.learning_rate is None
-            else config.method.learning_rate,
-            magnitude=config.method.magnitude or method.magnitude,
-        ),
+        method=method,
         data=replace(config.data, resolution=config.data.resolution or model.resolution),
     )
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most this process has held, or the most the GPU's allocator has."""
+    """Return the most memory that was in use so far, in bytes.
+
+    It is that of the GPU's allocator, or of this process where there is no GPU.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
+
+
+def _unstacked(stacked: Mapping[str, Tensor]) -> list[Values]:
+    """Return one entry per update from {part: (updates, …)}."""
+    updates = len(next(iter(stacked.values()))) if stacked else 0
+    return [{part: values[update] for part, values in stacked.items()} for update in range(updates)]

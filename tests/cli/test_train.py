@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from dti_geom.files import load_result, read_embeddings
-from dti_geom.training import RunConfig, TrainingResult
+from dti_geom.training import RunConfig
+from dti_geom.training.run import TrainingResult
 
 
 @pytest.fixture(scope="module")

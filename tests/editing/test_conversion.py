@@ -7,12 +7,12 @@ from safetensors import safe_open
 from dti_geom import __version__
 from dti_geom.editing import Converted, convert
 from dti_geom.errors import EditingError, EmbeddingFileError, FileExists
-from dti_geom.files import from_json, read_embeddings, to_json, write_embeddings
+from dti_geom.files import EmbeddingFile, from_json, read_embeddings, to_json, write_embeddings
 from dti_geom.files.embeddings import LearnedToken
 from dti_geom.models import open_encoders
 
 
-def saved(path: Path, content: object):
+def saved(path: Path, content: object) -> EmbeddingFile:
     path.parent.mkdir(exist_ok=True, parents=True)
     torch.save(content, path)
     return read_embeddings(path)
@@ -20,10 +20,11 @@ def saved(path: Path, content: object):
 
 def header(path: str) -> dict[str, str]:
     with safe_open(path, "pt") as opened:
-        return opened.metadata()
+        metadata: dict[str, str] = opened.metadata()
+        return metadata
 
 
-def test_a_file_keeps_its_bits_and_tells_where_it_came_from(tmp_path):
+def test_a_file_keeps_its_bits_and_tells_where_it_came_from(tmp_path: Path) -> None:
     stored = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     content = {
         "string_to_param": {"*": stored},
@@ -49,7 +50,7 @@ def test_a_file_keeps_its_bits_and_tells_where_it_came_from(tmp_path):
     }
 
 
-def test_rescaling_is_told_in_the_result_and_in_the_file(tmp_path):
+def test_rescaling_is_told_in_the_result_and_in_the_file(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.bin", {"<x>": torch.full((4,), 3.0)})
     (result,) = convert([file], "kohya", tmp_path / "out", rescale_to="0.5")
     (vector,) = result.vectors
@@ -60,7 +61,7 @@ def test_rescaling_is_told_in_the_result_and_in_the_file(tmp_path):
     assert from_json(Converted, to_json(result)) == result
 
 
-def test_each_tower_takes_the_mean_of_its_own_encoder(tmp_path, sdxl_folder):
+def test_each_tower_takes_the_mean_of_its_own_encoder(tmp_path: Path, sdxl_folder: Path) -> None:
     encoders = open_encoders(str(sdxl_folder))
     content = {"<x>": [torch.full((2, 32), 9.0), torch.full((2, 48), 9.0)]}
     file = saved(tmp_path / "x.bin", content)
@@ -72,7 +73,7 @@ def test_each_tower_takes_the_mean_of_its_own_encoder(tmp_path, sdxl_folder):
     assert abs(means[0] - means[1]) > 1e-3 * means[0]
 
 
-def test_the_two_files_of_a_diffusers_folder_are_one_token(tmp_path):
+def test_the_two_files_of_a_diffusers_folder_are_one_token(tmp_path: Path) -> None:
     tokens = [
         LearnedToken("<x>", tower, torch.ones(2, width)) for tower, width in (("1", 8), ("2", 12))
     ]
@@ -88,7 +89,7 @@ def test_the_two_files_of_a_diffusers_folder_are_one_token(tmp_path):
     }
 
 
-def test_the_second_file_is_known_without_our_header(tmp_path):
+def test_the_second_file_is_known_without_our_header(tmp_path: Path) -> None:
     files = [
         saved(tmp_path / f"learned_embeds{suffix}.bin", {"<x>": torch.ones(width)})
         for suffix, width in (("", 8), ("_2", 12))
@@ -97,12 +98,12 @@ def test_the_second_file_is_known_without_our_header(tmp_path):
     assert [one.dim for one in result.vectors] == [8, 12]
 
 
-def test_numbered_files_of_other_names_stay_apart(tmp_path):
+def test_numbered_files_of_other_names_stay_apart(tmp_path: Path) -> None:
     files = [saved(tmp_path / name, {"<x>": torch.ones(8)}) for name in ("cat.bin", "cat_2.bin")]
     assert len(convert(files, "kohya", tmp_path / "out")) == 2
 
 
-def test_a_file_of_several_tokens_becomes_several_files(tmp_path):
+def test_a_file_of_several_tokens_becomes_several_files(tmp_path: Path) -> None:
     file = saved(
         tmp_path / "zoo.bin",
         {"<cat>": torch.ones(8), "<cat>_1": torch.ones(8), "<../dog>": torch.ones(8)},
@@ -114,13 +115,13 @@ def test_a_file_of_several_tokens_becomes_several_files(tmp_path):
         convert([file], "webui", tmp_path / "renamed", token="<y>")
 
 
-def test_a_token_can_be_renamed(tmp_path):
+def test_a_token_can_be_renamed(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.bin", {"<x>": torch.ones(8)})
     (result,) = convert([file], "diffusers", tmp_path / "out", token="<new>")
     assert read_embeddings(result.files[0]).tokens[0].token == "<new>"
 
 
-def test_nothing_is_written_unless_all_can_be(tmp_path):
+def test_nothing_is_written_unless_all_can_be(tmp_path: Path) -> None:
     good = saved(tmp_path / "a.bin", {"<x>": [torch.ones(8), torch.ones(12)]})
     bad = saved(tmp_path / "b.bin", {"<y>": torch.ones(8)})
     with pytest.raises(EmbeddingFileError, match="SDXL has two"):
@@ -131,7 +132,7 @@ def test_nothing_is_written_unless_all_can_be(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_file_is_kept_unless_asked(tmp_path):
+def test_an_existing_file_is_kept_unless_asked(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.bin", {"<x>": torch.ones(8)})
     convert([file], "kohya", tmp_path / "out")
     with pytest.raises(FileExists):

@@ -1,4 +1,4 @@
-"""What we write loads in diffusers' own pipelines, and paints the picture that the original painted."""
+"""Files we write load in diffusers' own pipelines and paint the original's picture."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ from dti_geom.files import read_embeddings
 
 
 def opened(folder: Path) -> Any:
-    from diffusers import DiffusionPipeline
+    import diffusers
 
-    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline: Any = diffusers.DiffusionPipeline
+    pipeline = pipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def painted(pipeline: Any, prompt: str) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return pipeline(
+    result = pipeline(
         prompt, height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
-    ).images[0]
+    )
+    return np.asarray(result.images[0])
 
 
 def vectors(count: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -33,7 +35,9 @@ def vectors(count: int, width: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("layout", ["diffusers", "webui", "kohya"])
-def test_one_tower_paints_the_same_picture_before_and_after(tmp_path, sd15_pipeline, layout, count):
+def test_one_tower_paints_the_same_picture_before_and_after(
+    tmp_path: Path, sd15_pipeline: Path, layout: str, count: int
+) -> None:
     torch.save({"<x>": vectors(count, 32)}, tmp_path / "x.bin")
     pipeline = opened(sd15_pipeline)
     without = painted(pipeline, "a red <x>")
@@ -53,7 +57,9 @@ def test_one_tower_paints_the_same_picture_before_and_after(tmp_path, sd15_pipel
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_two_towers_paint_the_same_picture_before_and_after(tmp_path, sdxl_pipeline, count):
+def test_two_towers_paint_the_same_picture_before_and_after(
+    tmp_path: Path, sdxl_pipeline: Path, count: int
+) -> None:
     towers = {"clip_l": vectors(count, 32), "clip_g": vectors(count, 48, seed=1)}
     save_file(towers, tmp_path / "toy.safetensors")
     pipeline = opened(sdxl_pipeline)

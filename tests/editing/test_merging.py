@@ -1,24 +1,30 @@
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.editing import Merged, Term, merge, parse_expression
+from dti_geom.editing import Merged, merge
+from dti_geom.editing.merging import BlendMethod, Term, parse_expression
 from dti_geom.errors import EditingError, FileExists, GeometryError, UnknownToken
 from dti_geom.files import LearnedToken, from_json, read_embeddings, to_json
-from dti_geom.models import open_encoders
+from dti_geom.models import TextEncoder, open_encoders
 
 
 @pytest.fixture(scope="module")
-def encoders(sd15_folder):
+def encoders(sd15_folder: Path) -> Sequence[TextEncoder]:
     return open_encoders(str(sd15_folder))
 
 
-def row(encoder, word):
+def row(encoder: TextEncoder, word: str) -> Tensor:
     return encoder.token_table[encoder.vocabulary.rows(word)[0]]
 
 
-def merged_vectors(result):
-    return [each.vectors for file in result.files for each in read_embeddings(file).tokens]
+def merged_vectors(result: Merged) -> list[Tensor]:
+    files = [read_embeddings(file) for file in result.files]
+    return [token.vectors for file in files for token in file.tokens]
 
 
 # --- The grammar ---
@@ -36,7 +42,7 @@ def merged_vectors(result):
         ("3", [(1, "3")]),
     ],
 )
-def test_a_blend_is_a_sum_of_weighted_names(text, terms):
+def test_a_blend_is_a_sum_of_weighted_names(text: str, terms: list[tuple[float, str]]) -> None:
     assert parse_expression(text) == tuple(Term(*term) for term in terms)
 
 
@@ -57,12 +63,14 @@ def test_a_blend_is_a_sum_of_weighted_names(text, terms):
         "cat * 2",
     ],
 )
-def test_anything_else_is_refused(text):
+def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(EditingError):
         parse_expression(text)
 
 
-def test_code_in_a_blend_is_only_a_name_that_no_model_knows(tmp_path, encoders):
+def test_code_in_a_blend_is_only_a_name_that_no_model_knows(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     with pytest.raises((EditingError, UnknownToken)):
         merge("#__import__('os').getcwd()", encoders, (), tmp_path / "x")
     assert not list(tmp_path.iterdir())
@@ -71,7 +79,9 @@ def test_code_in_a_blend_is_only_a_name_that_no_model_knows(tmp_path, encoders):
 # --- The blend ---
 
 
-def test_slerp_of_two_words_lies_on_the_great_circle_between_them(tmp_path, encoders):
+def test_slerp_of_two_words_lies_on_the_great_circle_between_them(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     (encoder,) = encoders
     result = merge("0.7*cat + 0.3*dog", encoders, (), tmp_path / "x")
     (found,) = merged_vectors(result)
@@ -81,7 +91,9 @@ def test_slerp_of_two_words_lies_on_the_great_circle_between_them(tmp_path, enco
     )
 
 
-def test_the_norm_is_the_weighted_mean_of_the_terms_norms(tmp_path, encoders):
+def test_the_norm_is_the_weighted_mean_of_the_terms_norms(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     (encoder,) = encoders
     low, *_, high = geometry.summarize_norms(encoder.token_table).percentiles
     norms = [min(max(float(row(encoder, word).norm()), low), high) for word in ("cat", "dog")]
@@ -91,7 +103,9 @@ def test_the_norm_is_the_weighted_mean_of_the_terms_norms(tmp_path, encoders):
 
 
 @pytest.mark.parametrize("method", ["slerp", "lerp"])
-def test_an_inflated_token_lends_its_direction_and_not_its_length(tmp_path, encoders, method):
+def test_an_inflated_token_lends_its_direction_and_not_its_length(
+    tmp_path: Path, encoders: Sequence[TextEncoder], method: BlendMethod
+) -> None:
     (encoder,) = encoders
     direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
     results = [
@@ -110,7 +124,9 @@ def test_an_inflated_token_lends_its_direction_and_not_its_length(tmp_path, enco
         assert result.vectors[0].similarities == pytest.approx((1.0,))
 
 
-def test_lerp_may_subtract_and_slerp_may_not(tmp_path, encoders):
+def test_lerp_may_subtract_and_slerp_may_not(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     (encoder,) = encoders
     result = merge("cat - dog + house", encoders, (), tmp_path / "x", method="lerp")
     wanted = row(encoder, "cat") - row(encoder, "dog") + row(encoder, "house")
@@ -120,12 +136,16 @@ def test_lerp_may_subtract_and_slerp_may_not(tmp_path, encoders):
         merge("cat - dog", encoders, (), tmp_path / "y")
 
 
-def test_terms_that_cancel_have_no_direction(tmp_path, encoders):
+def test_terms_that_cancel_have_no_direction(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     with pytest.raises(GeometryError, match="cancel"):
         merge("cat - cat", encoders, (), tmp_path / "x", method="lerp")
 
 
-def test_a_single_vector_goes_with_each_of_several(tmp_path, encoders):
+def test_a_single_vector_goes_with_each_of_several(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     several = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     learned = [LearnedToken("<a>", None, several)]
     result = merge("<a> + cat", encoders, learned, tmp_path / "x", token="<new>")
@@ -137,7 +157,7 @@ def test_a_single_vector_goes_with_each_of_several(tmp_path, encoders):
         merge("<a> + <b>", encoders, learned, tmp_path / "y")
 
 
-def test_each_tower_is_blended_from_its_own_rows(tmp_path, sdxl_folder):
+def test_each_tower_is_blended_from_its_own_rows(tmp_path: Path, sdxl_folder: Path) -> None:
     encoders = open_encoders(str(sdxl_folder))
     learned = [
         LearnedToken("<a>", "clip_l", torch.ones(1, 32)),
@@ -149,12 +169,16 @@ def test_each_tower_is_blended_from_its_own_rows(tmp_path, sdxl_folder):
     assert from_json(Merged, to_json(result)) == result
 
 
-def test_a_token_of_another_width_is_refused(tmp_path, encoders):
+def test_a_token_of_another_width_is_refused(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     with pytest.raises(EditingError, match="<a> has width 7, and text_encoder has 32"):
         merge("<a>", encoders, [LearnedToken("<a>", None, torch.ones(1, 7))], tmp_path / "x")
 
 
-def test_an_existing_file_is_kept_unless_asked(tmp_path, encoders):
+def test_an_existing_file_is_kept_unless_asked(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
     merge("cat", encoders, (), tmp_path / "x")
     with pytest.raises(FileExists):
         merge("dog", encoders, (), tmp_path / "x")

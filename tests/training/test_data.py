@@ -1,4 +1,7 @@
 import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,19 +9,23 @@ import torch
 from PIL import Image
 
 from dti_geom.errors import TrainingError
+from dti_geom.models.noising import Noising
+from dti_geom.models.pipelines import TextToImage
 from dti_geom.training.config import ConceptConfig, DataConfig
-from dti_geom.training.data import Samples, class_word, image_files, join, load_views
+from dti_geom.training.data import ImageView, Samples, class_word, image_files, join, load_views
 
 
-def concept(folder, **options):
+def concept(folder: Path, **options: Any) -> ConceptConfig:
     return ConceptConfig("<x>", str(folder), "dog", **options)
 
 
-def views(folder, resolution=64, **options):
+def views(folder: Path, resolution: int = 64, **options: Any) -> list[ImageView]:
     return load_views(concept(folder), DataConfig(**options), resolution, seed=0)
 
 
-def test_images_come_sorted_by_name_and_other_files_are_left_alone(images, picture):
+def test_images_come_sorted_by_name_and_other_files_are_left_alone(
+    images: Path, picture: Callable[[int], Image.Image]
+) -> None:
     (images / "notes.txt").write_text("not an image")
     (images / ".hidden.png").write_bytes(b"")
     picture(9).save(images / "10.PNG")
@@ -30,7 +37,7 @@ def test_images_come_sorted_by_name_and_other_files_are_left_alone(images, pictu
     ]
 
 
-def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path):
+def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path: Path) -> None:
     wide = Image.new("RGB", (300, 100), "black")
     wide.paste("white", (100, 0, 200, 100))
     wide.save(tmp_path / "wide.png")
@@ -41,7 +48,7 @@ def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path):
     assert view.view.corner == (0, 50)
 
 
-def test_exif_orientation_is_honoured(tmp_path):
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
     upright = Image.new("RGB", (40, 80), "black")
     upright.paste("white", (0, 0, 40, 40))  # white above
     turned = upright.rotate(90, expand=True)
@@ -53,13 +60,13 @@ def test_exif_orientation_is_honoured(tmp_path):
     torch.testing.assert_close(first.pixels, second.pixels)
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / "0.png")
     (view,) = views(tmp_path)
     assert view.pixels.min() == 1
 
 
-def test_every_broken_image_is_named(images, picture):
+def test_every_broken_image_is_named(images: Path, picture: Callable[[int], Image.Image]) -> None:
     buffer = io.BytesIO()
     picture(0).save(buffer, "PNG")
     (images / "cut.png").write_bytes(buffer.getvalue()[:2000])
@@ -68,7 +75,7 @@ def test_every_broken_image_is_named(images, picture):
         views(images)
 
 
-def test_further_crops_are_seeded_inside_and_different(images):
+def test_further_crops_are_seeded_inside_and_different(images: Path) -> None:
     first, second = (views(images, crops=4, flip=True) for _ in range(2))
     assert len(first) == 3 * 4 * 2
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
@@ -76,7 +83,7 @@ def test_further_crops_are_seeded_inside_and_different(images):
     assert torch.equal(first[1].pixels, first[0].pixels.flip(-1))
 
 
-def test_masks_and_captions_belong_to_their_image(images, tmp_path):
+def test_masks_and_captions_belong_to_their_image(images: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     for number in range(3):
@@ -86,7 +93,8 @@ def test_masks_and_captions_belong_to_their_image(images, tmp_path):
         )
     found = views(images, captions=True, masks=str(masks))
     assert [view.prompt for view in found] == ["a {} number 0", "a {} number 1", "a {} number 2"]
-    assert [float(view.mask.mean()) for view in found] == [0, 1, 0]
+    masked = [view.mask for view in found if view.mask is not None]
+    assert [float(mask.mean()) for mask in masked] == [0, 1, 0]
     (images / "1.txt").unlink()
     with pytest.raises(TrainingError, match=r"no caption 1\.txt"):
         views(images, captions=True)
@@ -95,7 +103,9 @@ def test_masks_and_captions_belong_to_their_image(images, tmp_path):
         views(images, masks=str(masks))
 
 
-def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(tmp_path, images):
+def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(
+    tmp_path: Path, images: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match="holds no image"):
         image_files(concept(tmp_path / "empty"))
@@ -108,7 +118,7 @@ def test_an_empty_folder_a_missing_one_and_a_dataset_root_each_say_what_to_do(tm
     assert len(image_files(concept(tmp_path, subject="images"))) == 3
 
 
-def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
+def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path: Path) -> None:
     (tmp_path / "prompts_and_classes.txt").write_text(
         "Classes\n\nsubject_name,class\nduck_toy,toy\ncat2, cat\n"
     )
@@ -118,18 +128,22 @@ def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path):
     assert class_word(tmp_path / "elsewhere", "duck_toy") is None
 
 
+Build = Callable[..., tuple[Samples, Noising]]
+
+
 @pytest.fixture
-def samples(tiny, images):
-    def build(seed=0, **options):
+def samples(tiny: Callable[[], TextToImage], images: Path) -> Build:
+    def build(seed: int = 0, **options: Any) -> tuple[Samples, Noising]:
         model = tiny()
-        return Samples(
-            model, views(images, **options), "<x>", ["a {}", "one {}"], seed
-        ), model.noising
+        stream = Samples(
+            model, views(images, **options), token="<x>", templates=["a {}", "one {}"], seed=seed
+        )
+        return stream, model.noising
 
     return build
 
 
-def test_a_sample_is_the_same_wherever_it_is_drawn(samples):
+def test_a_sample_is_the_same_wherever_it_is_drawn(samples: Build) -> None:
     stream, noising = samples()
     together = stream.draw(range(8), noising)
     alone = [stream.draw([number], noising) for number in range(8)]
@@ -141,7 +155,7 @@ def test_a_sample_is_the_same_wherever_it_is_drawn(samples):
         )
 
 
-def test_every_pass_shows_every_view_once(samples):
+def test_every_pass_shows_every_view_once(samples: Build) -> None:
     stream, _ = samples()
     for epoch in range(5):
         assert sorted(stream._row(3 * epoch + place) for place in range(3)) == [0, 1, 2]
@@ -149,7 +163,7 @@ def test_every_pass_shows_every_view_once(samples):
     assert len(orders) > 1
 
 
-def test_noise_is_standard_normal_and_differs_between_samples_and_seeds(samples):
+def test_noise_is_standard_normal_and_differs_between_samples_and_seeds(samples: Build) -> None:
     stream, noising = samples()
     batch = stream.draw(range(64), noising)
     assert abs(batch.noise.mean()) < 0.03  # 4 standard errors of 64·4·64 draws: 0.031
@@ -160,16 +174,19 @@ def test_noise_is_standard_normal_and_differs_between_samples_and_seeds(samples)
     assert {"a <x>", "one <x>"} == set(batch.prompts)
 
 
-def test_latents_are_drawn_from_their_distribution_again_for_every_sample(samples):
+def test_latents_are_drawn_from_their_distribution_again_for_every_sample(samples: Build) -> None:
     stream, noising = samples()
     rows = torch.tensor([stream._row(number) for number in range(30)])
     batch = stream.draw(range(30), noising)
+    assert stream.latents.std is not None
     z = (batch.x - stream.latents.mean[rows]) / stream.latents.std[rows]
     assert abs(z.mean()) < 0.05
     assert abs(z.std() - 1) < 0.05
 
 
-def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(samples):
+def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(
+    samples: Build,
+) -> None:
     stream, noising = samples()
     first, second = stream.draw(range(2), noising), stream.draw(range(2, 5), noising)
     masked = type(second)(
@@ -178,4 +195,5 @@ def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(sa
     both = join([first, masked])
     assert torch.equal(both.x, torch.cat([first.x, second.x]))
     assert both.prompts == first.prompts + second.prompts
+    assert both.mask is not None
     assert both.mask.flatten(1).mean(dim=1).tolist() == [1, 1, 0, 0, 0]

@@ -1,46 +1,66 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import TrainingError
 from dti_geom.geometry import angle, normalize, norms, summarize_norms
 from dti_geom.training.config import MethodConfig
-from dti_geom.training.methods import METHODS, LearnedVectors, Reference
+from dti_geom.training.methods import METHODS, method_named
+from dti_geom.training.methods.base import VocabularyStats, decide
+from dti_geom.training.token_vectors import TowerVectors
 
 DIM = 16
 TABLE = 0.1 * torch.randn(50, DIM, generator=torch.Generator().manual_seed(7))
-REFERENCE = Reference(summarize_norms(TABLE), float(TABLE.std()))
+STATS = VocabularyStats(summarize_norms(TABLE), float(TABLE.std()))
 
 
-def build(name="dti", **options):
-    options = {"learning_rate": 0.05} | options
-    magnitude = None if METHODS[name].magnitude is None else torch.full((2, 1), 0.4)
-    return LearnedVectors(TABLE[:2], TABLE[:2], magnitude, REFERENCE, MethodConfig(name, **options))
+def build(name: str = "dti", **options: Any) -> TowerVectors:
+    config = MethodConfig(name, **({"learning_rate": 0.05} | options))
+    method = METHODS[name]
+    return TowerVectors(
+        start=TABLE[:2],
+        prior=TABLE[:2],
+        magnitude=None if method.magnitude is None else torch.full((2, 1), 0.4),
+        stats=STATS,
+        settings=decide(method, config),
+        learn_magnitude=config.magnitude == "learned",
+    )
 
 
-def pull_toward(learned, target, steps, share=1.0):
-    """Minimise the squared distance to `target`; the vectors after every step."""
+def pull_toward(
+    learned: TowerVectors, target: Tensor, steps: int, share: float = 1.0
+) -> list[Tensor]:
+    """Minimise the squared distance to `target`. Returns the vectors after every step."""
     path = []
     for _ in range(steps):
-        (learned.vectors() - target).square().sum().backward()
+        (learned.vectors() - target).square().sum().backward()  # type: ignore[no-untyped-call]
         learned.step(share)
         path.append(learned.vectors().detach().clone())
     return path
 
 
-def target():
+def target() -> Tensor:
     return torch.randn(2, DIM, generator=torch.Generator().manual_seed(1))
 
 
-def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand():
-    # e = 2v, v = e1, μ = e2, κ = 4, ∂L/∂e = (7, 3.5, −1.5): ∂L/∂v = (14, 7, −3), less κμ (14, 3, −3),
-    # tangent (0, 3, −3), unit (0, 1, −1)/√2, v − ¾·g = (1, −¾/√2, ¾/√2), of norm 5/4.
+def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand() -> None:
+    # e = 2v, v = e1, μ = e2, κ = 4, ∂L/∂e = (7, 3.5, −1.5): ∂L/∂v = (14, 7, −3),
+    # less κμ (14, 3, −3), tangent (0, 3, −3), unit g = (0, 1, −1)/√2,
+    # v − ¾·g = (1, −¾/√2, ¾/√2), of norm 5/4.
     v, mu = torch.eye(3)[:1], torch.eye(3)[1:2]
-    learned = LearnedVectors(
-        5 * v, mu, torch.tensor([[2.0]]), REFERENCE, MethodConfig("dti", 0.75, kappa=4.0)
+    learned = TowerVectors(
+        start=5 * v,
+        prior=mu,
+        magnitude=torch.tensor([[2.0]]),
+        stats=STATS,
+        settings=decide(METHODS["dti"], MethodConfig("dti", 0.75, kappa=4.0)),
     )
-    (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum().backward()
+    loss = (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     learned.step(1.0)
     side = 0.75 / math.sqrt(2)
     torch.testing.assert_close(
@@ -49,29 +69,29 @@ def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand():
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"momentum": 0.9}, {"beta": 0.99}])
-def test_dti_keeps_its_norm_to_a_millionth_at_every_step(options):
+def test_dti_keeps_its_norm_to_a_millionth_at_every_step(options: dict[str, Any]) -> None:
     for vectors in pull_toward(build("dti", **options), target(), 300):
         assert (norms(vectors) / 0.4 - 1).abs().max() < 1e-6
 
 
-def test_ti_is_adamw_on_the_rows_alone():
+def test_ti_is_adamw_on_the_rows_alone() -> None:
     learned = build("ti", learning_rate=0.02)
-    theirs = learned.held.detach().clone().requires_grad_()
+    theirs = learned.parameter.detach().clone().requires_grad_()
     optimizer = torch.optim.AdamW([theirs], lr=0.02, weight_decay=1e-2)
     for _ in range(20):
-        (theirs - target()).square().sum().backward()
+        (theirs - target()).square().sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     assert torch.equal(pull_toward(learned, target(), 20)[-1], theirs.detach())
 
 
 @pytest.mark.parametrize("name", ["median-projection", "adamw-sphere", "category-norm"])
-def test_the_fixed_norm_policies_have_the_asked_norm_after_every_step(name):
+def test_the_fixed_norm_policies_have_the_asked_norm_after_every_step(name: str) -> None:
     for vectors in pull_toward(build(name), target(), 50):
         torch.testing.assert_close(norms(vectors), torch.full((2,), 0.4), rtol=1e-6, atol=0)
 
 
-def test_norm_decay_draws_the_norm_by_its_share_of_the_gap():
+def test_norm_decay_draws_the_norm_by_its_share_of_the_gap() -> None:
     learned, free = build("norm-decay", learning_rate=1e-3), build("ti", learning_rate=1e-3)
     before = pull_toward(free, target(), 1)[0]
     after = pull_toward(learned, target(), 1)[0]
@@ -79,19 +99,19 @@ def test_norm_decay_draws_the_norm_by_its_share_of_the_gap():
     torch.testing.assert_close(normalize(after), normalize(before))
 
 
-def test_with_a_large_rate_norm_decay_is_a_projection():
+def test_with_a_large_rate_norm_decay_is_a_projection() -> None:
     assert norms(
         pull_toward(build("norm-decay", learning_rate=0.02), target(), 1)[0]
     ) == pytest.approx([0.4, 0.4])
 
 
-def test_std_retraction_scales_by_the_tenth_power_of_the_ratio():
+def test_std_retraction_scales_by_the_tenth_power_of_the_ratio() -> None:
     free = pull_toward(build("ti"), target(), 1)[0]
     retracted = pull_toward(build("std-retraction"), target(), 1)[0]
-    torch.testing.assert_close(retracted, free * (REFERENCE.std / free.std()) ** 0.1)
+    torch.testing.assert_close(retracted, free * (STATS.std / free.std()) ** 0.1)
 
 
-def test_the_pull_of_crossinit_is_the_squared_distance_to_its_start():
+def test_the_pull_of_crossinit_is_the_squared_distance_to_its_start() -> None:
     learned = build("crossinit")
     assert learned.pull().item() == 0
     pull_toward(learned, target(), 3)
@@ -99,24 +119,24 @@ def test_the_pull_of_crossinit_is_the_squared_distance_to_its_start():
     torch.testing.assert_close(learned.pull(), 1e-5 * distance)
 
 
-def test_a_learned_magnitude_moves_stays_positive_and_survives_the_retraction():
+def test_a_learned_magnitude_moves_stays_positive_and_survives_the_retraction() -> None:
     learned = build("dti", magnitude="learned")
     path = pull_toward(learned, 1e-3 * target(), 400)  # what is asked for is nearly zero
     assert norms(path[-1]).max() < 0.2  # half of where it started
     assert norms(path[-1]).min() > 0
-    torch.testing.assert_close(norms(learned.held.detach()).float(), torch.ones(2))
+    torch.testing.assert_close(norms(learned.parameter.detach()).float(), torch.ones(2))
 
 
-def test_without_a_prior_dti_goes_where_the_data_are_and_a_strong_prior_holds_it():
+def test_without_a_prior_dti_goes_where_the_data_are_and_a_strong_prior_holds_it() -> None:
     aim = target()
     free = pull_toward(build("dti", kappa=0.0, learning_rate=0.02), aim, 200)[-1]
-    held = pull_toward(build("dti", kappa=1e3, learning_rate=0.02), aim, 200)[-1]
+    strong = pull_toward(build("dti", kappa=1e3, learning_rate=0.02), aim, 200)[-1]
     assert angle(normalize(free), normalize(aim)).max() < 0.03
-    assert angle(normalize(held), normalize(TABLE[:2])).max() < 0.03
+    assert angle(normalize(strong), normalize(TABLE[:2])).max() < 0.03
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_state_goes_out_and_in_without_changing_the_path(name):
+def test_state_goes_out_and_in_without_changing_the_path(name: str) -> None:
     through = build(name)
     expected = pull_toward(through, target(), 8)[-1]
     first, second = build(name), build(name)
@@ -126,10 +146,11 @@ def test_state_goes_out_and_in_without_changing_the_path(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_vectors_gradients_and_moments_are_float32_for_every_method(name):
+def test_vectors_gradients_and_moments_are_float32_for_every_method(name: str) -> None:
     learned = build(name)
-    learned.vectors().bfloat16().float().square().sum().backward()
-    assert learned.held.grad.dtype == torch.float32
+    learned.vectors().bfloat16().float().square().sum().backward()  # type: ignore[no-untyped-call]
+    assert learned.parameter.grad is not None
+    assert learned.parameter.grad.dtype == torch.float32
     learned.step(1.0)
     assert {
         value.dtype
@@ -149,11 +170,26 @@ def test_vectors_gradients_and_moments_are_float32_for_every_method(name):
         ("median-projection", {"magnitude": "learned"}, "magnitude learned"),
     ],
 )
-def test_an_option_that_would_change_nothing_is_refused(name, options, word):
+def test_an_option_that_would_change_nothing_is_refused(
+    name: str, options: dict[str, Any], word: str
+) -> None:
     with pytest.raises(TrainingError, match=f"{word} has no effect on method '{name}'"):
         build(name, **options)
 
 
-def test_an_unknown_method_names_the_known_ones():
+def test_an_unknown_method_names_the_known_ones() -> None:
     with pytest.raises(TrainingError, match=r"'dit'\. Known: dti, ti"):
-        LearnedVectors(TABLE[:1], TABLE[:1], None, REFERENCE, MethodConfig("dit", 0.1))
+        method_named("dit")
+
+
+def test_a_method_may_have_its_own_value_of_every_option() -> None:
+    method = replace(METHODS["dti"], schedule="cosine", warmup=3, average_last=5, beta=0.9)
+    settings = decide(method, MethodConfig("dti", warmup=7), direction_rate=0.04)
+    assert (settings.schedule, settings.average_last, settings.beta) == ("cosine", 5, 0.9)
+    assert (settings.warmup, settings.learning_rate, settings.kappa) == (7, 0.04, 1e-4)
+
+
+def test_every_method_is_registered_under_its_own_name() -> None:
+    assert {name: method.name for name, method in METHODS.items()} == {
+        name: name for name in METHODS
+    }

@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,26 +17,35 @@ from PIL import Image
 
 from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
 from dti_geom.files import read_embeddings
+from dti_geom.files.run_layout import token_folder
+from dti_geom.models.pipelines import TextToImage
 from dti_geom.training import (
     ConceptConfig,
     MethodConfig,
     PreviewConfig,
-    load_events,
+    RunConfig,
     resume,
-    token_folder,
     train,
 )
+from dti_geom.training.run import load_events
+from dti_geom.training.trainer import StepRecord
 
 FAMILIES = ("sd15", "sd21", "sdxl", "sana")
 
 
-def learned_bytes(folder):
+def learned_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("learned_embeds*"))}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["dti", "ti"])
-def test_every_family_learns_a_token_end_to_end(family, method, tmp_path, request, config):
+def test_every_family_learns_a_token_end_to_end(
+    family: str,
+    method: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    config: Callable[..., RunConfig],
+) -> None:
     asked = config(
         model=str(request.getfixturevalue(f"{family}_pipeline")),
         method=MethodConfig(method),
@@ -54,14 +66,16 @@ def test_every_family_learns_a_token_end_to_end(family, method, tmp_path, reques
     assert norms == pytest.approx([one.norm for one in result.vectors], rel=1e-5)
 
 
-def test_real_photographs_teach_a_token(shared_data, tmp_path, config):
+def test_real_photographs_teach_a_token(
+    shared_data: Path, tmp_path: Path, config: Callable[..., RunConfig]
+) -> None:
     photos = ConceptConfig("<x>", str(shared_data / "dreambooth"), "dog", subject="dog")
     result = train(config(concepts=(photos,), steps=10), tmp_path / "run")
     assert result.steps == 10
     assert result.vectors[0].angle_to_start > 0.01
 
 
-def test_a_run_leaves_what_it_promises(config, tmp_path):
+def test_a_run_leaves_what_it_promises(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = train(config(preview=PreviewConfig(every=3, seeds=(0, 1), steps=1)), out)
     assert sorted(path.name for path in out.iterdir()) == [
@@ -94,8 +108,13 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 @pytest.mark.parametrize("vectors", [1, 3])
 def test_the_saved_token_paints_in_diffusers_what_the_trainer_previewed(
-    family, vectors, config, images, tmp_path, request
-):
+    family: str,
+    vectors: int,
+    config: Callable[..., RunConfig],
+    images: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
     import diffusers
 
     folder = request.getfixturevalue(f"{family}_pipeline")
@@ -105,7 +124,8 @@ def test_the_saved_token_paints_in_diffusers_what_the_trainer_previewed(
     train(config(model=str(folder), concepts=(concept,), preview=preview), out)
     told = json.loads(read_embeddings(out / "learned_embeds.safetensors").metadata["preview"])
 
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline: Any = diffusers.DiffusionPipeline
+    pipeline = pipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_textual_inversion(out, weight_name="learned_embeds.safetensors")
     if family == "sdxl":
@@ -127,7 +147,9 @@ def test_the_saved_token_paints_in_diffusers_what_the_trainer_previewed(
     assert abs(np.asarray(picture, int) - previewed).max() <= 1
 
 
-def test_a_run_with_several_concepts_keeps_each_in_a_folder_of_its_own(config, images, tmp_path):
+def test_a_run_with_several_concepts_keeps_each_in_a_folder_of_its_own(
+    config: Callable[..., RunConfig], images: Path, tmp_path: Path
+) -> None:
     tokens = ["<x>", "<y>"]
     concepts = tuple(
         ConceptConfig(token, str(images), word)
@@ -143,14 +165,18 @@ def test_a_run_with_several_concepts_keeps_each_in_a_folder_of_its_own(config, i
     assert {preview.token for preview in result.previews} == set(tokens)
 
 
-def test_without_a_folder_nothing_is_written(config, tmp_path, monkeypatch):
+def test_without_a_folder_nothing_is_written(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert train(config()).steps == 6
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_is_never_overwritten_unasked_and_then_nothing_else_is_touched(config, tmp_path):
+def test_a_run_is_never_overwritten_unasked_and_then_nothing_else_is_touched(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     train(config(), out)
     (out / "my notes.txt").write_text("keep me")
@@ -162,10 +188,12 @@ def test_a_run_is_never_overwritten_unasked_and_then_nothing_else_is_touched(con
     assert len(list((out / "checkpoints").glob("*.state"))) == 1
 
 
-def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(config, tiny, tmp_path):
+def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(
+    config: Callable[..., RunConfig], tiny: Callable[[], TextToImage], tmp_path: Path
+) -> None:
     model = tiny()
 
-    def spoil(record, _total):
+    def spoil(record: StepRecord, _total: int) -> None:
         if record.step == 5:
             model.denoiser.conv_in.weight.data.fill_(float("nan"))
 
@@ -179,38 +207,46 @@ def test_a_run_that_diverged_keeps_its_last_checkpoint_and_goes_on_from_it(confi
     assert learned_bytes(tmp_path / "run") == learned_bytes(tmp_path / "whole")
 
 
-def test_a_resumed_folder_must_be_a_runs(tmp_path):
+def test_a_resumed_folder_must_be_a_runs(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is not the folder of a run"):
         resume(tmp_path)
 
 
-def test_a_run_at_work_is_left_alone_by_a_second(config, tmp_path, monkeypatch):
+def test_a_run_at_work_is_left_alone_by_a_second(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dti_geom.training.run.WAIT", 0)
     out, refused = tmp_path / "run", []
 
-    def start_again(record, _total):
-        for again in (lambda: resume(out), lambda: train(config(), out, overwrite=True)):
-            with pytest.raises(FolderInUse, match="another process is at work there"):
-                again()
-            refused.append(record.step)
+    def start_again(record: StepRecord, _total: int) -> None:
+        with pytest.raises(FolderInUse, match="another process is at work there"):
+            resume(out)
+        refused.append(record.step)
+        with pytest.raises(FolderInUse, match="another process is at work there"):
+            train(config(), out, overwrite=True)
+        refused.append(record.step)
 
     train(config(steps=1), out, progress=start_again)
     assert refused == [1, 1]
     assert len(load_events(out)) == 1
 
 
-def test_a_full_disk_is_one_clear_line(config, tmp_path, monkeypatch):
-    def full(*_args, **_options):
+def test_a_full_disk_is_one_clear_line(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/checkpoints")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(
-        TrainingError, match=r"No space left on device\. Make room, then go on with"
+        TrainingError, match=r"No space left on device\. Make room.*dti-geom train --resume"
     ):
         train(config(), tmp_path / "run")
 
 
-def test_a_token_that_is_a_word_is_refused_before_anything_is_encoded(config, images, tmp_path):
+def test_a_token_that_is_a_word_is_refused_before_anything_is_encoded(
+    config: Callable[..., RunConfig], images: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UnknownToken, match="dog is a word of this model already"):
         train(config(concepts=(ConceptConfig("dog", str(images), "cat"),)), tmp_path / "run")
 
@@ -218,7 +254,7 @@ def test_a_token_that_is_a_word_is_refused_before_anything_is_encoded(config, im
 # --- Whole processes ---
 
 
-def command(asked, out, *more):
+def command(asked: RunConfig, out: Path, *more: str) -> list[str]:
     concept = asked.concepts[0]
     options = {
         "model": asked.model,
@@ -236,7 +272,7 @@ def command(asked, out, *more):
     return ["train", *(f"--{name}={value}" for name, value in options.items()), *more]
 
 
-def run(arguments):
+def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dti_geom_cli", *arguments],
         capture_output=True,
@@ -249,7 +285,9 @@ def run(arguments):
 @pytest.mark.parametrize(
     "options", [(), ("--method", "ti", "--average-last", "4", "--schedule", "cosine")], ids=str
 )
-def test_killed_and_resumed_a_run_ends_on_the_same_bytes(options, config, tmp_path):
+def test_killed_and_resumed_a_run_ends_on_the_same_bytes(
+    options: Any, config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     asked = config(steps=30)
     whole = run(command(asked, tmp_path / "whole", *options))
     assert whole.returncode == 0, whole.stderr
@@ -285,7 +323,9 @@ def test_killed_and_resumed_a_run_ends_on_the_same_bytes(options, config, tmp_pa
     assert figures[0] == figures[1]
 
 
-def test_two_processes_make_the_update_of_one_with_twice_the_batch(config, tmp_path):
+def test_two_processes_make_the_update_of_one_with_twice_the_batch(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     asked = config(batch_size=2)
     # accelerate starts several processes on one machine by this option alone, GPUs or not.
     launched = [
@@ -319,7 +359,9 @@ def test_two_processes_make_the_update_of_one_with_twice_the_batch(config, tmp_p
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_the_events_go_to_a_tracker_of_accelerates(config, tmp_path):
+def test_the_events_go_to_a_tracker_of_accelerates(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     pytest.importorskip("tensorboard")
     train(config(), tmp_path / "run", tracker="tensorboard")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))

@@ -1,30 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError, TrainingError, UnknownToken
 from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
-from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.training.config import ConceptConfig, MethodConfig
-from dti_geom.training.starts import learned_vectors, magnitude_of, reference_of, start_of
+from dti_geom.training.methods import METHODS
+from dti_geom.training.starts import Start, start_of
+from dti_geom.training.token_vectors import TokenVectors
 
 
 @pytest.fixture(scope="module")
-def model(tiny):
+def model(tiny: Callable[[], TextToImage]) -> TextToImage:
     return tiny()
 
 
-def start(model, method="ti", init="dog", seed=0, **options):
-    return start_of(
-        model, 0, ConceptConfig("<x>", "nowhere", init, **options), MethodConfig(method), seed
-    )
+def start(
+    model: TextToImage, method: str = "ti", init: str = "dog", seed: int = 0, **options: Any
+) -> Start:
+    concept = ConceptConfig("<x>", "nowhere", init, **options)
+    return start_of(model, 0, concept, METHODS[method], seed)
 
 
-def table(model):
+def table(model: TextToImage) -> Tensor:
     return model.towers[0].token_table
 
 
-def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(model):
+def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(
+    model: TextToImage,
+) -> None:
     (row,) = model.towers[0].vocabulary.rows("dog")
     assert torch.equal(start(model).vectors, table(model)[[row]])
     both = start(model, init="red dog")
@@ -32,7 +42,7 @@ def test_a_word_starts_from_its_own_row_and_a_phrase_from_each_of_its_rows(model
     assert torch.equal(both.vectors, both.prior)
 
 
-def test_more_vectors_than_tokens_repeat_the_words_rows(model):
+def test_more_vectors_than_tokens_repeat_the_words_rows(model: TextToImage) -> None:
     more = start(model, init="red dog", vectors=3).vectors
     assert torch.equal(more[[0, 1]], start(model, init="red dog").vectors)
     assert torch.equal(more[2], more[0])
@@ -40,12 +50,14 @@ def test_more_vectors_than_tokens_repeat_the_words_rows(model):
         start(model, init="red dog", vectors=1)
 
 
-def test_the_mean_start_is_the_mean_of_the_nonzero_rows(model):
+def test_the_mean_start_is_the_mean_of_the_nonzero_rows(model: TextToImage) -> None:
     rows = table(model)[table(model).any(dim=1)]
     torch.testing.assert_close(start(model, start="mean").vectors[0], rows.mean(dim=0))
 
 
-def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(model):
+def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(
+    model: TextToImage,
+) -> None:
     first, again, other = (
         start(model, start="random"),
         start(model, start="random"),
@@ -58,7 +70,9 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(mo
     assert torch.equal(first.prior, start(model).prior)
 
 
-def test_cross_initialization_starts_from_the_encoders_output_at_the_word(model):
+def test_cross_initialization_starts_from_the_encoders_output_at_the_word(
+    model: TextToImage,
+) -> None:
     expected = []
     for template in model.templates:
         ids = (
@@ -70,7 +84,9 @@ def test_cross_initialization_starts_from_the_encoders_output_at_the_word(model)
         torch.testing.assert_close(found[0], torch.stack(expected).mean(dim=0))
 
 
-def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(model, tmp_path):
+def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(
+    model: TextToImage, tmp_path: Path
+) -> None:
     stored = torch.randn(2, table(model).shape[1])
     (path,) = write_embeddings(tmp_path, [LearnedToken("<y>", None, stored)])
     assert torch.equal(start(model, start=str(path)).vectors, stored)
@@ -83,68 +99,15 @@ def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(model, tmp_path)
         start(model, start="wrod")
 
 
-def test_an_unknown_init_word_is_one_clear_line():
+def test_an_unknown_init_word_is_one_clear_line() -> None:
     with pytest.raises(UnknownToken, match="'2026' is not made of tokens this model knows"):
         start(open_text_to_image("mini"), init="2026")
 
 
-@pytest.mark.parametrize(
-    "spec",
-    ["mean", "median", "min", "max", "init", "token:cat", "0.25", "learned", "2*mean", "0.5*init"],
-)
-def test_every_magnitude_is_what_it_says(model, spec):
-    lengths = row_norms(table(model))
-    lengths = lengths[lengths > 0]
-    one = {
-        word: row_norms(table(model))[model.towers[0].vocabulary.rows(word)[0]]
-        for word in ("cat", "dog")
-    }
-    expected = {
-        "mean": lengths.mean(),
-        "learned": lengths.mean(),
-        "median": lengths.median(),
-        "min": lengths.min(),
-        "max": lengths.max(),
-        "init": one["dog"],
-        "token:cat": one["cat"],
-        "0.25": 0.25,
-        "2*mean": 2 * lengths.mean(),
-        "0.5*init": one["dog"] / 2,
-    }[spec]
-    found = magnitude_of(
-        spec, model.towers[0], reference_of(model.towers[0]), start(model, vectors=2)
-    )
-    assert found.flatten().tolist() == pytest.approx([float(expected)] * 2, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        "-1",
-        "0",
-        "nan",
-        "inf",
-        "average",
-        "token:red dog",
-        "2*average",
-        "-2*mean",
-        "2*",
-        "*mean",
-        "2*learned",
-    ],
-)
-def test_a_magnitude_that_is_none_is_refused(model, spec):
-    with pytest.raises(TrainingError, match="magnitude"):
-        magnitude_of(spec, model.towers[0], reference_of(model.towers[0]), start(model))
-
-
-def test_two_towers_start_from_their_own_tables(sdxl_pipeline):
+def test_two_towers_start_from_their_own_tables(sdxl_pipeline: Path) -> None:
     model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
-    learned = learned_vectors(
-        model, ConceptConfig("<x>", "nowhere", "dog"), MethodConfig("dti", 0.1), 0
-    )
-    for one, tower in zip(learned, model.towers, strict=True):
+    concept = ConceptConfig("<x>", "nowhere", "dog")
+    learned = TokenVectors.build(model, concept, MethodConfig("dti", 0.1), 0)
+    for tower, vectors in zip(model.towers, learned.values().values(), strict=True):
         lengths = row_norms(tower.token_table)
-        assert norms(one.vectors().detach()).tolist() == pytest.approx(
-            [float(lengths[lengths > 0].mean())]
-        )
+        assert norms(vectors).tolist() == pytest.approx([float(lengths[lengths > 0].mean())])

@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,20 +13,18 @@ from dti_geom.training import (
     ConceptConfig,
     PreviewConfig,
     RunConfig,
-    TrainingRun,
-    learned_files,
-    load_events,
     read_run,
     train,
 )
-from dti_geom.training.story import POINTS, thinned
+from dti_geom.training.run import load_events
+from dti_geom.training.story import POINTS, TrainingRun, learned_files, thinned
 from runs import write_run
 
 
 @pytest.mark.parametrize(
     "count", [1, 2, POINTS - 1, POINTS, POINTS + 1, 2 * POINTS - 1, 2000, 100_003]
 )
-def test_thinning_keeps_the_ends_and_spreads_the_rest_evenly(count):
+def test_thinning_keeps_the_ends_and_spreads_the_rest_evenly(count: int) -> None:
     places = thinned(count)
     assert (places[0], places[-1]) == (0, count - 1)
     assert len(places) == min(count, POINTS)
@@ -33,13 +32,13 @@ def test_thinning_keeps_the_ends_and_spreads_the_rest_evenly(count):
     assert count == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
 
 
-def test_a_run_round_trips_through_json(tmp_path):
+def test_a_run_round_trips_through_json(tmp_path: Path) -> None:
     write_run(tmp_path, tokens=("<a>", "<b>"), towers=("one", "two"), vectors=2)
     run = read_run(tmp_path)
     assert from_json(TrainingRun, json.loads(dumps(run))) == run
 
 
-def test_the_curves_are_the_events_of_each_vector(tmp_path):
+def test_the_curves_are_the_events_of_each_vector(tmp_path: Path) -> None:
     write_run(tmp_path, tokens=("<a>", "<b>"), towers=("one", "two"), vectors=2)
     run, records = read_run(tmp_path), load_events(tmp_path)
     assert run.steps == tuple(range(1, 41))
@@ -58,7 +57,7 @@ def test_the_curves_are_the_events_of_each_vector(tmp_path):
         assert curve.gradient_norms == tuple(one.gradient_norm for one in course)
 
 
-def test_medians_and_tenths_come_from_all_updates_of_a_thinned_run(tmp_path):
+def test_medians_and_tenths_come_from_all_updates_of_a_thinned_run(tmp_path: Path) -> None:
     losses = np.random.default_rng(0).normal(1, 0.1, 2001)
     result = write_run(tmp_path, steps=2001, loss=lambda step: float(losses[step - 1]))
     run = read_run(tmp_path)
@@ -73,12 +72,12 @@ def test_medians_and_tenths_come_from_all_updates_of_a_thinned_run(tmp_path):
     assert curve.last.mean == pytest.approx(result.last_losses["<x>"])
 
 
-def test_a_tenth_of_one_update_has_no_error(tmp_path):
+def test_a_tenth_of_one_update_has_no_error(tmp_path: Path) -> None:
     write_run(tmp_path, steps=3)
     assert read_run(tmp_path).losses[0].first.error is None
 
 
-def test_look_ups_that_found_the_same_words_are_one(tmp_path):
+def test_look_ups_that_found_the_same_words_are_one(tmp_path: Path) -> None:
     found = {1: ("dog",), 10: ("dog",), 20: ("cat", "dog"), 30: ("dog",), 40: ("dog",)}
     write_run(tmp_path, words=lambda step: found.get(step, ()))
     assert [(one.first_step, one.last_step, one.words) for one in read_run(tmp_path).words] == [
@@ -88,7 +87,7 @@ def test_look_ups_that_found_the_same_words_are_one(tmp_path):
     ]
 
 
-def test_pictures_hold_the_bytes_of_the_previews(tmp_path):
+def test_pictures_hold_the_bytes_of_the_previews(tmp_path: Path) -> None:
     result = write_run(tmp_path, tokens=("<a>", "<b>"))
     pictures = read_run(tmp_path).pictures
     assert tuple(one.preview for one in pictures) == result.previews
@@ -98,14 +97,14 @@ def test_pictures_hold_the_bytes_of_the_previews(tmp_path):
         assert base64.b64decode(data) == (tmp_path / one.preview.file).read_bytes()
 
 
-def test_a_preview_that_was_removed_is_left_out(tmp_path):
+def test_a_preview_that_was_removed_is_left_out(tmp_path: Path) -> None:
     result = write_run(tmp_path)
     (tmp_path / result.previews[2].file).unlink()
     expected = (*result.previews[:2], *result.previews[3:])
     assert tuple(one.preview for one in read_run(tmp_path).pictures) == expected
 
 
-def test_only_pictures_of_the_run_itself_are_taken(tmp_path):
+def test_only_pictures_of_the_run_itself_are_taken(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = write_run(folder)
     preview = folder / result.previews[0].file
@@ -125,7 +124,7 @@ def test_only_pictures_of_the_run_itself_are_taken(tmp_path):
         read_run(folder)
 
 
-def test_what_is_no_finished_run_is_refused_with_what_to_do(tmp_path):
+def test_what_is_no_finished_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no config\.json"):
         read_run(tmp_path)
     write_run(tmp_path / "run")
@@ -139,7 +138,7 @@ def test_what_is_no_finished_run_is_refused_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("tokens", [("<x>",), ("<b>", "<a>")])
-def test_learned_files_come_in_the_order_of_the_concepts(tmp_path, tokens):
+def test_learned_files_come_in_the_order_of_the_concepts(tmp_path: Path, tokens: list[str]) -> None:
     config = write_run(tmp_path, tokens=tokens).config
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "learned_embeds.safetensors").write_bytes(b"of an earlier step")
@@ -149,7 +148,7 @@ def test_learned_files_come_in_the_order_of_the_concepts(tmp_path, tokens):
     assert folders == (["."] if len(tokens) == 1 else ["00-b", "01-a"])
 
 
-def test_a_run_that_was_just_trained_reads_back(tmp_path):
+def test_a_run_that_was_just_trained_reads_back(tmp_path: Path) -> None:
     images = embedded_folder() / "concepts" / "round-teapot"
     preview = PreviewConfig(every=2, seeds=(0,), steps=1)
     config = RunConfig(

@@ -1,28 +1,40 @@
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save
+from torch import Tensor
 
 from dti_geom.errors import TrainingDiverged
 from dti_geom.geometry import frechet_mean, normalize, norms
-from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig
-from dti_geom.training.trainer import Trainer, average, learning_rate_share
+from dti_geom.models.pipelines import TextToImage
+from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
+from dti_geom.training.methods.base import decide
+from dti_geom.training.token_vectors import average_vectors
+from dti_geom.training.trainer import StepRecord, Trainer, learning_rate_share
 
 
-def trained(model, config):
+def trained(model: TextToImage, config: RunConfig) -> tuple[Trainer, list[StepRecord]]:
     trainer = Trainer(model, config)
     records = list(trainer.updates())
     return trainer, records
 
 
-def only(trainer):
-    return torch.cat(trainer.vectors()["<x>"])
+def only(trainer: Trainer) -> Tensor:
+    (values,) = trainer.learned()
+    return torch.cat(list(values.values()))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_other_weight_keeps_its_bytes_and_the_token_moves(tiny, config, method):
+def test_every_other_weight_keeps_its_bytes_and_the_token_moves(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], method: str
+) -> None:
     model = tiny()
     parts = {
         name: part
@@ -37,7 +49,9 @@ def test_every_other_weight_keeps_its_bytes_and_the_token_moves(tiny, config, me
     assert only(trainer).dtype == torch.float32
 
 
-def test_dti_keeps_its_norm_at_every_step_and_ti_does_not(tiny, config):
+def test_dti_keeps_its_norm_at_every_step_and_ti_does_not(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     _, records = trained(tiny(), config())
     assert (
         len({record.vectors[0].norm for record in records}) <= 3
@@ -46,14 +60,18 @@ def test_dti_keeps_its_norm_at_every_step_and_ti_does_not(tiny, config):
     assert len({round(record.vectors[0].norm, 4) for record in records}) == len(records)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny, config):
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     first, second, other = (only(trained(tiny(), config(seed=seed))[0]) for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("method", ["dti", "ti"])
-def test_accumulating_is_a_larger_batch_with_as_many_updates(tiny, config, method):
+def test_accumulating_is_a_larger_batch_with_as_many_updates(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], method: str
+) -> None:
     large, large_records = trained(tiny(), config(batch_size=4, method=MethodConfig(method)))
     small, small_records = trained(
         tiny(), config(batch_size=2, accumulate=2, method=MethodConfig(method))
@@ -65,8 +83,12 @@ def test_accumulating_is_a_larger_batch_with_as_many_updates(tiny, config, metho
 
 
 def test_concepts_that_share_batches_learn_what_they_learn_alone(
-    tiny, config, images, tmp_path, picture
-):
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    images: Path,
+    tmp_path: Path,
+    picture: Callable[[int], Image.Image],
+) -> None:
     (tmp_path / "others").mkdir()
     for number in range(2):
         picture(10 + number).save(tmp_path / "others" / f"{number}.png")
@@ -77,18 +99,18 @@ def test_concepts_that_share_batches_learn_what_they_learn_alone(
     together, records = trained(tiny(), config(concepts=(first, second)))
     for concept in (first, second):
         alone, alone_records = trained(tiny(), config(concepts=(concept,)))
-        torch.testing.assert_close(
-            together.vectors()[concept.token][0],
-            alone.vectors()[concept.token][0],
-            atol=1e-4,
-            rtol=0,
-        )
+        (values,) = alone.learned()
+        beside = together.learned()[(first, second).index(concept)]
+        for tower, vectors in values.items():
+            torch.testing.assert_close(beside[tower], vectors, atol=1e-4, rtol=0)
         assert records[0].losses[concept.token] == pytest.approx(
             alone_records[0].losses[concept.token], rel=1e-4
         )
 
 
-def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(tiny, config):
+def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     asked = config(method=MethodConfig("dti", optimizer="adam", average_last=3, schedule="cosine"))
     whole, _ = trained(tiny(), asked)
     stopped = Trainer(tiny(), asked)
@@ -102,23 +124,25 @@ def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(tiny, config):
     assert save(resumed.state()) == save(whole.state())
 
 
-def test_average_last_is_the_frechet_mean_at_the_mean_norm(tiny, config):
+def test_average_last_is_the_frechet_mean_at_the_mean_norm(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     trainer = Trainer(tiny(), config(method=MethodConfig("ti", average_last=3)))
-    seen = [
-        torch.cat([one.vectors().detach() for one in trainer.concepts[0].learned]).clone()
-        for _ in trainer.updates()
-    ]
+    trainable = trainer.concepts[0].trainable
+    seen = [torch.cat(list(trainable.values().values())) for _ in trainer.updates()]
     last = torch.stack(seen[-3:])[:, 0]
     expected = norms(last).mean() * frechet_mean(normalize(last))
     torch.testing.assert_close(only(trainer)[0], expected.to(torch.float32))
 
 
-def test_the_average_of_equal_vectors_is_that_vector():
+def test_the_average_of_equal_vectors_is_that_vector() -> None:
     one = torch.randn(2, 8)
-    torch.testing.assert_close(average([one, one.clone(), one.clone()]), one)
+    torch.testing.assert_close(average_vectors([one, one.clone(), one.clone()]), one)
 
 
-def test_in_bfloat16_the_vectors_stay_float32(sd15_pipeline, config):
+def test_in_bfloat16_the_vectors_stay_float32(
+    sd15_pipeline: Path, config: Callable[..., RunConfig]
+) -> None:
     from dti_geom.models.pipelines import open_text_to_image
 
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.bfloat16)
@@ -130,7 +154,9 @@ def test_in_bfloat16_the_vectors_stay_float32(sd15_pipeline, config):
     assert all(math.isfinite(record.losses["<x>"]) for record in records)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(tiny, config):
+def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     model = tiny()
     trainer = Trainer(model, config())
     updates = trainer.updates()
@@ -146,9 +172,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(tiny, co
     assert torch.equal(only(trainer), kept)
 
 
-def test_schedules_rise_fall_and_stay():
-    def path(**options):
-        return [learning_rate_share(MethodConfig("dti", **options), step, 4) for step in range(4)]
+def test_schedules_rise_fall_and_stay() -> None:
+    def path(**options: Any) -> list[float]:
+        settings = decide(METHODS["dti"], MethodConfig("dti", **options))
+        return [learning_rate_share(settings, step, 4) for step in range(4)]
 
     assert path() == [1, 1, 1, 1]
     assert path(warmup=2) == [0.5, 1, 1, 1]
@@ -158,7 +185,9 @@ def test_schedules_rise_fall_and_stay():
     )
 
 
-def test_the_schedule_scales_the_steps(tiny, config):
+def test_the_schedule_scales_the_steps(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     _, records = trained(
         tiny(), config(method=MethodConfig("dti", 0.1, schedule="linear", kappa=0.0))
     )
@@ -168,7 +197,9 @@ def test_the_schedule_scales_the_steps(tiny, config):
     assert records[0].vectors[0].angle_to_start == pytest.approx(math.atan(0.1), rel=1e-3)
 
 
-def test_a_mask_of_zeros_leaves_a_token_where_it_is(tiny, config, images, tmp_path):
+def test_a_mask_of_zeros_leaves_a_token_where_it_is(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], images: Path, tmp_path: Path
+) -> None:
     from PIL import Image
 
     (tmp_path / "masks").mkdir()
@@ -181,7 +212,9 @@ def test_a_mask_of_zeros_leaves_a_token_where_it_is(tiny, config, images, tmp_pa
     assert all(record.vectors[0].angle_to_start < 1e-6 for record in records)
 
 
-def test_open_choices_are_filled_in_from_model_and_method(tiny, config):
+def test_open_choices_are_filled_in_from_model_and_method(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
     asked = Trainer(tiny(), replace(config(), steps=None, data=DataConfig())).config
     assert (
         asked.steps,
@@ -196,9 +229,15 @@ def test_open_choices_are_filled_in_from_model_and_method(tiny, config):
     )
 
 
-def test_vectors_that_outgrow_float32_stop_the_run(tiny, config):
+def test_vectors_that_outgrow_float32_stop_the_run(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trainer = Trainer(tiny(), config())
-    (learned,) = trainer.concepts[0].learned
-    learned.step = lambda _share: learned.held.data.fill_(float("inf"))
-    with pytest.raises(TrainingDiverged, match="the vectors are not finite after step 1"):
+    trainable = trainer.concepts[0].trainable
+    (parameter,) = trainable.parameters()
+    spoil = partial(parameter.data.fill_, float("inf"))
+    monkeypatch.setattr(trainable, "step", lambda _share: spoil())
+    with pytest.raises(TrainingDiverged, match="<x> learned is not finite after step 1"):
         next(trainer.updates())

@@ -28,15 +28,16 @@ from dti_geom.reporting.text import (
     shown,
     times,
 )
-from dti_geom.training import LearnedVectorResult, TrainingRun
 from dti_geom.training.story import (
     LossCurve,
     MeanLoss,
     NearestWords,
+    TrainingRun,
     TrainingRuns,
     VectorCurve,
     VocabularyNorms,
 )
+from dti_geom.training.trainable import LearnedVectorResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure

@@ -1,19 +1,6 @@
-"""How a token may learn: one file per method."""
+"""How a token may learn: one file per method, one line per method in `registry.py`."""
 
-from dti_geom.training.methods.base import (
-    METHODS,
-    LearnedVectors,
-    Method,
-    Reference,
-    method_named,
-    refuse_what_has_no_effect,
-)
+from dti_geom.training.methods.base import Method
+from dti_geom.training.methods.registry import METHODS, method_named
 
-__all__ = [
-    "METHODS",
-    "LearnedVectors",
-    "Method",
-    "Reference",
-    "method_named",
-    "refuse_what_has_no_effect",
-]
+__all__ = ["METHODS", "Method", "method_named"]

@@ -1,5 +1,6 @@
-"""What a run minimises: one file per objective."""
+"""What a run minimises: one file per objective, one line per objective in `registry.py`."""
 
-from dti_geom.training.objectives.denoising import denoising_losses
+from dti_geom.training.objectives.denoising import denoising
+from dti_geom.training.objectives.registry import OBJECTIVES, Objective
 
-__all__ = ["denoising_losses"]
+__all__ = ["OBJECTIVES", "Objective", "denoising"]

@@ -1,4 +1,4 @@
-"""The data loss: the model's own denoising objective, per sample."""
+"""The model's own denoising loss."""
 
 from torch import Tensor
 
@@ -6,22 +6,29 @@ from dti_geom.models.pipelines import TextToImage
 from dti_geom.training.data import Batch
 
 
-def denoising_losses(model: TextToImage, batch: Batch, min_snr: float | None = None) -> Tensor:
-    """(n,): mean squared error of the denoiser's answer against its target, float32.
+def denoising(
+    model: TextToImage, batch: Batch, *, min_snr: float | None = None
+) -> dict[str, Tensor]:
+    """Return the mean squared error of the denoiser's answer against its target.
 
-    With masks the mean is over the masked area. min_snr: γ of the min-SNR weights. The conditioning is differentiable
-    in the learned tokens, and nothing else learns.
+    min_snr: γ of the min-SNR loss weights (Hang et al., 2023). Returns {"denoising": (n,)}, one
+    loss per sample, float32, differentiable in what is placed in the model. With masks, the mean
+    is over the masked area.
     """
     noisy = model.noising.mix(batch.x, batch.noise, batch.times)
     answer = model.predict(noisy, batch.times, model.encode_prompts(batch.prompts, batch.views))
     errors = (answer - model.noising.target(batch.x, batch.noise, batch.times)).square()
-    if batch.mask is None:
-        losses = errors.flatten(1).mean(dim=1)
-    else:
-        weight = batch.mask.expand_as(errors)
-        losses = (errors * weight).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1).clamp(
-            min=1e-6
-        )
-    return (
-        losses if min_snr is None else losses * model.noising.min_snr_weights(batch.times, min_snr)
-    )
+    losses = _means(errors, batch.mask)
+    if min_snr is not None:
+        losses = losses * model.noising.min_snr_weights(batch.times, min_snr)
+    return {"denoising": losses}
+
+
+def _means(errors: Tensor, mask: Tensor | None) -> Tensor:
+    """(n, c, h, w) → (n,): means over the masked area, or over everything."""
+    if mask is None:
+        return errors.flatten(1).mean(dim=1)
+    weights = mask.expand_as(errors)
+    # An empty mask divides zero by the clamp's floor: its loss and its gradient are zero.
+    total = weights.flatten(1).sum(dim=1).clamp(min=1e-6)
+    return (errors * weights).flatten(1).sum(dim=1) / total

@@ -1,0 +1,80 @@
+"""Pictures in and out of files: opening, shrinking, and embedding in a page.
+
+    picture = open_rgb("photo.jpg")
+    uri = png_uri(thumbnail(picture, 96))
+
+Pillow is loaded when a function runs, so that importing this module costs nothing.
+"""
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+BROKEN = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no image
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PREFIX = "data:image/png;base64,"
+
+
+def open_rgb(path: str | Path) -> "Image":
+    """Open an image file in RGB, upright and opaque.
+
+    The orientation that the camera wrote into EXIF is applied. Transparent pixels are laid on
+    white. Raises one of `BROKEN` for a file that is missing or is no image.
+    """
+    from PIL import Image
+
+    picture = open_upright(path).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def open_upright(path: str | Path) -> "Image":
+    """Open an image file in its own mode, with its EXIF orientation applied.
+
+    Raises one of `BROKEN` for a file that is missing or is no image.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        picture.load()  # before the file is closed
+    return picture
+
+
+def thumbnail(picture: "Image", side: int) -> "Image":
+    """Return a copy that fits into a square of `side` pixels, with its proportions kept.
+
+    A picture that fits already keeps its size.
+    """
+    small = picture.copy()
+    small.thumbnail((side, side))
+    return small
+
+
+def png_bytes(picture: "Image") -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def png_base64(picture: "Image") -> str:
+    """Return a picture as a PNG file in base64, without the prefix of a data URI."""
+    return base64.b64encode(png_bytes(picture)).decode()
+
+
+def png_uri(picture: "Image | bytes") -> str:
+    """Return a data URI of a picture, or of the bytes of a PNG file, for `<img src=…>`.
+
+    Raises ValueError for bytes that are no PNG file.
+    """
+    data = picture if isinstance(picture, bytes) else png_bytes(picture)
+    if not data.startswith(_PNG_SIGNATURE):
+        raise ValueError("not a PNG file")
+    return _PNG_PREFIX + base64.b64encode(data).decode()
