@@ -38,21 +38,12 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import load_result, save_result, write_text
 from dti_geom.models.catalog import profile_of
 from dti_geom.reporting.sections.sweep import by_group, mean_inflation
-from dti_geom.statistics import Interval
-from dti_geom.sweeps import (
-    Cell,
-    CellState,
-    Cost,
-    LocalEngine,
-    Outcome,
-    Plan,
-    Sweep,
-    collect,
-    plan_of,
-    read_finished,
-    run_sweep,
-)
-from dti_geom.sweeps.cells import COST
+from dti_geom.statistics import Interval, holm, paired_test
+from dti_geom.sweeps import LocalEngine, Sweep, collect, plan_of, read_finished, run_sweep
+from dti_geom.sweeps.cells import COST, Cost
+from dti_geom.sweeps.engines import Outcome
+from dti_geom.sweeps.plan import Cell, Plan
+from dti_geom.sweeps.sweep import CellState
 from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
@@ -345,16 +336,13 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
     ]
     for place, score in enumerate(("subject", "text")):
         for row in rows:
-            differences = (means[reference] - means[row["method"]])[:, place]
-            row[score] = float(differences.mean())
-            row[f"{score} better on"] = int((differences > 0).sum())
-            row[f"{score} p"] = (
-                float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
-            )
-        held_p = 0.0
-        for rank, row in enumerate(sorted(rows, key=lambda row: row[f"{score} p"])):
-            held_p = max(held_p, min(1.0, (len(rows) - rank) * row[f"{score} p"]))
-            row[f"{score} p, Holm"] = held_p
+            tested = paired_test((means[reference] - means[row["method"]])[:, place])
+            row[score] = tested.mean
+            row[f"{score} better on"] = tested.positive
+            row[f"{score} p"] = tested.p
+        corrected = holm([row[f"{score} p"] for row in rows])
+        for row, p in zip(rows, corrected, strict=True):
+            row[f"{score} p, Holm"] = p
     return rows
 
 

@@ -39,7 +39,7 @@ from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import Scorer, shipped_scorer
 from dti_geom.mini.wording import with_article
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.statistics import Share
+from dti_geom.statistics import Share, paired_test, student_interval
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
 
 TOKEN, OTHER_TOKEN = "<x>", "<w>"
@@ -219,22 +219,20 @@ def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Con
 
 def difference(
     cells: list[dict[str, Any]], first: str, second: str, check: str
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Share under `first` less share under `second` on the same prompts and seeds: mean over concepts, which are what
     is sampled, with Student's 95 % interval and the p-value of Wilcoxon's signed-rank test."""
-    from scipy import stats
-
     by_concept: dict[str, list[float]] = {}
     for one in cells:
         right = [float(np.mean(one["variants"][name][check])) for name in (first, second)]
         by_concept.setdefault(one["concept"], []).append(right[0] - right[1])
     means = [float(np.mean(each)) for each in by_concept.values()]
-    low, high = stats.t.interval(0.95, len(means) - 1, np.mean(means), stats.sem(means))
+    interval = student_interval(means)
     return {
-        "mean": float(np.mean(means)),
-        "low": low,
-        "high": high,
-        "p": float(stats.wilcoxon(means).pvalue),
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "p": paired_test(means).p,
     }
 
 

@@ -9,6 +9,7 @@ from . import options
 from .output import print_json, print_line, print_notice, print_section, working_progress
 
 if TYPE_CHECKING:
+    from dti_geom.evaluation.evaluation import Candidate
     from dti_geom.training import RunConfig
 
 
@@ -16,14 +17,15 @@ def evaluate(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="[LABEL=]RUN…", help="Folders of finished runs. A label replaces the method."
+            metavar="[LABEL=]RUN…",
+            help="Folders of finished runs. A label replaces the method's name.",
         ),
     ],
     prompts: Annotated[
         str | None,
         typer.Option(
             "--prompts",
-            help="mini, dreambooth, compositional, styles, paper, or a file, a prompt a line.",
+            help="mini, dreambooth, compositional, styles, paper, or a file with a prompt a line.",
         ),
     ] = None,
     dreambooth: Annotated[
@@ -31,27 +33,36 @@ def evaluate(
         typer.Option("--dreambooth", help="Folder of the DreamBooth dataset, for its prompts."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Pictures of each prompt, from seeds 0, 1, …")
+        int,
+        typer.Option("--seeds", min=1, help="Pictures of each prompt, from noise seeds 0, 1, …"),
     ] = 4,
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Also the class word, and each token at the vocabulary's mean norm."
+            "--baselines",
+            help="Also score the class word, and each token at the vocabulary's mean norm.",
         ),
     ] = False,
     image_encoder: Annotated[
         str | None,
-        typer.Option("--image-encoder", help="dinov2, clip, siglip, mini, a Hub id, or a folder."),
+        typer.Option(
+            "--image-encoder",
+            help="Compares pictures with the subject's images: dinov2, clip, siglip, mini, a Hub "
+            "id or a folder.",
+        ),
     ] = None,
     text_encoder: Annotated[
         str | None,
-        typer.Option("--text-encoder", help="siglip, clip, mini, a Hub id, or a folder."),
+        typer.Option(
+            "--text-encoder",
+            help="Scores the fit to the prompt: siglip, clip, mini, a Hub id or a folder.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Sampler steps. Default: the model's.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", help="Default: the model's.")
+        float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's.")
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")
@@ -61,7 +72,7 @@ def evaluate(
     device: options.Device = "cpu",
     dtype: Annotated[
         options.Numbers | None,
-        typer.Option("--dtype", help="Of the model. Default: the device's best."),
+        typer.Option("--dtype", help="Number type of the model. Default: the device's best."),
     ] = None,
 ) -> None:
     """Score learned tokens: likeness to the subject and fit to the prompt.
@@ -76,19 +87,18 @@ def evaluate(
     import torch
 
     from dti_geom.errors import EvaluationError, FileExists
-    from dti_geom.evaluation.evaluation import evaluate as score
-    from dti_geom.evaluation.evaluation import with_baselines
+    from dti_geom.evaluation import evaluate as score
+    from dti_geom.evaluation import with_baselines
     from dti_geom.evaluation.tables import csv_of_images, latex_table
     from dti_geom.files import write_text
     from dti_geom.models.pipelines import open_text_to_image
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.evaluation import evaluation_section
-    from dti_geom.sweeps import EvaluationConfig
     from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
+    from dti_geom.sweeps.plan import EvaluationConfig
 
-    if (
-        out / "evaluation.json"
-    ).exists() and not overwrite:  # better before the painting than after it
+    # Before minutes of painting.
+    if (out / "evaluation.json").exists() and not overwrite:
         raise FileExists(
             f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite."
         )
@@ -106,25 +116,22 @@ def evaluate(
         ),
     )
     encoder, text = open_scorers(name, image_encoder, text_encoder, device)
-    model = open_text_to_image(
-        name, device=device, dtype=getattr(torch, dtype.value) if dtype else None
-    )
-    candidates = [
-        one
-        for label, folder, config in named
-        for one in run_candidates(label or method_label(config), folder, config, model)
-    ]
+    torch_dtype = getattr(torch, dtype.value) if dtype else None
+    model = open_text_to_image(name, device=device, dtype=torch_dtype)
+    candidates: list[Candidate] = []
+    for label, folder, config in named:
+        candidates += run_candidates(label or method_label(config), folder, config, model)
     if baselines:
         candidates = with_baselines(candidates, model)
     with working_progress() as progress:
         result = score(
             model,
             candidates,
-            chosen,
-            range(seeds),
-            encoder,
-            text,
-            out,
+            prompts=chosen,
+            seeds=range(seeds),
+            encoder=encoder,
+            text=text,
+            out=out,
             steps=steps,
             guidance=guidance,
             progress=progress,

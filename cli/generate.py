@@ -23,9 +23,9 @@ Tokens = Annotated[
 ]
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", "-s", help="Of a picture's noise. May be given several times; 0."),
+    typer.Option("--seed", "-s", help="Seed of the noise. Several times. Default: 0."),
 ]
-Count = Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds 0 to one less than this.")]
+Count = Annotated[int | None, typer.Option("--seeds", min=1, help="Use the seeds 0 to COUNT − 1.")]
 Steps = Annotated[
     int | None, typer.Option("--steps", help="Sampler steps. Default: the model's own.")
 ]
@@ -34,7 +34,7 @@ Guidance = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option("--size", help="Pixels of a side. Default: what the model was trained at."),
+    typer.Option("--size", help="Pixels of a side. Default: the side the model was trained at."),
 ]
 BatchSize = Annotated[
     int | None,
@@ -53,7 +53,7 @@ Dtype = Annotated[
 def generate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the pictures; a stopped call goes on there."),
+        typer.Option("--out", "-o", help="Folder of the pictures. A stopped call resumes there."),
     ],
     model: Annotated[
         str | None,
@@ -73,7 +73,7 @@ def generate(
     embedding: Tokens = None,
     preview: Annotated[
         str | None,
-        typer.Option("--preview", help="A token file: paint its trainer's previews again."),
+        typer.Option("--preview", help="A token file, whose trainer's previews are painted again."),
     ] = None,
     seed: Seeds = None,
     seeds: Count = None,
@@ -91,13 +91,9 @@ def generate(
     sheet.png. Pictures that exist already are not painted again; other settings make other files.
     """
     from dti_geom.errors import EvaluationError
-    from dti_geom.evaluation import (
-        load_tokens,
-        paint_pictures,
-        read_preview,
-        save_sheet,
-        token_files,
-    )
+    from dti_geom.evaluation import load_tokens, paint_pictures, save_sheet
+    from dti_geom.evaluation.learned import token_files
+    from dti_geom.evaluation.previews import read_preview
 
     asked: dict[str, Any] = {
         "steps": steps,
@@ -105,27 +101,26 @@ def generate(
         "size": size,
         "batch_size": batch_size,
     }
-    wanted, chosen = (
-        [*(prompt or ()), *(line for _, line in read_lines(prompts))] if prompts else prompt or [],
-        dtype,
-    )
+    wanted = list(prompt or ())
+    if prompts:
+        wanted += [line for _, line in read_lines(prompts)]
     drawn = chosen_seeds(seed, seeds)
     files = token_files(embedding or ())
-    number = chosen.value if chosen else None
+    number = dtype.value if dtype else None
     if preview is not None:
         if wanted or files or seed or seeds:
             raise EvaluationError(
                 "--preview brings its own prompts, seeds and token. Leave the others out."
             )
         files = token_files([preview])
-        told = read_preview(files[0])
-        wanted, drawn = list(told.prompts), list(told.seeds)
-        model, number = model or told.model, number or told.dtype
-        # In one batch, as the trainer painted them, they are the same to the last bit.
+        recorded = read_preview(files[0])
+        wanted, drawn = list(recorded.prompts), list(recorded.seeds)
+        model, number = model or recorded.model, number or recorded.dtype
+        # In one batch, as the trainer painted them, the files are byte-identical.
         own = {
-            "steps": told.steps,
-            "guidance": told.guidance,
-            "size": told.size,
+            "steps": recorded.steps,
+            "guidance": recorded.guidance,
+            "size": recorded.size,
             "batch_size": len(wanted) * len(drawn),
         }
         asked = {name: own[name] if value is None else value for name, value in asked.items()}
@@ -153,18 +148,16 @@ def generate(
 
 
 def chosen_seeds(named: list[int] | None, count: int | None) -> list[int]:
-    """The seeds of --seed, or as many as --seeds says, or seed 0."""
+    """Return the seeds of --seed, or as many as --seeds says, or seed 0. Raises EvaluationError."""
     from dti_geom.errors import EvaluationError
 
     if named and count:
-        raise EvaluationError(
-            "--seed and --seeds both say which noise to start from. Give one of them."
-        )
+        raise EvaluationError("--seed and --seeds both set the noise. Give one of them.")
     return list(named or range(count or 1))
 
 
 def open_painter(model: str, device: str, dtype: str | None) -> "TextToImage":
-    """A text-to-image model in numbers named as torch names them."""
+    """Open a text-to-image model. dtype: as torch names it; by default the device's best."""
     import torch
 
     from dti_geom.models.pipelines import open_text_to_image

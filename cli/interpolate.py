@@ -39,16 +39,18 @@ def interpolate(
     model: options.Model = "mini",
     embedding: Tokens = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="{} is where the points stand.")
+        str, typer.Option("--prompt", "-p", help="{} stands for the points of the path.")
     ] = "a photo of a {}",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="slerp, lerp or nlerp; several times. Default: all."),
+        typer.Option("--method", help="slerp, lerp or nlerp. Several times. Default: all."),
     ] = None,
     points: Annotated[
         int | None,
         typer.Option(
-            "--points", min=2, help="Of a path, ends included. Default: 9; of a square 5 × 5."
+            "--points",
+            min=2,
+            help="Points of a path, ends included. Default: 9, or 5 × 5 in a square.",
         ),
     ] = None,
     encoder: Annotated[
@@ -78,21 +80,16 @@ def interpolate(
     compared.
     """
     from dti_geom.errors import FileExists
-    from dti_geom.evaluation import (
-        METHODS,
-        load_tokens,
-        save_film,
-        save_grid,
-        token_files,
-        with_thumbnails,
-    )
     from dti_geom.evaluation import interpolate as walk
+    from dti_geom.evaluation import load_tokens, save_film, save_grid
+    from dti_geom.evaluation.interpolation import PATHS, with_thumbnails
+    from dti_geom.evaluation.learned import token_files
     from dti_geom.models.catalog import profile_of
     from dti_geom.models.image_encoders import open_image_encoder
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.interpolation import interpolation_section
 
-    for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting, not behind them
+    for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting
         if (out / kept).exists() and not overwrite:
             raise FileExists(
                 f"{out / kept} exists already. Choose another --out, or pass --overwrite to "
@@ -107,7 +104,7 @@ def interpolate(
             painter,
             ends,
             out / "pictures",
-            methods=method or list(METHODS),
+            methods=method or list(PATHS),
             points=points or (9 if len(ends) == 2 else 5),
             prompt=prompt,
             seeds=drawn,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from dti_geom.progress import Progress
     from dti_geom.reporting.blocks import Section
-    from dti_geom.sweeps import Outcome
-    from dti_geom.sweeps.sweep import Progress as CellProgress
+    from dti_geom.sweeps.engines import Outcome
+    from dti_geom.sweeps.sweep import CellProgress
     from dti_geom.training.run import Progress as TrainingProgress
     from dti_geom.training.trainer import StepRecord
 

@@ -35,11 +35,13 @@ def sweep(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="FILE.yaml|status|report", help="A sweep file; or what to do with a folder."
+            metavar="FILE.yaml|status|report",
+            help="A sweep file, or what to do with the folder of a sweep.",
         ),
     ],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Of a sweep, for status and report.")
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Folder of a sweep, for status and report."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -57,22 +59,23 @@ def sweep(
     ] = False,
     engine: Annotated[
         EngineName,
-        typer.Option(
-            "--engine", help="Processes of this machine, or a Ray cluster that is running."
-        ),
+        typer.Option("--engine", help="Processes of this machine, or a running Ray cluster."),
     ] = EngineName.local,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, help="local: processes. Default: one per GPU, or per core."
+            "--workers", min=1, help="Processes of local. Default: one per GPU, or per core."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Of each worker.")] = 1,
-    address: Annotated[str, typer.Option("--address", help="ray: of the cluster.")] = "auto",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker.")] = 1,
+    address: Annotated[
+        str, typer.Option("--address", help="Address of ray's cluster, host:port.")
+    ] = "auto",
     results: Annotated[
         Results,
         typer.Option(
-            "--results", help="ray: --out is one folder for all nodes, or files are sent to it."
+            "--results",
+            help="With ray: --out is one folder for all nodes, or files are sent back to it.",
         ),
     ] = Results.shared,
     json: options.Json = False,
@@ -85,7 +88,8 @@ def sweep(
     the folder holds results.csv, sweep.json and index.html.
     """
     from dti_geom.errors import SweepError
-    from dti_geom.sweeps import LocalEngine, RayEngine, load_plan, read_plan, read_states, run_sweep
+    from dti_geom.sweeps import LocalEngine, RayEngine, load_plan, read_plan, run_sweep
+    from dti_geom.sweeps.sweep import read_states
 
     if what in ("status", "report"):
         if folder is None:
@@ -115,7 +119,8 @@ def sweep(
 
 def _estimate(plan: "Plan", folder: Path, threads: int, json: bool) -> None:
     from dti_geom.reporting.sections.sweep import cells_section
-    from dti_geom.sweeps import estimate, read_states
+    from dti_geom.sweeps import estimate
+    from dti_geom.sweeps.sweep import read_states
 
     states = read_states(plan, folder)
     needed = estimate(plan, folder, threads)
@@ -130,7 +135,8 @@ def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, 
     """Show where the cells stand; with `page`, show and keep the scores of the finished ones."""
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.sweep import cells_section, sweep_section
-    from dti_geom.sweeps import collect, read_finished, save_table
+    from dti_geom.sweeps import collect, read_finished
+    from dti_geom.sweeps.sweep import save_table
 
     if not page:
         if json:

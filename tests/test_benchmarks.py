@@ -10,7 +10,7 @@ from scipy.stats import wilcoxon
 
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
-from dti_geom.sweeps import Cost
+from dti_geom.sweeps.cells import Cost
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -199,9 +199,9 @@ def test_the_effects_it_names_are_those_of_the_published_report() -> None:
 
 
 def test_the_papers_scores_are_those_that_compare_shows() -> None:
-    from dti_geom.evaluation.reference import REFERENCES
+    from dti_geom.evaluation.reference import PUBLISHED
 
-    scores = {row.method: row for row in REFERENCES if (row.table, row.model) == ("main", "sdxl")}
+    scores = {row.method: row for row in PUBLISHED if (row.table, row.model) == ("main", "sdxl")}
     for method in ("ti", "dti"):
         for score in (scores[method].text, scores[method].subject):
             assert score is not None

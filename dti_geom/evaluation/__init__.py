@@ -1,45 +1,30 @@
-"""Pictures, paths between tokens, and scores."""
+"""Pictures of what runs learned, their scores, and paths between tokens.
 
-from dti_geom.evaluation.interpolation import (
-    METHODS,
-    Interpolation,
-    Likeness,
-    Strip,
-    TokenPath,
-    VectorPath,
-    interpolate,
-    save_film,
-    save_grid,
-    with_thumbnails,
-)
-from dti_geom.evaluation.pictures import (
-    Picture,
-    Pictures,
-    SamplerSettings,
-    paint_pictures,
-    save_sheet,
-)
-from dti_geom.evaluation.previews import Preview, read_preview
-from dti_geom.evaluation.tokens import load_tokens, token_files
+    from dti_geom.evaluation import load_tokens, paint_pictures, save_sheet
+
+    tokens = load_tokens(model, ["run"])
+    pictures = paint_pictures(model, ["a photo of a {}"], [0, 1], "pictures", tokens=tokens)
+    save_sheet(pictures, "pictures")
+
+Results such as `Evaluation` are documented in their modules.
+"""
+
+from dti_geom.evaluation.evaluation import evaluate, with_baselines
+from dti_geom.evaluation.interpolation import interpolate, save_film, save_grid
+from dti_geom.evaluation.learned import load_tokens
+from dti_geom.evaluation.pictures import paint_pictures, save_sheet
+from dti_geom.evaluation.prompts import open_prompt_set
+from dti_geom.evaluation.reference import compare
 
 __all__ = [
-    "METHODS",
-    "Interpolation",
-    "Likeness",
-    "Picture",
-    "Pictures",
-    "Preview",
-    "SamplerSettings",
-    "Strip",
-    "TokenPath",
-    "VectorPath",
+    "compare",
+    "evaluate",
     "interpolate",
     "load_tokens",
+    "open_prompt_set",
     "paint_pictures",
-    "read_preview",
     "save_film",
     "save_grid",
     "save_sheet",
-    "token_files",
-    "with_thumbnails",
+    "with_baselines",
 ]

@@ -1,7 +1,5 @@
-"""Methods against one another: the same subjects in the same prompts from the same noise, painted and scored."""
+"""Methods compared: every subject in the same prompts from the same noise, painted and scored."""
 
-import base64
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
-from torch import Tensor
-
-from dti_geom import geometry
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation.pictures import SamplerSettings, paint_pictures
+from dti_geom.evaluation.learned import Learned, mean_norms
+from dti_geom.evaluation.pictures import Picture, SamplerSettings, paint_pictures
 from dti_geom.evaluation.prompts import OTHER, PromptSet
 from dti_geom.evaluation.scores import (
     ImageScore,
@@ -27,6 +23,7 @@ from dti_geom.evaluation.scores import (
     score_shots,
     scorer_accuracy,
 )
+from dti_geom.images import png_base64, thumbnail
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
@@ -34,26 +31,25 @@ from dti_geom.statistics import Interval, bootstrap_interval
 
 PICTURES = "pictures"  # folder of an evaluation's images
 ALL = "all"  # prompts of every group
-CLASS_WORD = "class word"  # the method of not learning anything
-_KEPT, _SIDE = 240, 96  # pictures kept small for a page, and the pixels of their sides
-_SAME = 1e-3  # relative difference of norms that is none
+CLASS_WORD = "class word"  # label of the baseline that learns nothing
+_MOST_SMALL, _SIDE = 240, 96  # small pictures kept for a page, and the pixels of their sides
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One method's token for one subject."""
+    """One method's result for one subject."""
 
     method: str
     subject: str
     class_word: str
     references: tuple[str, ...]  # image files of the subject
-    vectors: tuple[Tensor, ...] | None  # (n, d) for each text tower; None: the class word itself
-    run: str = ""  # where it came from
+    learned: Learned | None  # None: the class word itself
+    run: str = ""  # folder it came from
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A method's scores over one group of prompts; a subject's seeds are means over its prompts."""
+    """A method's scores over one group of prompts, with intervals over subjects and seeds."""
 
     method: str
     group: str
@@ -64,12 +60,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """First method less second, over the (subject, prompt, seed) that both have."""
+    """Scores of the first method minus the second, over the pictures that both have.
+
+    A pair of pictures has the same subject, prompt and seed.
+    """
 
     first: str
     second: str
     group: str
-    cells: int
+    cells: int  # pairs of pictures
     subject: Interval
     text: Interval
 
@@ -88,17 +87,17 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class SmallPicture:
-    """A picture as a page shows it."""
+    """A small copy of a picture, for a page."""
 
     method: str
     subject: str
     prompt: str
-    png: str  # base64
+    png: str  # PNG in base64
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of all pictures, and what they say of the methods."""
+    """Scores of all pictures, and their summary by method."""
 
     model: str
     prompts: str  # name of the set
@@ -129,31 +128,38 @@ def evaluate(
     guidance: float | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Paint every candidate in every prompt from every seed into `out`/pictures, and score what lies there.
+    """Paint every candidate in every prompt from every seed into `out`/pictures, and score it.
 
-    Pictures that lie there already are not painted again. steps, guidance: the model's own unless given. Prompts with
-    two subjects pair a candidate with the next subject of its method; a method with one subject goes without them.
-    The model keeps the placeholders <shown-…> afterwards. Raises EvaluationError.
+    Pictures that are there already are not painted again. seeds: of the noise. encoder: compares a
+    picture with the subject's reference images. text: says how well it follows its prompt. steps,
+    guidance: the model's own by default.
+
+    A prompt with two subjects pairs a candidate with the next subject of its method. A method with
+    one subject skips such prompts. The model keeps the placeholders <shown-…> afterwards.
+
+    Raises EvaluationError without candidates, for a subject with two sets of reference images, and
+    where no picture opens.
     """
     if not candidates:
         raise EvaluationError("nothing to evaluate: no run was given.")
-    references, left_out = _references(candidates, encoder)
+    references, unread = _references(candidates, encoder)
     names = _place(model, candidates)
-    shots, asked = _shots(candidates, prompts, references, names)
+    asked, prompts_asked = _shots(candidates, prompts, references, names)
     folder = Path(out) / PICTURES
     painted = paint_pictures(
-        model, asked, seeds, folder, steps=steps, guidance=guidance, progress=progress
+        model,
+        prompts_asked,
+        seeds,
+        folder,
+        steps=steps,
+        guidance=guidance,
+        progress=progress,
     )
-    each = iter(painted.pictures)
-    shots = [
-        replace(shot, path=folder / picture.file, seed=picture.seed)
-        for shot in shots
-        for _, picture in zip(seeds, each, strict=False)
-    ]
-    scores, lost = score_shots(shots, references, encoder, text, progress)
+    shots = _painted_shots(asked, painted.pictures, len(seeds), folder)
+    scores, unscored = score_shots(shots, references, encoder=encoder, text=text, progress=progress)
     if not scores:
         raise EvaluationError(
-            f"none of the {len(shots)} pictures in {folder} opens: {lost[0].reason}."
+            f"none of the {len(shots)} pictures in {folder} opens: {unscored[0].reason}."
         )
     return Evaluation(
         model=model.name,
@@ -164,7 +170,7 @@ def evaluate(
         text_encoder=text.name,
         text_unit=text.unit,
         images=tuple(scores),
-        left_out=(*left_out, *lost),
+        left_out=(*unread, *unscored),
         summaries=tuple(summarize(scores)),
         differences=tuple(paired_differences(scores)),
         by_prompt=tuple(prompt_scores(scores)),
@@ -174,100 +180,117 @@ def evaluate(
 
 
 def with_baselines(candidates: Sequence[Candidate], model: TextToImage) -> list[Candidate]:
-    """The candidates, each token that is not of the vocabulary's mean norm also at it, and each subject's class word.
+    """Return the candidates and their baselines: rescaled to the mean norm, and the class words.
 
-    A token of TI at the mean norm is the paper's TI-rescaled.
+    A candidate whose norm is the vocabulary's mean already has no rescaled baseline. A token of
+    Textual Inversion at the mean norm is the paper's TI-rescaled. Class words come last, one for
+    each subject.
     """
-    means = [geometry.summarize_norms(tower.token_table).mean for tower in model.towers]
-    found = list(candidates)
-    for one in candidates:
-        if one.vectors is None:
-            continue
-        scaled = tuple(
-            mean * geometry.normalize(rows.float())
-            for mean, rows in zip(means, one.vectors, strict=True)
-        )
-        pairs = zip(scaled, one.vectors, strict=True)
-        if any((now - before).norm() > _SAME * before.norm() for now, before in pairs):
-            found.append(replace(one, method=f"{one.method}-rescaled", vectors=scaled))
-    words = {
-        one.subject: replace(one, method=CLASS_WORD, vectors=None, run="") for one in candidates
-    }
-    return found + list(words.values())
+    means = mean_norms(model)
+    rescaled: list[Candidate] = []
+    words: dict[str, Candidate] = {}
+    for candidate in candidates:
+        words[candidate.subject] = replace(candidate, method=CLASS_WORD, learned=None, run="")
+        at_mean = candidate.learned and candidate.learned.at_mean_norm(means)
+        if at_mean:
+            method = f"{candidate.method}-rescaled"
+            rescaled.append(replace(candidate, method=method, learned=at_mean))
+    return [*candidates, *rescaled, *words.values()]
 
 
 def summarize(scores: Sequence[ImageScore]) -> list[Summary]:
-    """Every method over all prompts, then over each group of them."""
-    return [
-        Summary(method, group, len(held), *(_interval(_cells(held, score)) for score in _SCORES))
-        for group in _groups(scores)
-        for method in dict.fromkeys(one.method for one in scores)
-        if (held := [one for one in scores if one.method == method and group in (ALL, one.group)])
-    ]
+    """Return every method's scores over all prompts, then over each group of prompts."""
+    summaries = []
+    for group, method, chosen in _by_group_and_method(scores):
+        if chosen:
+            summaries.append(
+                Summary(
+                    method=method,
+                    group=group,
+                    images=len(chosen),
+                    subject=_interval(_cells(chosen, _subject_score)),
+                    text=_interval(_cells(chosen, _text_score)),
+                )
+            )
+    return summaries
 
 
 def paired_differences(scores: Sequence[ImageScore]) -> list[Difference]:
-    """Every two methods on what both have, over all prompts, then over each group of them."""
-    found = []
+    """Compare every two methods on the pictures that both have, over all prompts and each group.
+
+    Two methods that share no picture are left out.
+    """
+    differences = []
     for group in _groups(scores):
-        held = [one for one in scores if group in (ALL, one.group)]
-        by_method = {
-            method: [one for one in held if one.method == method] for method in _methods(scores)
-        }
+        chosen = _in_group(scores, group)
+        by_method = {method: _of_method(chosen, method) for method in _methods(scores)}
         for first, second in combinations(by_method, 2):
-            intervals, shared = [], 0
-            for score in _SCORES:
-                ours, theirs = (_cells(by_method[method], score) for method in (first, second))
-                cells = {cell: ours[cell] - theirs[cell] for cell in ours.keys() & theirs.keys()}
-                shared = len(cells)
-                if cells:
-                    intervals.append(_interval(dict(sorted(cells.items())), (-2.0, 2.0)))
-            if shared:
-                found.append(Difference(first, second, group, shared, *intervals))
-    return found
+            subject = _shared(by_method[first], by_method[second], _subject_score)
+            text = _shared(by_method[first], by_method[second], _text_score)
+            if subject:
+                differences.append(
+                    Difference(
+                        first=first,
+                        second=second,
+                        group=group,
+                        cells=len(text),
+                        subject=_interval(subject, _DIFFERENCE_LIMITS),
+                        text=_interval(text, _DIFFERENCE_LIMITS),
+                    )
+                )
+    return differences
 
 
 def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
-    """Every method's means on every prompt."""
-    held: dict[tuple[str, str], list[ImageScore]] = defaultdict(list)
-    for one in scores:
-        held[one.prompt, one.method].append(one)
-    for (prompt, method), each in held.items():
-        subject, text = fmean(map(_subject_score, each)), fmean(map(_text_score, each))
-        yield PromptScore(method, prompt, each[0].group, len(each), subject, text)
+    """Yield every method's mean scores on every prompt."""
+    by_prompt: dict[tuple[str, str], list[ImageScore]] = defaultdict(list)
+    for score in scores:
+        by_prompt[score.prompt, score.method].append(score)
+    for (prompt, method), images in by_prompt.items():
+        yield PromptScore(
+            method=method,
+            prompt=prompt,
+            group=images[0].group,
+            images=len(images),
+            subject=fmean(map(_subject_score, images)),
+            text=fmean(map(_text_score, images)),
+        )
 
 
-# --- What is painted ---
+# --- Painting ---
 
 
 def _references(
     candidates: Sequence[Candidate], encoder: ImageEncoder
 ) -> tuple[dict[str, References], list[LeftOut]]:
+    """The reference images of every subject, and the files that do not open."""
     references: dict[str, References] = {}
     left_out: list[LeftOut] = []
     files: dict[str, tuple[str, ...]] = {}
-    for one in candidates:
-        if files.setdefault(one.subject, one.references) != one.references:
+    for candidate in candidates:
+        subject = candidate.subject
+        if files.setdefault(subject, candidate.references) != candidate.references:
             raise EvaluationError(
-                f"{one.subject} has other reference images in {one.run} than in a run before it. A subject is compared "
-                "with the same images throughout; give the folders different names."
+                f"{subject} has other reference images in {candidate.run} than in a run before it. "
+                "All runs of a subject need the same images; give the folders different names."
             )
-        if one.subject not in references:
-            references[one.subject], lost = read_references(one.references, encoder)
-            left_out += lost
+        if subject not in references:
+            references[subject], unread = read_references(candidate.references, encoder)
+            left_out += unread
     return references, left_out
 
 
 def _place(model: TextToImage, candidates: Sequence[Candidate]) -> list[str]:
-    """The word that each candidate is asked by."""
+    """Place what the candidates learned; returns the word that prompts call each of them by."""
     names = []
-    for number, one in enumerate(candidates):
-        if one.vectors is None:
-            names.append(one.class_word)
+    for number, candidate in enumerate(candidates):
+        if candidate.learned is None:
+            names.append(candidate.class_word)
             continue
-        # A placeholder keeps its number of vectors: another evaluation by this model may need another number.
-        names.append(f"<shown-{number}-{'-'.join(str(len(rows)) for rows in one.vectors)}>")
-        model.place(names[-1], [rows.to(model.device) for rows in one.vectors])
+        # Two runs may have learned the same name.
+        learned = candidate.learned.as_placeholder(f"shown-{number}")
+        learned.place(model)
+        names.append(learned.name)
     return names
 
 
@@ -277,104 +300,140 @@ def _shots(
     references: dict[str, References],
     names: Sequence[str],
 ) -> tuple[list[Shot], list[str]]:
-    """What is to be shown, one for all seeds, and beside it the prompts as the model is asked them."""
+    """What is to be painted, once for all seeds, and the prompts with the candidates' names."""
     shots, asked = [], []
-    for place, one in enumerate(candidates):
-        other = _next_subject(candidates, place)
-        thing = references[one.subject].thing
-        for prompt in prompts.of(one.class_word, thing):
-            if OTHER in prompt.text and other is None:
+    for place, candidate in enumerate(candidates):
+        partner = _next_subject(candidates, place)
+        thing = references[candidate.subject].thing
+        for prompt in prompts.of(candidate.class_word, thing):
+            if OTHER in prompt.text and partner is None:
                 continue
-            second = None if other is None else candidates[other]
-            asked.append(prompt.filled(names[place], None if other is None else names[other]))
+            second = None if partner is None else candidates[partner]
+            asked.append(prompt.filled(names[place], None if partner is None else names[partner]))
             shots.append(
                 Shot(
                     path=Path(),
-                    method=one.method,
-                    subject=one.subject,
+                    method=candidate.method,
+                    subject=candidate.subject,
                     prompt=prompt,
                     seed=0,
-                    class_word=one.class_word,
-                    other_word=None if second is None else second.class_word,
+                    class_word=candidate.class_word,
+                    other_word=second.class_word if second else None,
                     thing=thing,
-                    other_thing=None if second is None else references[second.subject].thing,
-                    run=one.run,
+                    other_thing=references[second.subject].thing if second else None,
+                    run=candidate.run,
                 )
             )
     return shots, asked
 
 
 def _next_subject(candidates: Sequence[Candidate], place: int) -> int | None:
-    """The first candidate of the same method with the subject that follows in order of names, round and round."""
-    one = candidates[place]
-    subjects = sorted({each.subject for each in candidates if each.method == one.method})
+    """The first candidate of the same method whose subject is next by name; the last wraps round.
+
+    None if the method has one subject.
+    """
+    method, subject = candidates[place].method, candidates[place].subject
+    subjects = sorted({other.subject for other in candidates if other.method == method})
     if len(subjects) == 1:
         return None
-    wanted = subjects[(subjects.index(one.subject) + 1) % len(subjects)]
-    return next(
-        at
-        for at, each in enumerate(candidates)
-        if (each.method, each.subject) == (one.method, wanted)
-    )
+    wanted = method, subjects[(subjects.index(subject) + 1) % len(subjects)]
+    return [(other.method, other.subject) for other in candidates].index(wanted)
+
+
+def _painted_shots(
+    asked: Sequence[Shot], pictures: Sequence[Picture], seeds: int, folder: Path
+) -> list[Shot]:
+    """Every shot once for each seed, with its picture. pictures: by prompt, then by seed."""
+    shots = []
+    for number, picture in enumerate(pictures):
+        shot = asked[number // seeds]
+        shots.append(replace(shot, path=folder / picture.file, seed=picture.seed))
+    return shots
 
 
 def _small_pictures(shots: Sequence[Shot]) -> Iterator[SmallPicture]:
-    """The first seed of every prompt, or of evenly spread ones where those are too many."""
-    firsts = list(
-        {(shot.method, shot.subject, shot.prompt.text): shot for shot in reversed(shots)}.values()
-    )[::-1]
-    for shot in firsts[:: -(-len(firsts) // _KEPT)]:
+    """The first seed of every prompt; of too many prompts, evenly spread ones."""
+    first_of = {(shot.method, shot.subject, shot.prompt.text): shot for shot in reversed(shots)}
+    firsts = list(first_of.values())[::-1]
+    stride = -(-len(firsts) // _MOST_SMALL)  # rounded up
+    for shot in firsts[::stride]:
         image = open_image(shot.path)
         if isinstance(image, LeftOut):
             continue
-        image.thumbnail((_SIDE, _SIDE))
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        png = base64.b64encode(file.getvalue()).decode()
-        yield SmallPicture(shot.method, shot.subject, shot.prompt.text, png)
+        yield SmallPicture(
+            method=shot.method,
+            subject=shot.subject,
+            prompt=shot.prompt.text,
+            png=png_base64(thumbnail(image, _SIDE)),
+        )
 
 
-# --- What scores say ---
+# --- Summaries ---
 
 Score = Callable[[ImageScore], float]
-Cell = tuple[str, str, int]  # subject, prompt, seed
+CellKey = tuple[str, str, int]  # subject, prompt, seed
+_DIFFERENCE_LIMITS = -2.0, 2.0  # of two scores in −1 … 1
 
 
-def _subject_score(one: ImageScore) -> float:
-    return one.subject_score
+def _subject_score(score: ImageScore) -> float:
+    return score.subject_score
 
 
-def _text_score(one: ImageScore) -> float:
-    return one.text_score
-
-
-_SCORES: tuple[Score, ...] = (_subject_score, _text_score)
+def _text_score(score: ImageScore) -> float:
+    return score.text_score
 
 
 def _methods(scores: Sequence[ImageScore]) -> list[str]:
-    return list(dict.fromkeys(one.method for one in scores))
+    return list(dict.fromkeys(score.method for score in scores))
 
 
 def _groups(scores: Sequence[ImageScore]) -> list[str]:
-    groups = list(dict.fromkeys(one.group for one in scores))
+    groups = list(dict.fromkeys(score.group for score in scores))
     return [ALL, *groups] if len(groups) > 1 else [ALL]
 
 
-def _cells(scores: Sequence[ImageScore], score: Score) -> dict[Cell, float]:
-    """One value for each (subject, prompt, seed): the mean over training runs, where there are several."""
-    values: dict[Cell, list[float]] = defaultdict(list)
-    for one in scores:
-        values[one.subject, one.prompt, one.seed].append(score(one))
-    return {cell: fmean(each) for cell, each in values.items()}
+def _in_group(scores: Sequence[ImageScore], group: str) -> list[ImageScore]:
+    return [score for score in scores if group in (ALL, score.group)]
 
 
-def _interval(cells: dict[Cell, float], limits: tuple[float, float] | None = None) -> Interval:
-    """Over subjects and their seeds, a seed's value being the mean over its prompts.
+def _of_method(scores: Sequence[ImageScore], method: str) -> list[ImageScore]:
+    return [score for score in scores if score.method == method]
 
-    limits: of the value; by default those of a score that is nowhere negative, or of a cosine.
+
+def _by_group_and_method(
+    scores: Sequence[ImageScore],
+) -> Iterator[tuple[str, str, list[ImageScore]]]:
+    for group in _groups(scores):
+        for method in _methods(scores):
+            yield group, method, _of_method(_in_group(scores, group), method)
+
+
+def _cells(scores: Sequence[ImageScore], score_of: Score) -> dict[CellKey, float]:
+    """A value for each subject, prompt and seed; the mean if there are several training runs."""
+    values: dict[CellKey, list[float]] = defaultdict(list)
+    for score in scores:
+        values[score.subject, score.prompt, score.seed].append(score_of(score))
+    return {cell: fmean(runs) for cell, runs in values.items()}
+
+
+def _shared(
+    first: Sequence[ImageScore], second: Sequence[ImageScore], score_of: Score
+) -> dict[CellKey, float]:
+    """First minus second for each cell that both have, in sorted order."""
+    ours, theirs = _cells(first, score_of), _cells(second, score_of)
+    # The order decides how sums are rounded, so it must not be a set's.
+    return {cell: ours[cell] - theirs[cell] for cell in sorted(ours.keys() & theirs.keys())}
+
+
+def _interval(cells: dict[CellKey, float], limits: tuple[float, float] | None = None) -> Interval:
+    """The mean over subjects with its interval; a seed's value is the mean over its prompts.
+
+    limits: of the value. By default 0 … 1 where no value is negative, and −1 … 1 of a cosine.
     """
-    seeds: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_subject: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (subject, _, seed), value in cells.items():
-        seeds[subject][seed].append(value)
-    groups = [[fmean(values) for values in by_seed.values()] for by_seed in seeds.values()]
-    return bootstrap_interval(groups, limits or (0.0 if min(cells.values()) >= 0 else -1.0, 1.0))
+        by_subject[subject][seed].append(value)
+    seed_means = [list(map(fmean, by_seed.values())) for by_seed in by_subject.values()]
+    if limits is None:
+        limits = 0.0 if min(cells.values()) >= 0 else -1.0, 1.0
+    return bootstrap_interval(seed_means, limits)

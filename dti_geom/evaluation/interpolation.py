@@ -1,10 +1,8 @@
 """What lies between tokens: pictures along straight lines and great circles (Claim E)."""
 
-import base64
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, pairwise
+from itertools import chain, combinations, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +11,10 @@ from torch import Tensor
 
 from dti_geom import geometry
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation.pictures import SamplerSettings, open_picture, paint_pictures
-from dti_geom.evaluation.sheets import contact_sheet, save_animation, save_picture
+from dti_geom.evaluation.learned import TokenVectors
+from dti_geom.evaluation.pictures import Picture, SamplerSettings, paint_pictures
+from dti_geom.evaluation.sheets import Row, contact_sheet, save_animation, save_picture
+from dti_geom.images import open_rgb, png_uri, thumbnail
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
@@ -28,23 +28,26 @@ ALIKE = 0.5  # of a mean step: two methods whose pictures are nearer than this l
 _NEAREST = 3  # words named beside a point
 _THUMBNAIL = 96  # pixels of a side, at most
 
-Vectors = list[Tensor]  # of one token, (n, d) for each tower
+Vectors = list[Tensor]  # of one token, (n, d) for each text encoder
+PathKey = tuple[str, float]  # method, row
+Words = tuple[str, ...]  # nearest first
 
 
-def nlerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The direction of the straight line from a to b, at a norm that changes linearly.
+def nlerp_with_norm(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Return the direction of the straight line from a to b, at a norm that changes linearly.
 
-    a, b: (..., d). Returns (..., d). It turns as lerp does and keeps its length as slerp does.
+    a, b: (..., d). Returns (..., d). It turns as lerp does, and its norm changes as slerp's does.
     """
     length = geometry.lerp(geometry.norms(a)[..., None], geometry.norms(b)[..., None], t)
     return length * geometry.nlerp(a, b, t)
 
 
-# slerp turns at constant speed and changes its norm linearly, so tokens of different norms have a path too.
-METHODS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+# slerp turns at constant speed and changes its norm linearly, so that tokens of different norms
+# have a path too.
+PATHS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "slerp": geometry.slerp,
     "lerp": geometry.lerp,
-    "nlerp": nlerp,
+    "nlerp": nlerp_with_norm,
 }
 
 
@@ -56,12 +59,9 @@ class VectorPath:
     index: int  # among the token's vectors
     norms: tuple[float, ...]  # at each point, embedding units
     angle: float  # between the ends, radians
-    speeds: tuple[
-        float, ...
-    ]  # of turning between neighbouring points, radians per unit of t; one fewer than points
-    nearest: tuple[
-        tuple[str, ...], ...
-    ]  # at each point, the vocabulary's words by direction, nearest first
+    # Of turning between neighbouring points, radians per unit of t; one fewer than points.
+    speeds: tuple[float, ...]
+    nearest: tuple[Words, ...]  # at each point, the vocabulary's nearest words by direction
 
 
 @dataclass(frozen=True)
@@ -70,31 +70,28 @@ class Strip:
 
     seed: int
     files: tuple[str, ...]  # at each point
-    steps: tuple[
-        float, ...
-    ]  # angles between the features of neighbouring pictures, radians; () without an encoder
-    unevenness: (
-        float | None
-    )  # largest step / mean step: 1 is as smooth as can be. None if nothing moves
+    # Angles between the features of neighbouring pictures, radians; empty without an encoder.
+    steps: tuple[float, ...]
+    unevenness: float | None  # largest step / mean step: 1 is even. None if no picture differs
 
 
 @dataclass(frozen=True)
 class TokenPath:
-    """One way from left to right."""
+    """One path from left to right."""
 
     method: str
-    row: float  # among four corners: how far down it lies, 0 … 1; 0 for two ends
+    row: float  # among four corners: 0 (top) … 1 (bottom); 0 for two ends
     vectors: tuple[VectorPath, ...]
     strips: tuple[Strip, ...]
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How far two methods' pictures lie apart, between the ends, where they must agree."""
+    """How far apart two methods' pictures are, without the ends, which both share."""
 
     methods: tuple[str, str]
-    distance: float  # angle between the features of their pictures at the same place, mean, radians
-    step: float  # from a picture to its neighbour along both methods' paths, mean, radians
+    distance: float  # mean angle between the features of their pictures at one place, radians
+    step: float  # mean angle from a picture to its neighbour on the paths of both, radians
 
 
 @dataclass(frozen=True)
@@ -102,14 +99,14 @@ class Interpolation:
     """Paths between two tokens, or in a square of four."""
 
     model: str
-    prompt: str  # {} where the points stand
+    prompt: str  # {} for the points
     ends: tuple[str, ...]  # left, right; or top left, top right, bottom left, bottom right
     points: tuple[float, ...]  # t of each, 0 … 1
     seeds: tuple[int, ...]
     settings: SamplerSettings
-    encoder: str | None  # that compared the pictures
+    encoder: str | None  # compared the pictures
     paths: tuple[TokenPath, ...]
-    likenesses: tuple[Likeness, ...]  # of each two methods; none without an encoder
+    likenesses: tuple[Likeness, ...]  # of every two methods; empty without an encoder
     thumbnails: dict[str, str] = field(default_factory=dict)  # data URIs by file, for a page
 
 
@@ -118,7 +115,7 @@ def interpolate(
     ends: Sequence[str],
     out: str | Path,
     *,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = tuple(PATHS),
     points: int = POINTS,
     prompt: str = CARRIER,
     seeds: Sequence[int] = (0,),
@@ -129,73 +126,70 @@ def interpolate(
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> Interpolation:
-    """Paint the points between tokens into the folder `out`, and measure the way.
+    """Paint the points between tokens into the folder `out`, and measure their paths.
 
-    ends: two tokens, or four corners; learned ones, placed by `load_tokens`, or words of the vocabulary. A token of
-    several vectors is blended vector by vector with one of as many. points: on each path, ends included.
+    ends: two tokens, or the four corners of a square. Each is a learned token that `load_tokens`
+    placed, or a word of the vocabulary. All have the same number of vectors, which are blended
+    one by one. methods: names of `PATHS`. points: on each path, ends included. encoder: compares
+    the pictures. steps, guidance, size: the model's own by default.
 
-    Among four corners each row runs between two points of the left and the right edge, which run from top to bottom by
-    the same method. On a sphere the order matters: with slerp every row turns at constant speed, a column need not.
+    In a square, each row runs between two points of the left and the right edge, and the edges
+    run from top to bottom by the same method. On a sphere the order matters: with slerp every row
+    turns at constant speed, but a column may not.
 
-    A point is read as a learned token is. A learned end gives the picture that it gives alone; so does a word, except
-    in SDXL, which pools at a learned token, and in SANA, whose tokenizer sees the space before a word.
-    The model keeps the placeholders <path-…> afterwards. Raises EvaluationError, UnknownToken, GeometryError.
+    A point is read as a learned token is. A learned end gives the same picture as the token alone.
+    So does a word, except in SDXL, which pools at a learned token, and in SANA, whose tokenizer
+    sees the space before a word. The model keeps the placeholders <path-…> afterwards.
+
+    Raises EvaluationError for a path that cannot be painted, UnknownToken for an unknown end, and
+    GeometryError for ends without a path between them.
     """
     _check(ends, methods, points, prompt)
     corners = [end_vectors(model, end) for end in ends]
     _check_counts(model, ends, corners)
     places = tuple(place / (points - 1) for place in range(points))
-    rows = places if len(ends) == 4 else (0.0,)
-    course = {
-        (method, row): _across(method, corners, row, places) for method in methods for row in rows
-    }
+    course = _course(methods, corners, places)
     names = _place(model, course)
-    pictures = paint_pictures(
+    painted = paint_pictures(
         model,
         [prompt],
         seeds,
         out,
-        tokens=[name for path in names.values() for name in path],
+        tokens=list(chain.from_iterable(names.values())),
         steps=steps,
         guidance=guidance,
         size=size,
         batch_size=batch_size,
         progress=progress,
     )
-    files = {(one.token, one.seed): one.file for one in pictures.pictures}
-    features = _features(encoder, Path(out), sorted(set(files.values())))
+    files = {(picture.token, picture.seed): picture.file for picture in painted.pictures}
+    features = _features(encoder, Path(out), painted.pictures)
     nearest = _nearest(model, course)
-    paths = tuple(
-        TokenPath(
-            method,
-            row,
-            tuple(_vector_paths(model, course[method, row], nearest[method, row])),
-            tuple(
-                _strip(seed, [files[name, seed] for name in names[method, row]], features)
-                for seed in seeds
-            ),
-        )
-        for method, row in course
-    )
+    paths: list[TokenPath] = []
+    for key, vectors in course.items():
+        strips = [
+            _strip(seed, [files[name, seed] for name in names[key]], features) for seed in seeds
+        ]
+        paths.append(_token_path(model, key, vectors, nearest, strips))
+    pairs = combinations(methods, 2) if features and points > 2 else ()
     return Interpolation(
-        model.name,
-        prompt,
-        tuple(ends),
-        places,
-        tuple(seeds),
-        pictures.settings,
-        encoder.name if encoder else None,
-        paths,
-        tuple(
-            _likeness(paths, two, places, features)
-            for two in combinations(methods, 2)
-            if features and points > 2
-        ),
+        model=model.name,
+        prompt=prompt,
+        ends=tuple(ends),
+        points=places,
+        seeds=tuple(seeds),
+        settings=painted.settings,
+        encoder=encoder.name if encoder else None,
+        paths=tuple(paths),
+        likenesses=tuple(_likeness(paths, pair, places, features) for pair in pairs),
     )
 
 
 def end_vectors(model: TextToImage, end: str) -> Vectors:
-    """The (n, d) vectors of a learned token or a word in each tower, float32 on the CPU. Raises UnknownToken."""
+    """Return the (n, d) vectors of a learned token or a word for each text encoder.
+
+    They are float32 on the CPU. Raises UnknownToken.
+    """
     if end in model.towers[0].learned:
         return [tower.learned[end].detach().float().cpu() for tower in model.towers]
     return [tower.token_table[tower.vocabulary.rows(end)].float().cpu() for tower in model.towers]
@@ -204,49 +198,47 @@ def end_vectors(model: TextToImage, end: str) -> Vectors:
 def save_grid(
     result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False
 ) -> None:
-    """Write every strip, one below the other, as one picture. `folder` holds the pictures."""
-    rows = [
-        (
-            f"{_label(result, one)}, seed {strip.seed}",
-            [open_picture(Path(folder) / file) for file in strip.files],
-        )
-        for one in result.paths
-        for strip in one.strips
-    ]
-    save_picture(
-        contact_sheet(rows, [f"{place:.2g}" for place in result.points]), path, overwrite=overwrite
-    )
+    """Write all strips as one picture, one below the other. `folder` holds their pictures."""
+    rows: list[Row] = []
+    for token_path in result.paths:
+        for strip in token_path.strips:
+            label = f"{_label(result, token_path)}, seed {strip.seed}"
+            rows.append((label, [open_rgb(Path(folder) / file) for file in strip.files]))
+    columns = [f"{place:.2g}" for place in result.points]
+    save_picture(contact_sheet(rows, columns), path, overwrite=overwrite)
 
 
 def save_film(
     result: Interpolation, folder: str | Path, path: Path, *, overwrite: bool = False
 ) -> None:
-    """Write an animated WebP in which all paths run beside each other. `folder` holds the pictures."""
-    frames = [
-        contact_sheet(
-            [
-                (
-                    _label(result, one),
-                    [open_picture(Path(folder) / strip.files[place]) for strip in one.strips],
-                )
-                for one in result.paths
-            ]
-        )
-        for place in range(len(result.points))
-    ]
+    """Write an animated WebP that shows all paths at once. `folder` holds their pictures."""
+    frames = [_frame(result, Path(folder), place) for place in range(len(result.points))]
     save_animation(frames, path, overwrite=overwrite)
 
 
 def with_thumbnails(result: Interpolation, folder: str | Path) -> Interpolation:
-    """The result with its pictures, made small, inside; `folder` holds them."""
-    files = {file for path in result.paths for strip in path.strips for file in strip.files}
-    return replace(
-        result,
-        thumbnails={file: _data_uri(open_picture(Path(folder) / file)) for file in sorted(files)},
-    )
+    """Return the result with small copies of its pictures inside; `folder` holds the pictures."""
+    files: set[str] = set()
+    for path in result.paths:
+        for strip in path.strips:
+            files |= set(strip.files)
+    thumbnails = {
+        file: png_uri(thumbnail(open_rgb(Path(folder) / file), _THUMBNAIL))
+        for file in sorted(files)
+    }
+    return replace(result, thumbnails=thumbnails)
 
 
-# --- The way ---
+def _frame(result: Interpolation, folder: Path, place: int) -> "Image":
+    """The pictures of all paths at one point."""
+    rows: list[Row] = []
+    for path in result.paths:
+        pictures = [open_rgb(folder / strip.files[place]) for strip in path.strips]
+        rows.append((_label(result, path), pictures))
+    return contact_sheet(rows)
+
+
+# --- Points ---
 
 
 def _check(ends: Sequence[str], methods: Sequence[str], points: int, prompt: str) -> None:
@@ -255,8 +247,8 @@ def _check(ends: Sequence[str], methods: Sequence[str], points: int, prompt: str
             f"{len(ends)} tokens were given; a path has two ends, a square four corners."
         )
     for method in methods:
-        if method not in METHODS:
-            raise EvaluationError(f"no method called '{method}'. Known: {', '.join(METHODS)}.")
+        if method not in PATHS:
+            raise EvaluationError(f"no method called '{method}'. Known: {', '.join(PATHS)}.")
     if points < 2:
         raise EvaluationError(f"points is {points}; a path has 2 or more, its ends included.")
     if "{}" not in prompt:
@@ -269,11 +261,23 @@ def _check_counts(model: TextToImage, ends: Sequence[str], corners: Sequence[Vec
     for place, tower in enumerate(model.towers):
         counts = [len(corner[place]) for corner in corners]
         if len(set(counts)) > 1:
-            told = ", ".join(f"{end} has {count}" for end, count in zip(ends, counts, strict=True))
+            sizes = ", ".join(f"{end} has {count}" for end, count in zip(ends, counts, strict=True))
             raise EvaluationError(
-                f"tokens of different numbers of vectors in {tower.name} ({told}); a path needs as many at every end. "
-                "Choose words that are one token each."
+                f"tokens of different numbers of vectors in {tower.name} ({sizes}); all ends of a "
+                "path need the same number. Choose words that are one token each."
             )
+
+
+def _course(
+    methods: Sequence[str], corners: Sequence[Vectors], places: Sequence[float]
+) -> dict[PathKey, list[Vectors]]:
+    """The points of every path, from left to right."""
+    rows = places if len(corners) == 4 else (0.0,)
+    course: dict[PathKey, list[Vectors]] = {}
+    for method in methods:
+        for row in rows:
+            course[method, row] = _across(method, corners, row, places)
+    return course
 
 
 def _across(
@@ -288,84 +292,94 @@ def _across(
 
 def _between(method: str, a: Vectors, b: Vectors, t: float) -> Vectors:
     if t in (0, 1):
-        return b if t else a  # to the last bit
-    return [METHODS[method](x.double(), y.double(), t).float() for x, y in zip(a, b, strict=True)]
+        return b if t else a  # bit-identical, so that the picture is that of the token alone
+    blend = PATHS[method]
+    # In float64: the only rounding of a point is that to the float32 the model reads.
+    return [blend(x.double(), y.double(), t).float() for x, y in zip(a, b, strict=True)]
 
 
-def _place(
-    model: TextToImage, course: dict[tuple[str, float], list[Vectors]]
-) -> dict[tuple[str, float], list[str]]:
+def _place(model: TextToImage, course: dict[PathKey, list[Vectors]]) -> dict[PathKey, list[str]]:
     """Place every point as a token of its own; returns their names."""
-    names: dict[tuple[str, float], list[str]] = {}
-    for number, (way, points) in enumerate(course.items()):
-        # The number of vectors stands in the name, since a token of the model keeps its own.
-        names[way] = [
-            f"<path-{len(vectors[0])}-{number}-{place}>" for place, vectors in enumerate(points)
-        ]
-        for name, vectors in zip(names[way], points, strict=True):
-            model.place(name, [rows.to(model.device) for rows in vectors])
+    names: dict[PathKey, list[str]] = {}
+    for number, (key, points) in enumerate(course.items()):
+        names[key] = []
+        for place, vectors in enumerate(points):
+            # The number of vectors is in the name, since a token of a model cannot change it.
+            name = f"<path-{len(vectors[0])}-{number}-{place}>"
+            TokenVectors(name, tuple(vectors)).place(model)
+            names[key].append(name)
     return names
 
 
-# --- What is measured of it ---
+# --- Measurements ---
 
 
 def _nearest(
-    model: TextToImage, course: dict[tuple[str, float], list[Vectors]]
-) -> dict[tuple[str, float], list[list[list[tuple[str, ...]]]]]:
-    """For each path, point, tower and vector the nearest words; one search for each tower."""
-    words: list[Iterator[tuple[str, ...]]] = []
+    model: TextToImage, course: dict[PathKey, list[Vectors]]
+) -> dict[tuple[str, float, str], list[list[Words]]]:
+    """For each method, row and text encoder: the nearest words of each point's vectors."""
+    nearest: dict[tuple[str, float, str], list[list[Words]]] = {}
     for place, tower in enumerate(model.towers):
-        rows = torch.cat([point[place] for points in course.values() for point in points])
         table = tower.token_table
-        found = geometry.nearest(
-            rows.to(table.device, table.dtype), table, min(_NEAREST, len(table))
-        ).indices
-        words.append(iter([tuple(tower.vocabulary.tokens(each)) for each in found.tolist()]))
-    return {
-        way: [
-            [[next(words[place]) for _ in rows] for place, rows in enumerate(point)]
-            for point in points
-        ]
-        for way, points in course.items()
-    }
+        # One search for all points: it reads the whole table.
+        rows = torch.cat([point[place] for point in chain.from_iterable(course.values())])
+        count = min(_NEAREST, len(table))
+        indices = geometry.nearest(rows.to(table.device, table.dtype), table, count).indices
+        words = iter([tuple(tower.vocabulary.tokens(row)) for row in indices.tolist()])
+        for (method, row), points in course.items():
+            nearest[method, row, tower.name] = [
+                list(islice(words, len(point[place]))) for point in points
+            ]
+    return nearest
 
 
-def _vector_paths(
-    model: TextToImage, points: list[Vectors], nearest: list[list[list[tuple[str, ...]]]]
-) -> Iterator[VectorPath]:
+def _token_path(
+    model: TextToImage,
+    key: PathKey,
+    points: list[Vectors],
+    nearest: dict[tuple[str, float, str], list[list[Words]]],
+    strips: Sequence[Strip],
+) -> TokenPath:
+    vectors: list[VectorPath] = []
     for place, tower in enumerate(model.towers):
+        words = nearest[(*key, tower.name)]
         for index in range(len(points[0][place])):
             rows = torch.stack([point[place][index] for point in points]).double()
-            directions = geometry.normalize(rows)
-            turns = geometry.angle(directions[:-1], directions[1:])
-            yield VectorPath(
-                tower.name,
-                index,
-                tuple(geometry.norms(rows).tolist()),
-                float(geometry.angle(directions[0], directions[-1])),
-                tuple((turns * (len(points) - 1)).tolist()),
-                tuple(words[place][index] for words in nearest),
-            )
+            nearest_words = tuple(of_point[index] for of_point in words)
+            vectors.append(_vector_path(tower.name, index, rows, nearest_words))
+    method, row = key
+    return TokenPath(method, row, tuple(vectors), tuple(strips))
+
+
+def _vector_path(tower: str, index: int, rows: Tensor, nearest: tuple[Words, ...]) -> VectorPath:
+    """rows: (points, d), float64."""
+    directions = geometry.normalize(rows)
+    turns = geometry.angle(directions[:-1], directions[1:])
+    return VectorPath(
+        tower=tower,
+        index=index,
+        norms=tuple(geometry.norms(rows).tolist()),
+        angle=float(geometry.angle(directions[0], directions[-1])),
+        speeds=tuple((turns * (len(rows) - 1)).tolist()),  # a step is 1 / (points − 1) of t
+        nearest=nearest,
+    )
 
 
 def _features(
-    encoder: ImageEncoder | None, folder: Path, files: Sequence[str]
+    encoder: ImageEncoder | None, folder: Path, pictures: Sequence[Picture]
 ) -> dict[str, Tensor]:
+    """The (f,) unit features of each file, float64; empty without an encoder."""
     if encoder is None:
         return {}
-    rows = geometry.normalize(
-        encoder.embed([open_picture(folder / file) for file in files]).double()
-    )
-    return dict(zip(files, rows, strict=True))
+    files = sorted({picture.file for picture in pictures})
+    embedded = encoder.embed([open_rgb(folder / file) for file in files])
+    return dict(zip(files, geometry.normalize(embedded.double()), strict=True))
 
 
 def _strip(seed: int, files: Sequence[str], features: dict[str, Tensor]) -> Strip:
     if not features:
-        return Strip(seed, tuple(files), (), None)
-    steps = [
-        float(geometry.angle(features[one], features[other])) for one, other in pairwise(files)
-    ]
+        return Strip(seed, tuple(files), steps=(), unevenness=None)
+    steps = [_apart(features, left, right) for left, right in pairwise(files)]
     mean = sum(steps) / len(steps)
     return Strip(seed, tuple(files), tuple(steps), max(steps) / mean if mean else None)
 
@@ -377,23 +391,25 @@ def _likeness(
     features: dict[str, Tensor],
 ) -> Likeness:
     ours, theirs = ([path for path in paths if path.method == method] for method in methods)
-    apart = [
-        float(geometry.angle(features[one], features[other]))
-        for path, beside in zip(ours, theirs, strict=True)
-        for strip, strip_beside in zip(path.strips, beside.strips, strict=True)
-        for place, one, other in zip(places, strip.files, strip_beside.files, strict=True)
-        if not (place in (0, 1) and path.row in (0, 1))  # both paint the ends themselves there
-    ]
-    steps = [step for path in (*ours, *theirs) for strip in path.strips for step in strip.steps]
-    return Likeness(methods, sum(apart) / len(apart) if apart else 0.0, sum(steps) / len(steps))
+    apart: list[float] = []
+    for path, other in zip(ours, theirs, strict=True):
+        for strip, other_strip in zip(path.strips, other.strips, strict=True):
+            for place, left, right in zip(places, strip.files, other_strip.files, strict=True):
+                # Both methods paint the ends themselves at the ends of the outer rows.
+                if not (place in (0, 1) and path.row in (0, 1)):
+                    apart.append(_apart(features, left, right))
+    steps: list[float] = []
+    for path in (*ours, *theirs):
+        for strip in path.strips:
+            steps += strip.steps
+    distance = sum(apart) / len(apart) if apart else 0.0
+    return Likeness(methods, distance, sum(steps) / len(steps))
+
+
+def _apart(features: dict[str, Tensor], left: str, right: str) -> float:
+    """The angle between the features of two files, radians."""
+    return float(geometry.angle(features[left], features[right]))
 
 
 def _label(result: Interpolation, path: TokenPath) -> str:
     return path.method if len(result.ends) == 2 else f"{path.method}, row {path.row:.2g}"
-
-
-def _data_uri(picture: "Image") -> str:
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The preview that a trainer painted of a token, as its file remembers it."""
+"""The preview that a trainer painted of a token, as the token's file records it."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,11 @@ from dti_geom.files import EmbeddingFile, from_json
 
 @dataclass(frozen=True)
 class Preview:
-    """What makes the pictures again: with the token placed, `paint_pictures` in one batch gives the same bytes."""
+    """The settings of a preview.
+
+    `paint_pictures` with these settings, the token placed, and all pictures in one batch gives
+    byte-identical files.
+    """
 
     model: str
     prompts: tuple[str, ...]  # the token filled in
@@ -21,12 +25,12 @@ class Preview:
 
 
 def read_preview(file: EmbeddingFile) -> Preview:
-    """The preview in a token file's metadata. Raises EvaluationError for a file that remembers none."""
+    """Return the preview in a token file's metadata. Raises EvaluationError if there is none."""
     try:
-        model, told = file.metadata["base_model"], json.loads(file.metadata["preview"])
-        return from_json(Preview, {"model": model, **told})
+        model, settings = file.metadata["base_model"], json.loads(file.metadata["preview"])
+        return from_json(Preview, {"model": model, **settings})
     except (KeyError, TypeError, ValueError) as error:
         raise EvaluationError(
-            f"{file.path} does not say how it was previewed. `dti-geom train` writes that; for other files give "
-            "--embedding, --prompt and --seed."
+            f"{file.path} does not say how it was previewed. `dti-geom train` writes that; for "
+            "other files give --embedding, --prompt and --seed."
         ) from error

@@ -1,7 +1,7 @@
-"""What a subject is painted in: sets of prompts, from single attributes to two concepts at once."""
+"""Sets of prompts that subjects are painted in, from single attributes to two concepts."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,10 +9,7 @@ from typing import Protocol
 from dti_geom.errors import EvaluationError
 from dti_geom.models.profiles import load_by_name
 
-SUBJECT, OTHER = (
-    "{}",
-    "{other}",
-)  # in a prompt: the subject, and another one of those evaluated together
+SUBJECT, OTHER = "{}", "{other}"  # in a prompt: the subject, and another evaluated subject
 DREAMBOOTH_FILE = "prompts_and_classes.txt"
 LIVE_CLASSES = ("cat", "dog")  # of the DreamBooth dataset; everything else there is an object
 
@@ -61,11 +58,14 @@ STYLES = (
     "a black and white photograph of a {}",
 )
 PROMPT_SETS = {
-    "mini": "the embedded model's own words: places, colours, accessories, counts, left and right, above and below",
-    "dreambooth": f"the DreamBooth dataset's prompts for the kind of subject, from its {DREAMBOOTH_FILE}",
+    "mini": "the embedded model's own words: places, colours, accessories, counts, left and right, "
+    "above and below",
+    "dreambooth": "the DreamBooth dataset's prompts for the kind of subject, from its "
+    + DREAMBOOTH_FILE,
     "compositional": "ours, in growing complexity: " + ", ".join(COMPOSITIONAL),
     "styles": "ours: ten ways to draw",
-    "paper": "the paper's protocol as far as its prompts are ours to give: dreambooth, compositional and styles",
+    "paper": "the paper's protocol as far as its prompts are ours to give: dreambooth, "
+    "compositional and styles",
 }
 # The sets among them that come with a model: "module:function". The function takes what the scorer
 # calls the subject and returns (text, group, expectation) for each prompt.
@@ -85,14 +85,14 @@ class Expectation(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with `{}` for the subject, and perhaps `{other}` for a second one."""
+    """A prompt with `{}` for the subject, and perhaps `{other}` for a second subject."""
 
     text: str
     group: str  # what it asks for
     expected: Expectation | None = None  # what its pictures have to show, where it can be read
 
     def filled(self, subject: str, other: str | None) -> str:
-        """With these words or tokens in the places."""
+        """Return the text with these words or tokens in the places of the subjects."""
         return self.text.replace(SUBJECT, subject).replace(OTHER, other or "")
 
 
@@ -106,9 +106,10 @@ class PromptSet:
 
 
 def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSet:
-    """A set of `PROMPT_SETS`, or a text file with one prompt a line.
+    """Return a set of `PROMPT_SETS`, or of a text file with one prompt a line.
 
-    dreambooth: folder of the DreamBooth dataset, for the sets that take its prompts. Raises EvaluationError.
+    dreambooth: folder of the DreamBooth dataset, for the sets that take its prompts. Raises
+    EvaluationError.
     """
     if name in MODEL_SETS:
         prompts_for = load_by_name(MODEL_SETS[name])
@@ -125,58 +126,62 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
 
 
 def dreambooth_prompts(folder: str | Path | None) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
-    """The prompts for objects and for live subjects, as the DreamBooth dataset's own file lists them.
+    """Read the prompts for objects and for live subjects from the DreamBooth dataset's own file.
 
     Where the file has an identifier and a class word, `{}` stands for both. Raises EvaluationError.
     """
     path = Path(folder or ".") / DREAMBOOTH_FILE
     if not path.is_file():
         raise EvaluationError(
-            f"{path} does not exist; these prompts are the DreamBooth dataset's own. Name its folder with --dreambooth."
+            f"{path} does not exist; these prompts are the DreamBooth dataset's own. Name its "
+            "folder with --dreambooth."
         )
-    objects, heading, live = path.read_text(encoding="utf-8", errors="replace").partition(
-        "Live Subject Prompts"
-    )
-    found = tuple(
-        tuple(
-            Prompt(prompt.replace("{0} {1}", SUBJECT), "dreambooth")
-            for prompt in re.findall(r"^\s*'(.*\{0\} \{1\}.*)'\.format\(", part, re.MULTILINE)
-        )
-        for part in (objects, live)
-    )
-    if not heading or not all(found):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    first, heading, second = text.partition("Live Subject Prompts")
+    objects, live = _listed(first), _listed(second)
+    if not (heading and objects and live):
         raise EvaluationError(
-            f"{path} lists {len(found[0])} prompts for objects and {len(found[1])} for live subjects; some of each "
-            "were expected. Fetch the dataset's file again."
+            f"{path} lists {len(objects)} prompts for objects and {len(live)} for live subjects; "
+            "some of each were expected. Fetch the dataset's file again."
         )
-    return found[0], found[1]
+    return objects, live
 
 
-def _compositional() -> Iterable[Prompt]:
-    return (Prompt(text, group) for group, texts in COMPOSITIONAL.items() for text in texts)
+def _listed(text: str) -> tuple[Prompt, ...]:
+    """The prompts in a part of the DreamBooth dataset's file, which is Python code."""
+    templates = re.findall(r"^\s*'(.*\{0\} \{1\}.*)'\.format\(", text, re.MULTILINE)
+    return tuple(
+        Prompt(template.replace("{0} {1}", SUBJECT), "dreambooth") for template in templates
+    )
 
 
-def _styles() -> Iterable[Prompt]:
+def _compositional() -> Iterator[Prompt]:
+    for group, texts in COMPOSITIONAL.items():
+        for text in texts:
+            yield Prompt(text, group)
+
+
+def _styles() -> Iterator[Prompt]:
     return (Prompt(text, "style") for text in STYLES)
 
 
 def _from_file(path: Path) -> list[Prompt]:
     if not path.is_file():
         raise EvaluationError(
-            f"no prompt set called '{path}'. Known: {', '.join(PROMPT_SETS)}; or a text file with a prompt a line, "
-            "{} for the subject."
+            f"no prompt set called '{path}'. Known: {', '.join(PROMPT_SETS)}; or a text file with "
+            "a prompt a line, {} for the subject."
         )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(
-            f"{path} is no readable text file ({error}). Write one prompt a line, in UTF-8."
+            f"{path} is not a readable text file ({error}). Write one prompt a line, in UTF-8."
         ) from error
     prompts = [line for line in lines if line]
     bad = [line for line in prompts if SUBJECT not in line]
     if bad or not prompts:
-        found = f"'{bad[0]}' has no {{}}" if bad else "it is empty"
+        problem = f"'{bad[0]}' has no {{}}" if bad else "it is empty"
         raise EvaluationError(
-            f"{path}: {found}; expected one prompt a line with {{}} for the subject."
+            f"{path}: {problem}; expected one prompt a line with {{}} for the subject."
         )
     return [Prompt(line, path.stem) for line in prompts]

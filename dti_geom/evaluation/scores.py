@@ -1,4 +1,4 @@
-"""Scores of single pictures: how alike the subject looks, and how well the prompt was followed."""
+"""Scores of single pictures: likeness to the subject, and fit to the prompt."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from dti_geom.errors import EvaluationError
+from dti_geom.errors import EvaluationError, first_line
 from dti_geom.evaluation.prompts import Prompt
+from dti_geom.images import BROKEN, open_rgb
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
@@ -21,7 +22,7 @@ _AT_ONCE = 64  # pictures held in memory
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture to score: where it lies, and what it was to show."""
+    """A picture to score, and what it should show."""
 
     path: Path
     method: str
@@ -35,8 +36,8 @@ class Shot:
     run: str = ""
 
     @property
-    def told(self) -> str:
-        """The prompt in plain words."""
+    def words(self) -> str:
+        """The prompt with the class words in the places of the learned tokens."""
         return self.prompt.filled(self.class_word, self.other_word)
 
 
@@ -52,15 +53,14 @@ class ImageScore:
     seed: int
     file: str
     subject_score: float  # mean cosine to the reference images, −1 … 1
-    text_score: float  # 0 … 1 but for a cosine; see `Evaluation.text_unit`
-    checks: dict[str, bool] = field(
-        default_factory=dict
-    )  # that the text score is the share of, on `mini`
+    text_score: float  # 0 … 1, or a cosine, −1 … 1; see `Evaluation.text_unit`
+    # On `mini`: the checks whose share is the text score.
+    checks: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An image that has no score."""
+    """An image without a score."""
 
     file: str
     reason: str
@@ -109,63 +109,65 @@ def scorer_accuracy(encoder: ImageEncoder) -> tuple[ScorerAccuracy, ...]:
 
 
 class TextScorer(Protocol):
-    """What says how well pictures follow their prompts."""
+    """A judge of how well pictures follow their prompts."""
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """The name in tables."""
         ...
 
     @property
     def unit(self) -> str:
-        """What a score is, in words."""
+        """The unit of a score, in words."""
         ...
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
     ) -> list[tuple[float, dict[str, bool]]]:
-        """For each picture its score, and the checks behind it, if it has any."""
+        """Return each picture's score, and the checks it comes from, if any."""
         ...
 
 
 class PromptFit:
-    """An image–text encoder on each prompt with the class word in the token's place."""
+    """Score by an image–text encoder, which reads the class word in the token's place."""
 
     def __init__(self, encoder: ImageTextEncoder) -> None:
-        """Score by this encoder."""
+        """encoder: clip, siglip or another that compares images with texts."""
         self._encoder = encoder
         self.name, self.unit = encoder.name, encoder.unit
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
     ) -> list[tuple[float, dict[str, bool]]]:
-        """The encoder's scores; there are no checks."""
-        return [
-            (value, {})
-            for value in self._encoder.score(pictures, [shot.told for shot in shots]).tolist()
-        ]
+        """Return the encoder's scores, without checks."""
+        scores = self._encoder.score(pictures, [shot.words for shot in shots])
+        return [(value, {}) for value in scores.tolist()]
 
 
 class SceneChecks:
-    """The scorer of the embedded model: the share of what a prompt asks for that it reads in the picture."""
+    """Score by the embedded model's scorer: the share of a prompt's checks that hold."""
 
     unit = "share of checks that hold"
 
     def __init__(self, scorer: PictureReader) -> None:
-        """Score by this scorer."""
+        """scorer: reads what a picture shows."""
         self._scorer = scorer
         self.name = scorer.name
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
     ) -> list[tuple[float, dict[str, bool]]]:
-        """Shares, and the checks they count. Raises EvaluationError for a prompt without a scene."""
+        """Return the shares, and the checks they count.
+
+        Raises EvaluationError for a prompt without a scene.
+        """
         scored = []
         for answers, shot in zip(self._scorer.read(pictures), shots, strict=True):
             if shot.prompt.expected is None:
                 raise EvaluationError(
-                    f"'{shot.prompt.text}' has no scene to check. The embedded model's scorer knows the prompt set "
-                    "mini; for other prompts name an image–text encoder with --text-encoder."
+                    f"'{shot.prompt.text}' has no scene to check. The embedded model's scorer "
+                    "knows the prompt set mini; for other prompts name an image–text encoder with "
+                    "--text-encoder."
                 )
             checks = shot.prompt.expected.check(answers, shot.thing, shot.other_thing)
             scored.append((sum(checks.values()) / len(checks), checks))
@@ -174,18 +176,19 @@ class SceneChecks:
 
 @dataclass(frozen=True)
 class References:
-    """The images a subject is known by, as an image encoder sees them."""
+    """The reference images of a subject, as an image encoder sees them."""
 
     features: Tensor  # (n, d), unit norm
-    thing: (
-        str  # what the scorer of the embedded model reads in most of them; empty for other encoders
-    )
+    thing: str  # what the embedded model's scorer reads in most of them; "" for other encoders
 
 
 def read_references(
     files: Sequence[str | Path], encoder: ImageEncoder
 ) -> tuple[References, list[LeftOut]]:
-    """Embed a subject's images; those that do not open are left out. Raises EvaluationError if none opens."""
+    """Embed a subject's images. Those that do not open are returned beside the others.
+
+    Raises EvaluationError if none opens.
+    """
     images, left_out = [], []
     for file in files:
         image = open_image(Path(file))
@@ -196,8 +199,8 @@ def read_references(
     if not images:
         raise EvaluationError(
             f"none of {len(files)} reference images opens"
-            + "".join(f"; {one.file}: {one.reason}" for one in left_out[:3])
-            + ". A subject score compares with the images that the token was trained on."
+            + "".join(f"; {image.file}: {image.reason}" for image in left_out[:3])
+            + ". A subject score needs the images that the token was trained on."
         )
     thing = ""
     if isinstance(encoder, PictureReader):
@@ -212,38 +215,37 @@ def score_shots(
     text: TextScorer,
     progress: Progress = silent,
 ) -> tuple[list[ImageScore], list[LeftOut]]:
-    """Score every picture that opens; the others are left out, never counted as 0.
+    """Score every picture that opens. The others are left out, never counted as 0.
 
-    references: by subject. The subject score is the mean cosine of a picture's embedding with the references'.
+    references: by subject. The subject score is the mean cosine of a picture's features with those
+    of the subject's references.
     """
     scores: list[ImageScore] = []
     left_out: list[LeftOut] = []
-    for at in range(0, len(shots), _AT_ONCE):
-        progress("scores", at, len(shots))
-        opened = [(shot, open_image(shot.path)) for shot in shots[at : at + _AT_ONCE]]
-        left_out += [image for _, image in opened if isinstance(image, LeftOut)]
-        held = [(shot, image) for shot, image in opened if not isinstance(image, LeftOut)]
-        if held:
-            scores += _scored(
-                [shot for shot, _ in held], [image for _, image in held], references, encoder, text
-            )
+    for done in range(0, len(shots), _AT_ONCE):
+        progress("scores", done, len(shots))
+        batch: list[Shot] = []
+        images: list[Image] = []
+        for shot in shots[done : done + _AT_ONCE]:
+            image = open_image(shot.path)
+            if isinstance(image, LeftOut):
+                left_out.append(image)
+            else:
+                batch.append(shot)
+                images.append(image)
+        if batch:
+            scores += _scored(batch, images, references, encoder, text)
     progress("scores", len(shots), len(shots))
     return scores, left_out
 
 
 def open_image(path: Path) -> "Image | LeftOut":
-    """An image in RGB, its EXIF orientation applied, transparency laid on white; or why it does not open."""
-    from PIL import Image, ImageOps
-
+    """Return an image in RGB, upright and opaque; or why it does not open."""
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
-        reason = (
-            "it is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        )
-        return LeftOut(str(path), reason)
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return open_rgb(path)
+    except BROKEN as error:
+        missing = isinstance(error, FileNotFoundError)
+        return LeftOut(str(path), "it is missing" if missing else first_line(error))
 
 
 def _scored(
@@ -253,10 +255,8 @@ def _scored(
     encoder: ImageEncoder,
     text: TextScorer,
 ) -> Iterator[ImageScore]:
-    features = encoder.embed(images)
-    for shot, feature, (text_score, checks) in zip(
-        shots, features, text.score(images, shots), strict=True
-    ):
+    features, fits = encoder.embed(images), text.score(images, shots)
+    for shot, feature, (text_score, checks) in zip(shots, features, fits, strict=True):
         yield ImageScore(
             method=shot.method,
             subject=shot.subject,

@@ -1,4 +1,4 @@
-"""Scores as other programs take them: CSV of every picture, a LaTeX table of the methods."""
+"""Scores for other programs: a CSV of every picture, a LaTeX table of the methods."""
 
 import csv
 import io
@@ -29,47 +29,49 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 
 def csv_of_images(evaluation: Evaluation) -> str:
-    """A line for each picture; where there are checks, a column of 0 and 1 for each, empty where it was not asked."""
-    checks = list(dict.fromkeys(name for one in evaluation.images for name in one.checks))
-    return csv_of_scores(
-        COLUMNS,
-        [([getattr(one, name) for name in COLUMNS], one) for one in evaluation.images],
-        checks,
-    )
+    """Return a CSV with a line for each picture, and a column of 0 and 1 for each check.
+
+    A check that a picture was not asked for is empty.
+    """
+    checks: dict[str, None] = {}  # in the order of their first appearance
+    for score in evaluation.images:
+        checks |= dict.fromkeys(score.checks)
+    rows = [([getattr(score, name) for name in COLUMNS], score) for score in evaluation.images]
+    return csv_of_scores(COLUMNS, rows, list(checks))
 
 
 def csv_of_scores(
     columns: Sequence[str], rows: Iterable[tuple[Sequence[Any], ImageScore]], checks: Sequence[str]
 ) -> str:
-    """Rows of values under `columns`, and behind each the checks of its picture."""
+    """Return a CSV of rows of values under `columns`, followed by the checks of their pictures."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*columns, *checks])
-    for values, one in rows:
-        writer.writerow(
-            [*values, *(int(one.checks[name]) if name in one.checks else "" for name in checks)]
-        )
+    for values, score in rows:
+        results = (int(score.checks[name]) if name in score.checks else "" for name in checks)
+        writer.writerow([*values, *results])
     return file.getvalue()
 
 
 def latex_table(evaluation: Evaluation) -> str:
-    """Every method's scores over all prompts with their 95 % intervals, for the booktabs package."""
-    rows = [
-        f"{_escaped(one.method)} & {_cell(one.subject)} & {_cell(one.text)} & {one.images} \\\\"
-        for one in evaluation.summaries
-        if one.group == ALL
-    ]
+    """Return every method's scores over all prompts with 95 % intervals, for LaTeX's booktabs."""
+    rows = []
+    for summary in evaluation.summaries:
+        if summary.group == ALL:
+            cells = _escaped(summary.method), _cell(summary.subject), _cell(summary.text)
+            rows.append(" & ".join(cells) + f" & {summary.images} \\\\")
     caption = (
-        f"% {evaluation.model}, prompts {evaluation.prompts}, seeds {', '.join(map(str, evaluation.seeds))}; subject: "
-        f"cosine by {evaluation.image_encoder}; text: {evaluation.text_unit} by {evaluation.text_encoder}; 95 % "
-        "bootstrap intervals over subjects and seeds"
+        f"% {evaluation.model}, prompts {evaluation.prompts}, "
+        f"seeds {', '.join(map(str, evaluation.seeds))}; "
+        f"subject: cosine by {evaluation.image_encoder}; "
+        f"text: {evaluation.text_unit} by {evaluation.text_encoder}; "
+        "95 % bootstrap intervals over subjects and seeds"
     )
-    head = "method & subject & text & images \\\\"
     lines = [
         caption,
         r"\begin{tabular}{lccr}",
         r"\toprule",
-        head,
+        r"method & subject & text & images \\",
         r"\midrule",
         *rows,
         r"\bottomrule",

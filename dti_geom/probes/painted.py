@@ -1,7 +1,5 @@
 """Measure whether a picture follows a token's direction or its magnitude. (Claim A, in pixels)"""
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from torch.nn.functional import normalize
 
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply, DtiGeomError, UnknownToken
+from dti_geom.images import png_base64, thumbnail
 from dti_geom.probes.result import Result
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
@@ -182,7 +181,7 @@ def _painted(
         direction=float(alike[2, 0] + alike[3, 1]) / 2,
         magnitude=float(alike[2, 1] + alike[3, 0]) / 2,
         donors=float(alike[0, 1]),
-        pictures=tuple(map(_png, pictures[0])),
+        pictures=tuple(png_base64(thumbnail(picture, SIDE)) for picture in pictures[0]),
     )
 
 
@@ -231,11 +230,3 @@ def _row(tower: "Tower", word: str) -> int:
             f"'{word}' is not one token in {tower.name}; a swap takes one. Name another word."
         )
     return tower.vocabulary.rows(word)[0]
-
-
-def _png(picture: "Image") -> str:
-    small = picture.copy()
-    small.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    small.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -1,40 +1,21 @@
-"""Concepts × methods × seeds × settings: many trainings and evaluations, each computed once."""
+"""Concepts × methods × seeds × settings: many trainings and evaluations, each computed once.
 
-from dti_geom.sweeps.cells import Cell, CellResult, Cost, Moment, run_candidates, run_cell
-from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome, RayEngine
-from dti_geom.sweeps.estimate import Estimate, estimate
-from dti_geom.sweeps.plan import EvaluationConfig, Plan, plan_of, read_plan
-from dti_geom.sweeps.sweep import (
-    CellState,
-    Course,
-    Finished,
-    LearnedNorm,
-    MethodCost,
-    Sweep,
-    collect,
-    load_plan,
-    read_finished,
-    read_states,
-    run_sweep,
-    save_table,
-)
+    from dti_geom.sweeps import collect, read_finished, read_plan, run_sweep
+
+    plan = read_plan("sweep.yaml")
+    run_sweep(plan, "folder")
+    sweep = collect(read_finished(plan, "folder"))
+
+Results such as `CellState` are documented in their modules.
+"""
+
+from dti_geom.sweeps.engines import LocalEngine, RayEngine
+from dti_geom.sweeps.estimates import estimate
+from dti_geom.sweeps.plan import plan_of, read_plan
+from dti_geom.sweeps.sweep import Sweep, collect, load_plan, read_finished, run_sweep
 
 __all__ = [
-    "Cell",
-    "CellResult",
-    "CellState",
-    "Cost",
-    "Course",
-    "Engine",
-    "Estimate",
-    "EvaluationConfig",
-    "Finished",
-    "LearnedNorm",
     "LocalEngine",
-    "MethodCost",
-    "Moment",
-    "Outcome",
-    "Plan",
     "RayEngine",
     "Sweep",
     "collect",
@@ -43,9 +24,5 @@ __all__ = [
     "plan_of",
     "read_finished",
     "read_plan",
-    "read_states",
-    "run_candidates",
-    "run_cell",
     "run_sweep",
-    "save_table",
 ]

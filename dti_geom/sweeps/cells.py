@@ -1,6 +1,6 @@
-"""One cell of a sweep, from its first update to its scores; what is in the sweep's folder already is not done again.
+"""One cell of a sweep: its training, pictures and scores. Results in its folder are used again.
 
-FOLDER/runs/RUN_KEY/       the training run, shared by all cells that differ in their evaluation alone
+FOLDER/runs/RUN_KEY/       the training run; cells that differ only in their evaluation share it
 FOLDER/cells/KEY/          pictures/, cell.json, cost.json; error.txt instead, if it failed
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import Candidate, Evaluation, evaluate, with_baselines
+from dti_geom.evaluation.learned import Learned, mean_norms, read_learned
 from dti_geom.evaluation.prompts import PromptSet, open_prompt_set
 from dti_geom.evaluation.scores import (
     ImageScore,
@@ -25,7 +26,6 @@ from dti_geom.evaluation.scores import (
     SceneChecks,
     TextScorer,
 )
-from dti_geom.evaluation.tokens import joined_towers
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
 from dti_geom.files.run_layout import checkpoint_folder
 from dti_geom.models.catalog import profile_of
@@ -37,7 +37,7 @@ from dti_geom.models.image_encoders import (
 from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
 from dti_geom.training.config import RunConfig
 from dti_geom.training.data import image_files
-from dti_geom.training.run import resume, train
+from dti_geom.training.run import TrainingResult, resume, train
 from dti_geom.training.story import learned_files
 from dti_geom.training.trainable import LearnedVectorResult
 
@@ -50,21 +50,21 @@ PAPER_IMAGES, PAPER_TEXT = "dinov2", "siglip"  # the scorers of the paper
 
 @dataclass(frozen=True)
 class Moment:
-    """A learned token after some updates, and how it paints: means over the pictures of the first seed."""
+    """What a run had learned of one subject after some updates, and its scores."""
 
     subject: str
-    step: int
+    step: int  # updates
     inflation: float  # mean over its vectors of norm / mean norm of the vocabulary
-    subject_score: float
+    subject_score: float  # mean over the pictures of the first seed, as the next
     text_score: float
     images: int
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell comes to; the same cell comes to the same bytes, whoever computes it."""
+    """The result of a cell. Every engine computes the same bytes for the same cell."""
 
-    method: str  # its name; scores of baselines carry theirs
+    method: str  # its name; scores of baselines have their own
     seed: int
     prompts: str
     image_encoder: str
@@ -79,17 +79,18 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a cell took where it was computed."""
+    """Time and memory of a cell on the machine that computed it."""
 
     training_seconds: float  # of the updates
-    evaluation_seconds: float  # pictures and scores
+    evaluation_seconds: float  # of pictures and scores
     peak_memory: int  # bytes
 
 
 def run_cell(cell: Cell, folder: Path) -> CellResult:
-    """Train, or go on, or take the run that is there; then paint and score. Keeps everything below `folder`.
+    """Train a cell or resume its run, then paint and score. Everything is kept below `folder`.
 
-    The model and the encoders stay open in this process for the next cell.
+    A result that is there already is returned. The model and the encoders stay open in this
+    process for the next cell. Raises what training and evaluation raise.
     """
     place = folder / "cells" / cell.key
     if (place / RESULT).exists():
@@ -99,26 +100,16 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
     model = open_model(run.model, run.device, run.dtype)
     model.forget()
     run_folder = folder / "runs" / cell.run_key
-    trained = (
-        resume(run_folder, model=model)
-        if (run_folder / "config.json").exists()
-        else train(run, run_folder, model=model)
+    trained = _trained(run, run_folder, model)
+    started = time.monotonic()
+    painter = _Painter(cell, run, trained.config, run_folder, place, model)
+    candidates = painter.candidates()
+    scored = painter.evaluate(
+        with_baselines(candidates, model) if cell.evaluation.baselines else candidates,
+        range(cell.evaluation.seeds),
     )
-    started, asked = time.monotonic(), cell.evaluation
-
-    def after(step: int | None = None) -> list[Candidate]:
-        return run_candidates(run.method.name, run_folder, trained.config, model, step)
-
-    def scores(candidates: Sequence[Candidate], seeds: Sequence[int]) -> Evaluation:
-        return _scores(candidates, seeds, asked, run, model, place)
-
-    ended = after()
-    scored = scores(with_baselines(ended, model) if asked.baselines else ended, range(asked.seeds))
-    moments: list[Moment] = []
-    for step in sorted({*asked.checkpoints} - {trained.steps}):
-        tokens = after(step)
-        moments += _moments(step, tokens, scores(tokens, [0]), model)
-    moments += _moments(trained.steps, ended, scored, model)
+    moments = painter.checkpoints(trained.steps)
+    moments += _moments(trained.steps, candidates, scored, model)
     result = CellResult(
         method=run.method.name,
         seed=run.seed,
@@ -134,15 +125,18 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
     )
     cost = Cost(trained.seconds, time.monotonic() - started, trained.peak_memory)
     save_result(place / COST, cost, overwrite=True)
-    save_result(place / RESULT, result, overwrite=True)  # its presence says that the cell is done
+    save_result(place / RESULT, result, overwrite=True)  # last: its presence marks a done cell
     return result
 
 
 def try_cell(cell: Cell, folder: Path) -> str | None:
-    """`run_cell`, its failure kept in error.txt and told in a line: one cell must not end the others."""
+    """Run a cell; if it fails, keep its log in error.txt and return the error as one line.
+
+    Returns None for a cell that is done. A failed cell does not stop the others.
+    """
     try:
         run_cell(cell, folder)
-    except Exception as error:  # whatever it is
+    except Exception as error:  # any error at all
         write_text(folder / "cells" / cell.key / ERROR, traceback.format_exc(), overwrite=True)
         return f"{type(error).__name__}: {error}"
     return None
@@ -151,29 +145,42 @@ def try_cell(cell: Cell, folder: Path) -> str | None:
 def run_candidates(
     label: str, folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
 ) -> list[Candidate]:
-    """The tokens of a run as they are to be painted; with `step`, as its checkpoint of then keeps them."""
-    place = folder if step is None else checkpoint_folder(folder, step)
-    files = learned_files(place, run)
-    if not files:
-        raise SweepError(
-            f"{place} holds no learned token; the run has no checkpoint after {step} updates."
-        )
-    vectors = joined_towers(model, [read_embeddings(path) for path in files])
+    """Return a candidate for each concept of a run, under the method's label.
+
+    step: updates of a checkpoint; by default the end of the run. Raises SweepError without files.
+    """
+    learned = learned_by_run(folder, run, model, step)
     return [
         Candidate(
             method=label,
             subject=concept.subject or Path(concept.images).name,
             class_word=concept.init,
             references=tuple(str(path) for path in image_files(concept)),
-            vectors=tuple(vectors[concept.token]),
+            learned=learned[concept.token],
             run=str(folder),
         )
         for concept in run.concepts
     ]
 
 
+def learned_by_run(
+    folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+) -> dict[str, Learned]:
+    """Return what a run learned, by the token of its concept.
+
+    step: updates of a checkpoint; by default the end of the run. Raises SweepError without files.
+    """
+    place = folder if step is None else checkpoint_folder(folder, step)
+    files = learned_files(place, run)
+    if not files:
+        raise SweepError(
+            f"{place} holds no learned token; the run has no checkpoint after {step} updates."
+        )
+    return read_learned(model, [read_embeddings(path) for path in files])
+
+
 def use_threads(threads: int) -> None:
-    """Compute with this many threads in this process."""
+    """Set the number of threads that this process computes with."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
@@ -182,7 +189,10 @@ def use_threads(threads: int) -> None:
 
 @cache
 def open_model(name: str, device: str, dtype: str | None) -> "TextToImage":
-    """The model, opened once in this process."""
+    """Open a model, once in this process. dtype: as torch names it; by default the device's best.
+
+    Raises what `open_text_to_image` raises.
+    """
     import torch
 
     from dti_geom.models.pipelines import open_text_to_image
@@ -194,7 +204,10 @@ def open_model(name: str, device: str, dtype: str | None) -> "TextToImage":
 def open_scorers(
     model: str, image: str | None, text: str | None, device: str
 ) -> tuple[ImageEncoder, TextScorer]:
-    """Open an image encoder and a text scorer, once: by default the model's own, or the paper's."""
+    """Open an image encoder and a text scorer, once in this process.
+
+    By default the model's own, or the paper's.
+    """
     profile = profile_of(model)
     encoder = open_image_encoder(image or profile.image_encoder or PAPER_IMAGES, device=device)
     name = text or profile.text_scorer or PAPER_TEXT
@@ -204,51 +217,76 @@ def open_scorers(
 
 
 def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
-    """Return the prompts to paint the tokens in: by default the model's own, or the paper's."""
+    """Return the prompts to paint a run's subjects in: by default the model's own, or the paper's."""
     name = asked.prompts or profile_of(run.model).prompts or "paper"
     return open_prompt_set(name, asked.dreambooth or run.concepts[0].images)
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Paints and scores what one run learned."""
+
+    cell: Cell
+    run: RunConfig  # as the cell asks for it
+    trained: RunConfig  # as its folder records it
+    run_folder: Path
+    place: Path  # of the cell
+    model: "TextToImage"
+
+    def candidates(self, step: int | None = None) -> list[Candidate]:
+        label = self.run.method.name
+        return run_candidates(label, self.run_folder, self.trained, self.model, step)
+
+    def evaluate(self, candidates: Sequence[Candidate], seeds: Sequence[int]) -> Evaluation:
+        asked, run = self.cell.evaluation, self.run
+        encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
+        return evaluate(
+            self.model,
+            candidates,
+            prompts=prompts_of(run, asked),
+            seeds=seeds,
+            encoder=encoder,
+            text=text,
+            out=self.place,
+            steps=asked.steps,
+            guidance=asked.guidance,
+        )
+
+    def checkpoints(self, last: int) -> list[Moment]:
+        """The moments before the last update."""
+        moments: list[Moment] = []
+        for step in sorted({*self.cell.evaluation.checkpoints} - {last}):
+            candidates = self.candidates(step)
+            scored = self.evaluate(candidates, [0])
+            moments += _moments(step, candidates, scored, self.model)
+        return moments
+
+
+def _trained(run: RunConfig, folder: Path, model: "TextToImage") -> TrainingResult:
+    """Train, or resume the run in the folder; a run that is done is read."""
+    if (folder / "config.json").exists():
+        return resume(folder, model=model)
+    return train(run, folder, model=model)
 
 
 def _moments(
     step: int, candidates: Sequence[Candidate], evaluation: Evaluation, model: "TextToImage"
 ) -> Iterator[Moment]:
-    """Each token after so many updates, by its pictures of the first seed."""
-    from dti_geom import geometry
-
-    means = [geometry.summarize_norms(tower.token_table).mean for tower in model.towers]
-    for one in candidates:
-        held = [
+    """What each candidate scores after so many updates, by its pictures of the first seed."""
+    means = mean_norms(model)
+    for candidate in candidates:
+        assert candidate.learned is not None
+        wanted = candidate.method, candidate.subject, 0
+        scores = [
             score
             for score in evaluation.images
-            if (score.method, score.subject, score.seed) == (one.method, one.subject, 0)
+            if (score.method, score.subject, score.seed) == wanted
         ]
-        assert one.vectors is not None
-        inflation = fmean(
-            float(geometry.norms(rows).mean()) / mean
-            for rows, mean in zip(one.vectors, means, strict=True)
+        yield Moment(
+            subject=candidate.subject,
+            step=step,
+            inflation=candidate.learned.inflation(means),
+            subject_score=fmean(score.subject_score for score in scores),
+            text_score=fmean(score.text_score for score in scores),
+            images=len(scores),
         )
-        subject, text = fmean(x.subject_score for x in held), fmean(x.text_score for x in held)
-        yield Moment(one.subject, step, inflation, subject, text, len(held))
-
-
-def _scores(
-    candidates: Sequence[Candidate],
-    seeds: Sequence[int],
-    asked: EvaluationConfig,
-    run: RunConfig,
-    model: "TextToImage",
-    place: Path,
-) -> Evaluation:
-    encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
-    prompts = prompts_of(run, asked)
-    return evaluate(
-        model,
-        candidates,
-        prompts,
-        seeds,
-        encoder,
-        text,
-        place,
-        steps=asked.steps,
-        guidance=asked.guidance,
-    )

@@ -1,11 +1,12 @@
-"""Running a plan in a folder, and what the folder holds: states, scores of all cells together, costs."""
+"""Running a plan in a folder, and reading it: states, scores of all cells together, costs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import (
@@ -25,20 +26,20 @@ from dti_geom.sweeps.plan import Cell, Plan
 PLAN = "plan.json"
 DONE, FAILED, STARTED, WAITING = "done", "failed", "started", "waiting"
 
-# A cell that has ended, or none at the start; how many have; how many there are.
-Progress = Callable[[Outcome | None, int, int], None]
+# Called with a cell that has ended (None at the start), the number of those, and of all cells.
+CellProgress = Callable[[Outcome | None, int, int], None]
 
 
 @dataclass(frozen=True)
 class CellState:
-    """Where a cell stands."""
+    """The state of a cell."""
 
     label: str
     subjects: tuple[str, ...]
     seed: int
     key: str
     run_key: str
-    state: str  # done | failed | started (or stopped) | waiting
+    state: str  # done | failed | started (perhaps stopped) | waiting
     error: str | None  # last line of its log
     cost: Cost | None
 
@@ -57,7 +58,7 @@ class LearnedNorm:
 
 @dataclass(frozen=True)
 class Course:
-    """A token's norm against its scores, after some updates or at the end."""
+    """A token's norm and scores after some updates, or at the end."""
 
     label: str
     subject: str
@@ -70,7 +71,7 @@ class Course:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Medians over a method's cells, for one concept."""
+    """Medians over a method's cells, for one concept, in seconds."""
 
     label: str
     training_seconds: float
@@ -79,7 +80,10 @@ class MethodCost:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all finished cells say together; intervals are over subjects and picture seeds, training seeds averaged."""
+    """Scores, norms and costs of all finished cells together.
+
+    Intervals are over subjects and picture seeds; training seeds are averaged first.
+    """
 
     name: str
     model: str
@@ -98,18 +102,19 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a folder holds of a plan, read once."""
+    """The states of a plan's cells in a folder, and the results of the finished ones."""
 
     plan: Plan
     states: tuple[CellState, ...]  # of all cells
-    results: tuple[
-        tuple[CellState, CellResult], ...
-    ]  # of the finished ones, scores under the plan's labels
+    results: tuple[tuple[CellState, CellResult], ...]  # scores have the labels of the plan
 
     @cached_property
     def images(self) -> list[tuple[CellState, ImageScore]]:
-        """The score of every picture, with its cell."""
-        return [(state, image) for state, result in self.results for image in result.images]
+        """The scores of every picture, with its cell."""
+        scores: list[tuple[CellState, ImageScore]] = []
+        for state, result in self.results:
+            scores += [(state, image) for image in result.images]
+        return scores
 
 
 def run_sweep(
@@ -118,11 +123,13 @@ def run_sweep(
     engine: Engine | None = None,
     *,
     retry_failed: bool = False,
-    progress: Progress = lambda outcome, ended, total: None,
+    progress: CellProgress = lambda outcome, ended, total: None,
 ) -> list[CellState]:
-    """Compute what is not in the folder yet. A failed cell stays failed unless it is to be retried; the rest goes on.
+    """Compute the cells that are not in the folder yet, and return the state of every cell.
 
-    Raises SweepError when no worker survives, FolderInUse while another sweep is at work there.
+    engine: by default worker processes of this machine. retry_failed: also compute cells that
+    failed before. A cell that fails does not stop the others. Raises SweepError when no worker
+    survives, and FolderInUse while another sweep is at work there.
     """
     place = Path(folder)
     with alone_in(place):
@@ -143,39 +150,36 @@ def run_sweep(
 
 
 def load_plan(folder: str | Path) -> Plan:
-    """The plan that was run in this folder last. Raises SweepError."""
+    """Read the plan that was run in this folder last. Raises SweepError."""
     path = Path(folder) / PLAN
     if not path.is_file():
         raise SweepError(
-            f"{folder} is not the folder of a sweep: it has no {PLAN}. Name what --out named."
+            f"{folder} is not the folder of a sweep: it has no {PLAN}. Name the folder that --out "
+            "named."
         )
     return load_result(path, Plan)
 
 
 def read_states(plan: Plan, folder: str | Path) -> list[CellState]:
-    """Where each cell of the plan stands."""
+    """Return the state of each cell of the plan in this folder."""
     return [_state(cell, Path(folder)) for cell in plan.cells]
 
 
 def read_finished(plan: Plan, folder: str | Path) -> Finished:
-    """What a folder holds of a plan. Raises SweepError if no cell is finished."""
+    """Read the finished cells of a plan. Raises SweepError if no cell is finished."""
     states = read_states(plan, folder)
     done = [state for state in states if state.state == DONE]
     if not done:
         raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
-    results = (
-        (state, load_result(Path(folder) / "cells" / state.key / RESULT, CellResult))
-        for state in done
-    )
-    return Finished(
-        plan,
-        tuple(states),
-        tuple((state, _relabelled(result, state.label)) for state, result in results),
-    )
+    results = []
+    for state in done:
+        result = load_result(Path(folder) / "cells" / state.key / RESULT, CellResult)
+        results.append((state, _relabelled(result, state.label)))
+    return Finished(plan, tuple(states), tuple(results))
 
 
 def collect(finished: Finished) -> Sweep:
-    """What the finished cells say together."""
+    """Return the scores, norms and costs of all finished cells together."""
     plan, done = finished.plan, finished.results
     first, scores = done[0][1], [image for _, image in finished.images]
     return Sweep(
@@ -189,19 +193,7 @@ def collect(finished: Finished) -> Sweep:
         summaries=tuple(summarize(scores)),
         differences=tuple(paired_differences(scores)),
         norms=tuple(_norms(done)),
-        courses=tuple(
-            Course(
-                state.label,
-                one.subject,
-                state.seed,
-                one.step,
-                one.inflation,
-                one.subject_score,
-                one.text_score,
-            )
-            for state, result in done
-            for one in result.moments
-        ),
+        courses=tuple(_courses(done)),
         costs=tuple(_costs(state for state, _ in done)),
         accuracy=_accuracy(first.image_encoder),
     )
@@ -215,28 +207,20 @@ def _accuracy(image_encoder: str) -> tuple[ScorerAccuracy, ...]:
 
 
 def save_table(path: Path, finished: Finished) -> None:
-    """Every picture's scores as CSV, which pandas reads: a column of 0 and 1 for each check, empty where not asked."""
-    first, last = (
-        ("method", "subject"),
-        ("prompt", "group", "seed", "file", "subject_score", "text_score"),
-    )
-    rows = [
-        (
-            [
-                image.method,
-                image.subject,
-                state.seed,
-                state.key,
-                *(getattr(image, name) for name in last),
-            ],
-            image,
-        )
-        for state, image in finished.images
-    ]
-    checks = sorted({name for _, image in finished.images for name in image.checks})
-    write_text(
-        path, csv_of_scores((*first, "training_seed", "cell", *last), rows, checks), overwrite=True
-    )
+    """Write every picture's scores as CSV, with a column of 0 and 1 for each check.
+
+    A check that a picture was not asked for is empty.
+    """
+    first = "method", "subject"
+    last = "prompt", "group", "seed", "file", "subject_score", "text_score"
+    rows: list[tuple[list[Any], ImageScore]] = []
+    checks: set[str] = set()
+    for state, image in finished.images:
+        scores = [getattr(image, name) for name in last]
+        rows.append(([image.method, image.subject, state.seed, state.key, *scores], image))
+        checks |= image.checks.keys()
+    table = csv_of_scores((*first, "training_seed", "cell", *last), rows, sorted(checks))
+    write_text(path, table, overwrite=True)
 
 
 def _state(cell: Cell, folder: Path) -> CellState:
@@ -248,44 +232,70 @@ def _state(cell: Cell, folder: Path) -> CellState:
         state, error = FAILED, (place / ERROR).read_text(encoding="utf-8").strip().splitlines()[-1]
     else:
         state = STARTED if place.exists() or (folder / "runs" / run_key).exists() else WAITING
-    return CellState(cell.label, cell.subjects, cell.run.seed, key, run_key, state, error, cost)
+    return CellState(
+        label=cell.label,
+        subjects=cell.subjects,
+        seed=cell.run.seed,
+        key=key,
+        run_key=run_key,
+        state=state,
+        error=error,
+        cost=cost,
+    )
 
 
 def _counts(states: Iterable[CellState]) -> str:
     counted: dict[str, int] = defaultdict(int)
-    for one in states:
-        counted[one.state] += 1
-    return ", ".join(f"{number} {state}" for state, number in counted.items())
+    for state in states:
+        counted[state.state] += 1
+    return ", ".join(f"{number} {name}" for name, number in counted.items())
 
 
 def _relabelled(result: CellResult, label: str) -> CellResult:
-    """A cell knows its method's name; what it was tried with is known to the plan."""
-    ours = {result.method: label, f"{result.method}-rescaled": f"{label}-rescaled"}
-    return replace(
-        result,
-        images=tuple(
-            replace(image, method=ours.get(image.method, image.method)) for image in result.images
-        ),
-    )
+    """A result with the plan's label: cells that share a result may have different labels."""
+    labels = {result.method: label, f"{result.method}-rescaled": f"{label}-rescaled"}
+    images = [
+        replace(image, method=labels.get(image.method, image.method)) for image in result.images
+    ]
+    return replace(result, images=tuple(images))
 
 
-def _norms(done: Iterable[tuple[CellState, CellResult]]) -> Iterable[LearnedNorm]:
+def _norms(done: Iterable[tuple[CellState, CellResult]]) -> Iterator[LearnedNorm]:
     for state, result in done:
-        tokens = list(dict.fromkeys(one.token for one in result.vectors))
-        for one in result.vectors:
-            subject = state.subjects[tokens.index(one.token)]
+        tokens = list(dict.fromkeys(vector.token for vector in result.vectors))
+        for vector in result.vectors:
             yield LearnedNorm(
-                state.label, subject, state.seed, one.tower, one.inflation, one.angle_to_start
+                label=state.label,
+                subject=state.subjects[tokens.index(vector.token)],
+                seed=state.seed,
+                tower=vector.tower,
+                inflation=vector.inflation,
+                angle_to_start=vector.angle_to_start,
             )
 
 
-def _costs(states: Iterable[CellState]) -> Iterable[MethodCost]:
-    by_label: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for one in states:
-        assert one.cost is not None
-        each = len(one.subjects)
-        by_label[one.label].append(
-            (one.cost.training_seconds / each, one.cost.evaluation_seconds / each)
+def _courses(done: Iterable[tuple[CellState, CellResult]]) -> Iterator[Course]:
+    for state, result in done:
+        for moment in result.moments:
+            yield Course(
+                label=state.label,
+                subject=moment.subject,
+                seed=state.seed,
+                step=moment.step,
+                inflation=moment.inflation,
+                subject_score=moment.subject_score,
+                text_score=moment.text_score,
+            )
+
+
+def _costs(states: Iterable[CellState]) -> Iterator[MethodCost]:
+    by_label: dict[str, list[CellState]] = defaultdict(list)
+    for state in states:
+        by_label[state.label].append(state)
+    for label, of_label in by_label.items():
+        costs = [(state.cost, len(state.subjects)) for state in of_label if state.cost]
+        yield MethodCost(
+            label=label,
+            training_seconds=median(cost.training_seconds / count for cost, count in costs),
+            evaluation_seconds=median(cost.evaluation_seconds / count for cost, count in costs),
         )
-    for label, costs in by_label.items():
-        yield MethodCost(label, *(median(values) for values in zip(*costs, strict=True)))

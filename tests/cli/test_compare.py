@@ -1,7 +1,7 @@
 import pytest
 
-from dti_geom.evaluation import SamplerSettings
 from dti_geom.evaluation.evaluation import Evaluation, summarize
+from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.reference import Comparison
 from dti_geom.evaluation.scores import ImageScore, scorer_accuracy
 from dti_geom.files import load_result, save_result

@@ -117,7 +117,7 @@ def test_runs_of_two_models_and_prompts_that_are_nowhere_get_one_line(
     ],
 )
 def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(method, label):
-    from dti_geom.evaluation.reference import REFERENCES
+    from dti_geom.evaluation.reference import PUBLISHED
     from dti_geom.training import ConceptConfig, MethodConfig, RunConfig
     from dti_geom_cli.evaluate import method_label
 
@@ -127,4 +127,4 @@ def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(method, label
         )
         == label
     )
-    assert label in {row.method for row in REFERENCES}
+    assert label in {row.method for row in PUBLISHED}

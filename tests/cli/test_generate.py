@@ -3,7 +3,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from dti_geom.evaluation import Pictures
+from dti_geom.evaluation.pictures import Pictures
 from dti_geom.files import from_json
 
 

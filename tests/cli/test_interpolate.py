@@ -1,4 +1,4 @@
-from dti_geom.evaluation import Interpolation
+from dti_geom.evaluation.interpolation import Interpolation
 from dti_geom.files import from_json, load_result
 
 

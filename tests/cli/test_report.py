@@ -4,7 +4,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from dti_geom.evaluation import Interpolation, SamplerSettings, TokenPath, VectorPath
+from dti_geom.evaluation.interpolation import Interpolation, TokenPath, VectorPath
+from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.files import save_result
 from dti_geom.reporting.folder import read_report
 from dti_geom_cli.main import app

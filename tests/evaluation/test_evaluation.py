@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,29 +20,52 @@ from dti_geom.evaluation.evaluation import (
     summarize,
     with_baselines,
 )
+from dti_geom.evaluation.learned import TokenVectors
 from dti_geom.evaluation.prompts import Prompt, PromptSet
 from dti_geom.evaluation.scores import ImageScore, PromptFit, scorer_accuracy
 from dti_geom.files import from_json, to_json
 from dti_geom.geometry import norms, summarize_norms
 from dti_geom.models.catalog import embedded_folder
-from dti_geom.models.image_encoders import open_image_encoder, open_image_text_encoder
-from image_models import build_clip, build_dinov2
+from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, open_image_encoder
+from dti_geom.models.pipelines import TextToImage
+
+Candidates = Callable[..., list[Candidate]]
 
 
-def score(method, subject, seed, subject_score, text_score, prompt="a {}", group="x", run=""):
-    return ImageScore(method, subject, run, prompt, group, seed, "0.png", subject_score, text_score)
+def score(
+    method: str,
+    subject: str,
+    seed: int,
+    subject_score: float,
+    text_score: float,
+    prompt: str = "a {}",
+    group: str = "x",
+    run: str = "",
+) -> ImageScore:
+    return ImageScore(
+        method=method,
+        subject=subject,
+        run=run,
+        prompt=prompt,
+        group=group,
+        seed=seed,
+        file="0.png",
+        subject_score=subject_score,
+        text_score=text_score,
+    )
 
 
-def test_a_summary_weighs_subjects_alike_and_names_each_group():
+def test_a_summary_weighs_subjects_alike_and_names_each_group() -> None:
     scores = [score("dti", "dog", seed, 0.2, 0.4) for seed in range(8)]
     scores += [score("dti", "cat", seed, 0.6, 0.8, group="y") for seed in range(2)]
     overall, x, y = summarize(scores)
-    assert (overall.group, overall.images, overall.subject.mean) == (ALL, 10, pytest.approx(0.4))
-    assert (x.group, x.text.mean, x.subject.subjects) == ("x", pytest.approx(0.4), 1)
+    assert (overall.group, overall.images) == (ALL, 10)
+    assert (overall.subject.mean, x.text.mean) == pytest.approx((0.4, 0.4))
+    assert (x.group, x.subject.subjects) == ("x", 1)
     assert (y.group, y.images) == ("y", 2)
 
 
-def test_differences_are_taken_only_on_what_both_methods_have():
+def test_differences_are_taken_only_on_what_both_methods_have() -> None:
     scores = [score("dti", "dog", seed, 0.5 + seed / 10, 0.9) for seed in range(3)]
     scores += [score("ti", "dog", seed, 0.3 + seed / 10, 0.5) for seed in range(2)]
     scores += [score("ti", "dog", 0, 0.0, 0.0, prompt="another {}")]
@@ -50,20 +75,21 @@ def test_differences_are_taken_only_on_what_both_methods_have():
     assert (found.subject.low, found.subject.high) == pytest.approx((0.2, 0.2))  # seeds cancel
 
 
-def test_training_runs_of_one_subject_are_averaged_before_they_are_paired():
+def test_training_runs_of_one_subject_are_averaged_before_they_are_paired() -> None:
     scores = [
         score("dti", "dog", 0, value, 0.5, run=run) for run, value in (("a", 0.2), ("b", 0.6))
     ]
     scores += [score("ti", "dog", 0, 0.1, 0.5)]
     (found,) = paired_differences(scores)
-    assert (found.cells, found.subject.mean) == (1, pytest.approx(0.3))
+    assert found.cells == 1
+    assert found.subject.mean == pytest.approx(0.3)
 
 
-def test_nothing_is_compared_that_shares_no_subject():
+def test_nothing_is_compared_that_shares_no_subject() -> None:
     assert paired_differences([score("dti", "dog", 0, 1, 1), score("ti", "cat", 0, 1, 1)]) == []
 
 
-def test_each_prompt_has_its_means():
+def test_each_prompt_has_its_means() -> None:
     scores = [score("dti", "dog", seed, seed, 0.5, prompt="a {}") for seed in (0, 1)] + [
         score("ti", "dog", 0, 1, 1)
     ]
@@ -72,7 +98,7 @@ def test_each_prompt_has_its_means():
     assert (second.method, second.images) == ("ti", 1)
 
 
-def test_the_scorers_accuracy_is_what_the_models_figures_say():
+def test_the_scorers_accuracy_is_what_the_models_figures_say() -> None:
     rows = json.loads((embedded_folder() / "figures.json").read_text())["rows"]
     found = {one.check: one for one in scorer_accuracy(open_image_encoder("mini"))}
     assert set(found) == {"background", "colour", "accessory", "count", "order", "both"}
@@ -81,7 +107,7 @@ def test_the_scorers_accuracy_is_what_the_models_figures_say():
 
 
 @pytest.fixture
-def subjects(tmp_path):
+def subjects(tmp_path: Path) -> dict[str, tuple[str, ...]]:
     """Two subjects, each with two reference images."""
     rng = np.random.default_rng(0)
     files = {}
@@ -94,8 +120,8 @@ def subjects(tmp_path):
 
 
 @pytest.fixture
-def candidates(subjects):
-    def make(*methods, norm=3.0):
+def candidates(subjects: dict[str, tuple[str, ...]]) -> Candidates:
+    def make(*methods: str, norm: float = 3.0) -> list[Candidate]:
         rng = torch.Generator().manual_seed(0)
         return [
             Candidate(
@@ -103,7 +129,7 @@ def candidates(subjects):
                 subject,
                 subject,
                 files,
-                (norm * torch.randn(1, 32, generator=rng) / 32**0.5,),
+                TokenVectors("<x>", (norm * torch.randn(1, 32, generator=rng) / 32**0.5,)),
                 method,
             )
             for method in methods
@@ -114,11 +140,8 @@ def candidates(subjects):
 
 
 @pytest.fixture
-def encoders(tmp_path):
-    return (
-        open_image_encoder(str(build_dinov2(tmp_path / "dinov2"))),
-        PromptFit(open_image_text_encoder(str(build_clip(tmp_path / "clip")))),
-    )
+def encoders(dinov2: ImageEncoder, clip: ImageTextEncoder) -> tuple[ImageEncoder, PromptFit]:
+    return dinov2, PromptFit(clip)
 
 
 PROMPTS = PromptSet(
@@ -131,8 +154,11 @@ PROMPTS = PromptSet(
 
 
 def test_every_method_is_scored_on_the_same_cells_and_the_result_round_trips(
-    sd15, candidates, encoders, tmp_path
-):
+    sd15: TextToImage,
+    candidates: Candidates,
+    encoders: tuple[ImageEncoder, PromptFit],
+    tmp_path: Path,
+) -> None:
     result = evaluate(sd15, candidates("dti", "ti"), PROMPTS, (0, 1), *encoders, tmp_path, steps=2)
     assert len(result.images) == 2 * 2 * 2 * 2
     assert {(one.method, one.subject, one.prompt, one.seed) for one in result.images} == {
@@ -153,8 +179,11 @@ def test_every_method_is_scored_on_the_same_cells_and_the_result_round_trips(
 
 
 def test_a_broken_picture_leaves_its_cell_out_of_the_difference(
-    sd15, candidates, encoders, tmp_path
-):
+    sd15: TextToImage,
+    candidates: Candidates,
+    encoders: tuple[ImageEncoder, PromptFit],
+    tmp_path: Path,
+) -> None:
     first = evaluate(sd15, candidates("dti", "ti"), PROMPTS, (0, 1), *encoders, tmp_path, steps=2)
     (tmp_path / "pictures" / first.images[0].file).write_bytes(b"torn")
     again = evaluate(sd15, candidates("dti", "ti"), PROMPTS, (0, 1), *encoders, tmp_path, steps=2)
@@ -169,13 +198,18 @@ def test_a_broken_picture_leaves_its_cell_out_of_the_difference(
 
 
 def test_a_method_with_one_subject_goes_without_prompts_of_two(
-    sd15, candidates, encoders, tmp_path
-):
+    sd15: TextToImage,
+    candidates: Candidates,
+    encoders: tuple[ImageEncoder, PromptFit],
+    tmp_path: Path,
+) -> None:
     result = evaluate(sd15, candidates("dti")[:1], PROMPTS, (0,), *encoders, tmp_path, steps=2)
     assert [one.group for one in result.images] == ["one"]
 
 
-def test_baselines_are_the_class_word_and_each_token_at_the_vocabularys_mean_norm(sd15, candidates):
+def test_baselines_are_the_class_word_and_each_token_at_the_vocabularys_mean_norm(
+    sd15: TextToImage, candidates: Candidates
+) -> None:
     found = with_baselines(candidates("ti"), sd15)
     assert [(one.method, one.subject) for one in found] == [
         (method, subject)
@@ -183,16 +217,58 @@ def test_baselines_are_the_class_word_and_each_token_at_the_vocabularys_mean_nor
         for subject in ("cat", "dog")
     ]
     mean = summarize_norms(sd15.towers[0].token_table).mean
-    assert norms(found[2].vectors[0]).item() == pytest.approx(mean)
-    assert found[4].vectors is None
-    at_mean = [replace(one, method="dti", vectors=found[2].vectors) for one in candidates("dti")]
+    assert isinstance(found[2].learned, TokenVectors)
+    assert norms(found[2].learned.vectors[0]).item() == pytest.approx(mean)
+    assert found[4].learned is None
+    at_mean = [replace(one, method="dti", learned=found[2].learned) for one in candidates("dti")]
     assert {one.method for one in with_baselines(at_mean, sd15)} == {"dti", CLASS_WORD}
 
 
-def test_a_subject_has_the_same_references_throughout(sd15, candidates, encoders, tmp_path):
+def test_a_subject_has_the_same_references_throughout(
+    sd15: TextToImage,
+    candidates: Candidates,
+    encoders: tuple[ImageEncoder, PromptFit],
+    tmp_path: Path,
+) -> None:
     first, second, *_ = candidates("dti", "ti")
     other = replace(first, references=second.references, run="runs/other")
     with pytest.raises(EvaluationError, match=r"cat has other reference images in runs/other"):
         evaluate(sd15, [first, other], PROMPTS, (0,), *encoders, tmp_path, steps=2)
     with pytest.raises(EvaluationError, match="no run was given"):
         evaluate(sd15, [], PROMPTS, (0,), *encoders, tmp_path)
+
+
+class Brightened:
+    """A stand-in for another kind of result, such as a LoRA: it changes the model, not a token."""
+
+    name = "brightened"
+
+    def place(self, model: TextToImage) -> None:
+        model.denoiser.conv_out.bias.data.add_(1.0)
+
+    def as_placeholder(self, stem: str) -> "Brightened":
+        return self  # its word is a word of the model's vocabulary
+
+    def at_mean_norm(self, means: Sequence[float]) -> None:
+        return None
+
+    def inflation(self, means: Sequence[float]) -> float:
+        return 1.0
+
+
+def test_another_kind_of_learned_result_is_evaluated_as_token_vectors_are(
+    fresh_sd15: TextToImage,
+    candidates: Candidates,
+    encoders: tuple[ImageEncoder, PromptFit],
+    tmp_path: Path,
+) -> None:
+    plain, *_ = candidates("plain")
+    bright = replace(plain, method="bright", learned=Brightened())
+    both = with_baselines([bright], fresh_sd15)
+    assert [candidate.method for candidate in both] == ["bright", CLASS_WORD]
+    before = fresh_sd15.denoiser.conv_out.bias.clone()
+    result = evaluate(fresh_sd15, both, PROMPTS, (0,), *encoders, tmp_path, steps=2)
+    assert torch.equal(fresh_sd15.denoiser.conv_out.bias, before + 1.0)
+    index = (tmp_path / "pictures" / "index.jsonl").read_text()
+    assert "a red brightened, a cat" in index
+    assert [image.method for image in result.images] == ["bright", CLASS_WORD]

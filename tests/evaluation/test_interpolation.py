@@ -1,25 +1,25 @@
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dti_geom import geometry
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation import (
-    METHODS,
-    Interpolation,
-    interpolate,
-    paint_pictures,
-    save_film,
-    save_grid,
-    with_thumbnails,
-)
+from dti_geom.evaluation import interpolate, paint_pictures, save_film, save_grid
+from dti_geom.evaluation.interpolation import PATHS, Interpolation, TokenPath, with_thumbnails
 from dti_geom.files import from_json, to_json
+from dti_geom.models.pipelines import TextToImage
 
-FAST = {"steps": 1, "size": 64}
+Place = Callable[..., list[Tensor]]
+
+FAST: dict[str, Any] = {"steps": 1, "size": 64}
 
 
 class Colours:
@@ -27,24 +27,26 @@ class Colours:
 
     name = "colours"
 
-    def embed(self, images):
+    def embed(self, images: "Sequence[Image.Image]") -> Tensor:
         means = torch.tensor(
             np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images])
         )
         return geometry.normalize(means + 1)
 
 
-def between(model, ends, folder, **options):
+def between(model: TextToImage, ends: list[str], folder: Path, **options: Any) -> Interpolation:
     return interpolate(
         model, ends, folder, **{"points": 5, "encoder": Colours(), **FAST, **options}
     )
 
 
-def paths_of(result, method):
+def paths_of(result: Interpolation, method: str) -> list[TokenPath]:
     return [path for path in result.paths if path.method == method]
 
 
-def test_learned_ends_give_the_pictures_that_the_tokens_give_alone(family, place, tmp_path):
+def test_learned_ends_give_the_pictures_that_the_tokens_give_alone(
+    family: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(family, "<a>"), place(family, "<b>", norm=2.0, seed=1)
     result = between(family, ["<a>", "<b>"], tmp_path, points=3, seeds=[0, 1], prompt="red {}")
     alone = paint_pictures(family, ["red {}"], [0, 1], tmp_path, tokens=["<a>", "<b>"], **FAST)
@@ -68,7 +70,7 @@ def test_learned_ends_give_the_pictures_that_the_tokens_give_alone(family, place
         assert abs(kept - again).max() <= 1
 
 
-def test_a_word_at_an_end_gives_the_picture_of_the_word(sd15, tmp_path):
+def test_a_word_at_an_end_gives_the_picture_of_the_word(sd15: TextToImage, tmp_path: Path) -> None:
     result = between(sd15, ["cat", "dog"], tmp_path, points=2, methods=["slerp"])
     words = paint_pictures(
         sd15, ["a photo of a cat", "a photo of a dog"], [0], tmp_path / "words", **FAST
@@ -82,10 +84,11 @@ def test_a_word_at_an_end_gives_the_picture_of_the_word(sd15, tmp_path):
 
 
 def test_between_tokens_of_one_norm_slerp_is_even_and_lerp_dips_to_the_cosine_of_half_the_angle(
-    sd15, place, tmp_path
-):
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     unit = geometry.normalize(torch.randn(2, 1, 32, generator=torch.Generator().manual_seed(0)))
-    sd15.place("<a>", [0.4 * unit[0]]), sd15.place("<b>", [0.4 * unit[1]])
+    sd15.place("<a>", [0.4 * unit[0]])
+    sd15.place("<b>", [0.4 * unit[1]])
     result = between(sd15, ["<a>", "<b>"], tmp_path, points=9)
     angle = math.acos(float((unit[0] * unit[1]).sum()))
     (slerp,), (lerp,), (nlerp,) = (
@@ -101,8 +104,8 @@ def test_between_tokens_of_one_norm_slerp_is_even_and_lerp_dips_to_the_cosine_of
 
 
 def test_between_tokens_of_unlike_norms_slerp_turns_evenly_and_lerp_is_ruled_by_the_longer(
-    sd15, place, tmp_path
-):
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(sd15, "<a>", norm=0.4), place(sd15, "<b>", norm=4.0, seed=1)
     result = between(sd15, ["<a>", "<b>"], tmp_path)
     (slerp,), (lerp,) = (paths_of(result, method)[0].vectors for method in ("slerp", "lerp"))
@@ -112,10 +115,10 @@ def test_between_tokens_of_unlike_norms_slerp_turns_evenly_and_lerp_is_ruled_by_
     assert lerp.speeds[0] > 3 * lerp.speeds[-1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PATHS)
 def test_a_square_has_its_tokens_at_the_corners_and_its_edges_are_paths(
-    method, sd15, place, tmp_path
-):
+    method: str, sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     names = ["<a>", "<b>", "<c>", "<d>"]
     for seed, name in enumerate(names):
         place(sd15, name, seed=seed, norm=0.4 + seed)
@@ -131,9 +134,13 @@ def test_a_square_has_its_tokens_at_the_corners_and_its_edges_are_paths(
     assert tuple(path.strips[0].files[0] for path in square.paths) == left.paths[0].strips[0].files
 
 
-def test_every_vector_of_every_tower_has_its_own_path(sdxl, place, tmp_path):
-    ends = [place(sdxl, name, count=2, seed=seed) for seed, name in enumerate(["<a>", "<b>"])]
-    result = between(sdxl, ["<a>", "<b>"], tmp_path, points=3)
+def test_every_vector_of_every_tower_has_its_own_path(
+    sdxl: TextToImage, place: Place, tmp_path: Path
+) -> None:
+    ends = [
+        place(sdxl, name, count=2, seed=seed) for seed, name in enumerate(["<two-a>", "<two-b>"])
+    ]
+    result = between(sdxl, ["<two-a>", "<two-b>"], tmp_path, points=3)
     found = {(one.tower, one.index): one for one in result.paths[0].vectors}
     assert list(found) == [
         (tower, index) for tower in ("text_encoder", "text_encoder_2") for index in (0, 1)
@@ -146,14 +153,18 @@ def test_every_vector_of_every_tower_has_its_own_path(sdxl, place, tmp_path):
             )
 
 
-def test_the_ends_of_a_path_between_words_are_nearest_to_themselves(sd15, tmp_path):
+def test_the_ends_of_a_path_between_words_are_nearest_to_themselves(
+    sd15: TextToImage, tmp_path: Path
+) -> None:
     result = between(sd15, ["cat", "dog"], tmp_path, methods=["slerp"])
     nearest = result.paths[0].vectors[0].nearest
     assert (nearest[0][0], nearest[-1][0]) == ("cat", "dog")
     assert all(len(words) == 3 for words in nearest)
 
 
-def test_steps_and_likeness_are_angles_between_the_features_of_the_pictures(sd15, place, tmp_path):
+def test_steps_and_likeness_are_angles_between_the_features_of_the_pictures(
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(sd15, "<a>"), place(sd15, "<b>", seed=1, norm=3)
     result = between(sd15, ["<a>", "<b>"], tmp_path, methods=["slerp", "lerp"], seeds=[0, 1])
     features = {}
@@ -171,11 +182,14 @@ def test_steps_and_likeness_are_angles_between_the_features_of_the_pictures(sd15
     (likeness,) = result.likenesses
     assert likeness.methods == ("slerp", "lerp")
     assert likeness.distance == pytest.approx(np.mean(apart), rel=1e-4)
-    steps = [step for path in result.paths for strip in path.strips for step in strip.steps]
-    assert likeness.step == pytest.approx(np.mean(steps), rel=1e-6)
+    all_steps: list[float] = []
+    for path in result.paths:
+        for strip in path.strips:
+            all_steps += strip.steps
+    assert likeness.step == pytest.approx(np.mean(all_steps), rel=1e-6)
 
 
-def test_without_an_encoder_nothing_is_said_of_likeness(sd15, tmp_path):
+def test_without_an_encoder_nothing_is_said_of_likeness(sd15: TextToImage, tmp_path: Path) -> None:
     result = between(sd15, ["cat", "dog"], tmp_path, points=2, encoder=None)
     assert (result.encoder, result.likenesses) == (None, ())
     assert {(strip.steps, strip.unevenness) for path in result.paths for strip in path.strips} == {
@@ -183,7 +197,9 @@ def test_without_an_encoder_nothing_is_said_of_likeness(sd15, tmp_path):
     }
 
 
-def test_a_path_from_a_token_to_itself_does_not_move(sd15, place, tmp_path):
+def test_a_path_from_a_token_to_itself_does_not_move(
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(sd15)
     result = between(sd15, ["<x>", "<x>"], tmp_path, points=3, methods=["slerp"])
     (strip,) = result.paths[0].strips
@@ -192,7 +208,9 @@ def test_a_path_from_a_token_to_itself_does_not_move(sd15, place, tmp_path):
     assert result.paths[0].vectors[0].speeds == pytest.approx([0, 0], abs=1e-6)
 
 
-def test_the_result_round_trips_with_and_without_its_pictures(sd15, tmp_path):
+def test_the_result_round_trips_with_and_without_its_pictures(
+    sd15: TextToImage, tmp_path: Path
+) -> None:
     result = between(sd15, ["cat", "dog"], tmp_path, points=3)
     shown = with_thumbnails(result, tmp_path)
     assert from_json(Interpolation, to_json(shown)) == shown
@@ -202,7 +220,7 @@ def test_the_result_round_trips_with_and_without_its_pictures(sd15, tmp_path):
     assert replace(shown, thumbnails={}) == result
 
 
-def test_the_grid_and_the_film_hold_every_strip(sd15, tmp_path):
+def test_the_grid_and_the_film_hold_every_strip(sd15: TextToImage, tmp_path: Path) -> None:
     result = between(sd15, ["cat", "dog"], tmp_path, seeds=[0, 1], methods=["slerp", "lerp"])
     save_grid(result, tmp_path, tmp_path / "grid.png")
     save_film(result, tmp_path, tmp_path / "film.webp")
@@ -230,7 +248,9 @@ def test_the_grid_and_the_film_hold_every_strip(sd15, tmp_path):
         ),
     ],
 )
-def test_what_is_no_path_is_refused(sd15, tmp_path, ends, options, message):
+def test_what_is_no_path_is_refused(
+    sd15: TextToImage, tmp_path: Path, ends: list[str], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(EvaluationError, match=message):
         between(sd15, ends, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()

@@ -1,32 +1,41 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from dti_geom.errors import EvaluationError
-from dti_geom.evaluation import Pictures, load_tokens, paint_pictures, save_sheet
+from dti_geom.evaluation import load_tokens, paint_pictures, save_sheet
+from dti_geom.evaluation.pictures import Picture, Pictures
 from dti_geom.files import from_json, to_json
 from dti_geom.models.catalog import profile_of
-from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.sana import Sana
 from dti_geom.models.pipelines.stable_diffusion import StableDiffusion
 from dti_geom.models.pipelines.stable_diffusion_xl import StableDiffusionXL
 
-FAST = {"steps": 2, "size": 64}
+Place = Callable[..., list[Tensor]]
+
+FAST: dict[str, Any] = {"steps": 2, "size": 64}
 
 
-def pixels(folder, picture):
+def pixels(folder: Path, picture: Picture) -> NDArray[np.int_]:
     return np.asarray(Image.open(folder / picture.file)).astype(int)
 
 
-def by_name(folder):
+def by_name(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
-def test_prompts_tokens_and_seeds_are_painted_in_that_order(sd15, place, tmp_path):
+def test_prompts_tokens_and_seeds_are_painted_in_that_order(
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(sd15, "<x>"), place(sd15, "<y>", seed=1)
     result = paint_pictures(
         sd15, ["a {}", "a dog"], [0, 5], tmp_path, tokens=["<x>", "<y>"], **FAST
@@ -41,9 +50,11 @@ def test_prompts_tokens_and_seeds_are_painted_in_that_order(sd15, place, tmp_pat
     assert from_json(Pictures, to_json(result)) == result
 
 
-def test_a_picture_does_not_depend_on_its_batch(family, place, tmp_path):
+def test_a_picture_does_not_depend_on_its_batch(
+    family: TextToImage, place: Place, tmp_path: Path
+) -> None:
     place(family)
-    options = {"tokens": ["<x>"], **FAST}
+    options: dict[str, Any] = {"tokens": ["<x>"], **FAST}
     apart = paint_pictures(family, ["a {}", "a dog"], [3], tmp_path / "1", batch_size=1, **options)
     together = paint_pictures(
         family, ["a {}", "a dog"], [3], tmp_path / "2", batch_size=2, **options
@@ -55,7 +66,9 @@ def test_a_picture_does_not_depend_on_its_batch(family, place, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_embedded_model_paints_the_same_in_every_batch_to_the_stated_tolerance(dtype, tmp_path):
+def test_the_embedded_model_paints_the_same_in_every_batch_to_the_stated_tolerance(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
     model = open_text_to_image("mini", dtype=dtype)
     apart = paint_pictures(
         model, ["a photo of a fox"], [0, 1], tmp_path / "1", batch_size=1, steps=2
@@ -65,12 +78,14 @@ def test_the_embedded_model_paints_the_same_in_every_batch_to_the_stated_toleran
         assert abs(pixels(tmp_path / "1", one) - pixels(tmp_path / "2", one)).max() <= 2
 
 
-def test_a_stopped_call_goes_on_and_ends_with_the_same_folder(sd15, tmp_path, monkeypatch):
+def test_a_stopped_call_goes_on_and_ends_with_the_same_folder(
+    sd15: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = (["a dog", "a cat"], [0, 1])
     whole = paint_pictures(sd15, *arguments, tmp_path / "whole", batch_size=1, **FAST)
     paint, calls = sd15.generate, []
 
-    def stops(*given, **options):
+    def stops(*given: Any, **options: Any) -> Any:
         calls.append(given)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -90,8 +105,12 @@ def test_a_stopped_call_goes_on_and_ends_with_the_same_folder(sd15, tmp_path, mo
     ).read_text()
 
 
-def test_what_decides_a_picture_decides_its_name(sd15, sdxl, place, tmp_path):
-    def name(model=sd15, prompt="a {}", seed=0, **options):
+def test_what_decides_a_picture_decides_its_name(
+    fresh_sd15: TextToImage, sdxl: TextToImage, place: Place, tmp_path: Path
+) -> None:
+    sd15 = fresh_sd15
+
+    def name(model: TextToImage = sd15, prompt: str = "a {}", seed: int = 0, **options: Any) -> str:
         result = paint_pictures(model, [prompt], [seed], tmp_path, tokens=["<x>"], **FAST | options)
         return result.pictures[0].file
 
@@ -120,7 +139,10 @@ def test_what_decides_a_picture_decides_its_name(sd15, sdxl, place, tmp_path):
     assert len(set(names)) == len(names)
 
 
-def test_a_token_of_another_name_and_the_same_vectors_has_the_same_picture(sd15, place, tmp_path):
+def test_a_token_of_another_name_and_the_same_vectors_has_the_same_picture(
+    fresh_sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
+    sd15 = fresh_sd15
     place(sd15, "<x>"), place(sd15, "<y>"), place(sd15, "ab", seed=2)  # "ab" may stand in a hash
     result = paint_pictures(sd15, ["a {}"], [0], tmp_path, tokens=["<x>", "<y>"], **FAST)
     assert result.pictures[0].file == result.pictures[1].file
@@ -128,7 +150,9 @@ def test_a_token_of_another_name_and_the_same_vectors_has_the_same_picture(sd15,
     assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 2
 
 
-def test_the_index_has_a_line_for_every_picture_of_the_folder(sd15, tmp_path):
+def test_the_index_has_a_line_for_every_picture_of_the_folder(
+    sd15: TextToImage, tmp_path: Path
+) -> None:
     paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
     result = paint_pictures(sd15, ["a dog"], [0, 1], tmp_path, guidance=3, **FAST)
     lines = [json.loads(line) for line in (tmp_path / "index.jsonl").read_text().splitlines()]
@@ -148,7 +172,7 @@ def test_the_index_has_a_line_for_every_picture_of_the_folder(sd15, tmp_path):
     assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_foreign_index_is_left_alone(sd15, tmp_path):
+def test_a_foreign_index_is_left_alone(sd15: TextToImage, tmp_path: Path) -> None:
     (tmp_path / "index.jsonl").write_text('{"mine": 1}\n')
     with pytest.raises(EvaluationError, match="line 1: not a line of an index of pictures"):
         paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
@@ -166,14 +190,19 @@ def test_a_foreign_index_is_left_alone(sd15, tmp_path):
     ],
 )
 def test_what_cannot_be_painted_is_refused_before_anything_is_written(
-    sd15, tmp_path, prompts, seeds, options, message
-):
+    sd15: TextToImage,
+    tmp_path: Path,
+    prompts: list[str],
+    seeds: list[int],
+    options: dict[str, Any],
+    message: str,
+) -> None:
     with pytest.raises(EvaluationError, match=message):
         paint_pictures(sd15, prompts, seeds, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
 
 
-def test_progress_counts_what_is_still_to_be_painted(sd15, tmp_path):
+def test_progress_counts_what_is_still_to_be_painted(sd15: TextToImage, tmp_path: Path) -> None:
     seen = []
     paint_pictures(sd15, ["a dog"], [0], tmp_path, **FAST)
     paint_pictures(
@@ -188,7 +217,9 @@ def test_progress_counts_what_is_still_to_be_painted(sd15, tmp_path):
     assert seen == [(0, 3), (2, 3), (3, 3)]
 
 
-def test_the_sheet_shows_every_picture_in_its_row_and_column(sd15, tmp_path):
+def test_the_sheet_shows_every_picture_in_its_row_and_column(
+    sd15: TextToImage, tmp_path: Path
+) -> None:
     result = paint_pictures(sd15, ["a dog", "a cat"], [0, 1, 2], tmp_path, **FAST)
     sheet = np.asarray(Image.open(save_sheet(result, tmp_path))).astype(int)
     for number, one in enumerate(result.pictures):
@@ -199,7 +230,7 @@ def test_the_sheet_shows_every_picture_in_its_row_and_column(sd15, tmp_path):
         assert (shown == np.asarray(enlarged)).all()
 
 
-def test_the_readme_tells_the_settings_that_models_paint_with():
+def test_the_readme_tells_the_settings_that_models_paint_with() -> None:
     told = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     kinds = {
         "Stable Diffusion": StableDiffusion,
@@ -212,8 +243,11 @@ def test_the_readme_tells_the_settings_that_models_paint_with():
         assert f"{name} in {kind.sampling_steps} {steps} {kind.guidance:g}" in told
 
 
-def test_the_trainers_preview_is_painted_again_to_the_last_pixel(sd15_pipeline, tmp_path):
-    from dti_geom.evaluation import read_preview, token_files
+def test_the_trainers_preview_is_painted_again_to_the_last_pixel(
+    sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    from dti_geom.evaluation.learned import token_files
+    from dti_geom.evaluation.previews import read_preview
     from dti_geom.models.catalog import embedded_folder
     from dti_geom.training import ConceptConfig, PreviewConfig, RunConfig, train
 
@@ -250,10 +284,11 @@ def test_the_trainers_preview_is_painted_again_to_the_last_pixel(sd15_pipeline, 
         assert (kept == np.asarray(Image.open(tmp_path / after.file))).all()
 
 
-def test_a_file_that_remembers_no_preview_says_so(tmp_path):
+def test_a_file_that_remembers_no_preview_says_so(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from dti_geom.evaluation import read_preview, token_files
+    from dti_geom.evaluation.learned import token_files
+    from dti_geom.evaluation.previews import read_preview
 
     save_file({"<x>": torch.ones(32)}, tmp_path / "x.safetensors")
     with pytest.raises(EvaluationError, match="does not say how it was previewed"):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from dti_geom.errors import EvaluationError
@@ -34,7 +36,7 @@ prompt_list = [
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path: Path) -> Path:
     (tmp_path / "prompts_and_classes.txt").write_text(FILE)
     return tmp_path
 
@@ -46,7 +48,7 @@ def test_the_set_of_a_model_says_what_its_pictures_have_to_show():
     assert {prompt.group for prompt in prompts if OTHER in prompt.text} == {"two concepts"}
 
 
-def test_the_datasets_prompts_are_read_for_objects_and_for_live_subjects(dataset):
+def test_the_datasets_prompts_are_read_for_objects_and_for_live_subjects(dataset: Path) -> None:
     objects, live = dreambooth_prompts(dataset)
     assert [prompt.text for prompt in objects] == ["a {} in the jungle", "a cube shaped {}"]
     assert [prompt.text for prompt in live] == ["a {} wearing a red hat"]
@@ -55,25 +57,25 @@ def test_the_datasets_prompts_are_read_for_objects_and_for_live_subjects(dataset
     assert chosen.of("teapot", "") == objects
 
 
-def test_the_real_file_lists_25_prompts_of_either_kind(shared_data):
+def test_the_real_file_lists_25_prompts_of_either_kind(shared_data: Path) -> None:
     objects, live = dreambooth_prompts(shared_data / "dreambooth")
     assert (len(objects), len(live)) == (25, 25)
 
 
-def test_the_papers_set_is_the_datasets_prompts_and_ours(dataset):
+def test_the_papers_set_is_the_datasets_prompts_and_ours(dataset: Path) -> None:
     texts = [prompt.text for prompt in open_prompt_set("paper", dataset).of("dog", "")]
     ours = [text for group in COMPOSITIONAL.values() for text in group]
     assert texts == ["a {} wearing a red hat", *ours, *STYLES]
 
 
 @pytest.mark.parametrize("name", sorted(set(PROMPT_SETS) - {"mini"}))
-def test_every_set_puts_the_subject_into_every_prompt(dataset, name):
+def test_every_set_puts_the_subject_into_every_prompt(dataset: Path, name: str) -> None:
     for prompt in open_prompt_set(name, dataset).of("dog", ""):
         assert prompt.text.count(SUBJECT) == 1
         assert "{" not in prompt.filled("dog", "cat")
 
 
-def test_a_file_of_prompts_is_a_set_and_what_is_none_says_what_is(tmp_path):
+def test_a_file_of_prompts_is_a_set_and_what_is_none_says_what_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("a {} on Mars\n\na {} made of cheese\n")
     mine = open_prompt_set(str(tmp_path / "mine.txt")).of("dog", "")
     assert [(prompt.text, prompt.group) for prompt in mine] == [

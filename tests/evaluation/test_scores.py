@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.prompts import SUBJECT, Prompt
 from dti_geom.evaluation.scores import (
+    LeftOut,
     PromptFit,
     SceneChecks,
     Shot,
@@ -19,20 +21,22 @@ from dti_geom.mini.concepts import concept_files, load_concepts
 from dti_geom.mini.prompts import SceneTemplate
 from dti_geom.mini.recipe.concept_pictures import REFERENCE_BACKGROUNDS
 from dti_geom.mini.scenes import Item, Scene
+from dti_geom.mini.scorer import ScorerEncoder
 from dti_geom.models.catalog import embedded_folder
-from dti_geom.models.image_encoders import open_image_encoder, open_image_text_encoder
-from image_models import build_clip, build_dinov2
+from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, open_image_encoder
 
 CONCEPTS = embedded_folder() / "concepts"
 
 
 @pytest.fixture(scope="module")
-def scorer():
-    return open_image_encoder("mini")
+def scorer() -> ScorerEncoder:
+    encoder = open_image_encoder("mini")
+    assert isinstance(encoder, ScorerEncoder)
+    return encoder
 
 
 @pytest.fixture(scope="module")
-def shots():
+def shots() -> list[Shot]:
     """Every shipped reference picture, with the prompt that tells its background."""
     return [
         Shot(
@@ -55,35 +59,45 @@ def shots():
     ]
 
 
-def mean_text(shots, scorer):
-    images = [open_image(shot.path) for shot in shots]
-    return np.mean([score for score, _ in SceneChecks(scorer).score(images, shots)])
+def opened(path: Path) -> Image.Image:
+    image = open_image(path)
+    assert not isinstance(image, LeftOut)
+    return image
+
+
+def mean_text(shots: list[Shot], scorer: ScorerEncoder) -> float:
+    images = [opened(shot.path) for shot in shots]
+    return float(np.mean([score for score, _ in SceneChecks(scorer).score(images, shots)]))
 
 
 @pytest.mark.parametrize("name", ["mini", "dinov2"])
-def test_a_real_image_against_itself_scores_1(shots, name, tmp_path):
-    encoder = open_image_encoder(name if name == "mini" else str(build_dinov2(tmp_path)))
+def test_a_real_image_against_itself_scores_1(
+    shots: list[Shot], name: str, scorer: ScorerEncoder, dinov2: ImageEncoder
+) -> None:
+    encoder = scorer if name == "mini" else dinov2
     shot = shots[0]
     references, left_out = read_references([shot.path], encoder)
-    scores, _ = score_shots(
-        [shot], {shot.subject: references}, encoder, SceneChecks(open_image_encoder("mini"))
-    )
+    scores, _ = score_shots([shot], {shot.subject: references}, encoder, SceneChecks(scorer))
     assert scores[0].subject_score == pytest.approx(1, abs=1e-6)
     assert left_out == []
 
 
-def test_the_subject_score_is_the_mean_cosine_to_all_references(shots, scorer):
+def test_the_subject_score_is_the_mean_cosine_to_all_references(
+    shots: list[Shot], scorer: ScorerEncoder
+) -> None:
     own = [shot for shot in shots if shot.subject == shots[0].subject]
     references, _ = read_references([shot.path for shot in own], scorer)
     scores, _ = score_shots(own, {own[0].subject: references}, scorer, SceneChecks(scorer))
-    features = scorer.embed([open_image(shot.path) for shot in own])
+    features = scorer.embed([opened(shot.path) for shot in own])
     assert [one.subject_score for one in scores] == pytest.approx(
         (features @ features.T).mean(dim=0).tolist()
     )
     assert references.thing == own[0].thing
 
 
-def test_true_captions_hold_and_permuted_ones_score_at_chance(shots, scorer):
+def test_true_captions_hold_and_permuted_ones_score_at_chance(
+    shots: list[Shot], scorer: ScorerEncoder
+) -> None:
     assert mean_text(shots, scorer) > 0.95
     rng = np.random.default_rng(0)
     permuted = [
@@ -97,7 +111,9 @@ def test_true_captions_hold_and_permuted_ones_score_at_chance(shots, scorer):
     )
 
 
-def test_a_missing_or_broken_picture_is_left_out_and_never_counted_as_0(shots, scorer, tmp_path):
+def test_a_missing_or_broken_picture_is_left_out_and_never_counted_as_0(
+    shots: list[Shot], scorer: ScorerEncoder, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     torn = [replace(shots[0], path=tmp_path / name) for name in ("missing.png", "broken.png")]
     references, _ = read_references([shots[0].path], scorer)
@@ -110,7 +126,9 @@ def test_a_missing_or_broken_picture_is_left_out_and_never_counted_as_0(shots, s
     assert left_out[1].reason
 
 
-def test_broken_references_are_left_out_too_until_none_is_left(shots, scorer, tmp_path):
+def test_broken_references_are_left_out_too_until_none_is_left(
+    shots: list[Shot], scorer: ScorerEncoder, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     whole, _ = read_references([shots[0].path], scorer)
     references, left_out = read_references([tmp_path / "broken.png", shots[0].path], scorer)
@@ -120,17 +138,18 @@ def test_broken_references_are_left_out_too_until_none_is_left(shots, scorer, tm
         read_references([tmp_path / "broken.png"], scorer)
 
 
-def test_images_are_turned_as_their_camera_says_and_laid_on_white(tmp_path):
+def test_images_are_turned_as_their_camera_says_and_laid_on_white(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (4, 2)).save(tmp_path / "turned.jpg", exif=exif)
     Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert open_image(tmp_path / "turned.jpg").size == (2, 4)
-    assert open_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert opened(tmp_path / "turned.jpg").size == (2, 4)
+    assert opened(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_an_image_text_encoder_is_told_the_class_word_not_the_token(shots, scorer, tmp_path):
-    encoder = open_image_text_encoder(str(build_clip(tmp_path)))
+def test_an_image_text_encoder_reads_the_class_word_not_the_token(
+    shots: list[Shot], clip: ImageTextEncoder
+) -> None:
     shot = Shot(
         **{
             **vars(shots[0]),
@@ -139,13 +158,15 @@ def test_an_image_text_encoder_is_told_the_class_word_not_the_token(shots, score
             "other_word": "dog",
         }
     )
-    images = [open_image(shot.path)]
-    ((value, checks),) = PromptFit(encoder).score(images, [shot])
-    assert value == encoder.score(images, ["a cat on a dog"]).item()
+    images = [opened(shot.path)]
+    ((value, checks),) = PromptFit(clip).score(images, [shot])
+    assert value == clip.score(images, ["a cat on a dog"]).item()
     assert checks == {}
 
 
-def test_a_prompt_without_a_scene_cannot_be_checked(shots, scorer):
+def test_a_prompt_without_a_scene_cannot_be_checked(
+    shots: list[Shot], scorer: ScorerEncoder
+) -> None:
     shot = Shot(**{**vars(shots[0]), "prompt": Prompt("a {} on Mars", "x")})
     with pytest.raises(EvaluationError, match="name an image–text encoder"):
-        SceneChecks(scorer).score([open_image(shot.path)], [shot])
+        SceneChecks(scorer).score([opened(shot.path)], [shot])

@@ -1,13 +1,13 @@
 import csv
 import io
 
-from dti_geom.evaluation import SamplerSettings
 from dti_geom.evaluation.evaluation import Evaluation, summarize
+from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.evaluation.tables import csv_of_images, latex_table
 
 
-def evaluation(method="dti"):
+def evaluation(method: str = "dti") -> Evaluation:
     checks = ({"background": True}, {"background": False, "order": True})
     scores = tuple(
         ImageScore(
@@ -31,7 +31,7 @@ def evaluation(method="dti"):
     )
 
 
-def test_the_csv_has_a_line_for_each_picture_and_a_column_for_each_check():
+def test_the_csv_has_a_line_for_each_picture_and_a_column_for_each_check() -> None:
     first, second = csv.DictReader(io.StringIO(csv_of_images(evaluation())))
     assert (first["subject"], first["prompt"], first["subject_score"]) == (
         "dog, brown",
@@ -42,7 +42,7 @@ def test_the_csv_has_a_line_for_each_picture_and_a_column_for_each_check():
     assert (second["background"], second["order"]) == ("0", "1")
 
 
-def test_the_latex_table_has_a_row_for_each_method_and_escapes_its_name():
+def test_the_latex_table_has_a_row_for_each_method_and_escapes_its_name() -> None:
     text = latex_table(evaluation("dti_κ=0 & 50%"))
     (row,) = [line for line in text.splitlines() if line.startswith("dti")]
     assert row.startswith(r"dti\_$\kappa$=0 \& 50\% & 0.300 [")

@@ -1,18 +1,26 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from dti_geom.sweeps import plan_of, run_sweep
+from dti_geom.sweeps.cells import try_cell
+from dti_geom.sweeps.engines import Engine, Outcome
+from dti_geom.sweeps.plan import Cell, Plan
 from image_models import build_clip, build_dinov2
+
+# Updates of a run that is stopped: enough to catch it between a checkpoint and its end.
+LONG = {"steps": 200, "checkpoint_every": 20, "dtype": "float32"}
 
 
 @pytest.fixture(scope="session")
 def asked(
     tmp_path_factory: pytest.TempPathFactory, sd15_pipeline: Path
 ) -> Callable[..., dict[str, Any]]:
-    """A sweep of two subjects by two methods on a tiny model, as its file says it; keywords replace its keys."""
+    """A sweep file's content: two subjects, two methods, a tiny model. Keywords replace keys."""
     folder = tmp_path_factory.mktemp("asked")
     for number, name in enumerate(("dog", "cat")):
         (folder / name).mkdir()
@@ -45,7 +53,7 @@ def asked(
 
 @pytest.fixture(scope="session")
 def kept() -> Callable[[Path], dict[str, bytes]]:
-    """What a sweep's folder holds that must not depend on who computed it, or when."""
+    """The files of a sweep's folder whose bytes must not depend on the engine or the time."""
 
     def kept(folder: Path) -> dict[str, bytes]:
         patterns = (
@@ -60,3 +68,33 @@ def kept() -> Callable[[Path], dict[str, bytes]]:
         }
 
     return kept
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Engine:
+    """An engine without worker processes, of one thread as the workers are."""
+
+    def in_process(cells: Sequence[Cell], folder: Path) -> Iterator[Outcome]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for cell in cells:
+                yield Outcome(cell, try_cell(cell, folder))
+        finally:
+            torch.set_num_threads(threads)
+
+    return in_process
+
+
+@pytest.fixture(scope="session")
+def long(
+    asked: Callable[..., dict[str, Any]],
+    in_process: Engine,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Plan, Path]:
+    """A plan of two cells with many updates, and the folder of a sweep that nothing disturbed."""
+    plan = plan_of(asked(train=LONG, methods=["dti"]), "long")
+    folder = tmp_path_factory.mktemp("long")
+    states = run_sweep(plan, folder, in_process)
+    assert [state.state for state in states] == ["done"] * 2, [state.error for state in states]
+    return plan, folder

@@ -6,8 +6,8 @@ from PIL import Image
 
 from dti_geom.errors import SweepError, TrainingError
 from dti_geom.files import from_json, to_json
-from dti_geom.sweeps import Plan, plan_of, read_plan
-from dti_geom.sweeps.plan import located
+from dti_geom.sweeps import plan_of, read_plan
+from dti_geom.sweeps.plan import Plan, located
 from dti_geom.training import MethodConfig
 
 LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}

@@ -9,24 +9,33 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dti_geom.errors import SweepError
-from dti_geom.sweeps import LocalEngine, RayEngine, engines, plan_of, run_sweep
+from dti_geom.sweeps import RayEngine, engines, plan_of, run_sweep
+from dti_geom.sweeps.cells import try_cell
+from dti_geom.sweeps.engines import Engine, Outcome
+from dti_geom.sweeps.plan import Plan
+from dti_geom.sweeps.sweep import CellState
+
+Asked = Callable[..., dict[str, Any]]
+Kept = Callable[[Path], dict[str, bytes]]
 
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason="needs Ray: pip install 'dti-geom[ray]'"
 )
 
-LONG = {"steps": 200, "checkpoint_every": 20, "dtype": "float32"}
 SEEN = 40  # updates before a worker or a node is lost
 STARTS = 3  # attempts: on a machine that is busy, Ray gives up after 15 seconds
-# Python runs it first where PYTHONPATH names its folder: a line for each time that a process opens a model.
+# Python runs this first where PYTHONPATH names its folder. It writes a line for each time that a
+# process opens a model.
 NOTE_OPENED = """
 import os, sys
 def note(event, found):
@@ -41,7 +50,7 @@ sys.addaudithook(note)
 class Cluster:
     """Two nodes on 127.0.0.1 whose temporary files lie in `folder`."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder, self.opened = folder, folder / "opened"
         (folder / "sitecustomize.py").write_text(NOTE_OPENED)
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
@@ -58,13 +67,16 @@ class Cluster:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self.address = self.process.stdout.readline().strip()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.address = self.stdout.readline().strip()
 
-    def tell(self, line):
-        print(line, file=self.process.stdin, flush=True)
-        assert self.process.stdout.readline() == "done\n"
+    def tell(self, line: str) -> None:
+        print(line, file=self.stdin, flush=True)
+        assert self.stdout.readline() == "done\n"
 
-    def workers(self):
+    def workers(self) -> list[int]:
         """Processes that compute a cell."""
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
@@ -72,18 +84,17 @@ class Cluster:
                 parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
                 found[int(place.name)] = parent, (place / "cmdline").read_text()
         busy = [pid for pid, (_, title) in found.items() if title.startswith("ray::_ray_cell")]
-        return [
-            pid for pid in busy if found[found[pid][0]][0] == self.process.pid
-        ]  # children of our raylets
+        # Children of this cluster's raylets.
+        return [pid for pid in busy if found[found[pid][0]][0] == self.process.pid]
 
-    def close(self):
-        self.process.stdin.close()
+    def close(self) -> None:
+        self.stdin.close()
         self.process.wait(60)
-        self.process.stdout.close()
+        self.stdout.close()
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # before Ray is imported here
         for _ in range(STARTS):
@@ -100,20 +111,29 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def local(asked, tmp_path_factory):
-    """A plan of two cells, and what the local engine makes of it."""
-    plan = plan_of(asked(train=LONG, methods=["dti"]), "long")
-    folder = tmp_path_factory.mktemp("local")
-    run_sweep(plan, folder, LocalEngine(1))
+def short(
+    asked: Asked,
+    in_process: Engine,
+    sd15_pipeline: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Plan, Path]:
+    """A plan of six cells with a relative path, two of which fail; and its folder."""
+    methods = ["dti", "ti", {"name": "dti", "magnitude": "token:nowhere", "label": "wrong"}]
+    plan = plan_of(asked(methods=methods, model=f"./{sd15_pipeline.name}"), "short")
+    folder = tmp_path_factory.mktemp("short")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(sd15_pipeline.parent)
+        run(plan, folder, in_process)
     return plan, folder
 
 
 @contextmanager
-def once(due, action):
-    """Does something as soon as it is due. Yields a list that is empty until then."""
-    done, over = [], threading.Event()
+def once(due: Callable[[], Any], action: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Do something as soon as it is due. Yields a list that is empty until then."""
+    done: list[Any] = []
+    over = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while not over.wait(0.005) and not done:
             if due():
                 done.append(action())
@@ -125,15 +145,15 @@ def once(due, action):
     thread.join()
 
 
-def run(plan, folder, engine):
-    """The sweep's states; every cell has ended once, and every update of a run that is done was kept once."""
-    ended = []
-    states = run_sweep(
-        plan,
-        folder,
-        engine,
-        progress=lambda outcome, *_: outcome and ended.append(outcome.cell.key),
-    )
+def run(plan: Plan, folder: Path, engine: Engine) -> list[CellState]:
+    """Run a sweep: every cell ends once, and a done run has kept every update once."""
+    ended: list[str] = []
+
+    def note(outcome: Outcome | None, *_: int) -> None:
+        if outcome:
+            ended.append(outcome.cell.key)
+
+    states = run_sweep(plan, folder, engine, progress=note)
     assert sorted(ended) == sorted(cell.key for cell in plan.cells)
     for result in folder.glob("runs/*/result.json"):
         steps = [
@@ -144,8 +164,8 @@ def run(plan, folder, engine):
     return states
 
 
-def runs_under_way(places, count):
-    """Events of the runs below the folders, when so many have come to a checkpoint and none has ended."""
+def runs_under_way(places: list[Path], count: int) -> dict[str, list[str]]:
+    """Events of the runs below the folders, once `count` runs have a checkpoint and none ended."""
     found = [
         run
         for place in places
@@ -160,21 +180,26 @@ def runs_under_way(places, count):
 
 
 @needs_ray
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_nodes_come_to_the_bytes_of_one_machine_and_open_the_model_once_each(
-    cluster, asked, kept, sd15_pipeline, monkeypatch, tmp_path, capfd, shared
-):
-    monkeypatch.chdir(
-        sd15_pipeline.parent
-    )  # relative paths are from here, wherever the cluster was started
-    methods = ["dti", "ti", {"name": "dti", "magnitude": "token:nowhere", "label": "wrong"}]
-    plan = plan_of(asked(methods=methods, model=f"./{sd15_pipeline.name}"), "short")
-    run(plan, tmp_path / "local", LocalEngine(1))
+    cluster: Cluster,
+    short: tuple[Plan, Path],
+    kept: Kept,
+    sd15_pipeline: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    shared: bool,
+) -> None:
+    plan, expected = short
+    # Relative paths start here, wherever the cluster was started.
+    monkeypatch.chdir(sd15_pipeline.parent)
     cluster.opened.unlink(missing_ok=True)
     capfd.readouterr()
     states = run(plan, tmp_path / "ray", RayEngine(cluster.address, shared=shared))
     assert capfd.readouterr().out == ""
-    assert kept(tmp_path / "ray") == kept(tmp_path / "local")
+    assert kept(tmp_path / "ray") == kept(expected)
     opened = Counter(cluster.opened.read_text().splitlines())
     assert set(opened.values()) == {1}
     assert len(opened) == 2  # of six cells, on two nodes
@@ -187,15 +212,22 @@ def test_two_nodes_come_to_the_bytes_of_one_machine_and_open_the_model_once_each
 
 
 @needs_ray
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(
-    cluster, local, kept, tmp_path, capfd, shared
-):
-    plan, expected = local
-    folder, seen = tmp_path / "sweep", {}
+    cluster: Cluster,
+    long: tuple[Plan, Path],
+    kept: Kept,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    shared: bool,
+) -> None:
+    plan, expected = long
+    folder = tmp_path / "sweep"
+    seen: dict[str, list[str]] = {}
     capfd.readouterr()
 
-    def due():
+    def due() -> dict[str, list[str]]:
         seen.update(runs_under_way([folder, *cluster.folder.glob("dti-geom-*")], len(plan.cells)))
         return seen
 
@@ -214,12 +246,15 @@ def test_a_worker_killed_in_mid_cell_costs_nothing_but_time(
 
 
 @needs_ray
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_node_removed_in_mid_sweep_costs_nothing_but_time(cluster, local, kept, tmp_path, shared):
-    plan, expected = local
+def test_a_node_removed_in_mid_sweep_costs_nothing_but_time(
+    cluster: Cluster, long: tuple[Plan, Path], kept: Kept, tmp_path: Path, shared: bool
+) -> None:
+    plan, expected = long
     folder = tmp_path / "sweep"
 
-    def due():
+    def due() -> dict[str, list[str]]:
         return runs_under_way([folder, *cluster.folder.glob("dti-geom-*")], len(plan.cells))
 
     with once(due, lambda: cluster.tell("remove")) as removed:
@@ -231,11 +266,12 @@ def test_a_node_removed_in_mid_sweep_costs_nothing_but_time(cluster, local, kept
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_cell_that_kills_its_workers_fails_and_the_rest_goes_on(
-    cluster, asked, monkeypatch, tmp_path
-):
+    cluster: Cluster, long: tuple[Plan, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(engines, "RETRIES", 0)
-    plan = plan_of(asked(train=LONG, methods=["dti"]), "killing")
+    plan, _ = long
     with once(cluster.workers, lambda: os.kill(cluster.workers()[0], signal.SIGKILL)) as killed:
         states = run(plan, tmp_path, RayEngine(cluster.address))
     assert len(killed) == 1
@@ -245,20 +281,28 @@ def test_a_cell_that_kills_its_workers_fails_and_the_rest_goes_on(
 
 
 @needs_ray
-def test_cells_that_no_node_has_room_for_are_not_waited_for(cluster, asked, tmp_path):
+@pytest.mark.slow
+def test_cells_that_no_node_has_room_for_are_not_waited_for(
+    cluster: Cluster, asked: Asked, tmp_path: Path
+) -> None:
     with pytest.raises(SweepError, match=r"'CPU': 64.* 2 have at most \{'CPU': 1"):
         run_sweep(plan_of(asked(), "short"), tmp_path, RayEngine(cluster.address, threads=64))
 
 
-def test_without_ray_it_is_said_how_to_get_it(monkeypatch, asked, tmp_path):
+def test_without_ray_it_is_said_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, asked: Asked, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SweepError, match=r"pip install 'dti-geom\[ray\]'"):
         run_sweep(plan_of(asked(), "short"), tmp_path, RayEngine())
 
 
 @needs_ray
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "nowhere", "ray://127.0.0.1"])
-def test_an_address_where_no_cluster_is_gets_one_line_and_soon(asked, tmp_path, address):
+def test_an_address_where_no_cluster_is_gets_one_line_and_soon(
+    asked: Asked, tmp_path: Path, address: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     started = time.monotonic()
@@ -267,7 +311,9 @@ def test_an_address_where_no_cluster_is_gets_one_line_and_soon(asked, tmp_path, 
     assert time.monotonic() - started < 30  # most of it to import Ray
 
 
-def test_a_folder_that_is_not_shared_is_told(asked, monkeypatch, tmp_path):
+def test_a_folder_that_is_not_shared_is_told(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(engines, "LAG", 0.1)
     cell, elsewhere = plan_of(asked(), "short").cells[0], tmp_path / "mounted" / "elsewhere"
     came = engines._ray_cell(cell, str(elsewhere), os.getcwd(), 1, {})
@@ -281,8 +327,10 @@ def test_a_folder_that_is_not_shared_is_told(asked, monkeypatch, tmp_path):
         engines._arrived(cell, ray, None, tmp_path)
 
 
-def test_what_a_node_could_not_even_begin_leaves_its_log_in_the_sweeps_folder(asked, tmp_path):
-    def get(reference):
+def test_what_a_node_could_not_even_begin_leaves_its_log_in_the_sweeps_folder(
+    asked: Asked, tmp_path: Path
+) -> None:
+    def get(reference: None) -> None:
         raise OSError(
             "\x1b[36mray::_ray_cell()\x1b[39m (pid=7)\nTraceback\nTrainingError: no folder images"
         )
@@ -295,12 +343,12 @@ def test_what_a_node_could_not_even_begin_leaves_its_log_in_the_sweeps_folder(as
 
 
 def test_a_run_that_is_there_travels_to_the_node_and_is_not_made_again(
-    asked, kept, tmp_path, monkeypatch
-):
+    asked: Asked, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     [first, *_] = plan_of(asked(evaluate={"seeds": 1}), "first").cells
     [second, *_] = plan_of(asked(), "second").cells
-    engines.try_cell(first, tmp_path / "head")
+    try_cell(first, tmp_path / "head")
     before = engines._pack(first, tmp_path / "head")
     error, files = engines._ray_cell(
         second, "sweep", os.getcwd(), 1, engines._pack(second, tmp_path / "head")
@@ -312,8 +360,10 @@ def test_a_run_that_is_there_travels_to_the_node_and_is_not_made_again(
     assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
 
-def test_a_worker_that_is_given_another_gpu_makes_way_for_a_fresh_one(monkeypatch):
-    ended = []
+def test_a_worker_that_is_given_another_gpu_makes_way_for_a_fresh_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.delenv("DTI_GEOM_GPU", raising=False)
     for given, expected in (("0", []), ("0", []), ("1", [1])):

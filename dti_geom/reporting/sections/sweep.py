@@ -45,7 +45,7 @@ from dti_geom.reporting.sections.evaluation import (
 )
 from dti_geom.reporting.text import number, plot_text, quoted, shown, times
 from dti_geom.statistics import Interval
-from dti_geom.sweeps.estimate import Estimate
+from dti_geom.sweeps.estimates import Estimate
 from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from dti_geom.reporting.sections.sweep import (
     sweep_section,
 )
 from dti_geom.sweeps.cells import Cost
-from dti_geom.sweeps.estimate import Estimate
+from dti_geom.sweeps.estimates import Estimate
 from dti_geom.sweeps.sweep import CellState, Course, LearnedNorm, MethodCost, Sweep
 
 SUBJECTS = ("dog", "cat", "fox", "owl")
