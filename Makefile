@@ -7,7 +7,7 @@
 # make reference  write cli/README.md anew from the commands
 # make reports  train, paint and measure what reports/ shows (minutes; what is below build/reports is not made again)
 # make bench  benchmarks, each beside its baseline
-# make mini   train the embedded model from nothing (hours), below build/mini; a stopped run goes on
+# make mini   train the embedded model from nothing (hours), below build/mini; a stopped run resumes
 # make mini-eval  measure the embedded model, and write its figures and card
 
 PYTHON ?= python3
