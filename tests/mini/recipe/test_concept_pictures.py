@@ -33,7 +33,9 @@ def test_concepts_are_never_trained() -> None:
 
 def test_patterns_show_both_colours(sprites: Sprites) -> None:
     picture = patterned(Image.new("RGBA", (64, 64), (200, 200, 200, 255)), "striped")
-    assert len(picture.getcolors(5000)) >= 2
+    colours = picture.getcolors(5000)
+    assert colours is not None
+    assert len(colours) >= 2
     assert ("spotted", "car") in with_concepts(sprites)
 
 

@@ -1,10 +1,13 @@
 """Every stage takes a few steps at tiny size, stops, and goes on as if it had never stopped."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
 
 from dti_geom.mini.recipe import autoencoder, scorer_training
 from dti_geom.mini.recipe.artwork import Sprites
@@ -31,9 +34,11 @@ from dti_geom.mini.recipe.tokenizer import (
     train_tokenizer,
 )
 
+Losses = Callable[[torch.Generator], dict[str, Tensor]]
+
 
 @pytest.fixture(scope="module")
-def pictures(sprites) -> Pictures:
+def pictures(sprites: Sprites) -> Pictures:
     return paint_pictures(SceneSampler(np.random.default_rng(0)), sprites, 64, seed=0)
 
 
@@ -44,11 +49,11 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(texts, tmp_path_factory):
+def tokenizer(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     return train_tokenizer(texts, tmp_path_factory.mktemp("tokenizer"))
 
 
-def line_training(folder, steps: int) -> tuple[torch.nn.Linear, Training]:
+def line_training(folder: Path, steps: int) -> tuple[torch.nn.Linear, Training]:
     torch.manual_seed(0)
     layer = torch.nn.Linear(4, 1)
     optimiser = torch.optim.AdamW(layer.parameters(), 1e-2)
@@ -59,10 +64,10 @@ def line_training(folder, steps: int) -> tuple[torch.nn.Linear, Training]:
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
-    def losses_of(layer, stop_at=None):
-        taken = []
+    def losses_of(layer: torch.nn.Linear, stop_at: int | None = None) -> Losses:
+        taken: list[int] = []
 
-        def losses(generator):
+        def losses(generator: torch.Generator) -> dict[str, Tensor]:
             if len(taken) == stop_at:
                 raise KeyboardInterrupt
             taken.append(1)
@@ -117,7 +122,7 @@ def test_muon_shrinks_a_matrix_loss() -> None:
     assert weight.square().sum().item() < start / 2
 
 
-def test_pictures_survive_the_disk(pictures, tmp_path):
+def test_pictures_survive_the_disk(pictures: Pictures, tmp_path: Path) -> None:
     save_pictures(pictures, tmp_path)
     loaded = load_pictures(tmp_path)
     assert loaded.scenes == pictures.scenes
@@ -125,7 +130,9 @@ def test_pictures_survive_the_disk(pictures, tmp_path):
     assert (loaded.pixels == pictures.pixels).all()
 
 
-def test_every_word_is_one_token_and_captions_fit(tokenizer, texts):
+def test_every_word_is_one_token_and_captions_fit(
+    tokenizer: CLIPTokenizer, texts: list[str]
+) -> None:
     assert all(
         len(tokenizer.tokenize(text)) == len(text.replace("-", " - ").split())
         for text in texts[:300]
@@ -135,18 +142,20 @@ def test_every_word_is_one_token_and_captions_fit(tokenizer, texts):
     assert all(row[-1] == tokenizer.eos_token_id for row in ids)
 
 
-def test_pieces_spell_the_same_caption_and_use_almost_every_row(tokenizer, texts):
+def test_pieces_spell_the_same_caption_and_use_almost_every_row(
+    tokenizer: CLIPTokenizer, texts: list[str]
+) -> None:
     broken = encode_in_pieces(tokenizer, texts, np.random.default_rng(0))
     for text, ids in zip(texts[:200], broken, strict=False):
-        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.replace(
+        assert str(tokenizer.decode(ids, skip_special_tokens=True)).replace(
             " ", ""
-        )
+        ) == text.replace(" ", "")
     used = {row for ids in broken for row in ids}
     assert len(used) > 0.9 * len(tokenizer)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25])
-def test_noise_levels_favour_the_part_where_layout_is_decided(share):
+def test_noise_levels_favour_the_part_where_layout_is_decided(share: float) -> None:
     levels = draw_levels(20_000, share, torch.Generator().manual_seed(0))
     found = (levels >= LAYOUT_LEVELS).float().mean().item()
     assert found == pytest.approx(share + (1 - share) * 0.3, abs=0.02)
@@ -159,7 +168,7 @@ def test_noisy_levels_count_fully() -> None:
     assert (weights.diff() >= 0).all()
 
 
-def test_autoencoder_stage(pictures, tmp_path):
+def test_autoencoder_stage(pictures: Pictures, tmp_path: Path) -> None:
     model = autoencoder.train_autoencoder(pictures, tmp_path, steps=2, seed=0)
     images = torch.zeros(2, 3, 64, 64)
     latents = autoencoder.encode(model, images)
@@ -184,7 +193,9 @@ def test_scorer_stage(sprites: Sprites, tmp_path: Path) -> None:
     assert set(read[0]) == set(READINGS)
 
 
-def test_reading_and_joint_stages(pictures, tokenizer, tmp_path):
+def test_reading_and_joint_stages(
+    pictures: Pictures, tokenizer: CLIPTokenizer, tmp_path: Path
+) -> None:
     texts = [captions[0] for captions in pictures.captions]
     ids = torch.tensor(encode_captions(tokenizer, texts))
     told = [
