@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from dti_geom.models.catalog import find_source
 from dti_geom.models.sources import Folder, HubRepository
 
 
-def test_a_wrong_name_lists_the_right_ones_and_guesses():
+def test_a_wrong_name_lists_the_right_ones_and_guesses() -> None:
     with pytest.raises(
         UnknownModel, match=r"no model called 'sd1\.5'.*Did you mean 'sd15'\?\nKnown: mini, sd15"
     ) as raised:
@@ -16,19 +17,23 @@ def test_a_wrong_name_lists_the_right_ones_and_guesses():
     assert "--model ./my-model" in str(raised.value)
 
 
-def test_known_names_lead_to_their_repositories():
+def test_known_names_lead_to_their_repositories() -> None:
     assert find_source("sdxl") == HubRepository("stabilityai/stable-diffusion-xl-base-1.0")
     assert find_source("org/name") == HubRepository("org/name")
     assert set(MODELS) >= {"mini", "sd15", "sd21", "sd21-base", "sdxl", "sana-1.6b", "sana-4.8b"}
 
 
-def test_a_local_folder_goes_before_a_repository_of_that_name(tmp_path, monkeypatch):
+def test_a_local_folder_goes_before_a_repository_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert isinstance(find_source("org/name"), Folder)
 
 
-def test_a_fallback_repository_is_used_when_the_first_is_gone(monkeypatch):
+def test_a_fallback_repository_is_used_when_the_first_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def has(repository: HubRepository, _file: str) -> bool:
         if repository.name.startswith("sd2-community"):
             raise UnknownModel("gone")
@@ -38,18 +43,18 @@ def test_a_fallback_repository_is_used_when_the_first_is_gone(monkeypatch):
     assert find_source("sd21-base") == HubRepository("Manojb/stable-diffusion-2-1-base")
 
 
-def test_a_file_is_not_a_model(tmp_path):
+def test_a_file_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").touch()
     with pytest.raises(UnknownModel, match="is a file; --model takes a folder"):
         open_encoders(str(tmp_path / "x.safetensors"))
 
 
-def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
+def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UnknownModel, match=r"neither model_index\.json .* nor config\.json"):
         open_encoders(str(tmp_path))
 
 
-def test_a_pipeline_without_a_text_encoder_says_so(tmp_path):
+def test_a_pipeline_without_a_text_encoder_says_so(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(
         json.dumps({"_class_name": "X", "text_encoder": [None, None]})
     )
@@ -57,12 +62,12 @@ def test_a_pipeline_without_a_text_encoder_says_so(tmp_path):
         open_encoders(str(tmp_path))
 
 
-def test_a_device_that_is_not_here_is_named(sd15_folder):
+def test_a_device_that_is_not_here_is_named(sd15_folder: Path) -> None:
     with pytest.raises(DtiGeomError, match="device 'cuda:77' cannot be used here"):
         open_encoders(str(sd15_folder), device="cuda:77")
 
 
-def test_opening_reads_only_json(sd15_folder, tmp_path):
+def test_opening_reads_only_json(sd15_folder: Path, tmp_path: Path) -> None:
     for name in ("model_index.json", "text_encoder/config.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((sd15_folder / name).read_bytes())

@@ -1,5 +1,7 @@
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,12 @@ BUILDERS = {"dinov2": build_dinov2, "clip": build_clip, "siglip": build_siglip}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: build(tmp_path_factory.mktemp(name)) for name, build in BUILDERS.items()}
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def pictures() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [
         Image.fromarray(rng.integers(0, 256, (20 + 3 * n, 40 - 5 * n, 3), np.uint8))
@@ -29,19 +31,21 @@ def pictures():
 
 @pytest.mark.parametrize("name", [*BUILDERS, "mini"])
 def test_embeddings_are_unit_rows_that_do_not_depend_on_what_else_is_embedded(
-    folders, pictures, name
-):
+    folders: dict[str, Path], pictures: list[Image.Image], name: str
+) -> None:
     encoder = open_image_encoder(str(folders.get(name, name)))
     together = encoder.embed(pictures)
     assert together.dtype == torch.float32
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
     torch.testing.assert_close(
-        together, torch.cat([encoder.embed([one]) for one in pictures]), atol=1e-5, rtol=0
+        together, torch.cat([encoder.embed([picture]) for picture in pictures]), atol=1e-5, rtol=0
     )
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_an_image_is_prepared_as_transformers_prepares_it(folders, pictures, name):
+def test_an_image_is_prepared_as_transformers_prepares_it(
+    folders: dict[str, Path], pictures: list[Image.Image], name: str
+) -> None:
     transformers = pytest.importorskip("transformers")
     processor = transformers.AutoImageProcessor.from_pretrained(folders[name], backend="pil")
     settings = json.loads((folders[name] / "preprocessor_config.json").read_text())
@@ -52,21 +56,27 @@ def test_an_image_is_prepared_as_transformers_prepares_it(folders, pictures, nam
         torch.testing.assert_close(prepared(picture, settings), expected, atol=2e-6, rtol=0)
 
 
-def test_the_feature_of_dinov2_is_its_class_token_after_the_last_norm(folders, pictures):
+def test_the_feature_of_dinov2_is_its_class_token_after_the_last_norm(
+    folders: dict[str, Path], pictures: list[Image.Image]
+) -> None:
     import transformers
 
     encoder = open_image_encoder(str(folders["dinov2"]))
     settings = json.loads((folders["dinov2"] / "preprocessor_config.json").read_text())
     module = transformers.Dinov2Model.from_pretrained(folders["dinov2"])
     with torch.no_grad():
-        pooled = module(torch.stack([prepared(one, settings) for one in pictures])).pooler_output
+        pooled = module(
+            torch.stack([prepared(picture, settings) for picture in pictures])
+        ).pooler_output
     torch.testing.assert_close(
         encoder.embed(pictures), torch.nn.functional.normalize(pooled, dim=-1)
     )
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_text_scores_are_those_of_the_whole_model(folders, pictures, name):
+def test_text_scores_are_those_of_the_whole_model(
+    folders: dict[str, Path], pictures: list[Image.Image], name: str
+) -> None:
     import transformers
 
     texts = ["a red cat", "a dog", "a red cat"]
@@ -79,7 +89,7 @@ def test_text_scores_are_those_of_the_whole_model(folders, pictures, name):
     module = transformers.AutoModel.from_pretrained(folders[name])
     with torch.no_grad():
         logits = module(
-            ids, torch.stack([prepared(one, settings) for one in pictures])
+            ids, torch.stack([prepared(picture, settings) for picture in pictures])
         ).logits_per_image.diagonal()
     expected = (
         torch.sigmoid(logits) if name == "siglip" else logits / module.logit_scale.exp().detach()
@@ -89,18 +99,20 @@ def test_text_scores_are_those_of_the_whole_model(folders, pictures, name):
     assert len(set(scores.tolist())) == 3
 
 
-def test_the_scorer_of_mini_reads_its_own_concepts():
+def test_the_scorer_of_mini_reads_its_own_concepts() -> None:
     from dti_geom.mini.concepts import concept_images, load_concepts
     from dti_geom.models.catalog import embedded_folder
 
     folder = embedded_folder() / "concepts"
-    encoder = open_image_encoder("mini")
+    encoder: Any = open_image_encoder("mini")
     for concept in load_concepts(folder)[:3]:
         read = encoder.read(concept_images(folder, concept))
-        assert {one["first"] for one in read} == {concept.item.thing}
+        assert {answers["first"] for answers in read} == {concept.item.thing}
 
 
-def test_what_reads_no_text_and_what_is_no_encoder_say_so(folders, tmp_path):
+def test_what_reads_no_text_and_what_is_no_encoder_say_so(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(DoesNotApply, match="reads no text"):
         open_image_text_encoder(str(folders["dinov2"]))
     with pytest.raises(DoesNotApply, match="reads pictures, not texts"):
@@ -112,7 +124,9 @@ def test_what_reads_no_text_and_what_is_no_encoder_say_so(folders, tmp_path):
         open_image_encoder(str(tmp_path))
 
 
-def test_weights_that_lack_tensors_are_refused(folders, pictures, tmp_path):
+def test_weights_that_lack_tensors_are_refused(
+    folders: dict[str, Path], pictures: list[Image.Image], tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
 
     for path in folders["dinov2"].iterdir():

@@ -1,25 +1,25 @@
-import diffusers
 import pytest
 import torch
 
 from dti_geom.errors import DoesNotApply, ModelFilesError
 from dti_geom.models.noising import Diffusion, Flow
+from pipelines import library
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def generators(count):
+def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(count)]
 
 
-def sample(count=6):
+def sample(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     return torch.randn(count, 4, 8, 8), torch.randn(count, 4, 8, 8)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_diffusion_mixes_and_aims_as_the_ddpm_scheduler_does(prediction):
-    scheduler = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
+def test_diffusion_mixes_and_aims_as_the_ddpm_scheduler_does(prediction: str) -> None:
+    scheduler = library("diffusers").DDPMScheduler(**BETAS, prediction_type=prediction)
     noising = Diffusion(scheduler.config)
     x, noise = sample()
     t = torch.tensor([0, 1, 250, 500, 998, 999])
@@ -28,8 +28,8 @@ def test_diffusion_mixes_and_aims_as_the_ddpm_scheduler_does(prediction):
     torch.testing.assert_close(noising.target(x, noise, t), target)
 
 
-def test_diffusion_times_are_uniform_and_belong_to_their_generator():
-    noising = Diffusion(diffusers.DDPMScheduler(**BETAS).config)
+def test_diffusion_times_are_uniform_and_belong_to_their_generator() -> None:
+    noising = Diffusion(library("diffusers").DDPMScheduler(**BETAS).config)
     times = noising.draw_times(generators(4000))
     assert times.min() >= 0
     assert times.max() <= 999
@@ -37,7 +37,7 @@ def test_diffusion_times_are_uniform_and_belong_to_their_generator():
     assert torch.equal(noising.draw_times(generators(10)), times[:10])
 
 
-def test_flow_mixes_linearly_and_aims_at_the_velocity():
+def test_flow_mixes_linearly_and_aims_at_the_velocity() -> None:
     noising = Flow(3.0)
     x, noise = sample(3)
     t = torch.tensor([0.0, 250.0, 1000.0])
@@ -49,25 +49,23 @@ def test_flow_mixes_linearly_and_aims_at_the_velocity():
     torch.testing.assert_close(mixed[1] + 0.75 * noising.target(x, noise, t)[1], noise[1])
 
 
-def test_flow_times_have_the_shifted_median():
+def test_flow_times_have_the_shifted_median() -> None:
     times = Flow(3.0).draw_times(generators(4000))
     assert abs(times.median() - 750) < 10  # σ = ½ goes to 3·½ / (1 + 2·½) = ¾
     assert 0 < times.min() < times.max() < 1000
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_min_snr_weights_are_diffusers_own_formula(prediction):
-    from diffusers.training_utils import compute_snr
-
-    scheduler = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
+def test_min_snr_weights_are_diffusers_own_formula(prediction: str) -> None:
+    scheduler = library("diffusers").DDPMScheduler(**BETAS, prediction_type=prediction)
     t = torch.tensor([1, 100, 500, 999])
-    snr = compute_snr(scheduler, t)
+    snr = library("diffusers.training_utils").compute_snr(scheduler, t)
     expected = snr.clamp(max=5.0) / (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(Diffusion(scheduler.config).min_snr_weights(t, 5.0), expected)
 
 
-def test_flow_has_no_snr_and_an_unknown_prediction_is_refused():
+def test_flow_has_no_snr_and_an_unknown_prediction_is_refused() -> None:
     with pytest.raises(DoesNotApply, match="flow matching"):
         Flow(3.0).min_snr_weights(torch.tensor([1.0]), 5.0)
     with pytest.raises(ModelFilesError, match="'sample'"):
-        Diffusion(diffusers.DDPMScheduler(prediction_type="sample").config)
+        Diffusion(library("diffusers").DDPMScheduler(prediction_type="sample").config)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ def run(
 
 
 def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_answer(
-    local_hub, sdxl_folder, tmp_path
-):
+    local_hub: Any, sdxl_folder: Path, tmp_path: Path
+) -> None:
     local_hub.repositories["some/sdxl"] = sdxl_folder
     remote = run(local_hub.url, tmp_path, "norms", "--model", "some/sdxl", "--json")
     assert remote.returncode == 0, remote.stderr
@@ -44,7 +45,7 @@ def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_
     assert not any(file.startswith(("unet", "vae")) for file in local_hub.sent)
 
 
-def test_a_remote_table_is_fetched_once(local_hub, sd15_folder, tmp_path):
+def test_a_remote_table_is_fetched_once(local_hub: Any, sd15_folder: Path, tmp_path: Path) -> None:
     local_hub.repositories["some/sd15"] = sd15_folder
     assert (
         run(
@@ -58,7 +59,9 @@ def test_a_remote_table_is_fetched_once(local_hub, sd15_folder, tmp_path):
     assert local_hub.sent["text_encoder/model.safetensors"] <= 1 << 17  # at most the header
 
 
-def test_a_server_without_ranges_still_answers(local_hub, sd15_folder, tmp_path):
+def test_a_server_without_ranges_still_answers(
+    local_hub: Any, sd15_folder: Path, tmp_path: Path
+) -> None:
     local_hub.repositories["some/sd15"] = sd15_folder
     local_hub.ranges = False
     got = run(local_hub.url, tmp_path, "norms", "--model", "some/sd15", "--json")
@@ -66,7 +69,9 @@ def test_a_server_without_ranges_still_answers(local_hub, sd15_folder, tmp_path)
     assert json.loads(got.stdout)["encoders"][0]["vocab_size"] == 528
 
 
-def test_remote_shards_are_found_through_their_index(local_hub, sana_folder, tmp_path):
+def test_remote_shards_are_found_through_their_index(
+    local_hub: Any, sana_folder: Path, tmp_path: Path
+) -> None:
     local_hub.repositories["some/sana"] = sana_folder
     got = run(local_hub.url, tmp_path, "norms", "--model", "some/sana", "--json")
     assert got.returncode == 0, got.stderr
@@ -90,7 +95,9 @@ def test_remote_shards_are_found_through_their_index(local_hub, sana_folder, tmp
         ),
     ],
 )
-def test_an_absent_repository_is_one_line(local_hub, tmp_path, model, environment, said):
+def test_an_absent_repository_is_one_line(
+    local_hub: Any, tmp_path: Path, model: str, environment: dict[str, str], said: str
+) -> None:
     got = run(local_hub.url, tmp_path, "norms", "--model", model, **environment)
     assert got.returncode == 1
     assert said in got.stderr
@@ -98,20 +105,20 @@ def test_an_absent_repository_is_one_line(local_hub, tmp_path, model, environmen
     assert got.stdout == ""
 
 
-def test_a_folder_reads_just_the_bytes_asked_for(tmp_path):
+def test_a_folder_reads_just_the_bytes_asked_for(tmp_path: Path) -> None:
     (tmp_path / "numbers").write_bytes(bytes(range(10)))
     folder = Folder(tmp_path)
     assert folder.read("numbers", 2, 5) == bytes([2, 3, 4])
     assert folder.read("numbers", 8, 100) == bytes([8, 9])
 
 
-def test_a_missing_file_says_which(tmp_path):
+def test_a_missing_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"has no config\.json"):
         Folder(tmp_path).local("config.json")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
-def test_broken_json_is_named(tmp_path, text):
+def test_broken_json_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelFilesError, match=r"config\.json"):
         read_json(Folder(tmp_path), "config.json")

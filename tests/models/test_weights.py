@@ -1,6 +1,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -9,14 +10,17 @@ from safetensors.torch import load_file, save_file
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.sources import Folder
 from dti_geom.models.weights import Weights
+from dti_geom.progress import Progress, silent
 
 
 class CountingFolder(Folder):
     """A folder that remembers how much was read of it."""
 
-    def read(self, file, start, stop, progress=None):
+    bytes_read: ClassVar[int] = 0
+
+    def read(self, file: str, start: int, stop: int, progress: Progress = silent) -> bytearray:
         data = super().read(file, start, stop)
-        object.__setattr__(self, "bytes_read", getattr(self, "bytes_read", 0) + len(data))
+        object.__setattr__(self, "bytes_read", self.bytes_read + len(data))
         return data
 
 
@@ -36,7 +40,9 @@ def write_weights(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str,
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_one_tensor_is_read_bit_for_bit_in_its_own_dtype(tmp_path, dtype):
+def test_one_tensor_is_read_bit_for_bit_in_its_own_dtype(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
     tensors = write_weights(tmp_path, dtype)
     for name, expected in tensors.items():
         read = Weights(Folder(tmp_path), "").tensor(name)
@@ -44,7 +50,7 @@ def test_one_tensor_is_read_bit_for_bit_in_its_own_dtype(tmp_path, dtype):
         assert torch.equal(read, expected)
 
 
-def test_no_more_is_read_than_the_header_and_the_tensor(tmp_path):
+def test_no_more_is_read_than_the_header_and_the_tensor(tmp_path: Path) -> None:
     write_weights(tmp_path)
     folder = CountingFolder(tmp_path)
     Weights(folder, "").tensor("text_model.embeddings.token_embedding.weight")
@@ -52,7 +58,7 @@ def test_no_more_is_read_than_the_header_and_the_tensor(tmp_path):
     assert folder.bytes_read < (tmp_path / "model.safetensors").stat().st_size / 10
 
 
-def test_a_header_longer_than_the_first_read_is_read_on(tmp_path):
+def test_a_header_longer_than_the_first_read_is_read_on(tmp_path: Path) -> None:
     tensors = {
         f"layer.{number:05d}.weight": torch.full((2,), float(number)) for number in range(3000)
     }
@@ -62,7 +68,7 @@ def test_a_header_longer_than_the_first_read_is_read_on(tmp_path):
     assert weights.tensor("layer.02999.weight").tolist() == [2999.0, 2999.0]
 
 
-def test_names_are_found_by_their_ending_at_a_dot(tmp_path):
+def test_names_are_found_by_their_ending_at_a_dot(tmp_path: Path) -> None:
     save_file(
         {"a.shared.weight": torch.ones(1), "unshared.weight": torch.ones(1)},
         tmp_path / "model.safetensors",
@@ -72,7 +78,7 @@ def test_names_are_found_by_their_ending_at_a_dot(tmp_path):
     assert weights.find(["weight.shared"]) is None
 
 
-def test_pickled_weights_give_the_same_tensor_and_run_nothing(tmp_path):
+def test_pickled_weights_give_the_same_tensor_and_run_nothing(tmp_path: Path) -> None:
     tensors = write_weights(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(tensors, tmp_path / "pytorch_model.bin")
@@ -80,7 +86,7 @@ def test_pickled_weights_give_the_same_tensor_and_run_nothing(tmp_path):
     assert torch.equal(Weights(Folder(tmp_path), "").tensor(name), tensors[name])
 
     class Malicious:
-        def __reduce__(self):
+        def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "canary",)
 
     torch.save({name: Malicious()}, tmp_path / "pytorch_model.bin")
@@ -89,7 +95,7 @@ def test_pickled_weights_give_the_same_tensor_and_run_nothing(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_shards_are_followed_through_the_index(tmp_path):
+def test_shards_are_followed_through_the_index(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(2)}, tmp_path / "model-00001-of-00002.safetensors")
     save_file({"b.weight": torch.zeros(3)}, tmp_path / "model-00002-of-00002.safetensors")
     index = {
@@ -104,7 +110,7 @@ def test_shards_are_followed_through_the_index(tmp_path):
     assert weights.tensor("a.weight").tolist() == [1, 1]
 
 
-def test_the_same_tensor_comes_out_as_the_safetensors_library_reads_it(sd15_folder):
+def test_the_same_tensor_comes_out_as_the_safetensors_library_reads_it(sd15_folder: Path) -> None:
     file = sd15_folder / "text_encoder" / "model.safetensors"
     weights = Weights(Folder(sd15_folder), "text_encoder/")
     for name, expected in load_file(file).items():
@@ -120,7 +126,7 @@ def test_the_same_tensor_comes_out_as_the_safetensors_library_reads_it(sd15_fold
         (struct.pack("<Q", 20) + b'{"a": 1', "header is broken"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path, content, said):
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelFilesError, match=said):
         Weights(Folder(tmp_path), "").files()
@@ -140,11 +146,13 @@ def header_file(tmp_path: Path, entry: dict[str, object], body: bytes) -> Weight
         ({"dtype": "I8", "shape": [4, 2], "data_offsets": [0, 8]}, "stored as I8"),
     ],
 )
-def test_a_lying_header_is_refused_before_memory_is_taken(tmp_path, entry, said):
+def test_a_lying_header_is_refused_before_memory_is_taken(
+    tmp_path: Path, entry: dict[str, object], said: str
+) -> None:
     with pytest.raises(ModelFilesError, match=said):
         header_file(tmp_path, entry, b"\0" * 16).tensor("w")
 
 
-def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
+def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"Looked for model\.safetensors"):
         Weights(Folder(tmp_path), "").files()

@@ -24,8 +24,8 @@ PUBLISHED = (
     ],
 )
 def test_every_published_encoder_is_understood_at_its_full_size(
-    name, kind, width, layers, positions
-):
+    name: str, kind: str, width: int, layers: int, positions: int | None
+) -> None:
     facts = json.loads((PUBLISHED / f"{name}.json").read_text())
     cls = getattr(transformers, facts["cls"])
     with torch.device("meta"):
@@ -51,18 +51,18 @@ def test_every_published_encoder_is_understood_at_its_full_size(
             assert "norm" in type(branch.norm).__name__.lower()
 
 
-def test_an_unknown_architecture_lists_the_known_ones():
+def test_an_unknown_architecture_lists_the_known_ones() -> None:
     with pytest.raises(ModelFilesError, match=r"model_type 'mamba'.*Known: bert, clip"):
         architecture_of({"model_type": "mamba"}, "x/config.json")
 
 
-def test_no_two_architectures_claim_the_same_model_type():
+def test_no_two_architectures_claim_the_same_model_type() -> None:
     claimed: list[str] = []
     for architecture in ARCHITECTURES:
         claimed += architecture.model_types
     assert len(claimed) == len(set(claimed))
 
 
-def test_only_encoders_with_absolute_positions_have_a_position_table():
+def test_only_encoders_with_absolute_positions_have_a_position_table() -> None:
     for architecture in ARCHITECTURES:
         assert bool(architecture.position_table) == (architecture.positions == "absolute")

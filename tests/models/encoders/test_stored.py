@@ -1,4 +1,6 @@
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +15,18 @@ FAMILIES = ["llama", "qwen2", "qwen3", "t5", "umt5", "bert", "roberta", "clip"]
 IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 5, 6]])
 
 
-def test_a_pipeline_gives_one_encoder_per_tower_in_order(sdxl_folder):
+def test_a_pipeline_gives_one_encoder_per_tower_in_order(sdxl_folder: Path) -> None:
     first, second = open_encoders(str(sdxl_folder))
     assert (first.name, second.name) == ("text_encoder", "text_encoder_2")
     assert (first.token_table.shape, second.token_table.shape) == ((528, 32), (528, 48))
+    assert first.position_table is not None
+    assert second.position_table is not None
     assert (first.position_table.shape, second.position_table.shape) == ((12, 32), (12, 48))
 
 
-def test_tables_are_those_of_the_loaded_module(sd15_folder, single_encoders):
+def test_tables_are_those_of_the_loaded_module(
+    sd15_folder: Path, single_encoders: dict[str, Path]
+) -> None:
     for folder in (
         sd15_folder,
         single_encoders["clip"],
@@ -28,15 +34,20 @@ def test_tables_are_those_of_the_loaded_module(sd15_folder, single_encoders):
         single_encoders["t5"],
     ):
         (encoder,) = open_encoders(str(folder))
-        assert torch.equal(encoder.token_table, encoder.module.get_input_embeddings().weight)
+        module: Any = encoder.module
+        assert torch.equal(encoder.token_table, module.get_input_embeddings().weight)
     (encoder,) = open_encoders(str(single_encoders["roberta"]))
-    positions = encoder.module.embeddings.position_embeddings.weight
+    module = encoder.module
+    positions = module.embeddings.position_embeddings.weight
+    assert encoder.position_table is not None
     # No token has RoBERTa's first two positions.
     assert torch.equal(encoder.position_table, positions[2:])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_geometry_needs_no_module_and_no_tokenizer(single_encoders, family):
+def test_geometry_needs_no_module_and_no_tokenizer(
+    single_encoders: dict[str, Path], family: str
+) -> None:
     (encoder,) = open_encoders(str(single_encoders[family]))
     assert encoder.token_table.ndim == 2
     assert (encoder.position_table is not None) == (family in ("bert", "roberta", "clip"))
@@ -48,8 +59,8 @@ def test_geometry_needs_no_module_and_no_tokenizer(single_encoders, family):
     "family", ["llama", "qwen2", "qwen3", "t5", "umt5", "clip", "sd15", "sana"]
 )
 def test_each_state_is_the_one_before_plus_the_branches_outputs(
-    single_encoders, sd15_folder, sana_folder, family
-):
+    single_encoders: dict[str, Path], sd15_folder: Path, sana_folder: Path, family: str
+) -> None:
     folders = single_encoders | {"sd15": sd15_folder, "sana": sana_folder}
     (encoder,) = open_encoders(str(folders[family]), dtype=torch.float32)
     updates = []
@@ -70,7 +81,9 @@ def test_each_state_is_the_one_before_plus_the_branches_outputs(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_models_own_rows_passed_as_embeddings_change_nothing(single_encoders, family):
+def test_the_models_own_rows_passed_as_embeddings_change_nothing(
+    single_encoders: dict[str, Path], family: str
+) -> None:
     (encoder,) = open_encoders(str(single_encoders[family]))
     plain = encoder.hidden_states(IDS)
     given = encoder.hidden_states(IDS, encoder.token_table[IDS])
@@ -81,35 +94,37 @@ def test_the_models_own_rows_passed_as_embeddings_change_nothing(single_encoders
     assert not torch.allclose(plain.last, other.last)
 
 
-def test_gemma_still_scales_embeddings_that_are_passed_in(sana_folder):
+def test_gemma_still_scales_embeddings_that_are_passed_in(sana_folder: Path) -> None:
     (encoder,) = open_encoders(str(sana_folder))
     plain, given = encoder.hidden_states(IDS), encoder.hidden_states(IDS, encoder.token_table[IDS])
     assert torch.equal(plain.states[0], given.states[0])
     assert torch.equal(plain.last, given.last)
 
 
-def test_embeddings_of_another_shape_are_refused(sd15_folder):
+def test_embeddings_of_another_shape_are_refused(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     with pytest.raises(ValueError, match=r"embeddings of shape \(1, 4, 32\)"):
         encoder.hidden_states(IDS, torch.zeros(1, 4, 32))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_a_post_norm_encoder_says_that_pre_norm_probes_do_not_apply(single_encoders, family):
+def test_a_post_norm_encoder_says_that_pre_norm_probes_do_not_apply(
+    single_encoders: dict[str, Path], family: str
+) -> None:
     (encoder,) = open_encoders(str(single_encoders[family]))
     with pytest.raises(DoesNotApply, match="post-norm"):
         _ = encoder.blocks
 
 
-def test_the_module_is_frozen_and_in_evaluation_mode(sd15_folder):
+def test_the_module_is_frozen_and_in_evaluation_mode(sd15_folder: Path) -> None:
     (encoder,) = open_encoders(str(sd15_folder))
     assert not encoder.module.training
     assert not any(parameter.requires_grad for parameter in encoder.module.parameters())
 
 
 def test_a_weight_file_that_lacks_a_tensor_is_refused_instead_of_filled_with_noise(
-    sd15_folder, tmp_path
-):
+    sd15_folder: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(sd15_folder, tmp_path / "model")
     file = folder / "text_encoder" / "model.safetensors"
     tensors = load_file(file)
@@ -121,7 +136,7 @@ def test_a_weight_file_that_lacks_a_tensor_is_refused_instead_of_filled_with_noi
         _ = encoder.module
 
 
-def test_a_folder_without_a_token_table_says_so(sd15_folder, tmp_path):
+def test_a_folder_without_a_token_table_says_so(sd15_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sd15_folder / "text_encoder", tmp_path / "encoder")
     save_file({"something.else": torch.ones(2)}, folder / "model.safetensors")
     (encoder,) = open_encoders(str(folder))
@@ -129,18 +144,20 @@ def test_a_folder_without_a_token_table_says_so(sd15_folder, tmp_path):
         _ = encoder.token_table
 
 
-def test_what_sdxl_reads_is_known_before_a_weight_is_loaded(sdxl_folder):
+def test_what_sdxl_reads_is_known_before_a_weight_is_loaded(sdxl_folder: Path) -> None:
     for encoder in open_encoders(str(sdxl_folder)):
         assert encoder.tap == Tap((1,), final_norm=False)
         assert "module" not in vars(encoder)
 
 
-def test_what_sdxl_reads_is_its_pipelines_conditioning(sdxl_pipeline):
+def test_what_sdxl_reads_is_its_pipelines_conditioning(sdxl_pipeline: Path) -> None:
     model = open_text_to_image(str(sdxl_pipeline), dtype=torch.float32)
     states = model.encode_prompts(["a red cat"], [View((64, 64), (0, 0), (64, 64))])["states"]
     encoders = open_encoders(str(sdxl_pipeline), dtype=torch.float32)
     read = []
     for encoder in encoders:
+        assert encoder.position_table is not None
+        assert encoder.tokenizer is not None
         length = encoder.position_table.shape[0]
         tokens = encoder.tokenizer("a red cat", padding="max_length", max_length=length)
         read.append(encoder.hidden_states(torch.tensor([tokens["input_ids"]])).read)
