@@ -217,7 +217,7 @@ def open_scorers(
 
 
 def prompts_of(run: RunConfig, asked: EvaluationConfig) -> PromptSet:
-    """Return the prompts to paint a run's subjects in: by default the model's own, or the paper's."""
+    """Return the prompts for a run's subjects: by default the model's own, or the paper's."""
     name = asked.prompts or profile_of(run.model).prompts or "paper"
     return open_prompt_set(name, asked.dreambooth or run.concepts[0].images)
 
