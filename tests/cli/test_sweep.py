@@ -86,7 +86,7 @@ def test_a_failed_cell_ends_the_command_with_1_and_names_its_log(run, file, flow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nowhere.yaml"], "nowhere.yaml is no readable YAML file"),
+        (["nowhere.yaml"], "nowhere.yaml is not a readable YAML file"),
         (["status"], "the folder is missing: dti-geom sweep status FOLDER"),
         (["status", "dog"], "dog is not the folder of a sweep"),
         (["mine.yaml", "mine"], "expected one sweep file"),
