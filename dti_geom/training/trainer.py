@@ -164,7 +164,7 @@ class Trainer:
             penalties = [concept.trainable.penalty() for concept in self.concepts]
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
-            (torch.stack(terms).sum() / accumulate).backward()  # type: ignore[no-untyped-call]
+            (torch.stack(terms).sum() / accumulate).backward()
             sums += losses.detach() / accumulate
         for concept in self.concepts:  # the graph is freed; the model must not keep it
             concept.trainable.place(self.model, differentiable=False)
