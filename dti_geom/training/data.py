@@ -47,6 +47,7 @@ class Batch:
     prompts: tuple[str, ...]
     views: tuple[View, ...]
     mask: Tensor | None  # (n, 1, h, w) in [0, 1]
+    noising: Noising  # the model's, at the resolution of the images
 
 
 def image_files(concept: ConceptConfig) -> list[Path]:
@@ -229,6 +230,7 @@ class Samples:
             prompts=tuple(prompts),
             views=tuple(self.views[row] for row in rows.tolist()),
             mask=None if self.masks is None else self.masks[rows].to(device),
+            noising=noising,
         )
 
     def _row(self, number: int) -> int:
@@ -264,6 +266,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         prompts=tuple(prompts),
         views=tuple(views),
         mask=_joined_masks(batches),
+        noising=batches[0].noising,
     )
 
 

@@ -67,11 +67,13 @@ class Trainer:
         self.settings = decide(method_named(config.method.name), self.config.method)
         self.processes = processes or Processes()
         data = self.config.data
+        resolution = data.resolution or model.resolution
+        self.noising = model.noising_at(resolution)
         self.concepts: list[Concept] = []
         for concept in config.concepts:
             trainable = build(model, concept, self.config.method, config.seed)
             trainable.place(model, differentiable=False)
-            views = load_views(concept, data, data.resolution or model.resolution, config.seed)
+            views = load_views(concept, data, resolution, config.seed)
             samples = Samples(
                 model,
                 views,
@@ -180,8 +182,7 @@ class Trainer:
         batch = self.step * accumulate * processes.count + micro * processes.count
         first = (batch + processes.index) * self.config.batch_size
         numbers = range(first, first + self.config.batch_size)
-        noising = self.model.noising
-        return join([concept.samples.draw(numbers, noising) for concept in self.concepts])
+        return join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
 
     def _losses(self, batch: Batch) -> Tensor:
         """Return the mean over each concept's samples of all objectives' losses, (concepts,)."""

@@ -15,12 +15,12 @@ def denoising(
     loss per sample, float32, differentiable in what is placed in the model. With masks, the mean
     is over the masked area.
     """
-    noisy = model.noising.mix(batch.x, batch.noise, batch.times)
+    noisy = batch.noising.mix(batch.x, batch.noise, batch.times)
     answer = model.predict(noisy, batch.times, model.encode_prompts(batch.prompts, batch.views))
-    errors = (answer - model.noising.target(batch.x, batch.noise, batch.times)).square()
+    errors = (answer - batch.noising.target(batch.x, batch.noise, batch.times)).square()
     losses = _means(errors, batch.mask)
     if min_snr is not None:
-        losses = losses * model.noising.min_snr_weights(batch.times, min_snr)
+        losses = losses * batch.noising.min_snr_weights(batch.times, min_snr)
     return {"denoising": losses}
 
 
