@@ -2,10 +2,16 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
+from itertools import product, starmap
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dti_geom.evaluation.evaluation import Evaluation
+from dti_geom.evaluation.interpolation import Interpolation
 from dti_geom.evaluation.reference import compare
 from dti_geom.evaluation.scores import LeftOut
 from dti_geom.geometry import NormSummary
@@ -40,8 +46,9 @@ from dti_geom.probes.swap import (
 )
 from dti_geom.reporting.report import Report
 from dti_geom.statistics import Share
+from dti_geom.sweeps.sweep import Sweep
 from dti_geom.training import read_run
-from dti_geom.training.story import TrainingRuns
+from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import evaluation_result, interpolation_result, sweep_result
 from runs import write_run
 
@@ -55,6 +62,7 @@ HOSTILE = (
     "x" * 300,
 )
 MEAN = 0.39
+OUTPUTS = ("token", "pooled", "end")  # of a swap
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -67,21 +75,33 @@ CHROMIUM_ARGUMENTS = (
 
 
 @pytest.fixture(scope="session")
-def hostile():
+def hostile() -> tuple[str, ...]:
     return HOSTILE
 
 
 @pytest.fixture(scope="session")
-def placed():
-    def place(token, norm, path="runs/a.bin", index=0):
-        return PlacedToken(token, index, path, norm, (norm - MEAN) / 0.02, 99.5, norm / MEAN)
+def placed() -> Callable[..., PlacedToken]:
+    def place(token: str, norm: float, path: str = "runs/a.bin", index: int = 0) -> PlacedToken:
+        return PlacedToken(
+            token=token,
+            index=index,
+            path=path,
+            norm=norm,
+            z_score=(norm - MEAN) / 0.02,
+            percentile=99.5,
+            inflation=norm / MEAN,
+        )
 
     return place
 
 
 @pytest.fixture(scope="session")
-def make_encoder():
-    def make(learned=(), special=(), examples=None):
+def make_encoder() -> Callable[..., NormsResult]:
+    def make(
+        learned: Sequence[PlacedToken] = (),
+        special: tuple[TokenNorm, ...] = (),
+        examples: tuple[tuple[str, ...], ...] | None = None,
+    ) -> NormsResult:
         edges = tuple(0.34 + 0.01 * place for place in range(11))
         counts = (4, 20, 60, 150, 240, 250, 160, 70, 30, 16)
         return NormsResult(
@@ -89,7 +109,13 @@ def make_encoder():
             vocab_size=1003,
             dim=768,
             norms=NormSummary(
-                1000, 3, MEAN, 0.02, 0.335, 0.45, (0.345, 0.355, 0.375, 0.391, 0.405, 0.42, 0.435)
+                count=1000,
+                zero_rows=3,
+                mean=MEAN,
+                std=0.02,
+                min=0.335,
+                max=0.45,
+                percentiles=(0.345, 0.355, 0.375, 0.391, 0.405, 0.42, 0.435),
             ),
             longest=(TokenNorm("long…", 7, 0.45), TokenNorm("longish", 8, 0.44)),
             shortest=(TokenNorm("short", 1, 0.335), TokenNorm("shorter…", 2, 0.34)),
@@ -104,8 +130,12 @@ def make_encoder():
 
 
 @pytest.fixture(scope="session")
-def make_neighbors():
-    def make(query="cat", cosine=(3, 4, 5), euclidean=(9, 4, 3)):
+def make_neighbors() -> Callable[..., TokenNeighbors]:
+    def make(
+        query: str = "cat",
+        cosine: Sequence[int] = (3, 4, 5),
+        euclidean: Sequence[int] = (9, 4, 3),
+    ) -> TokenNeighbors:
         return TokenNeighbors(
             query=query,
             encoder="text_encoder",
@@ -123,8 +153,15 @@ def make_neighbors():
 
 
 @pytest.fixture(scope="session")
-def make_file():
-    def make(path, norms, token="<x>", step=None, reference=MEAN, dim=768):
+def make_file() -> Callable[..., InspectedFile]:
+    def make(
+        path: str,
+        norms: Sequence[float],
+        token: str = "<x>",
+        step: int | None = None,
+        reference: float | None = MEAN,
+        dim: int = 768,
+    ) -> InspectedFile:
         vectors = tuple(
             InspectedVector(
                 token=token,
@@ -144,10 +181,13 @@ def make_file():
 
 
 @pytest.fixture(scope="session")
-def make_attenuation():
-    """An encoder of five positions that follows theory from ×4 on; learned: token and inflation of each."""
+def make_attenuation() -> Callable[..., AttenuationResult]:
+    """Make an encoder of five positions that follows theory from ×4 on.
 
-    def signal(scale):
+    learned: pairs of token and inflation.
+    """
+
+    def signal(scale: float | None) -> PositionalSignal:
         m = scale or 1.0
         return PositionalSignal(
             scale=scale,
@@ -162,7 +202,11 @@ def make_attenuation():
             bound=5 / m,
         )
 
-    def make(learned=(), fitted=(4.0, 64.0), scales=(0.25, 1.0, 4.0, 16.0, 64.0)):
+    def make(
+        learned: Sequence[tuple[str, float]] = (),
+        fitted: tuple[float, float] | None = (4.0, 64.0),
+        scales: Sequence[float] = (0.25, 1.0, 4.0, 16.0, 64.0),
+    ) -> AttenuationResult:
         return AttenuationResult(
             name="text_encoder",
             dtype="float32",
@@ -198,30 +242,44 @@ def make_attenuation():
 
 
 @pytest.fixture(scope="session")
-def make_stagnation():
-    """An encoder of one block whose whole turn is 1/m; learned: token and inflation of each."""
+def make_stagnation() -> Callable[..., StagnationResult]:
+    """Make an encoder of one block whose whole turn is 1/m.
 
-    def passage(scale, inflation=1.0):
+    learned: pairs of token and inflation.
+    """
+
+    def passage(scale: float | None, inflation: float = 1.0) -> Passage:
         m = scale or inflation
         bounded = m > 10
         attention = BranchTurn(
-            0, "attention", 0.5 / m, 0.5 / m, 0.5, 0.6, 0.5 / m, 0.6 / m, None, None
+            block=0,
+            kind="attention",
+            turn=0.5 / m,
+            relative_update=0.5 / m,
+            update=0.5,
+            largest_update=0.6,
+            angle=0.5 / m,
+            largest_angle=0.6 / m,
+            bound=None,
+            tightness=None,
         )
         mlp = BranchTurn(
-            0,
-            "mlp",
-            0.5 / m,
-            0.5 / m,
-            0.5,
-            0.6,
-            1 / m,
-            1.2 / m,
-            2 / m if bounded else None,
-            0.6 if bounded else None,
+            block=0,
+            kind="mlp",
+            turn=0.5 / m,
+            relative_update=0.5 / m,
+            update=0.5,
+            largest_update=0.6,
+            angle=1 / m,
+            largest_angle=1.2 / m,
+            bound=2 / m if bounded else None,
+            tightness=0.6 if bounded else None,
         )
         return Passage(scale, m, 0.9 * m, (attention, mlp))
 
-    def make(learned=(), scales=(1.0, 8.0, 32.0)):
+    def make(
+        learned: Sequence[tuple[str, float]] = (), scales: Sequence[float] = (1.0, 8.0, 32.0)
+    ) -> StagnationResult:
         return StagnationResult(
             name="text_encoder",
             dtype="float32",
@@ -250,46 +308,75 @@ def make_stagnation():
 
 
 @pytest.fixture(scope="session")
-def make_swap():
-    """Ten pairs of words of which nine follow direction; learned: token and inflation of each."""
+def make_swap() -> Callable[..., SwapResult]:
+    """Make ten pairs of words of which nine follow direction.
 
-    def resemblances(direction):
+    learned: pairs of token and inflation.
+    """
+
+    def resemblances(direction: float) -> tuple[Resemblance, ...]:
         return tuple(
-            Resemblance(output, direction, 0.1, 0.05) for output in ("token", "pooled", "end")
+            Resemblance(output, direction, magnitude=0.1, donors=0.05) for output in OUTPUTS
         )
 
-    def curve(token=None, inflation=None, leaves=None):
+    def swapped(
+        token: str, norm: float, resembled: tuple[Resemblance, ...], *, learned: bool
+    ) -> SwappedPair:
+        return SwappedPair(
+            first=token,
+            second="dog",
+            learned=learned,
+            norms=(norm, 0.45),
+            resemblances=resembled,
+        )
+
+    def swap_sum(stretch: float, output: str) -> SwapSum:
+        return SwapSum(
+            output=output,
+            stretch=stretch,
+            ratio=1.5 * stretch,
+            direction=0.9,
+            magnitude=0.1,
+            donors=0.05,
+            wins=Share.of(9, 10),
+        )
+
+    def curve(
+        token: str | None = None, inflation: float | None = None, leaves: float | None = None
+    ) -> MagnitudeCurve:
         scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
         values = tuple(1 - abs(scale - 1) / 100 for scale in scales)
         outputs = (
-            OutputCurve("token", values, values, values, leaves),
-            OutputCurve("end", values, values, values, None),
+            OutputCurve("token", similarity=values, low=values, high=values, leaves=leaves),
+            OutputCurve("end", similarity=values, low=values, high=values, leaves=None),
         )
-        return MagnitudeCurve(token, 1 if token else 16, inflation, scales, outputs)
+        return MagnitudeCurve(
+            token=token,
+            directions=1 if token else 16,
+            inflation=inflation,
+            scales=scales,
+            outputs=outputs,
+        )
 
-    def make(learned=(), leaves=None, words=True):
+    def make(
+        learned: Sequence[tuple[str, float]] = (),
+        leaves: float | None = None,
+        words: bool = True,
+    ) -> SwapResult:
         return SwapResult(
             name="text_encoder",
             mean_norm=MEAN,
             carriers=("{}", "a photo of {}"),
-            alike=tuple(Alike(output, 0.93) for output in ("token", "pooled", "end")),
+            alike=tuple(Alike(output, 0.93) for output in OUTPUTS),
             left_out=("sea lion",),
             pairs=(
+                *(swapped("cat", 0.3, resemblances(0.9), learned=False) for _ in range(10 * words)),
                 *(
-                    SwappedPair("cat", "dog", False, (0.3, 0.45), resemblances(0.9))
-                    for _ in range(10 * words)
-                ),
-                *(
-                    SwappedPair(token, "dog", True, (MEAN * times, 0.45), resemblances(0.6))
+                    swapped(token, MEAN * times, resemblances(0.6), learned=True)
                     for token, times in learned
                 ),
             ),
-            sums=tuple(
-                SwapSum(output, stretch, 1.5 * stretch, 0.9, 0.1, 0.05, Share.of(9, 10))
-                for stretch in (1.0, 16.0)
-                for output in ("token", "pooled", "end")
-                if words
-            ),
+            sums=tuple(starmap(swap_sum, product((1.0, 16.0), OUTPUTS))) if words else (),
             curves=(curve(leaves=leaves), *(curve(token, times) for token, times in learned)),
         )
 
@@ -297,10 +384,14 @@ def make_swap():
 
 
 @pytest.fixture(scope="session")
-def make_attention():
-    """Four layers of two heads; what a token gets in layer l of head h at scale m is m·l·h/1000."""
+def make_attention() -> Callable[..., AttentionResult]:
+    """Make four layers of two heads.
 
-    def curves(token=None, inflation=None):
+    A token receives m·l·h/1000 in head h of layer l at scale m. learned: pairs of token and
+    inflation.
+    """
+
+    def curves(token: str | None = None, inflation: float | None = None) -> AttentionCurves:
         scales = tuple(sorted({0.25, 1.0, 32.0} | ({inflation} if inflation else set())))
         heads = tuple(
             HeadAttention(
@@ -310,15 +401,24 @@ def make_attention():
                 itself=tuple(0.5 for _ in scales),
                 entropy=tuple(1.2 / (1 + scale) for scale in scales),
             )
-            for layer in (1, 2, 3, 4)
-            for head in (1, 2)
+            for layer, head in product((1, 2, 3, 4), (1, 2))
         )
         sensitivity = tuple(
             Sensitivity(layer, tuple(0.1 / (1 + scale) for scale in scales)) for layer in range(5)
         )
-        return AttentionCurves(token, 1 if token else 16, inflation, scales, heads, sensitivity)
+        return AttentionCurves(
+            token=token,
+            directions=1 if token else 16,
+            inflation=inflation,
+            scales=scales,
+            heads=heads,
+            sensitivity=sensitivity,
+        )
 
-    def make(learned=(), tokens=("<start>", "cat", "<end>")):
+    def make(
+        learned: Sequence[tuple[str, float]] = (),
+        tokens: tuple[str, ...] = ("<start>", "cat", "<end>"),
+    ) -> AttentionResult:
         weights = tuple(
             tuple(1 / (row + 1) if column <= row else 0.0 for column in range(3))
             for row in range(3)
@@ -334,7 +434,7 @@ def make_attention():
             mapped=tokens,
             place=1,
             maps=tuple(
-                HeatMap(layer, scale, weights) for layer in (1, 3, 4) for scale in (1.0, 32.0)
+                HeatMap(layer, scale, weights) for layer, scale in product((1, 3, 4), (1.0, 32.0))
             ),
         )
 
@@ -342,11 +442,11 @@ def make_attention():
 
 
 @pytest.fixture(scope="session")
-def make_angles():
-    """Learned vectors that have turned by so many degrees; None: of an unknown initialiser."""
+def make_angles() -> Callable[..., AnglesResult]:
+    """Make learned vectors that have turned by these degrees; None: the initialiser is unknown."""
 
-    def make(*turned, token="<x>", init="dog"):
-        def learned(place, degrees):
+    def make(*turned: float | None, token: str = "<x>", init: str = "dog") -> AnglesResult:
+        def learned(place: int, degrees: float | None) -> LearnedAngle:
             known = degrees is not None
             return LearnedAngle(
                 token=token,
@@ -354,7 +454,7 @@ def make_angles():
                 path=f"dir/{token}.bin",
                 norm=0.5,
                 init=init if known else None,
-                angle=math.radians(degrees) if known else None,
+                angle=math.radians(degrees) if degrees is not None else None,
                 unknown=None if known else "the file names no initialiser; --init WORD does",
                 nearest="dog",
                 nearest_id=7,
@@ -363,23 +463,23 @@ def make_angles():
 
         between = tuple(math.radians(degrees) for degrees in (80, 90, 97))
         return AnglesResult(
-            "text_encoder",
-            128,
-            between,
-            math.radians(55),
-            tuple(learned(*each) for each in enumerate(turned)),
+            name="text_encoder",
+            words=128,
+            between_words=between,
+            to_nearest=math.radians(55),
+            learned=tuple(learned(place, degrees) for place, degrees in enumerate(turned)),
         )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_interpolation():
+def make_interpolation() -> Callable[..., Interpolation]:
     return interpolation_result
 
 
 @pytest.fixture(scope="session")
-def run(make_file):
+def run(make_file: Callable[..., InspectedFile]) -> tuple[InspectedFile, ...]:
     """A training run whose token grows."""
     return tuple(
         make_file(f"run/step-{step}.bin", [0.4 + step / 1000], step=step)
@@ -388,10 +488,13 @@ def run(make_file):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Reads back a run with such a course; its folder is named after the method."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainingRun]:
+    """Write a run and read it back; `write_run` takes the keywords.
 
-    def make(method="dti", **course):
+    Its folder is named after the method.
+    """
+
+    def make(method: str = "dti", **course: Any) -> TrainingRun:
         folder = tmp_path_factory.mktemp("runs") / method
         write_run(folder, method=method, **course)
         return read_run(folder)
@@ -400,33 +503,33 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def make_evaluation():
+def make_evaluation() -> Callable[..., Evaluation]:
     return evaluation_result
 
 
 @pytest.fixture(scope="session")
-def make_sweep():
+def make_sweep() -> Callable[..., Sweep]:
     return sweep_result
 
 
 @pytest.fixture(scope="session")
 def report(
-    make_encoder,
-    make_neighbors,
-    make_file,
-    make_attenuation,
-    make_stagnation,
-    make_swap,
-    make_attention,
-    make_angles,
-    make_interpolation,
-    make_evaluation,
-    make_sweep,
-    placed,
-    run,
-    trained,
-):
-    """Everything a report can hold, with text that would break a careless page."""
+    make_encoder: Callable[..., NormsResult],
+    make_neighbors: Callable[..., TokenNeighbors],
+    make_file: Callable[..., InspectedFile],
+    make_attenuation: Callable[..., AttenuationResult],
+    make_stagnation: Callable[..., StagnationResult],
+    make_swap: Callable[..., SwapResult],
+    make_attention: Callable[..., AttentionResult],
+    make_angles: Callable[..., AnglesResult],
+    make_interpolation: Callable[..., Interpolation],
+    make_evaluation: Callable[..., Evaluation],
+    make_sweep: Callable[..., Sweep],
+    placed: Callable[..., PlacedToken],
+    run: tuple[InspectedFile, ...],
+    trained: Callable[..., TrainingRun],
+) -> Report:
+    """Fill every section of a report with text that would break a careless page."""
     strange = [
         placed(token, 0.5 + place, f"dir/{token}.bin") for place, token in enumerate(HOSTILE)
     ]
@@ -441,7 +544,7 @@ def report(
     ]
     inflated = [(token, 2.0 + place) for place, token in enumerate(HOSTILE)]
     model = HOSTILE[0]
-    measured = {
+    measured: dict[str, tuple[object, tuple[str, ...]]] = {
         "norms": (encoder, ()),
         "neighbors": (
             NeighborsResult("text_encoder", tuple(make_neighbors(token) for token in HOSTILE[:2])),
@@ -456,7 +559,7 @@ def report(
             (f"{HOSTILE[2]} has another width.",),
         ),
     }
-    results = {
+    results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)
         for name, (result, reasons) in measured.items()
     }
@@ -485,17 +588,18 @@ def report(
 
 
 class Parsed(HTMLParser):
-    """Elements, and the text of every script, of a page."""
+    """The elements of a page, and the text of every script."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.elements, self.scripts = [], []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []  # attributes and text
         self.feed(html)
 
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if (
             self.elements
             and self.elements[-1][0] == "script"
@@ -504,7 +608,7 @@ class Parsed(HTMLParser):
         ):
             self.scripts.append((self.elements[-1][1], data))
 
-    def data(self, section):
+    def data(self, section: str) -> Any:
         return next(
             json.loads(text)
             for attributes, text in self.scripts
@@ -513,47 +617,47 @@ class Parsed(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def parse():
+def parse() -> type[Parsed]:
     return Parsed
 
 
 @pytest.fixture(scope="session")
-def html(report):
+def html(report: Report) -> str:
     from dti_geom.reporting.renderers.page import page_html
 
     return page_html(report)
 
 
 @pytest.fixture(scope="session")
-def parsed(html):
+def parsed(html: str) -> Parsed:
     return Parsed(html)
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """A running Chromium: the one on the path, or the one DTI_GEOM_CHROMIUM names."""
+def chromium() -> Iterator[Any]:
+    """Start the Chromium on the path, or the one that DTI_GEOM_CHROMIUM names."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(
+    program = os.environ.get("DTI_GEOM_CHROMIUM") or next(
         filter(None, map(shutil.which, names)), None
     )
-    if found is None:
+    if program is None:
         pytest.skip("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=list(CHROMIUM_ARGUMENTS))
+        browser = driver.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def page_file(html, tmp_path_factory):
+def page_file(html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "index.html"
     path.write_text(html, encoding="utf-8")
     return path
 
 
-def open_in(browser, path, width, scheme):
-    """The page in a window of its own; whatever it complains of, asks for or pops up lands in `page.events`."""
+def open_in(browser: Any, path: Path, width: int, scheme: str) -> Any:
+    """Open the page in its own window; `page.events` lists its messages, requests and dialogs."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.set_default_timeout(90_000)  # a busy machine is slow, not broken
     page.events = []
@@ -567,20 +671,20 @@ def open_in(browser, path, width, scheme):
 
 
 @pytest.fixture(scope="session")
-def page(chromium, page_file):
-    """The report on a light desktop, for tests that leave it as it is."""
+def page(chromium: Any, page_file: Path) -> Any:
+    """Open the report on a light desktop, for tests that do not change it."""
     return open_in(chromium, page_file, 1280, "light")
 
 
 @pytest.fixture
-def open_page(chromium, page_file):
-    """Opens the report for one test."""
-    pages = []
+def open_page(chromium: Any, page_file: Path) -> Iterator[Callable[..., Any]]:
+    """Open the report for one test."""
+    pages: list[Any] = []
 
-    def open_(width=1280, scheme="light"):
+    def open_(width: int = 1280, scheme: str = "light") -> Any:
         pages.append(open_in(chromium, page_file, width, scheme))
         return pages[-1]
 
     yield open_
-    for each in pages:
-        each.close()
+    for page in pages:
+        page.close()
