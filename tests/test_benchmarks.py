@@ -3,6 +3,7 @@
 import importlib.util
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,29 +12,34 @@ from scipy.stats import wilcoxon
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
+from dti_geom.sweeps.plan import Plan
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-def script(name):
+def script(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
-def train_step():
+def train_step() -> Any:
     return script("train_step")
 
 
 @pytest.fixture(scope="module")
-def bakeoff():
+def bakeoff() -> Any:
     return script("bakeoff")
 
 
 @pytest.mark.parametrize("pipeline", ["sd15_pipeline", "sdxl_pipeline"])
-def test_every_way_to_make_a_training_step_is_timed(pipeline, train_step, request):
+def test_every_way_to_make_a_training_step_is_timed(
+    pipeline: str, train_step: Any, request: pytest.FixtureRequest
+) -> None:
     folder = str(request.getfixturevalue(pipeline))
     options = Namespace(
         model=folder,
@@ -51,24 +57,38 @@ def test_every_way_to_make_a_training_step_is_timed(pipeline, train_step, reques
     assert measured["resolution"] == 64
 
 
-def test_full_sizes_are_refused_without_a_gpu(train_step, monkeypatch):
+def test_full_sizes_are_refused_without_a_gpu(
+    train_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match="full-sdxl would run on cuda, and there is no GPU here"):
         train_step.measure(Namespace(model="full-sdxl", device="cuda"))
 
 
-def test_a_search_goes_on_beyond_its_outermost_rate_and_not_from_the_middle(bakeoff):
+def test_a_search_goes_on_beyond_its_outermost_rate_and_not_from_the_middle(bakeoff: Any) -> None:
     assert bakeoff.outermost({0.01: 1.0, 0.02: 3.0, 0.04: 2.0}) is None
     assert bakeoff.outermost({0.01: 3.0, 0.02: 1.0, 0.04: 2.0}) == 0.005
     assert bakeoff.outermost({0.01: 1.0, 0.02: 2.0, 0.04: 3.0}) == 0.08
 
 
-def scored(method, subject, subject_score, text_score, number=1):
-    image = ImageScore(method, subject, "", "a {}", "colour", 0, "x.png", subject_score, text_score)
+def scored(
+    method: str, subject: str, subject_score: float, text_score: float, number: int = 1
+) -> list[tuple[None, ImageScore]]:
+    image = ImageScore(
+        method=method,
+        subject=subject,
+        run="",
+        prompt="a {}",
+        group="colour",
+        seed=0,
+        file="x.png",
+        subject_score=subject_score,
+        text_score=text_score,
+    )
     return [(None, image)] * number
 
 
-def test_the_merit_of_a_setting_weighs_every_concept_the_same(bakeoff):
+def test_the_merit_of_a_setting_weighs_every_concept_the_same(bakeoff: Any) -> None:
     images = (
         scored("a", "dog", 0.4, 0.9, number=3)
         + scored("a", "cat", 0.6, 0.7)
@@ -77,15 +97,13 @@ def test_the_merit_of_a_setting_weighs_every_concept_the_same(bakeoff):
     assert bakeoff.merits(images) == {"a": pytest.approx((0.5 * 0.8) ** 0.5), "b": 0.0}
 
 
-def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff):
+def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff: Any) -> None:
     rng = np.random.default_rng(0)
     base, near, far = rng.random(12), rng.random(12) * 0.1 - 0.05, rng.random(12) * 0.1
-    images = [
-        one
-        for number in range(12)
-        for method, shift in (("mine", 0.0), ("near", near[number]), ("far", far[number]))
-        for one in scored(method, f"subject {number}", base[number] - shift, 0.5)
-    ]
+    images = []
+    for number in range(12):
+        for method, shift in (("mine", 0.0), ("near", near[number]), ("far", far[number])):
+            images += scored(method, f"subject {number}", base[number] - shift, 0.5)
     by_method = {row["method"]: row for row in bakeoff.against(images, "mine")}
     assert by_method["far"]["subject"] == pytest.approx(far.mean())
     assert by_method["far"]["subject better on"] == 12
@@ -96,39 +114,49 @@ def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff
     assert {row["text p"] for row in by_method.values()} == {1.0}  # no difference at all
 
 
-def test_the_bake_off_asks_for_cells_that_can_be_run(bakeoff, tmp_path, monkeypatch):
-    """Every method at three rates; κ at the best; then all of it on the other concepts, and the winner on new seeds."""
+def test_the_bake_off_asks_for_cells_that_can_be_run(
+    bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every method runs at three rates, then at its best on other concepts and new seeds."""
     bench = bakeoff.Bakeoff(tmp_path, 1)
-    asked = []
-    monkeypatch.setattr(bench, "run", lambda plan: asked.append(plan) or plan)
-    monkeypatch.setattr(
-        bakeoff,
-        "read_finished",
-        lambda plan, _: Namespace(
-            images=[one for c in plan.cells for one in scored(c.label, "dog", 0.5, 0.5)]
-        ),
-    )
+    plans = []
+
+    def run(plan: Plan) -> Plan:
+        plans.append(plan)
+        return plan
+
+    def read_finished(plan: Plan, _: Path) -> Namespace:
+        images = []
+        for cell in plan.cells:
+            images += scored(cell.label, "dog", 0.5, 0.5)
+        return Namespace(images=images)
+
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(bakeoff, "read_finished", read_finished)
     bench.winner()
     bench.confirm()
     bench.norms()
     bench.bakeoff()
-    by_name = {plan.name: plan for plan in asked}
+    by_name = {plan.name: plan for plan in plans}
     assert len(by_name["bakeoff"].cells) == 8 * 3 * 2
     assert {len(cell.subjects) for cell in by_name["bakeoff"].cells} == {6}
-    tuned = {subject for cell in by_name["search"].cells for subject in cell.subjects}
-    tested = {subject for cell in by_name["bakeoff"].cells for subject in cell.subjects}
+    tuned = set().union(*(cell.subjects for cell in by_name["search"].cells))
+    tested = set().union(*(cell.subjects for cell in by_name["bakeoff"].cells))
     assert (len(tuned), len(tested), len(tuned & tested)) == (4, 12, 0)
     finalists = bakeoff.FINALISTS + len(["tuned", "as published"])
     assert len({cell.key for cell in by_name["winner"].cells}) == finalists * 3 * 2
     assert {cell.run.method.name for cell in by_name["bakeoff"].cells}.isdisjoint(bakeoff.PRESETS)
-    trained = {cell.run_key for plan in asked for cell in plan.cells if plan.name != "confirm"}
+    trained = set()
+    for plan in plans:
+        if plan.name != "confirm":
+            trained |= {cell.run_key for cell in plan.cells}
     assert len({cell.run_key for cell in by_name["confirm"].cells} - trained) == 2 * 3 * 2
 
 
 def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(
-    bakeoff, tmp_path
-):
-    def cell(key, run, evaluation, training, painting):
+    bakeoff: Any, tmp_path: Path
+) -> None:
+    def cell(key: str, run: str, evaluation: str, training: float, painting: float) -> Namespace:
         save_result(tmp_path / "cells" / key / "cost.json", Cost(training, painting, 0))
         return Namespace(key=key, run_key=run, evaluation=evaluation, subjects=("dog", "cat"))
 
@@ -141,24 +169,20 @@ def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_
     assert bakeoff.core_hours(cells, tmp_path) * 3600 == pytest.approx(3 * 100 + 3 * 10 + 20)
 
 
-def test_norm_is_held_against_text_within_each_concept(bakeoff):
-    courses = [
-        Namespace(
-            label="ti",
-            subject=subject,
-            step=step,
-            inflation=norm,
-            subject_score=0.5,
-            text_score=base - norm / 10,
-        )
-        for subject, base in (("easy", 0.9), ("hard", 0.3))
-        for step, norm in (
-            (100, 1.0),
-            (200, 2.0),
-            (400, base + 2),
-        )  # the easy one, ahead in text, is longer too
-    ]
-    assert bakeoff.norm_against_text(Namespace(courses=courses)) < -0.9
-    assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(
-        Namespace(courses=courses)
-    )
+def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
+    courses = []
+    for subject, base in (("easy", 0.9), ("hard", 0.3)):
+        # The easy concept, which is ahead in text, has the longer token at the end.
+        for step, norm in ((100, 1.0), (200, 2.0), (400, base + 2)):
+            course = Namespace(
+                label="ti",
+                subject=subject,
+                step=step,
+                inflation=norm,
+                subject_score=0.5,
+                text_score=base - norm / 10,
+            )
+            courses.append(course)
+    sweep = Namespace(courses=courses)
+    assert bakeoff.norm_against_text(sweep) < -0.9
+    assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)

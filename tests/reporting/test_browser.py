@@ -2,20 +2,26 @@ import csv
 import io
 import itertools
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dti_geom.files import to_json
 from dti_geom.reporting.registry import SECTIONS, section_data
+from dti_geom.reporting.report import Report
 
 pytestmark = pytest.mark.browser
+
+OpenPage = Callable[..., Any]  # (width, scheme) to a page
 
 PAPER = "getComputedStyle(document.body).backgroundColor"
 BAR = "getComputedStyle(document.querySelector('.plot .bars path')).fill"
 
 
-def hovers(page, selector, place=0):
-    """The hover text that appears over the middle of an element."""
+def hovers(page: Any, selector: str, place: int = 0) -> Any:
+    """Point at the middle of an element and return the hover text that appears."""
     element = page.locator(selector).nth(place)
     element.scroll_into_view_if_needed()
     box = element.bounding_box()
@@ -24,26 +30,24 @@ def hovers(page, selector, place=0):
     return page.locator(".hoverlayer .hovertext").first.text_content()
 
 
-def test_the_page_opens_offline_and_without_complaint(page, page_file):
+def test_the_page_opens_offline_and_without_complaint(page: Any, page_file: Path) -> None:
     assert page.locator(".plot .main-svg").count() > 0
     assert [event for event in page.events if not event.startswith(("data:", "blob:"))] == [
         page_file.as_uri()
     ]
 
 
-def test_hovering_the_histogram_shows_range_count_and_example_tokens(page):
+def test_hovering_the_histogram_shows_range_count_and_example_tokens(page: Any) -> None:
     text = hovers(page, "#norms .bars path", place=5)
     for part in ("norm 0.3900 to 0.4000", "250 tokens", "word5"):
         assert part in text
 
 
-def test_pointing_at_a_score_shows_its_picture(page, report):
+def test_pointing_at_a_score_shows_its_picture(page: Any, report: Report) -> None:
+    evaluation: Any = report.results["evaluation"]
     assert "text 0.880" in hovers(page, "#evaluation .points path", place=2)
     shown = page.locator("#evaluation img.pointed")
-    assert (
-        shown.get_attribute("src")
-        == "data:image/png;base64," + report.results["evaluation"].pictures[0].png
-    )
+    assert shown.get_attribute("src") == "data:image/png;base64," + evaluation.pictures[0].png
     assert page.locator("#evaluation .strip img").first.get_attribute("src") == shown.get_attribute(
         "src"
     )
@@ -51,7 +55,9 @@ def test_pointing_at_a_score_shows_its_picture(page, report):
     assert page.locator("img.pointed").count() == 0
 
 
-def test_hostile_tokens_are_text_in_tables_labels_and_hover(page, hostile):
+def test_hostile_tokens_are_text_in_tables_labels_and_hover(
+    page: Any, hostile: tuple[str, ...]
+) -> None:
     assert page.locator("#norms td", has_text=hostile[0]).count() > 0
     assert page.locator("h1").text_content() == hostile[0]
     labels = page.locator("#norms .annotation-text").all_text_contents()
@@ -61,7 +67,7 @@ def test_hostile_tokens_are_text_in_tables_labels_and_hover(page, hostile):
     assert not [event for event in page.events if event == "1"]
 
 
-def test_the_theme_toggle_recolours_page_and_plots(open_page):
+def test_the_theme_toggle_recolours_page_and_plots(open_page: OpenPage) -> None:
     page = open_page(scheme="light")
     light = page.evaluate(PAPER), page.evaluate(BAR)
     page.get_by_role("button", name="Dark theme").click()
@@ -72,7 +78,7 @@ def test_the_theme_toggle_recolours_page_and_plots(open_page):
     assert (page.evaluate(PAPER), page.evaluate(BAR)) == light
 
 
-def test_the_page_follows_the_system_theme(open_page):
+def test_the_page_follows_the_system_theme(open_page: OpenPage) -> None:
     page = open_page(scheme="dark")
     dark = page.evaluate(PAPER), page.evaluate(BAR)
     page.emulate_media(color_scheme="light")
@@ -80,7 +86,7 @@ def test_the_page_follows_the_system_theme(open_page):
     assert page.evaluate(PAPER) != dark[0]
 
 
-def test_printing_uses_the_light_colours_and_the_width_of_a_sheet(open_page):
+def test_printing_uses_the_light_colours_and_the_width_of_a_sheet(open_page: OpenPage) -> None:
     page = open_page(width=718, scheme="dark")  # A4 between margins of 1 cm, in CSS pixels
     dark = page.evaluate(BAR)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -92,16 +98,20 @@ def test_printing_uses_the_light_colours_and_the_width_of_a_sheet(open_page):
     assert page.evaluate(BAR) == dark
 
 
-# The labels of a plot: each one's text and box, with the box of the whole plot, in pixels.
+# The labels of a plot, each with its text and box, and the box of the whole plot, in pixels.
 LABELS = """plot => {
-    const box = one => (({ left, top, right, bottom }) => [left, top, right, bottom])(one.getBoundingClientRect());
-    const labels = plot.querySelectorAll(".xtick text, .ytick text, .annotation-text, [class^=g-] text");
-    return { whole: box(plot), labels: [...labels].map(one => [one.textContent, ...box(one)]) };
+    const box = element => {
+        const { left, top, right, bottom } = element.getBoundingClientRect();
+        return [left, top, right, bottom];
+    };
+    const kinds = ".xtick text, .ytick text, .annotation-text, [class^=g-] text";
+    const labels = [...plot.querySelectorAll(kinds)];
+    return { whole: box(plot), labels: labels.map(label => [label.textContent, ...box(label)]) };
 }"""
 
 
 @pytest.mark.parametrize("width", [375, 1280])
-def test_nothing_sticks_out_and_no_label_covers_another(open_page, width):
+def test_nothing_sticks_out_and_no_label_covers_another(open_page: OpenPage, width: int) -> None:
     page = open_page(width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for plot in page.locator(".plot").all():
@@ -116,21 +126,21 @@ def test_nothing_sticks_out_and_no_label_covers_another(open_page, width):
                 name,
                 text,
             )
-        for (one, *first), (other, *second) in itertools.combinations(seen["labels"], 2):
+        for (text, *first), (other, *second) in itertools.combinations(seen["labels"], 2):
             wide = min(first[2], second[2]) - max(first[0], second[0])
             high = min(first[3], second[3]) - max(first[1], second[1])
-            assert wide < 3 or high < 3, (name, one, other)
+            assert wide < 3 or high < 3, (name, text, other)
 
 
-def hidden(page, section):
-    """Which curves of a section's first plot are hidden."""
+def hidden(page: Any, section: str) -> Any:
+    """Return, for each curve of a section's first plot, whether it is hidden."""
     return page.evaluate(
         f"document.querySelector('#{section} .plot').data.map(trace => trace.visible === false)"
     )
 
 
 @pytest.mark.parametrize("section", ["attenuation", "training", "interpolation"])
-def test_a_key_hides_its_curves_and_shows_them_again(open_page, section):
+def test_a_key_hides_its_curves_and_shows_them_again(open_page: OpenPage, section: str) -> None:
     page = open_page()
     key = page.locator(f"#{section} .key").first
     assert not any(hidden(page, section))
@@ -144,11 +154,12 @@ def test_a_key_hides_its_curves_and_shows_them_again(open_page, section):
     assert not any(hidden(page, section))
 
 
-def test_the_slider_moves_its_picture(open_page):
+def test_the_slider_moves_its_picture(open_page: OpenPage) -> None:
     page = open_page()
     row = page.locator("#interpolation tr", has=page.locator(".slide")).first
     page.evaluate(
-        "document.querySelectorAll('.still img').forEach((one, place) => { one.src += '#' + place; })"
+        "document.querySelectorAll('.still img')"
+        ".forEach((image, place) => { image.src += '#' + place; })"
     )
     row.locator("input").focus()
     for place in (1, 2):
@@ -158,27 +169,32 @@ def test_the_slider_moves_its_picture(open_page):
         ).get_attribute("src")
 
 
-def test_both_buttons_download_a_file(open_page, report):
-    page, found = open_page(), {}
+def test_both_buttons_download_a_file(open_page: OpenPage, report: Report) -> None:
+    page = open_page()
+    files = {}
     for button in ("data-download", "data-tables"):
         with page.expect_download() as download:
             page.locator(f"[{button}=norms]").click()
-        found[download.value.suggested_filename] = download.value.path().read_text(encoding="utf-8")
-    assert json.loads(found["norms.json"]) == json.loads(
+        file = download.value
+        files[file.suggested_filename] = file.path().read_text(encoding="utf-8")
+    assert json.loads(files["norms.json"]) == json.loads(
         json.dumps(to_json(report.results["norms"]))
     )
-    assert found["norms.csv"].startswith("table,")
+    assert files["norms.csv"].startswith("table,")
 
 
-def saved(page, button):
-    """Name and text of the file that a button would download; a browser blocks a page that downloads dozens."""
+def saved(page: Any, button: str) -> Any:
+    """Return name and text of the file that a button would download.
+
+    The page's own `save` is replaced: a browser blocks a page that downloads dozens of files.
+    """
     page.evaluate("window.save = (name, type, text) => { window.saved = [name, text]; }")
     page.locator(button).click()
     return page.evaluate("window.saved")
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != "painted"])
-def test_the_data_button_saves_the_result(page, report, section):
+def test_the_data_button_saves_the_result(page: Any, report: Report, section: str) -> None:
     name, text = saved(page, f"[data-download={section}]")
     assert name == f"{section}.json"
     assert json.loads(text) == json.loads(
@@ -186,8 +202,8 @@ def test_the_data_button_saves_the_result(page, report, section):
     )
 
 
-def saved_tables(page, section):
-    """What the button for tables saves, as rows by column."""
+def saved_tables(page: Any, section: str) -> list[dict[str, str]]:
+    """Return the rows that the button for tables saves, by column."""
     name, text = saved(page, f"[data-tables={section}]")
     assert name == f"{section}.csv"
     head, *rows = csv.reader(io.StringIO(text, newline=""))
@@ -196,14 +212,16 @@ def saved_tables(page, section):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def test_the_table_button_saves_every_table_of_every_section(page):
+def test_the_table_button_saves_every_table_of_every_section(page: Any) -> None:
     for button in page.locator("[data-tables]").all():
         section = button.get_attribute("data-tables")
         shown = page.locator(f"#{section} .scroll:not(.strip) tbody tr").count()
         assert len(saved_tables(page, section)) == shown > 0
 
 
-def test_saved_tables_hold_plain_numbers_and_any_token(page, hostile, report):
+def test_saved_tables_hold_plain_numbers_and_any_token(
+    page: Any, hostile: tuple[str, ...], report: Report
+) -> None:
     rows = saved_tables(page, "norms")
     learned = [row for row in rows if row["table"].endswith("Learned vectors of text_encoder")]
     assert [row["token"] for row in learned[1:5]] == list(hostile[:4])
@@ -213,7 +231,7 @@ def test_saved_tables_hold_plain_numbers_and_any_token(page, hostile, report):
     assert all(float(row["by position"]) <= 1 for row in measured if row["by position"])
 
 
-def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
+def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page: Any) -> None:
     reached = set()
     page.locator("nav a").first.focus()
     for _ in range(60):
@@ -224,6 +242,5 @@ def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page):
             )
         )
     assert {"theme", "scroll"} <= reached
-    assert (
-        page.locator(".scroll:not([tabindex])").count() == 0
-    )  # not every browser makes them reachable itself
+    # Not every browser makes scrolling tables reachable by itself.
+    assert page.locator(".scroll:not([tabindex])").count() == 0

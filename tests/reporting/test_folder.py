@@ -1,11 +1,14 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dti_geom.errors import FileExists, ResultFileError
 from dti_geom.files import save_result
 from dti_geom.probes.measuring import Measurement
+from dti_geom.probes.norms import NormsResult
 from dti_geom.reporting.folder import (
     Made,
     ReportFolder,
@@ -15,6 +18,7 @@ from dti_geom.reporting.folder import (
     write_result_page,
 )
 from dti_geom.reporting.renderers.page import page_html
+from dti_geom.reporting.report import Report
 from dti_geom.reporting.sections.interpolation import nearest_along
 from dti_geom.reporting.text import degrees, number, percent
 
@@ -22,11 +26,11 @@ MINI = Path(__file__).parents[2] / "reports" / "mini"
 
 
 @pytest.fixture
-def norms(make_encoder):
+def norms(make_encoder: Callable[..., NormsResult]) -> Made:
     return Made(Measurement("norms", "mini", (make_encoder(),), ()), notes=("A note.",))
 
 
-def test_sections_kept_apart_are_the_report_they_came_from(report, tmp_path):
+def test_sections_kept_apart_are_the_report_they_came_from(report: Report, tmp_path: Path) -> None:
     made = {name: Made(result) for name, result in report.results.items()}
     made["norms"] = Made(report.results["norms"], notes=report.notes)
     folder = ReportFolder(tmp_path, report.model)
@@ -37,7 +41,7 @@ def test_sections_kept_apart_are_the_report_they_came_from(report, tmp_path):
     assert (tmp_path / "index.html").read_text(encoding="utf-8") == page_html(report)
 
 
-def test_a_section_is_kept_under_its_key_alone(norms, tmp_path):
+def test_a_section_is_kept_under_its_key_alone(norms: Made, tmp_path: Path) -> None:
     ReportFolder(tmp_path, "mini").keep("norms", "key", norms)
     again = ReportFolder(tmp_path, "mini")
     assert again.kept("norms", "key") == norms
@@ -45,7 +49,7 @@ def test_a_section_is_kept_under_its_key_alone(norms, tmp_path):
     assert again.kept("swap", "key") is None
 
 
-def test_the_reason_why_a_section_has_no_result_is_kept_too(norms, tmp_path):
+def test_the_reason_why_a_section_has_no_result_is_kept_too(norms: Made, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path, "mini")
     folder.keep("norms", "key", norms)
     reason = Made(None, "It has rotary positions.")
@@ -58,7 +62,7 @@ def test_the_reason_why_a_section_has_no_result_is_kept_too(norms, tmp_path):
     assert report.notes == ("A note.",)
 
 
-def test_a_key_differs_for_other_inputs_and_other_releases(monkeypatch):
+def test_a_key_differs_for_other_inputs_and_other_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     key = key_of("mini", ["a"])
     assert key == key_of("mini", ("a",))
     assert key != key_of("mini", ["b"])
@@ -66,7 +70,7 @@ def test_a_key_differs_for_other_inputs_and_other_releases(monkeypatch):
     assert key != key_of("mini", ["a"])
 
 
-def test_a_folder_of_another_model_is_emptied_only_when_asked(norms, tmp_path):
+def test_a_folder_of_another_model_is_emptied_only_when_asked(norms: Made, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path, "mini")
     folder.keep("norms", "key", norms)
     with pytest.raises(FileExists, match="holds a report of mini, not a report of sdxl"):
@@ -75,7 +79,7 @@ def test_a_folder_of_another_model_is_emptied_only_when_asked(norms, tmp_path):
     assert not (tmp_path / "results" / "norms.json").exists()
 
 
-def test_a_report_of_a_newer_version_is_refused(norms, tmp_path):
+def test_a_report_of_a_newer_version_is_refused(norms: Made, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path, "mini")
     folder.keep("norms", "key", norms)
     folder.write({"norms": norms})
@@ -88,7 +92,7 @@ def test_a_report_of_a_newer_version_is_refused(norms, tmp_path):
         ReportFolder(tmp_path, "mini")
 
 
-def test_a_result_is_read_from_its_file_or_from_its_folder(report, tmp_path):
+def test_a_result_is_read_from_its_file_or_from_its_folder(report: Report, tmp_path: Path) -> None:
     evaluation = report.results["evaluation"]
     save_result(tmp_path / "evaluation.json", evaluation)
     assert read_result(tmp_path, "evaluation") == evaluation
@@ -99,7 +103,7 @@ def test_a_result_is_read_from_its_file_or_from_its_folder(report, tmp_path):
         read_result(tmp_path, "interpolation")
 
 
-def test_a_page_and_its_result_are_replaced_only_when_asked(norms, tmp_path):
+def test_a_page_and_its_result_are_replaced_only_when_asked(norms: Made, tmp_path: Path) -> None:
     out = tmp_path / "new"
     page = write_result_page(out, "norms", "first", norms.result, overwrite=False)
     with pytest.raises(FileExists):
@@ -110,34 +114,33 @@ def test_a_page_and_its_result_are_replaced_only_when_asked(norms, tmp_path):
     assert read_result(out, "norms") == norms.result
 
 
-def test_the_published_report_says_what_its_readme_says():
+def test_the_published_report_says_what_its_readme_says() -> None:
     report, note = read_report(MINI), (MINI / "README.md").read_text(encoding="utf-8")
-    ti, dti = (run.result.vectors[0] for run in report.results["training"].runs)
+    results: dict[str, Any] = report.results
+    ti, dti = (run.result.vectors[0] for run in results["training"].runs)
     assert f"ends at {ti.inflation:.2f} times the mean norm" in note
     assert f"({degrees(ti.angle_to_start)} and {degrees(dti.angle_to_start)})" in note
-    difference = next(one for one in report.results["evaluation"].differences if one.group == "all")
-    for one in (difference.subject, difference.text):
-        told = ", ".join(f"{value:+.3f}" for value in (one.mean, one.low, one.high)).replace(
-            "-", "−"
+    differences = results["evaluation"].differences
+    overall = next(difference for difference in differences if difference.group == "all")
+    for score in (overall.subject, overall.text):
+        mean, low, high = (
+            f"{value:+.3f}".replace("-", "−") for value in (score.mean, score.low, score.high)
         )
-        first, low, high = told.split(", ")
-        assert first in note
+        assert mean in note
         assert f"{low.lstrip('+')} to {high.lstrip('+')}" in note
-    (encoder,) = report.results["attenuation"].encoders
-    longest = max(encoder.learned, key=lambda one: one.inflation)
+    (encoder,) = results["attenuation"].encoders
+    longest = max(encoder.learned, key=lambda signal: signal.inflation)
     assert f"in {percent(100 * longest.accuracy)} of cases" in note
     assert f"chance is {number(100 / encoder.positions)} %" in note
     turns = {
-        path.method: nearest_along(report.results["interpolation"], path.vectors[0])[-1]
-        for path in report.results["interpolation"].paths
+        path.method: nearest_along(results["interpolation"], path.vectors[0])[-1]
+        for path in results["interpolation"].paths
     }
-    assert (
-        f"is `fox` from t = {turns['lerp'].first:g} on, with slerp from {turns['slerp'].first:g}"
-        in note
-    )
+    lerp, slerp = turns["lerp"].first, turns["slerp"].first
+    assert f"is `fox` from t = {lerp:g} on, with slerp from {slerp:g}" in note
 
 
-def test_the_published_report_can_be_drawn_and_tells_nothing_of_a_machine():
+def test_the_published_report_can_be_drawn_and_tells_nothing_of_a_machine() -> None:
     page = page_html(read_report(MINI))
     assert len(page.encode()) < 12_000_000
     for place in ("/home/", "/root/", "/tmp/", "/work/"):

@@ -2,13 +2,17 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from plotly.offline import get_plotlyjs
 
 from dti_geom.files import to_json
 from dti_geom.probes.measuring import Measurement
-from dti_geom.reporting.blocks import Finding, Limits, Note, Pictures, Section
+from dti_geom.probes.norms import NormsResult
+from dti_geom.probes.stagnation import StagnationResult
+from dti_geom.reporting.blocks import Block, Finding, Limits, Note, Pictures, Section
 from dti_geom.reporting.registry import SECTIONS, section_data, section_of
 from dti_geom.reporting.renderers.page import blocks_html, page_html
 from dti_geom.reporting.report import Report
@@ -16,33 +20,38 @@ from dti_geom.reporting.report import Report
 SHOWN = [name for name in SECTIONS if name != "painted"]  # which the report fixture has
 
 
-def norms_of(encoder):
+def norms_of(encoder: NormsResult) -> Measurement[NormsResult]:
     return Measurement("norms", "mini", (encoder,), ())
 
 
-def blocks_in(section):
+def blocks_in(section: Section) -> Iterator[Block]:
     for block in section.blocks:
         yield block
         if isinstance(block, Section):
             yield from blocks_in(block)
 
 
-def test_the_same_report_gives_the_same_page(report, html):
+def picture_uris(report: Report) -> Iterator[str]:
+    for result in report.results.values():
+        for block in blocks_in(section_of(result)):
+            if isinstance(block, Pictures):
+                for row in block.rows:
+                    yield from (picture.uri for picture in row.pictures if picture is not None)
+
+
+def test_the_same_report_gives_the_same_page(report: Report, html: str) -> None:
     assert page_html(report) == html
 
 
-def test_the_page_carries_plotly_once_and_stays_small(html):
+def test_the_page_carries_plotly_once_and_stays_small(html: str) -> None:
     assert html.count(get_plotlyjs()) == 1
     assert len(html.encode()) < 6_000_000
 
 
-def test_nothing_is_loaded_from_elsewhere(parsed, html):
-    links = [
-        value
-        for _, attributes in parsed.elements
-        for name, value in attributes.items()
-        if name in ("src", "href", "srcset")
-    ]
+def test_nothing_is_loaded_from_elsewhere(parsed: Any, html: str) -> None:
+    links = []
+    for _, attributes in parsed.elements:
+        links += [attributes[name] for name in ("src", "href", "srcset") if name in attributes]
     assert links
     assert all(
         link.startswith(("#", "data:image/png;base64,")) or link == "data:," for link in links
@@ -52,7 +61,9 @@ def test_nothing_is_loaded_from_elsewhere(parsed, html):
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_each_section_has_a_finding_its_limits_and_its_data(name, parsed, html, report):
+def test_each_section_has_a_finding_its_limits_and_its_data(
+    name: str, parsed: Any, html: str, report: Report
+) -> None:
     body = html.split(f'<section id="{name}"')[1].split("</section>")[0]
     assert 'class="finding"' in body
     assert 'class="plot"' in body or "<img" in body or "<table" in body
@@ -63,14 +74,16 @@ def test_each_section_has_a_finding_its_limits_and_its_data(name, parsed, html, 
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_limits_are_said_once_and_last(name, report):
+def test_limits_are_said_once_and_last(name: str, report: Report) -> None:
     section = section_of(report.results[name])
     limits = [block for block in blocks_in(section) if isinstance(block, Limits)]
     assert len(limits) == len(set(limits)) >= 1
     assert any(isinstance(block, Finding) for block in blocks_in(section))
 
 
-def test_the_limits_of_several_encoders_are_said_once(make_stagnation):
+def test_the_limits_of_several_encoders_are_said_once(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
     result = Measurement("stagnation", "sdxl", (make_stagnation(), make_stagnation()), ("Why.",))
     section = section_of(result)
     kinds = [type(block).__name__ for block in section.blocks]
@@ -78,41 +91,35 @@ def test_the_limits_of_several_encoders_are_said_once(make_stagnation):
     assert section.blocks[2] == Note("Does not apply: Why.")
 
 
-def test_text_from_outside_adds_no_element_and_no_handler(parsed, parse, report):
+def test_text_from_outside_adds_no_element_and_no_handler(
+    parsed: Any, parse: Callable[[str], Any], report: Report
+) -> None:
     tame = dataclasses.replace(report, model="tame", notes=("tame",))
     tags = [tag for tag, _ in parsed.elements]
     assert tags == [tag for tag, _ in parse(page_html(tame)).elements]
     images = {attributes["src"] for tag, attributes in parsed.elements if tag == "img"}
-    known = {
-        picture.uri
-        for result in report.results.values()
-        for block in blocks_in(section_of(result))
-        if isinstance(block, Pictures)
-        for row in block.rows
-        for picture in row.pictures
-        if picture is not None
-    }
-    assert images == known
-    assert not [
-        name for _, attributes in parsed.elements for name in attributes if name.startswith("on")
-    ]
+    assert images == set(picture_uris(report))
+    for _, attributes in parsed.elements:
+        assert not [name for name in attributes if name.startswith("on")]
 
 
-def test_scripts_hold_no_text_that_could_close_them(parsed):
+def test_scripts_hold_no_text_that_could_close_them(parsed: Any) -> None:
     assert len(parsed.scripts) > 6
     for attributes, text in parsed.scripts:
         if attributes.get("type") == "application/json":
             assert "<" not in text
 
 
-def test_sections_without_a_result_are_absent(make_encoder):
+def test_sections_without_a_result_are_absent(make_encoder: Callable[..., NormsResult]) -> None:
     html = page_html(Report("mini", {"norms": norms_of(make_encoder())}))
     assert re.findall(r'<section id="(\w+)"', html) == ["norms"]
     assert 'href="#neighbors"' not in html
     assert "Nothing was measured." in page_html(Report("mini"))
 
 
-def test_a_section_that_does_not_apply_says_why_in_its_place(make_encoder, hostile):
+def test_a_section_that_does_not_apply_says_why_in_its_place(
+    make_encoder: Callable[..., NormsResult], hostile: tuple[str, ...]
+) -> None:
     report = Report(
         "mini", {"norms": norms_of(make_encoder())}, does_not_apply={"attenuation": hostile[1]}
     )
@@ -123,12 +130,12 @@ def test_a_section_that_does_not_apply_says_why_in_its_place(make_encoder, hosti
     assert "<button" not in section
 
 
-def test_notes_stand_at_the_top_of_the_page():
+def test_notes_stand_at_the_top_of_the_page() -> None:
     html = page_html(Report("mini", notes=("3 of 4 files do not fit.",)))
     assert "<li><bdi>3 of 4 files do not fit.</bdi></li>" in html
 
 
-def test_numbers_that_are_not_finite_are_refused(make_encoder):
+def test_numbers_that_are_not_finite_are_refused(make_encoder: Callable[..., NormsResult]) -> None:
     encoder = make_encoder()
     broken = dataclasses.replace(
         encoder, norms=dataclasses.replace(encoder.norms, std=float("nan"))
@@ -137,12 +144,12 @@ def test_numbers_that_are_not_finite_are_refused(make_encoder):
         page_html(Report("mini", {"norms": norms_of(broken)}))
 
 
-def test_every_sentence_is_escaped():
+def test_every_sentence_is_escaped() -> None:
     html = blocks_html([Finding("<b>"), Note("<i>"), Limits("<u>"), Section("<h>", [])], "<t>")
     assert not re.search("<(b|i|u|h)>", html)
 
 
-def test_importing_reporting_loads_neither_plotly_nor_jinja2():
+def test_importing_reporting_loads_neither_plotly_nor_jinja2() -> None:
     code = (
         "import sys, dti_geom.reporting.build; "
         "sys.exit(bool({'plotly', 'jinja2', 'transformers', 'diffusers'} & set(sys.modules)))"
