@@ -34,7 +34,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stable Diffusion 1.x: one CLIP tower, weights under the `text_model.` prefix of transformers 4."""
+    """Stable Diffusion 1.x: one CLIP tower; weights have transformers 4's prefix `text_model.`."""
     folder = tmp_path_factory.mktemp("sd15")
     _pipeline(
         folder, "StableDiffusionPipeline", text_encoder="CLIPTextModel", tokenizer="CLIPTokenizer"
@@ -162,7 +162,7 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
 
 
 def _pipeline(folder: Path, kind: str, **parts: str) -> None:
-    """model_index.json; the image parts are there in name only, since nothing in geometry may open them."""
+    """Write model_index.json. It only names the image parts: nothing in geometry may open them."""
     index = {"_class_name": kind, "_diffusers_version": "0.35.0", "feature_extractor": [None, None]}
     index |= {part: ["transformers", name] for part, name in parts.items()}
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}

@@ -73,7 +73,7 @@ def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
     sd15_folder: Path,
     sdxl_pipeline: Path,
 ) -> None:
-    """Weights nobody has here are tiny ones of the same layout; files are a reader's own; the card is a processor."""
+    """Stand-ins: tiny weights of the same layout, made-up files, and a processor for the GPU."""
     from dti_geom_cli.main import app
 
     torch.save({"<mine>": torch.ones(32)}, tmp_path / "my-token.safetensors")

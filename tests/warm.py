@@ -165,7 +165,7 @@ class Command:
 
 
 class _Forked:
-    """A process that the parent forked. The parent reaps it only on request, so its id stays its own."""
+    """A process that the parent forked. The parent reaps it only on request, so its id is safe."""
 
     def __init__(self, parent: "_Parent", pid: int, arguments: list[str]) -> None:
         self.pid = pid

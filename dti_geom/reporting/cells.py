@@ -10,7 +10,7 @@ NO_VALUE = "–"
 
 
 def cell_texts(table: Table) -> list[list[str]]:
-    """Return the texts of a table's cells, row by row. Numbers of one column share their decimals."""
+    """Return the texts of a table's cells by row. Numbers of one column share their decimals."""
     columns = [
         column_texts(column, [row[place] for row in table.rows])
         for place, column in enumerate(table.columns)
@@ -61,7 +61,7 @@ def _floats(value: Value) -> list[float]:
 
 
 def _shared_decimals(values: Sequence[float], digits: int) -> int | None:
-    """Decimals that a column's numbers share; None where the smallest would be left with one digit."""
+    """Return the decimals a column's numbers share; None if the smallest would keep one digit."""
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:
         return 0

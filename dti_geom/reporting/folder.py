@@ -139,7 +139,7 @@ def result_file(path: str | Path, name: str) -> Path:
 
 
 def read_result(path: str | Path, name: str) -> Any:
-    """Read the result that a command left with --out. name: of a section. Raises ResultFileError."""
+    """Read the result that a command wrote to --out. name: a section. Raises ResultFileError."""
     return load_result(result_file(path, name), result_type(name))
 
 
@@ -152,7 +152,7 @@ def write_result_page(
     overwrite: bool,
     notes: tuple[str, ...] = (),
 ) -> Path:
-    """Write one result as NAME.json and as a page, and return the page's path. Raises FileExists."""
+    """Write one result as NAME.json and as a page; return the page's path. Raises FileExists."""
     return write_results_page(folder, model, {name: result}, overwrite=overwrite, notes=notes)
 
 

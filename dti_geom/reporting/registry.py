@@ -46,8 +46,8 @@ def section_name(result: object) -> str:
     name = cls.__module__.removeprefix("dti_geom.probes.")
     if name not in PROBES:
         raise DtiGeomError(
-            f"nothing here shows a {cls.__name__}. Expected a result of a probe, a training run, an "
-            "evaluation, an interpolation or a sweep."
+            f"nothing here shows a {cls.__name__}. Expected a result of a probe, a training run, "
+            "an evaluation, an interpolation or a sweep."
         )
     return name
 

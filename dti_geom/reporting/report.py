@@ -16,7 +16,7 @@ class Report:
     notes: tuple[str, ...] = ()  # plain sentences for the top of the page
 
     def sections(self) -> Iterator[tuple[str, object]]:
-        """Yield every section's name and its result, or the reason why it has none, in page order."""
+        """Yield each section's name and its result, or why it has none, in page order."""
         for name in SECTIONS:
             if name in self.results:
                 yield name, self.results[name]

@@ -21,11 +21,11 @@ def test_a_key_names_each_curve_in_its_colour_above_its_row() -> None:
     add_curve(figure, 1, "left out", POINTS, GREEN, key=False)
     add_curve(figure, 2, "below", POINTS, GREEN)
     add_keys(figure, (1, 2))
-    key = {each.text: each for each in figure.layout.annotations}
+    key = {label.text: label for label in figure.layout.annotations}
     assert list(key) == ["● first", "╌╌ second", "◆ third", "● below"]
-    assert [each.font.color for each in key.values()] == [BLUE, INK, GREEN, GREEN]
-    assert [each.yref for each in key.values()] == ["y domain"] * 3 + ["y2 domain"]
-    places = [each.xshift for each in key.values()]
+    assert [label.font.color for label in key.values()] == [BLUE, INK, GREEN, GREEN]
+    assert [label.yref for label in key.values()] == ["y domain"] * 3 + ["y2 domain"]
+    places = [label.xshift for label in key.values()]
     assert places[0] < places[1] < places[2]
     assert places[3] == places[0]
 

@@ -9,7 +9,7 @@ from dti_geom.reporting.renderers.page import blocks_html
 
 
 def result_html(result: object) -> str:
-    """Return the sentences, tables and pictures of a result; plots are named, and `show` draws them."""
+    """Return a result's sentences, tables and pictures. Plots are only named: `show` draws them."""
     section = section_of(result)
     return _titled(section, blocks_html(_without_figures(section.blocks), section.title))
 

@@ -26,14 +26,14 @@ def test_each_row_draws_what_was_measured_at_each_scale(
     figure = attenuation_figure(encoder)
     shares, accuracies, distances = (curves(figure, row) for row in (1, 2, 3))
     for drawn, values in (
-        (shares["variance"], [one.position_share for one in encoder.scales]),
-        (shares["logits"], [one.logit_share for one in encoder.scales]),
-        (accuracies["accuracy"], [one.accuracy for one in encoder.scales]),
-        (accuracies["position 0"], [one.accuracy_by_position[0] for one in encoder.scales]),
+        (shares["variance"], [signal.position_share for signal in encoder.scales]),
+        (shares["logits"], [signal.logit_share for signal in encoder.scales]),
+        (accuracies["accuracy"], [signal.accuracy for signal in encoder.scales]),
+        (accuracies["position 0"], [signal.accuracy_by_position[0] for signal in encoder.scales]),
         (accuracies["chance"], [0.2] * 5),
-        (distances["bound"], [one.bound for one in encoder.scales]),
-        (distances["largest"], [one.largest_distance for one in encoder.scales]),
-        (distances["mean"], [one.distance for one in encoder.scales]),
+        (distances["bound"], [signal.bound for signal in encoder.scales]),
+        (distances["largest"], [signal.largest_distance for signal in encoder.scales]),
+        (distances["mean"], [signal.distance for signal in encoder.scales]),
     ):
         assert list(drawn.x) == [0.25, 1, 4, 16, 64]
         assert list(drawn.y) == values
@@ -68,7 +68,8 @@ def test_missing_logit_shares_leave_the_rest(
 
     encoder = make_attenuation()
     without = dataclasses.replace(
-        encoder, scales=tuple(dataclasses.replace(one, logit_share=None) for one in encoder.scales)
+        encoder,
+        scales=tuple(dataclasses.replace(signal, logit_share=None) for signal in encoder.scales),
     )
     assert set(curves(attenuation_figure(without), 1)) == {"variance", "slope −2"}
 
@@ -92,13 +93,13 @@ def test_the_tables_hold_every_scale_and_learned_vector(
     section = attenuation_section(result)
     signals = table_named(section, "Positional signal")
     assert column(signals, "norm") == ["own", "×0.25", "×1", "×4", "×16", "×64"]
-    assert column(signals, "by position")[1:] == [one.position_share for one in result.scales]
-    assert column(signals, "by word")[1:] == [one.word_share for one in result.scales]
-    assert column(signals, "logits")[1:] == [one.logit_share for one in result.scales]
-    assert column(signals, "accuracy")[1:] == [100 * one.accuracy for one in result.scales]
+    assert column(signals, "by position")[1:] == [signal.position_share for signal in result.scales]
+    assert column(signals, "by word")[1:] == [signal.word_share for signal in result.scales]
+    assert column(signals, "logits")[1:] == [signal.logit_share for signal in result.scales]
+    assert column(signals, "accuracy")[1:] == [100 * signal.accuracy for signal in result.scales]
     assert column(signals, "at position 0") == [100.0] * 6
-    assert column(signals, "distance")[1:] == [one.largest_distance for one in result.scales]
-    assert column(signals, "bound")[1:] == [one.bound for one in result.scales]
+    assert column(signals, "distance")[1:] == [signal.largest_distance for signal in result.scales]
+    assert column(signals, "bound")[1:] == [signal.bound for signal in result.scales]
     (learned,) = table_named(section, "Learned vectors").rows
     assert learned == ["<x>", 0, 12.0, 40.0, 0.9, 0.2, 0.5, "dir/<x>.bin"]
     assert titles(attenuation_section(make_attenuation())) == ["Positional signal"]

@@ -154,7 +154,7 @@ def test_a_measured_turn_is_drawn_below_the_norm_and_told(run: tuple[InspectedFi
     turned = [
         replace(
             file,
-            vectors=tuple(replace(one, turn=Turn(30.0 * place, 30.0)) for one in file.vectors)
+            vectors=tuple(replace(vector, turn=Turn(30.0 * place, 30.0)) for vector in file.vectors)
             if place
             else file.vectors,
         )
