@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -193,7 +194,7 @@ def _measured_parts(subject: _Subject, words: Sequence[str], *, full: bool) -> I
 
 def _probe_part(subject: _Subject, probe: Probe, tokens: Sequence[str]) -> _Part:
     def make() -> Made:
-        options = {"tokens": tokens} if tokens else {}
+        options: dict[str, Any] = {"tokens": tokens} if tokens else {}
         try:
             result = measure_model(
                 probe,
