@@ -11,9 +11,8 @@ from dti_geom.evaluation.evaluation import (
     Difference,
     Evaluation,
     PromptScore,
-    ScorerAccuracy,
 )
-from dti_geom.evaluation.scores import ImageScore
+from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy
 from dti_geom.reporting.blocks import (
     Block,
     Column,
