@@ -1,4 +1,4 @@
-"""Notebooks are committed without output and explain themselves; `make test` also runs each from top to bottom."""
+"""Notebooks are committed without output, and a text precedes each cell; `make test` runs them."""
 
 import json
 from itertools import pairwise
