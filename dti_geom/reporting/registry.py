@@ -56,6 +56,7 @@ def section_of(result: object) -> Section:
     """Return a result as blocks. Raises DtiGeomError for what is not a result."""
     if isinstance(result, Measurement):
         return _measurement_section(result)
+    result = _grouped(result)
     return _function(section_name(result), "section")(result)
 
 
@@ -67,6 +68,15 @@ def section_data(result: object) -> object:
     module = importlib.import_module(f"dti_geom.reporting.sections.{name}")
     without_pictures: Callable[[object], object] | None = getattr(module, f"{name}_data", None)
     return without_pictures(result) if without_pictures else result
+
+
+def _grouped(result: object) -> object:
+    """Return a single training run as a group of runs, and every other result as it is."""
+    from dti_geom.training.story import TrainingRun, TrainingRuns
+
+    if isinstance(result, TrainingRun):
+        return TrainingRuns(result.result.config.model, (result,))
+    return result
 
 
 def _measurement_section(result: Measurement[Any]) -> Section:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dti_geom.reporting.blocks import Figure, Finding, Note, Picture, Pictures, Section, Table
+from dti_geom.reporting.registry import section_of
 from dti_geom.reporting.sections.training import (
     course_figure,
     duration,
@@ -216,6 +217,14 @@ def test_the_section_holds_a_finding_for_each_run_two_figures_and_the_ends(
     assert cells["angle to start"] == pytest.approx(22.918, rel=1e-4)
     assert cells["run"] == pair.runs[1].folder
     assert cells["time an update"] == 1000 * pair.runs[1].result.seconds_per_step
+
+
+def test_a_single_run_is_shown_as_a_group_of_one(trained: MakeRun) -> None:
+    run = trained()
+    section, group = section_of(run), section_of(shown(run))
+    for kind in (Finding, Table):
+        assert blocks(section, kind) == blocks(group, kind)
+    assert section.aside == "mini"
 
 
 def test_a_grid_of_previews_has_a_row_for_each_seed_and_a_column_for_each_step(
