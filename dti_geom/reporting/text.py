@@ -56,6 +56,14 @@ def percent(share: float) -> str:
     return f"{share:.4g} %"
 
 
+def sentence(text: str, limit: int = 60) -> str:
+    """Return text of our own on one line, as `shown`, without the isolates that `quoted` adds.
+
+    For places that isolate their text themselves, such as <bdi> and attributes.
+    """
+    return shown(text.replace("\u2068", "").replace("\u2069", ""), limit)
+
+
 def shown(text: str, limit: int = 60) -> str:
     """Return text on one line, shortened to `limit` characters.
 

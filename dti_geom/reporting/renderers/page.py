@@ -116,5 +116,9 @@ def _templates() -> "Environment":
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    templates.filters |= {"shown": text.shown, "short": text.short_path}
+    templates.filters |= {
+        "shown": text.shown,
+        "sentence": text.sentence,
+        "short": text.short_path,
+    }
     return templates

@@ -155,3 +155,10 @@ def test_importing_reporting_loads_neither_plotly_nor_jinja2() -> None:
         "sys.exit(bool({'plotly', 'jinja2', 'transformers', 'diffusers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_isolates_of_sentences_are_not_spelled_out_where_the_page_isolates(report: Report) -> None:
+    body = page_html(report).split("<script>")[0]
+    assert "\\u2068" not in re.sub(
+        r'<script type="application/json".*?</script>', "", body, flags=re.DOTALL
+    )
