@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import transformers
 
 from pipelines import clip_config, clip_tower, gemma_tokenizer, seeded
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 24,
     "num_hidden_layers": 2,

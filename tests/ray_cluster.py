@@ -1,13 +1,14 @@
 """A Ray cluster of two nodes on this machine, each with one core; it ends with its standard input.
 
-Takes a short folder for its files. Writes its address to standard output, and one line more for each line it has done:
-`remove` kills the second node, `add` starts another in its place.
+Takes a short folder for its files. Writes its address to standard output, then one line for each
+command that it has done: `remove` kills the second node, `add` starts another in its place.
 """
 
 import os
 import sys
+from typing import Any
 
-# Loopback addresses, which Ray takes for the machine's others unless it is told that there is no cluster.
+# Without the first setting, Ray replaces loopback addresses by the machine's own.
 os.environ |= {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -16,7 +17,7 @@ os.environ |= {
 
 from ray.cluster_utils import Cluster
 
-NODE = {
+NODE: dict[str, Any] = {
     "num_cpus": 1,
     "include_dashboard": False,
     "include_log_monitor": False,
@@ -32,4 +33,4 @@ for line in sys.stdin:
     else:
         second = cluster.add_node(**NODE)
     print("done", flush=True)
-cluster.shutdown()
+cluster.shutdown()  # type: ignore[no-untyped-call]

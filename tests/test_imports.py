@@ -52,7 +52,7 @@ def test_the_listed_packages_are_the_folders_but_for_the_recipe() -> None:
     assert listed == folders - {"dti_geom.mini.recipe"}
 
 
-def test_the_contract_names_every_module_that_must_not_need_the_recipe():
+def test_the_contract_names_every_module_that_must_not_need_the_recipe() -> None:
     (contract,) = [
         contract
         for contract in pyproject()["tool"]["importlinter"]["contracts"]

@@ -28,9 +28,13 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+Completed = subprocess.CompletedProcess[str]
+Run = Callable[..., Completed]  # the fixture `run` of tests/cli
+RunJson = Callable[..., Any]  # the fixture `run_json` of tests/cli
 
 MODULE = "dti_geom_cli"
 SUPPORTED = sys.platform == "linux" and hasattr(os, "pidfd_open")

@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ import pytest
 import torch
 
 import warm
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from warm import Completed, Run, RunJson
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +17,7 @@ def run() -> Run:
 
     def run(
         *arguments: object, cwd: Path | None = None, timeout: float = 300, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Completed:
         env = os.environ | {"NO_COLOR": "1", "COLUMNS": "80"} | environment
         return warm.run(*arguments, cwd=cwd, env=env, timeout=timeout)
 
@@ -27,8 +25,8 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="session")
-def run_json(run: Run) -> Callable[..., Any]:
-    """Run a command with --json and parse its standard output, which must be JSON and nothing else."""
+def run_json(run: Run) -> RunJson:
+    """Run a command with --json and parse its standard output, which must be only JSON."""
 
     def run_json(*arguments: object) -> Any:
         done = run(*arguments, "--json")

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from dti_geom.evaluation.evaluation import Evaluation, summarize
@@ -6,10 +9,11 @@ from dti_geom.evaluation.reference import Comparison
 from dti_geom.evaluation.scores import ImageScore, scorer_accuracy
 from dti_geom.files import load_result, save_result
 from dti_geom.models.image_encoders import open_image_encoder
+from warm import Run, RunJson
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `dti-geom evaluate` leaves it, of two methods on SDXL."""
     scores = tuple(
         ImageScore(
@@ -46,8 +50,8 @@ def result(tmp_path_factory):
 
 
 def test_compare_prints_the_papers_rows_and_says_what_was_not_run(
-    run, result, tmp_path, table_lines
-):
+    run: Run, result: Path, tmp_path: Path, table_lines: Callable[[str], list[str]]
+) -> None:
     done = run("compare", result, "--out", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -68,10 +72,10 @@ def test_compare_prints_the_papers_rows_and_says_what_was_not_run(
     assert kept.others[0].method == "mine"
 
 
-def test_json_is_the_comparison_and_nothing_else(run_json, result):
-    found = run_json("compare", result / "evaluation.json")
-    assert set(found) == {"rows", "others", "notes"}
-    assert set(found["rows"][0]) == {
+def test_json_is_the_comparison_and_nothing_else(run_json: RunJson, result: Path) -> None:
+    comparison = run_json("compare", result / "evaluation.json")
+    assert set(comparison) == {"rows", "others", "notes"}
+    assert set(comparison["rows"][0]) == {
         "reference",
         "subject",
         "text",
@@ -80,7 +84,7 @@ def test_json_is_the_comparison_and_nothing_else(run_json, result):
     }
 
 
-def test_a_file_that_is_no_evaluation_is_refused(run, tmp_path):
+def test_a_file_that_is_no_evaluation_is_refused(run: Run, tmp_path: Path) -> None:
     save_result(tmp_path / "evaluation.json", SamplerSettings(50, 5.0, 1024, "float32"))
     done = run("compare", tmp_path)
     assert done.returncode == 1

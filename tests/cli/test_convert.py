@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 
 from dti_geom.files import read_embeddings
+from warm import Run, RunJson
 
 
-def test_json_tells_the_files_and_the_norms(run_json, learned, tmp_path):
+def test_json_tells_the_files_and_the_norms(
+    run_json: RunJson, learned: Path, tmp_path: Path
+) -> None:
     (result,) = run_json(
         "convert", learned / "mine.bin", "--to", "webui", "--rescale", "0.4", "--out", tmp_path
     )
@@ -15,7 +18,9 @@ def test_json_tells_the_files_and_the_norms(run_json, learned, tmp_path):
     assert read_embeddings(tmp_path / "mine.pt").tokens[0].token == "<mine>"
 
 
-def test_a_rule_takes_the_model_it_names(run_json, learned, sd15_folder, tmp_path):
+def test_a_rule_takes_the_model_it_names(
+    run_json: RunJson, learned: Path, sd15_folder: Path, tmp_path: Path
+) -> None:
     mean = run_json("norms", "--model", sd15_folder)["encoders"][0]["norms"]["mean"]
     rule = ("--rescale", "mean", "--model", sd15_folder)
     (result,) = run_json(
@@ -25,8 +30,8 @@ def test_a_rule_takes_the_model_it_names(run_json, learned, sd15_folder, tmp_pat
 
 
 def test_the_command_that_inspect_advises_brings_a_token_into_distribution(
-    run, run_json, learned, tmp_path
-):
+    run: Run, run_json: RunJson, learned: Path, tmp_path: Path
+) -> None:
     (file,) = run_json("inspect", learned / "hostile-step-500.bin")
     assert file["verdict"] == "inflated"
     command = file["advice"].split("`")[1].split()
@@ -38,7 +43,9 @@ def test_the_command_that_inspect_advises_brings_a_token_into_distribution(
     assert after["vectors"][0]["inflation"] == pytest.approx(1, rel=1e-3)
 
 
-def test_errors_are_one_line_and_leave_nothing_behind(run, learned, tmp_path):
+def test_errors_are_one_line_and_leave_nothing_behind(
+    run: Run, learned: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     wrong = {
         "needs the vocabulary": ("--to", "webui", "--rescale", "mean"),
@@ -54,7 +61,7 @@ def test_errors_are_one_line_and_leave_nothing_behind(run, learned, tmp_path):
     assert not out.exists()
 
 
-def test_the_table_shows_both_norms_and_the_file(run, learned, tmp_path):
+def test_the_table_shows_both_norms_and_the_file(run: Run, learned: Path, tmp_path: Path) -> None:
     done = run(
         "convert",
         learned / "mine.bin",

@@ -1,5 +1,8 @@
 import csv
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +13,11 @@ from dti_geom.evaluation.evaluation import Evaluation
 from dti_geom.files import load_result
 from image_models import build_clip, build_dinov2
 from runs import write_run
+from warm import Completed, Run
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     folder = tmp_path_factory.mktemp("encoders")
     return [
         *("--image-encoder", build_dinov2(folder / "dinov2")),
@@ -22,7 +26,7 @@ def encoders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, sd15_pipeline):
+def runs(tmp_path_factory: pytest.TempPathFactory, sd15_pipeline: Path) -> Path:
     """A DTI and a TI run of one subject, finished without training."""
     folder = tmp_path_factory.mktemp("runs")
     images = folder / "my-dog"
@@ -44,7 +48,9 @@ def runs(tmp_path_factory, sd15_pipeline):
 
 
 @pytest.fixture(scope="module")
-def evaluated(run, runs, encoders, tmp_path_factory):
+def evaluated(
+    run: Run, runs: Path, encoders: list[str | Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Completed]:
     out = tmp_path_factory.mktemp("out") / "evaluation"
     (out.parent / "mine.txt").write_text("a {} on Mars\na red {}\n")
     asked = [
@@ -64,8 +70,8 @@ def evaluated(run, runs, encoders, tmp_path_factory):
 
 
 def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(
-    evaluated, table_lines
-):
+    evaluated: tuple[Path, Completed], table_lines: Callable[[str], list[str]]
+) -> None:
     out, done = evaluated
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
@@ -73,8 +79,8 @@ def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(
     }  # fmt: skip
     evaluation = load_result(out / "evaluation.json", Evaluation)
     methods = ["dti", "mine", "dti-rescaled", "mine-rescaled", "class word"]
-    assert [one.method for one in evaluation.summaries] == methods
-    assert {one.subject for one in evaluation.images} == {"my-dog"}
+    assert [row.method for row in evaluation.summaries] == methods
+    assert {image.subject for image in evaluation.images} == {"my-dog"}
     assert len(evaluation.images) == 5 * 2 * 2
     assert len(list(csv.DictReader((out / "scores.csv").read_text().splitlines()))) == 20
     assert "class word &" in (out / "table.tex").read_text()
@@ -86,8 +92,8 @@ def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(
 
 
 def test_nothing_is_overwritten_and_nothing_painted_before_that_is_known(
-    evaluated, run, runs, encoders
-):
+    evaluated: tuple[Path, Completed], run: Run, runs: Path, encoders: list[str | Path]
+) -> None:
     out, _ = evaluated
     done = run("evaluate", runs / "dti", *encoders, "--out", out)
     assert done.returncode == 1
@@ -95,8 +101,8 @@ def test_nothing_is_overwritten_and_nothing_painted_before_that_is_known(
 
 
 def test_runs_of_two_models_and_prompts_that_are_nowhere_get_one_line(
-    run, runs, encoders, tmp_path
-):
+    run: Run, runs: Path, encoders: list[str | Path], tmp_path: Path
+) -> None:
     write_run(tmp_path / "other")
     done = run("evaluate", runs / "dti", tmp_path / "other", *encoders, "--out", tmp_path / "out")
     assert "the runs are of 2 models" in done.stderr
@@ -116,7 +122,9 @@ def test_runs_of_two_models_and_prompts_that_are_nowhere_get_one_line(
         ({"kappa": 5e-4}, "dti κ=0.0005"),
     ],
 )
-def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(method, label):
+def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(
+    method: dict[str, Any], label: str
+) -> None:
     from dti_geom.evaluation.reference import PUBLISHED
     from dti_geom.training import ConceptConfig, MethodConfig, RunConfig
     from dti_geom_cli.evaluate import method_label

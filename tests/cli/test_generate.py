@@ -1,15 +1,18 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from dti_geom.evaluation.pictures import Pictures
 from dti_geom.files import from_json
+from warm import Run, RunJson
 
 
 def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothing(
-    run, run_json, sd15_pipeline, tmp_path, flowing
-):
+    run: Run, run_json: RunJson, sd15_pipeline: Path, tmp_path: Path, flowing: Callable[[str], str]
+) -> None:
     for name in ("a", "b"):
         save_file({"<x>": torch.full((32,), 0.1 * ord(name))}, tmp_path / f"{name}.safetensors")
     (tmp_path / "prompts.txt").write_text("a photo of a {}\n\na dog\n")
@@ -32,21 +35,23 @@ def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothi
         *("--seeds", "2", "--steps", "1", "--dtype", "float32", "--out", tmp_path / "out"),
     )
     result = from_json(Pictures, run_json(*asked))
-    assert [(one.prompt, one.seed) for one in result.pictures] == [
+    assert [(picture.prompt, picture.seed) for picture in result.pictures] == [
         (prompt, seed)
         for prompt in ("red <a>", "red <b>", "a photo of a <a>", "a photo of a <b>", "a dog")
         for seed in (0, 1)
     ]
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {one.file for one in result.pictures} | {"index.jsonl", "sheet.png"}
+    assert names == {picture.file for picture in result.pictures} | {"index.jsonl", "sheet.png"}
     again = run(*asked)
     assert again.returncode == 0, again.stderr
     assert "10 pictures, 0 of them painted" in flowing(again.stdout)
     assert again.stdout.splitlines()[-1] == str(tmp_path / "out" / "sheet.png")
 
 
-def test_a_preview_needs_nothing_but_the_token_file(run_json, sd15_pipeline, tmp_path):
-    told = {
+def test_a_preview_needs_nothing_but_the_token_file(
+    run_json: RunJson, sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    settings = {
         "prompts": ["a <x>"],
         "seeds": [3, 1],
         "steps": 1,
@@ -54,12 +59,12 @@ def test_a_preview_needs_nothing_but_the_token_file(run_json, sd15_pipeline, tmp
         "size": 64,
         "dtype": "float32",
     }
-    metadata = {"base_model": str(sd15_pipeline), "preview": json.dumps(told)}
+    metadata = {"base_model": str(sd15_pipeline), "preview": json.dumps(settings)}
     save_file({"<x>": torch.full((1, 32), 0.1)}, tmp_path / "learned_embeds.safetensors", metadata)
     result = run_json(
         "generate", "--preview", tmp_path / "learned_embeds.safetensors", "--out", tmp_path / "out"
     )
-    assert [(one["prompt"], one["seed"]) for one in result["pictures"]] == [
+    assert [(picture["prompt"], picture["seed"]) for picture in result["pictures"]] == [
         ("a <x>", 3),
         ("a <x>", 1),
     ]
@@ -67,7 +72,7 @@ def test_a_preview_needs_nothing_but_the_token_file(run_json, sd15_pipeline, tmp
     assert result["model"] == str(sd15_pipeline)
 
 
-def test_what_contradicts_itself_is_one_red_line(run, tmp_path):
+def test_what_contradicts_itself_is_one_red_line(run: Run, tmp_path: Path) -> None:
     both = run(
         "generate", "--prompt", "a dog", "--seed", "1", "--seeds", "2", "--out", tmp_path / "out"
     )

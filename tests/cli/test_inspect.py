@@ -1,10 +1,14 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from warm import Run, RunJson
 
-def test_json_is_a_list_of_files_with_their_vectors(run_json, learned):
+
+def test_json_is_a_list_of_files_with_their_vectors(run_json: RunJson, learned: Path) -> None:
     hostile, mine = run_json("inspect", learned)
     assert {"path", "format", "vectors"} <= set(mine)
     assert (hostile["step"], mine["step"]) == (500, None)
@@ -16,14 +20,18 @@ def test_json_is_a_list_of_files_with_their_vectors(run_json, learned):
     assert mine["vectors"][0]["inflation"] is None
 
 
-def test_a_model_at_hand_is_the_reference(run_json, learned, sd15_folder):
+def test_a_model_at_hand_is_the_reference(
+    run_json: RunJson, learned: Path, sd15_folder: Path
+) -> None:
     (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
     assert mine["vectors"][0]["reference"] == f"text_encoder of {sd15_folder}"
     mean = run_json("norms", "--model", sd15_folder)["encoders"][0]["norms"]["mean"]
     assert mine["vectors"][0]["inflation"] == pytest.approx(32**0.5 / mean)
 
 
-def test_a_bad_file_in_a_folder_is_told_and_the_rest_is_shown(run, learned, tmp_path):
+def test_a_bad_file_in_a_folder_is_told_and_the_rest_is_shown(
+    run: Run, learned: Path, tmp_path: Path
+) -> None:
     (tmp_path / "good.bin").write_bytes((learned / "mine.bin").read_bytes())
     (tmp_path / "bad.pt").write_bytes(b"<html>not found</html>")
     done = run("inspect", tmp_path, "--json")
@@ -33,7 +41,7 @@ def test_a_bad_file_in_a_folder_is_told_and_the_rest_is_shown(run, learned, tmp_
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_file_that_is_no_embedding_says_what_it_is(run, tmp_path):
+def test_a_file_that_is_no_embedding_says_what_it_is(run: Run, tmp_path: Path) -> None:
     (tmp_path / "page.bin").write_bytes(b"<html>not found</html>")
     done = run("inspect", tmp_path / "page.bin")
     assert (done.returncode, done.stdout) == (1, "")
@@ -41,7 +49,9 @@ def test_a_file_that_is_no_embedding_says_what_it_is(run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_table_names_the_reference_or_what_to_do(run, learned, flowing, table_lines):
+def test_the_table_names_the_reference_or_what_to_do(
+    run: Run, learned: Path, flowing: Callable[[str], str], table_lines: Callable[[str], list[str]]
+) -> None:
     done = run("inspect", learned, COLUMNS="120")
     text = flowing(done.stdout)
     assert "768 CLIP ViT-L/14 published mean of CLIP ViT-L/14" in text
@@ -52,8 +62,8 @@ def test_the_table_names_the_reference_or_what_to_do(run, learned, flowing, tabl
 
 
 def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(
-    run, run_json, learned, sd15_folder, flowing
-):
+    run: Run, run_json: RunJson, learned: Path, sd15_folder: Path, flowing: Callable[[str], str]
+) -> None:
     (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
     (vector,) = mine["vectors"]
     assert (mine["verdict"], vector["percentile"], len(vector["nearest"])) == ("inflated", 100, 3)
@@ -64,7 +74,7 @@ def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(
     assert "name the model with --model" in flowing(alone)
 
 
-def test_checkpoints_show_how_far_they_turned(run, tmp_path):
+def test_checkpoints_show_how_far_they_turned(run: Run, tmp_path: Path) -> None:
     for step, vector in ((100, [1.0, 0.0]), (200, [1.0, 1.0]), (300, [0.0, 1.0])):
         torch.save({"<x>": torch.tensor(vector)}, tmp_path / f"step-{step}.bin")
     lines = run("inspect", tmp_path).stdout.splitlines()
@@ -73,7 +83,7 @@ def test_checkpoints_show_how_far_they_turned(run, tmp_path):
     assert ["<x>", "0", "300", "90°", "45°"] in rows
 
 
-def test_out_keeps_the_result_and_its_page(run, learned, tmp_path):
+def test_out_keeps_the_result_and_its_page(run: Run, learned: Path, tmp_path: Path) -> None:
     done = run("inspect", learned, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "index.html")

@@ -1,25 +1,19 @@
+from collections.abc import Callable
+from pathlib import Path
+
 from dti_geom.evaluation.interpolation import Interpolation
 from dti_geom.files import from_json, load_result
+from warm import Run, RunJson
 
 
 def test_a_square_of_words_leaves_result_page_grid_film_and_pictures(
-    run, run_json, sd15_pipeline, tmp_path
-):
+    run: Run, run_json: RunJson, sd15_pipeline: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    asked = (
-        "interpolate",
-        "cat",
-        "dog",
-        "red",
-        "house",
-        "--model",
-        sd15_pipeline,
-        "--points",
-        "2",
-        "--steps",
-        "1",
-    )
-    asked += ("--method", "slerp", "--dtype", "float32", "--out", out)
+    ends = ("cat", "dog", "red", "house")
+    small = ("--points", "2", "--steps", "1", "--dtype", "float32")
+    options = ("--model", sd15_pipeline, "--method", "slerp", *small, "--out", out)
+    asked = ("interpolate", *ends, *options)
     result = from_json(Interpolation, run_json(*asked))
     assert (result.ends, result.encoder) == (("cat", "dog", "red", "house"), None)
     kept = load_result(out / "interpolation.json", Interpolation)
@@ -38,23 +32,11 @@ def test_a_square_of_words_leaves_result_page_grid_film_and_pictures(
     assert "--overwrite" in again.stderr
 
 
-def test_the_table_fits_80_columns_and_names_every_way(run, sdxl_pipeline, tmp_path, table_lines):
-    done = run(
-        *(
-            "interpolate",
-            "cat",
-            "dog",
-            "--model",
-            sdxl_pipeline,
-            "--points",
-            "3",
-            "--steps",
-            "1",
-            "--out",
-            tmp_path,
-        ),
-        *("--dtype", "float32"),
-    )
+def test_the_table_fits_80_columns_and_names_every_way(
+    run: Run, sdxl_pipeline: Path, tmp_path: Path, table_lines: Callable[[str], list[str]]
+) -> None:
+    small = ("--points", "3", "--steps", "1", "--dtype", "float32")
+    done = run("interpolate", "cat", "dog", "--model", sdxl_pipeline, *small, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
     for part in ("slerp", "lerp", "nlerp", "text_encoder_2", "turning speed", "nearest word"):

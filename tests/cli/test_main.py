@@ -1,7 +1,6 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,7 @@ import typer
 
 from dti_geom import __version__
 from dti_geom_cli.main import COMMANDS, app
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from warm import Run
 
 
 def test_version_is_printed(run: Run) -> None:

@@ -1,8 +1,10 @@
-"""What commands print: it is aligned, it fits, and what strangers wrote cannot steer the terminal."""
+"""What commands print is aligned, fits, and cannot steer the terminal."""
 
 import os
 import pty
 import shlex
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,20 +14,22 @@ from rich.console import Console
 
 import warm
 from dti_geom_cli import output
+from warm import Run
 
 WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
 LONG = (
     "a-file-whose-name-says-everything-about-how-it-was-trained-and-then-some-more-" * 2
     + "深層学習.bin"
 )
+Printed = Callable[..., list[str]]
 
 
 @pytest.fixture
-def printed(monkeypatch, capsys):
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Printed:
     """What a function prints on a terminal of 80 columns, line by line."""
     monkeypatch.setattr(output, "_out", Console(highlight=False, width=80))
 
-    def printed(call, *arguments, **options):
+    def printed(call: Callable[..., object], *arguments: object, **options: object) -> list[str]:
         capsys.readouterr()
         call(*arguments, **options)
         return capsys.readouterr().out.splitlines()
@@ -33,13 +37,13 @@ def printed(monkeypatch, capsys):
     return printed
 
 
-def too_long(lines):
+def too_long(lines: list[str]) -> list[str]:
     """Lines beyond 80 cells, save a path or a command's word that stands alone."""
     return [line for line in lines if cell_len(line) > 80 and " " in line.strip()]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with awkward embeddings of mini, and two short runs."""
     from dti_geom_cli.main import app
 
@@ -52,8 +56,10 @@ def files(tmp_path_factory):
     )
     (folder / "photos").mkdir()
     Image.new("RGB", (64, 64), (40, 90, 20)).save(folder / "photos" / "one.png")
-    sweep = "model: mini\nconcepts: [round-teapot, green-fox]\nmethods: [dti, std-retraction]\nseeds: [0, 1]\n"
-    (folder / "methods.yaml").write_text(sweep)
+    (folder / "methods.yaml").write_text(
+        "model: mini\nconcepts: [round-teapot, green-fox]\n"
+        "methods: [dti, std-retraction]\nseeds: [0, 1]\n"
+    )
     before = os.getcwd()
     os.chdir(folder)
     try:
@@ -92,7 +98,9 @@ COMMANDS = [
 @pytest.mark.parametrize(
     "command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]).replace("/", " ")
 )
-def test_what_a_command_prints_fits_80_columns(command, files, printed, monkeypatch):
+def test_what_a_command_prints_fits_80_columns(
+    command: str, files: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dti_geom_cli.main import app
 
     monkeypatch.chdir(files)
@@ -102,7 +110,7 @@ def test_what_a_command_prints_fits_80_columns(command, files, printed, monkeypa
     assert not any(line.endswith(" ") for line in lines)
 
 
-def test_every_command_that_prints_is_among_them():
+def test_every_command_that_prints_is_among_them() -> None:
     from dti_geom_cli.main import COMMANDS as KNOWN
 
     named = {command.split()[0] for command in COMMANDS}
@@ -110,12 +118,12 @@ def test_every_command_that_prints_is_among_them():
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["interpolate"]])
-def test_help_fits_80_columns(run, command):
+def test_help_fits_80_columns(run: Run, command: str) -> None:
     lines = run(*command, "--help").stdout.splitlines()
     assert max(map(cell_len, lines)) <= 80
 
 
-def on_a_terminal(*arguments, **environment):
+def on_a_terminal(*arguments: object, **environment: str) -> str:
     """What a command writes to a terminal, both streams."""
     ours, theirs = pty.openpty()
     env = {
@@ -139,14 +147,14 @@ def on_a_terminal(*arguments, **environment):
 RED = "\x1b[31m"
 
 
-def test_colour_is_for_terminals_and_for_those_who_want_it(run):
+def test_colour_is_for_terminals_and_for_those_who_want_it(run: Run) -> None:
     wrong = ("norms", "--model", "sd1.5")
     assert RED in on_a_terminal(*wrong)
     assert RED not in on_a_terminal(*wrong, NO_COLOR="1")
     assert "\x1b" not in run(*wrong, NO_COLOR="", TERM="xterm-256color").stderr
 
 
-def test_json_is_pure_on_a_terminal_too():
+def test_json_is_pure_on_a_terminal_too() -> None:
     import json
 
     assert json.loads(on_a_terminal("models", "--json", NO_COLOR="1"))

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from dti_geom_cli.reference import reference
 COMMITTED = Path(__file__).parents[2] / "cli" / "README.md"
 
 
-def test_the_committed_reference_is_that_of_the_app():
+def test_the_committed_reference_is_that_of_the_app() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == reference(), "make reference"
 
 
-def test_it_does_not_depend_on_the_terminal(monkeypatch):
+def test_it_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     before = reference()
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -25,16 +26,19 @@ def test_it_does_not_depend_on_the_terminal(monkeypatch):
 @pytest.mark.parametrize(
     "command", [command for commands in COMMANDS.values() for command in commands]
 )
-def test_every_command_has_all_its_options_and_its_example(command):
-    called = typer.main.get_command(app).commands[command.__name__]
+def test_every_command_has_all_its_options_and_its_example(command: Callable[..., None]) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    called = group.commands[command.__name__]
     section = reference().split(f"\n## dti-geom {command.__name__}\n")[1].split("\n## ")[0]
     for parameter in called.params:
         for name in parameter.opts if parameter.param_type_name == "option" else ():
             assert name in section
+    assert called.epilog is not None
     assert called.epilog.removeprefix("Example: ") in section
 
 
-def test_what_must_be_given_and_what_may_be_chosen_is_said():
+def test_what_must_be_given_and_what_may_be_chosen_is_said() -> None:
     section = reference().split("\n## dti-geom convert\n")[1].split("\n## ")[0]
     assert "dti-geom convert [OPTIONS] FILE|DIR…" in section
     assert (
@@ -44,6 +48,6 @@ def test_what_must_be_given_and_what_may_be_chosen_is_said():
     assert "| `--out, -o PATH` | Folder for the new files. | `converted` |" in section
 
 
-def test_text_is_not_taken_for_markup():
+def test_text_is_not_taken_for_markup() -> None:
     section = reference().split("\n## dti-geom train\n")[1].split("\n## ")[0]
     assert '"\\<x>=FOLDER:word"' in section

@@ -1,8 +1,11 @@
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dti_geom.evaluation.interpolation import Interpolation, TokenPath, VectorPath
 from dti_geom.evaluation.pictures import SamplerSettings
@@ -10,19 +13,24 @@ from dti_geom.files import save_result
 from dti_geom.reporting.folder import read_report
 from dti_geom_cli.main import app
 from runs import write_run
+from warm import Run, RunJson
+
+Made = tuple[Path, Callable[..., Result]]  # a report's folder, and a function that makes it again
 
 
-def queries_of(report):
-    """The tokens whose neighbours a report of one encoder shows."""
-    return report.results["neighbors"].encoders[0].queries
+def results_of(folder: Path) -> dict[str, Any]:
+    """Return the results of a report by the name of their section."""
+    return dict(read_report(folder).results)
 
 
-def times_of(report):
+def times_of(report: Path) -> dict[str, int]:
     """When each section's result was last written."""
     return {path.name: path.stat().st_mtime_ns for path in (report / "results").glob("[!c]*.json")}
 
 
-def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, learned, tmp_path):
+def test_one_command_writes_the_page_and_ends_with_its_path(
+    run: Run, sd15_folder: Path, learned: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "report"
     done = run(
         "report", "--model", sd15_folder, "--embedding", learned, "--word", "cat", "--out", out
@@ -30,16 +38,19 @@ def test_one_command_writes_the_page_and_ends_with_its_path(run, sd15_folder, le
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
     report = read_report(out)
-    assert [query.query for query in queries_of(report)] == ["cat", "<mine>"]
-    assert [one.token for one in report.results["norms"].encoders[0].learned] == ["<mine>"]
-    assert len(report.results["inspection"].files) == 2
+    results = results_of(out)
+    assert [query.query for query in results["neighbors"].encoders[0].queries] == ["cat", "<mine>"]
+    assert [vector.token for vector in results["norms"].encoders[0].learned] == ["<mine>"]
+    assert len(results["inspection"].files) == 2
     assert "1 of 2 learned vectors do not have the width" in report.notes[0]
     page = (out / "index.html").read_text()
     assert "<mine>" not in page.replace("&lt;mine&gt;", "")
     assert "<script>alert(1)" not in page
 
 
-def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp_path):
+def test_runs_are_shown_with_their_tokens_among_the_others(
+    run: Run, sd15_folder: Path, tmp_path: Path
+) -> None:
     for method in ("dti", "ti"):
         write_run(
             tmp_path / method,
@@ -50,12 +61,12 @@ def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp
     runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
     done = run("report", *runs, "--out", tmp_path / "report")  # of the model that the runs are of
     assert done.returncode == 0, done.stderr
-    report = read_report(tmp_path / "report")
-    assert [one.result.config.method.name for one in report.results["training"].runs] == [
+    results = results_of(tmp_path / "report")
+    assert [run.result.config.method.name for run in results["training"].runs] == [
         "dti",
         "ti",
     ]
-    assert [one.token for one in report.results["norms"].encoders[0].learned] == [
+    assert [vector.token for vector in results["norms"].encoders[0].learned] == [
         "<script>alert(1)</script>"
     ] * 2
     page = (tmp_path / "report" / "index.html").read_text()
@@ -63,7 +74,7 @@ def test_runs_are_shown_with_their_tokens_among_the_others(run, sd15_folder, tmp
     assert "<script>alert(1)" not in page
 
 
-def test_runs_of_two_models_are_refused(run, tmp_path):
+def test_runs_of_two_models_are_refused(run: Run, tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", model="sdxl")
     done = run(
@@ -74,21 +85,25 @@ def test_runs_of_two_models_are_refused(run, tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(run, tmp_path):
+def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
     done = run("report", "--run", tmp_path, "--out", tmp_path / "report")
     assert done.returncode == 1
     assert "is not the folder of a run" in done.stderr
     assert not (tmp_path / "report").exists()
 
 
-def test_without_words_those_the_model_has_are_shown(run_json, sd15_folder, tmp_path):
+def test_without_words_those_the_model_has_are_shown(
+    run_json: RunJson, sd15_folder: Path, tmp_path: Path
+) -> None:
     report = run_json("report", "--model", sd15_folder, "--out", tmp_path / "report")
     assert [
         query["query"] for query in report["results"]["neighbors"]["encoders"][0]["queries"]
     ] == ["dog", "cat", "house", "red"]
 
 
-def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
+def test_the_main_job_runs_on_real_input(run: Run, shared_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     done = run(
         "report",
@@ -100,14 +115,16 @@ def test_the_main_job_runs_on_real_input(run, shared_data, tmp_path):
         out,
     )
     assert done.returncode == 0, done.stderr
-    inspected = read_report(out).results["inspection"].files
+    inspected = results_of(out)["inspection"].files
     assert len(inspected) == 30
-    run_of_steps = {one.step: one.vectors[0].norm for one in inspected if "trajectory" in one.path}
+    run_of_steps = {
+        file.step: file.vectors[0].norm for file in inspected if "trajectory" in file.path
+    }
     assert len(run_of_steps) == 20
     assert [run_of_steps[step] for step in sorted(run_of_steps)] == sorted(run_of_steps.values())
 
 
-def test_full_adds_what_the_encoder_does_inside(run, tmp_path):
+def test_full_adds_what_the_encoder_does_inside(run: Run, tmp_path: Path) -> None:
     done = run("report", "--model", "mini", "--full", "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
@@ -115,7 +132,9 @@ def test_full_adds_what_the_encoder_does_inside(run, tmp_path):
         assert f'id="{section}"' in page
 
 
-def test_a_section_that_does_not_apply_says_why_in_its_place(run, tmp_path, sana_folder):
+def test_a_section_that_does_not_apply_says_why_in_its_place(
+    run: Run, tmp_path: Path, sana_folder: Path
+) -> None:
     done = run(
         "report", "--model", sana_folder, "--only", "attenuation", "--out", tmp_path / "report"
     )
@@ -127,14 +146,14 @@ def test_a_section_that_does_not_apply_says_why_in_its_place(run, tmp_path, sana
 
 
 @pytest.fixture
-def made(sd15_folder, learned, tmp_path):
-    """The folder of a report, of a small model and learned tokens that the test may change; and what makes it anew."""
+def made(sd15_folder: Path, learned: Path, tmp_path: Path) -> Made:
+    """A report whose model and tokens the test may change, and a function that makes it again."""
     model, files = (
         shutil.copytree(sd15_folder, tmp_path / "model"),
         shutil.copytree(learned, tmp_path / "learned"),
     )
 
-    def make(*arguments):
+    def make(*arguments: object) -> Result:
         asked = (
             "report",
             "--model",
@@ -145,13 +164,13 @@ def made(sd15_folder, learned, tmp_path):
             tmp_path / "report",
             *arguments,
         )
-        return CliRunner().invoke(app, [str(one) for one in asked])
+        return CliRunner().invoke(app, [str(argument) for argument in asked])
 
     assert make().exit_code == 0
     return tmp_path / "report", make
 
 
-def test_a_second_call_measures_nothing(made):
+def test_a_second_call_measures_nothing(made: Made) -> None:
     report, make = made
     before, page = times_of(report), (report / "index.html").read_bytes()
     done = make()
@@ -160,11 +179,11 @@ def test_a_second_call_measures_nothing(made):
     assert (report / "index.html").read_bytes() == page
 
 
-def test_other_words_measure_the_neighbours_alone(made):
+def test_other_words_measure_the_neighbours_alone(made: Made) -> None:
     assert made[1]("--word", "cat").stdout.startswith("unchanged: norms, angles, inspection\n")
 
 
-def test_other_weights_and_other_embeddings_measure_all_that_depends_on_them(made):
+def test_other_weights_and_other_embeddings_measure_all_that_depends_on_them(made: Made) -> None:
     report, make = made
     (weights,) = (report.parent / "model" / "text_encoder").glob("*.safetensors")
     os.utime(weights, (0, 0))
@@ -174,7 +193,7 @@ def test_other_weights_and_other_embeddings_measure_all_that_depends_on_them(mad
     assert "unchanged" in make().stdout
 
 
-def test_only_makes_one_section_anew_and_leaves_the_others(made):
+def test_only_makes_one_section_anew_and_leaves_the_others(made: Made) -> None:
     report, make = made
     before = times_of(report)
     assert make("--only", "norms").stdout.startswith("unchanged: neighbors, angles, inspection\n")
@@ -184,7 +203,7 @@ def test_only_makes_one_section_anew_and_leaves_the_others(made):
     assert "--only training: nothing was given to make that section from." in str(refused.exception)
 
 
-def test_what_full_measured_is_kept_for_the_next_full(made):
+def test_what_full_measured_is_kept_for_the_next_full(made: Made) -> None:
     report, make = made
     make("--full")
     make("--quick")
@@ -194,7 +213,7 @@ def test_what_full_measured_is_kept_for_the_next_full(made):
     )
 
 
-def test_redraw_needs_nothing_but_the_results(made, run, tmp_path):
+def test_redraw_needs_nothing_but_the_results(made: Made, run: Run, tmp_path: Path) -> None:
     report, _ = made
     page = (report / "index.html").read_bytes()
     (report / "index.html").unlink()
@@ -205,8 +224,8 @@ def test_redraw_needs_nothing_but_the_results(made, run, tmp_path):
 
 
 def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_asked(
-    made, run, tmp_path
-):
+    made: Made, run: Run, tmp_path: Path
+) -> None:
     report, _ = made
     other = run("report", "--model", "mini", "--out", report)
     assert other.returncode == 1
@@ -218,7 +237,7 @@ def test_a_report_of_another_model_and_any_other_page_are_only_replaced_when_ask
     assert (tmp_path / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_a_file_that_no_report_wrote_is_not_replaced(made):
+def test_a_file_that_no_report_wrote_is_not_replaced(made: Made) -> None:
     report, make = made
     (report / "results" / "swap.json").write_text("mine")
     refused = make("--only", "swap")
@@ -226,7 +245,7 @@ def test_a_file_that_no_report_wrote_is_not_replaced(made):
     assert (report / "results" / "swap.json").read_text() == "mine"
 
 
-def test_what_other_commands_left_is_taken_in(run, tmp_path):
+def test_what_other_commands_left_is_taken_in(run: Run, tmp_path: Path) -> None:
     vector = VectorPath("text_encoder", 0, (0.4, 0.4), 1.0, (1.0,), (("cat",), ("dog",)))
     settings = SamplerSettings(25, 5.0, 64, "float32")
     path = TokenPath("slerp", 0.0, (vector,), ())
@@ -237,7 +256,7 @@ def test_what_other_commands_left_is_taken_in(run, tmp_path):
     given = ("--interpolation", tmp_path / "between")
     done = run("report", *given, "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr
-    assert read_report(tmp_path / "report").results["interpolation"] == between
+    assert results_of(tmp_path / "report")["interpolation"] == between
     other = run(
         "report", "--model", "sdxl", *given, "--only", "interpolation", "--out", tmp_path / "other"
     )
@@ -253,8 +272,8 @@ def test_what_other_commands_left_is_taken_in(run, tmp_path):
 
 
 def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(
-    run, sd15_folder, learned, tmp_path
-):
+    run: Run, sd15_folder: Path, learned: Path, tmp_path: Path
+) -> None:
     write_run(tmp_path / "deep" / "dti", model=str(sd15_folder))
     run(
         "report",
@@ -265,9 +284,9 @@ def test_nothing_on_the_page_tells_where_this_machine_keeps_its_files(
         "--out",
         tmp_path / "report",
     )
-    report = read_report(tmp_path / "report")
-    assert report.results["training"].runs[0].folder == "deep/dti"
-    assert {one.path for one in report.results["inspection"].files} == {
+    results = results_of(tmp_path / "report")
+    assert results["training"].runs[0].folder == "deep/dti"
+    assert {file.path for file in results["inspection"].files} == {
         f"{learned.name}/mine.bin",
         f"{learned.name}/hostile-step-500.bin",
         "dti/learned_embeds.safetensors",

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -6,10 +7,11 @@ from PIL import Image
 from dti_geom.files import load_result, read_embeddings
 from dti_geom.training import RunConfig
 from dti_geom.training.run import TrainingResult
+from warm import Run
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     for number in range(2):
         Image.new("RGB", (70, 64), (40 * number, 90, 20)).save(folder / f"{number}.jpg")
@@ -17,7 +19,7 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(sd15_pipeline, images):
+def tiny(sd15_pipeline: Path, images: Path) -> list[object]:
     return [
         "--model",
         sd15_pipeline,
@@ -32,7 +34,9 @@ def tiny(sd15_pipeline, images):
     ]
 
 
-def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(run, tiny, tmp_path):
+def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
     done = run(
         "train", *tiny, "--preview-every", 2, "--preview-steps", 1, "--out", tmp_path / "run"
     )
@@ -46,7 +50,9 @@ def test_a_run_from_the_command_line_ends_with_its_table_and_its_page(run, tiny,
     assert read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens[0].token == "<x>"
 
 
-def test_json_prints_the_result_and_nothing_else(run, tiny, tmp_path):
+def test_json_prints_the_result_and_nothing_else(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
     done = run(
         "train", *tiny, "--method", "ti", "--preview-every", 0, "--json", "--out", tmp_path / "run"
     )
@@ -54,7 +60,9 @@ def test_json_prints_the_result_and_nothing_else(run, tiny, tmp_path):
     assert load_result(tmp_path / "run" / "result.json", TrainingResult).config.method.name == "ti"
 
 
-def test_every_option_reaches_the_configuration(run, tiny, tmp_path):
+def test_every_option_reaches_the_configuration(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
     options = {
         "--token": "<my-dog>",
         "--learning-rate": 0.03,
@@ -107,7 +115,9 @@ def test_every_option_reaches_the_configuration(run, tiny, tmp_path):
     )
 
 
-def test_a_concept_that_ships_is_named_and_two_share_a_run(run, tmp_path, images):
+def test_a_concept_that_ships_is_named_and_two_share_a_run(
+    run: Run, tmp_path: Path, images: Path
+) -> None:
     done = run(
         "train",
         *(
@@ -157,8 +167,13 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(run, tmp_path, images
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
-    run, arguments, message, images, tmp_path, monkeypatch
-):
+    run: Run,
+    arguments: list[str],
+    message: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("train", *(argument.format(images=images) for argument in arguments))
     assert done.returncode == 1

@@ -41,7 +41,7 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_set_of_a_model_says_what_its_pictures_have_to_show():
+def test_the_set_of_a_model_says_what_its_pictures_have_to_show() -> None:
     prompts = open_prompt_set("mini").of("teapot", "teapot")
     assert len({prompt.text for prompt in prompts}) == len(prompts) > 20
     assert all(SUBJECT in prompt.text and prompt.expected is not None for prompt in prompts)

@@ -37,7 +37,7 @@ def pull_toward(
     """Minimise the squared distance to `target`. Returns the vectors after every step."""
     path = []
     for _ in range(steps):
-        (learned.vectors() - target).square().sum().backward()  # type: ignore[no-untyped-call]
+        (learned.vectors() - target).square().sum().backward()
         learned.step(share)
         path.append(learned.vectors().detach().clone())
     return path
@@ -60,7 +60,7 @@ def test_dti_makes_the_step_of_the_equations_on_an_example_by_hand() -> None:
         settings=decide(METHODS["dti"], MethodConfig("dti", 0.75, kappa=4.0)),
     )
     loss = (learned.vectors() * torch.tensor([7.0, 3.5, -1.5])).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     learned.step(1.0)
     side = 0.75 / math.sqrt(2)
     torch.testing.assert_close(
@@ -79,7 +79,7 @@ def test_ti_is_adamw_on_the_rows_alone() -> None:
     theirs = learned.parameter.detach().clone().requires_grad_()
     optimizer = torch.optim.AdamW([theirs], lr=0.02, weight_decay=1e-2)
     for _ in range(20):
-        (theirs - target()).square().sum().backward()  # type: ignore[no-untyped-call]
+        (theirs - target()).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
     assert torch.equal(pull_toward(learned, target(), 20)[-1], theirs.detach())
@@ -148,7 +148,7 @@ def test_state_goes_out_and_in_without_changing_the_path(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_vectors_gradients_and_moments_are_float32_for_every_method(name: str) -> None:
     learned = build(name)
-    learned.vectors().bfloat16().float().square().sum().backward()  # type: ignore[no-untyped-call]
+    learned.vectors().bfloat16().float().square().sum().backward()
     assert learned.parameter.grad is not None
     assert learned.parameter.grad.dtype == torch.float32
     learned.step(1.0)
