@@ -1,18 +1,24 @@
-"""The bake-off of norm policies on the embedded model: every training method under one protocol.
+"""Compare norm policies on the embedded model: every training method under one protocol.
 
-Stages, each a sweep of its own in the same folder, so that nothing is trained twice:
+Every stage is a sweep. All sweeps share a folder, so nothing is trained twice:
 
-search   on the tuning concepts: learning rates of every method, further out while the best is the outermost
+search   on the tuning concepts: learning rates of every method; if the best rate is the lowest
+         or highest tried, the next rate beyond it is tried too
 prior    on the tuning concepts: κ of DTI at its best rate
-bakeoff  on the test concepts: every method at its best setting × 3 training seeds, TI's baselines beside them
-norms    free and fixed norms after 100 and 200 updates too, first training seed: norm against scores
-beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes for DTI
-winner   on the test concepts: what was best beyond the paper, the tuned DTI, and DTI as published
-confirm  on the test concepts: the tuned DTI and DTI as published alone, on as many new training seeds, painted twice
+bakeoff  on the test concepts: every method at its best setting × 3 training seeds, and TI's
+         baselines
+norms    on the test concepts: norm against scores, for free and fixed norms, also after 100 and
+         200 updates, first training seed
+beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes
+         for DTI
+winner   on the test concepts: the best settings of `beyond`, the tuned DTI, and DTI as published
+confirm  on the test concepts: the tuned DTI and DTI as published, on 3 new training seeds, with
+         two pictures of each prompt
 
-A setting's merit is the geometric mean of subject and text score, each averaged over concepts and prompts.
+A setting's merit is the geometric mean of its subject score and its text score. Both are averaged
+over concepts and prompts.
 
-python benchmarks/bakeoff.py --work build/bakeoff                      # all of it; goes on where it stopped
+python benchmarks/bakeoff.py --work build/bakeoff                      # all stages; resumes
 python benchmarks/bakeoff.py --work build/bakeoff --stages search prior
 python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
 """
@@ -47,16 +53,16 @@ from dti_geom.sweeps.sweep import CellState
 from dti_geom.training import METHODS
 
 STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
-PRESETS = ("dti-tuned",)  # methods that are what this bake-off found
+PRESETS = ("dti-tuned",)  # methods whose settings come from this benchmark
 RATES = {
     name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS
 }
-FURTHER = 3  # times that a search may go on beyond its outermost rate
+FURTHER = 3  # times that a search may try a rate beyond its outermost
 AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
 PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
 # What the others of a stage are tested against.
 REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
-FINALISTS = 3  # changes that go on to the test concepts
+FINALISTS = 3  # changes that are tried on the test concepts
 KAPPAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 TRAIN = {"dtype": "bfloat16"}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
@@ -73,17 +79,17 @@ def concepts(split: str, together: int) -> list[list[str]]:
 
 
 def labelled(methods: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**one, "label": label} for label, one in methods.items()]
+    return [{**method, "label": label} for label, method in methods.items()]
 
 
 def merits(images: Images) -> dict[str, float]:
-    """Of every label: concepts weigh the same, whatever their prompts."""
-    held: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for _, one in images:
-        held[one.method][one.subject].append((one.subject_score, one.text_score))
+    """Return the merit of every label. Concepts weigh the same, whatever their prompts."""
+    scores: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for _, image in images:
+        scores[image.method][image.subject].append((image.subject_score, image.text_score))
     means = {
-        label: np.mean([np.mean(each, axis=0) for each in by.values()], axis=0)
-        for label, by in held.items()
+        label: np.mean([np.mean(pairs, axis=0) for pairs in by_subject.values()], axis=0)
+        for label, by_subject in scores.items()
     }
     return {
         label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()
@@ -120,13 +126,13 @@ def changes(rate: float) -> dict[str, dict[str, Any]]:
 
 
 class Bakeoff:
-    """The stages, in a folder; a stage asks those before it for what they found, computing what is missing."""
+    """Run the stages in a folder. A stage reads earlier stages, which compute what is missing."""
 
     def __init__(
         self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)
     ) -> None:
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
-        self.asked: dict[str, Cell] = {}  # all that any stage has asked for, by address
+        self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
         return self._plan("search", concepts("tuning", 4), methods, [0], EVALUATE)
@@ -136,18 +142,19 @@ class Bakeoff:
         self.asked |= {cell.key: cell for cell in plan.cells}
         started = time.monotonic()
 
-        def told(outcome: Outcome | None, ended: int, total: int) -> None:
+        def listen(outcome: Outcome | None, ended: int, total: int) -> None:
             if outcome is None:
                 return
             minutes = (time.monotonic() - started) / 60
             print(
-                f"{plan.name}: {ended}/{total} {outcome.cell.label} {outcome.error or ''} {minutes:.0f} min",
+                f"{plan.name}: {ended}/{total} {outcome.cell.label} {outcome.error or ''} "
+                f"{minutes:.0f} min",
                 flush=True,
             )
 
         failed = [
             state
-            for state in run_sweep(plan, self.work, self.engine, progress=told)
+            for state in run_sweep(plan, self.work, self.engine, progress=listen)
             if state.state == "failed"
         ]
         if failed:
@@ -157,7 +164,7 @@ class Bakeoff:
         return plan
 
     def merits(self, methods: list[Any]) -> dict[str, float]:
-        """Of methods on the tuning concepts, by label."""
+        """Return the merit of methods on the tuning concepts, by label."""
         return merits(read_finished(self.run(self.tuning(methods)), self.work).images)
 
     def search(self) -> dict[str, dict[str, float]]:
@@ -174,14 +181,16 @@ class Bakeoff:
                 name: {rate: found[f"{name} {rate:g}"] for rate in sorted(rates)}
                 for name, rates in tried.items()
             }
-            further = {name: beyond for name, each in merit.items() if (beyond := outermost(each))}
+            further = {
+                name: beyond for name, by_rate in merit.items() if (beyond := outermost(by_rate))
+            }
             if last or not further:
                 break
             for name, rate in further.items():
                 tried[name].append(rate)
         return {
-            name: {f"{rate:g}": value for rate, value in each.items()}
-            for name, each in merit.items()
+            name: {f"{rate:g}": value for rate, value in by_rate.items()}
+            for name, by_rate in merit.items()
         }
 
     def prior(self) -> dict[str, float]:
@@ -204,13 +213,15 @@ class Bakeoff:
         return rates
 
     def bakeoff(self) -> Plan:
-        asked = {name: {**one, "baselines": name == "ti"} for name, one in self.settings.items()}
+        asked = {
+            name: {**setting, "baselines": name == "ti"} for name, setting in self.settings.items()
+        }
         return self.run(self._test("bakeoff", asked))
 
     def norms(self) -> Plan:
         methods = [
-            one
-            for name, one in self.settings.items()
+            setting
+            for name, setting in self.settings.items()
             if name in ("dti", "ti", "crossinit", "std-retraction")
         ]
         return self.run(
@@ -229,7 +240,7 @@ class Bakeoff:
         )
 
     def winner(self) -> Plan:
-        """The best of what goes beyond the paper, against the tuned and the published DTI, on the test concepts."""
+        """Test the best changes beyond the paper beside the tuned and the published DTI."""
         merit, dti = self.beyond(), self.settings["dti"]
         changed = changes(dti["learning_rate"])
         ranked = sorted(merit.keys() - {AS_IT_IS}, key=lambda label: -merit[label])
@@ -242,7 +253,7 @@ class Bakeoff:
 
     def confirm(self) -> Plan:
         asked = {"dti": self.settings["dti"], AS_PUBLISHED: PUBLISHED}
-        seeds = [len(self.seeds) + one for one in self.seeds]
+        seeds = [len(self.seeds) + seed for seed in self.seeds]
         return self.run(
             self._plan("confirm", concepts("test", 6), labelled(asked), seeds, {"seeds": 2})
         )
@@ -296,39 +307,47 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
 
 
 def core_hours(cells: Iterable[Cell], folder: Path) -> float:
-    """Every training and every evaluation once, each at the median of its kind: some ran on a machine at other work."""
+    """Return the hours of all trainings and evaluations on one core.
+
+    Every training and evaluation counts once, at the median of its kind: some ran while the machine
+    was busy with other work.
+    """
     trainings: dict[int, dict[str, float]] = defaultdict(dict)
     evaluations: dict[tuple[int, Any], list[float]] = defaultdict(list)
     for cell in cells:
         cost, together = load_result(folder / "cells" / cell.key / COST, Cost), len(cell.subjects)
         trainings[together][cell.run_key] = cost.training_seconds
         evaluations[together, cell.evaluation].append(cost.evaluation_seconds)
-    kinds = [*(list(held.values()) for held in trainings.values()), *evaluations.values()]
+    kinds = [*(list(seconds.values()) for seconds in trainings.values()), *evaluations.values()]
     return sum(len(seconds) * median(seconds) for seconds in kinds) / 3600
 
 
 def by_prompt(images: Images, group: str) -> dict[str, dict[str, float]]:
     """Mean text score of every method and prompt of a group."""
-    held: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _, one in images:
-        if one.group == group:
-            held[one.method][one.prompt].append(one.text_score)
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _, image in images:
+        if image.group == group:
+            scores[image.method][image.prompt].append(image.text_score)
     return {
-        method: {prompt: float(np.mean(texts)) for prompt, texts in by.items()}
-        for method, by in held.items()
+        method: {prompt: float(np.mean(texts)) for prompt, texts in by_prompt.items()}
+        for method, by_prompt in scores.items()
     }
 
 
 def against(images: Images, reference: str) -> list[dict[str, Any]]:
-    """The reference less every other method: means over concepts, and Wilcoxon's signed-rank test on the concepts'
-    differences, corrected by Holm for the number of methods, for each score on its own."""
-    held: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for _, one in images:
-        held[one.method, one.subject].append((one.subject_score, one.text_score))
-    methods = dict.fromkeys(method for method, _ in held)
-    subjects = sorted({subject for _, subject in held})
+    """Return the reference's scores minus those of every other method.
+
+    A row has the mean difference over concepts and the p-value of Wilcoxon's signed-rank test on
+    the concepts' differences. Holm's correction for the number of methods is applied to the subject
+    score and to the text score separately.
+    """
+    scores: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for _, image in images:
+        scores[image.method, image.subject].append((image.subject_score, image.text_score))
+    methods = dict.fromkeys(method for method, _ in scores)
+    subjects = sorted({subject for _, subject in scores})
     means = {
-        method: np.array([np.mean(held[method, subject], axis=0) for subject in subjects])
+        method: np.array([np.mean(scores[method, subject], axis=0) for subject in subjects])
         for method in methods
     }
     rows: list[dict[str, Any]] = [
@@ -347,21 +366,19 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
 
 
 def scores_table(sweep: Sweep) -> str:
-    inflation, costs = (
-        mean_inflation(sweep),
-        {one.label: one.training_seconds for one in sweep.costs},
-    )
+    inflation = mean_inflation(sweep)
+    costs = {cost.label: cost.training_seconds for cost in sweep.costs}
     rows = [
         (
-            one.method,
-            f"{inflation[one.method]:.2f}" if one.method in inflation else "–",
-            interval(one.subject),
-            interval(one.text),
-            one.images,
-            f"{costs[one.method]:.1f}" if one.method in costs else "–",
+            row.method,
+            f"{inflation[row.method]:.2f}" if row.method in inflation else "–",
+            interval(row.subject),
+            interval(row.text),
+            row.images,
+            f"{costs[row.method]:.1f}" if row.method in costs else "–",
         )
-        for one in sweep.summaries
-        if one.group == ALL
+        for row in sweep.summaries
+        if row.group == ALL
     ]
     return table(("method", "norm ÷ mean", "subject", "text", "pictures", "s to train"), rows)
 
@@ -369,48 +386,47 @@ def scores_table(sweep: Sweep) -> str:
 def groups_table(sweep: Sweep) -> str:
     groups, by_method = by_group(sweep)
     rows = [
-        (method, *(interval(held[group].text) for group in groups)) for method, held in by_method
+        (method, *(interval(by_name[group].text) for group in groups))
+        for method, by_name in by_method
     ]
     return table(("text score", *groups), rows)
 
 
 def courses_table(sweep: Sweep) -> str:
-    """Means over concepts and training seeds after so many updates."""
-    held: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
-    for one in sweep.courses:
-        held[one.label, one.step].append((one.inflation, one.subject_score, one.text_score))
-    rows = [
-        (label, step, f"{norm:.2f}", f"{subject:.3f}", f"{text:.3f}")
-        for (label, step), values in held.items()
-        for norm, subject, text in [np.mean(values, axis=0)]
-    ]
+    """Tabulate means over concepts and training seeds, by method and number of updates."""
+    points: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
+    for point in sweep.courses:
+        scores = (point.inflation, point.subject_score, point.text_score)
+        points[point.label, point.step].append(scores)
+    rows = []
+    for (label, step), values in points.items():
+        norm, subject, text = np.mean(values, axis=0)
+        rows.append((label, step, f"{norm:.2f}", f"{subject:.3f}", f"{text:.3f}"))
     return table(("method", "updates", "norm ÷ mean", "subject", "text"), rows)
 
 
 def norm_against_text(sweep: Sweep) -> float:
-    """Spearman's ρ of norm and text score over all runs and checkpoints, text less its concept's mean."""
-    held: dict[str, list[float]] = defaultdict(list)
-    for one in sweep.courses:
-        held[one.subject].append(one.text_score)
-    texts = [one.text_score - float(np.mean(held[one.subject])) for one in sweep.courses]
-    return float(stats.spearmanr([one.inflation for one in sweep.courses], texts).statistic)
+    """Return Spearman's ρ of norm and text score over all runs and checkpoints.
+
+    The mean of its concept is subtracted from every text score.
+    """
+    by_subject: dict[str, list[float]] = defaultdict(list)
+    for point in sweep.courses:
+        by_subject[point.subject].append(point.text_score)
+    texts = [
+        point.text_score - float(np.mean(by_subject[point.subject])) for point in sweep.courses
+    ]
+    return float(stats.spearmanr([point.inflation for point in sweep.courses], texts).statistic)
+
+
+def score_cells(row: dict[str, Any], score: str) -> tuple[str, int, str]:
+    """Return the difference of a score, the concepts it is better on, and its p-value."""
+    return f"{row[score]:+.3f}", row[f"{score} better on"], f"{row[f'{score} p, Holm']:.3f}"
 
 
 def against_table(tested: list[dict[str, Any]], reference: str) -> str:
     rows = [
-        (
-            row["method"],
-            *(
-                text
-                for score in ("subject", "text")
-                for text in (
-                    f"{row[score]:+.3f}",
-                    row[f"{score} better on"],
-                    f"{row[f'{score} p, Holm']:.3f}",
-                )
-            ),
-        )
-        for row in tested
+        (row["method"], *score_cells(row, "subject"), *score_cells(row, "text")) for row in tested
     ]
     of = tested[0]["concepts"]
     columns = (
@@ -425,10 +441,11 @@ def against_table(tested: list[dict[str, Any]], reference: str) -> str:
     return table(columns, rows)
 
 
-def interval(one: Interval) -> str:
-    return (
-        f"{one.mean:.3f}" if one.low is None else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
-    )
+def interval(scores: Interval) -> str:
+    """Format a mean with its 95 % interval, if it has one."""
+    if scores.low is None:
+        return f"{scores.mean:.3f}"
+    return f"{scores.mean:.3f} [{scores.low:.3f}, {scores.high:.3f}]"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -441,7 +458,7 @@ def best(merit: dict[str, float]) -> str:
 
 
 def outermost(merit: dict[float, float]) -> float | None:
-    """The next rate beyond the best one, if that is the lowest or the highest tried."""
+    """Return the next rate beyond the best, if the best is the lowest or highest tried."""
     rates = sorted(merit)
     top = max(rates, key=lambda rate: merit[rate])
     return {rates[0]: top / 2, rates[-1]: top * 2}.get(top)

@@ -1,19 +1,20 @@
-"""The paper's effects on the embedded model: what Textual Inversion does to a token, and whether its norm is to blame.
+"""Measure what TI does to a token of the embedded model, and whether the norm is the cause.
 
-For every concept and training seed a token is learned by TI and by DTI, and shown in pairs ("a <x> to the left of a
-car") and alone. Each token is shown at the norm it was learned at and at the other's, and so is the class word:
+For every concept and training seed a token is learned by TI and by DTI. It is painted in pairs
+("a <x> to the left of a car") and alone, at the norm it was learned at and at another. So is the
+class word:
 
     word, word at TI's norm, TI, TI at the mean norm, DTI, DTI at TI's norm
 
-The scorer reads who stands where, and how alike the thing is to the reference pictures.
+The scorer reads who stands where, and how similar the thing is to the reference pictures.
 
-Where ordinary words get their order from is a second question: `--positions` shows class words whose own position was
-taken out of the encoder's input (x₀ = e instead of e + p_i), and words that carry the position of the pair's other
-thing.
+A second question is where ordinary words get their order from. `--positions` paints class words
+whose own position was removed from the encoder's input (x₀ = e instead of e + p_i), and words that
+carry the position of the pair's other thing.
 
-python benchmarks/effects.py --work build/effects                     # all of it; goes on where it stopped
-python benchmarks/effects.py --work build/effects --positions         # words without their own position
-python benchmarks/effects.py --work build/effects --part 0 --parts 2  # half of it, for one of two processes
+python benchmarks/effects.py --work build/effects                     # all cells; resumes
+python benchmarks/effects.py --work build/effects --positions         # words without a position
+python benchmarks/effects.py --work build/effects --part 0 --parts 2  # the first of two halves
 python benchmarks/effects.py --work build/effects --summary reports/effects/result.json
 """
 
@@ -21,7 +22,7 @@ import argparse
 import json
 import platform
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ VARIANTS = ("word", "word at TI's norm", "TI", "TI at the mean norm", "DTI", "DT
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with {} for the thing, and the scene it tells, with the thing's name left to fill in."""
+    """A prompt with {} for the thing, and the scene that it describes."""
 
     prompt: str
     background: str
@@ -62,7 +63,7 @@ class Question:
 
 
 def questions(concept: Concept, seed: int) -> list[Question]:
-    """PAIRS prompts, left and right, told from either thing's side."""
+    """Return PAIRS prompts: left and right, seen from the thing and from the other thing."""
     rng = np.random.default_rng(seed)
     others = [name for name in THING_NAMES if name not in (concept.item.thing, concept.initialiser)]
     asked = []
@@ -82,7 +83,7 @@ def questions(concept: Concept, seed: int) -> list[Question]:
 def learned(
     work: Path, concept: Concept, method: str, seed: int, model: TextToImage
 ) -> tuple[Tensor, float]:
-    """The (d,) token of a finished run, and its seconds per step; the run is made or gone on with if need be."""
+    """Return the (d,) token of a run and its seconds per step. Trains or resumes it if needed."""
     folder = work / "runs" / f"{concept.name}-{method}-{seed}"
     if (folder / "config.json").exists():
         result = resume(folder, model=model)
@@ -109,7 +110,10 @@ def measure(
     thing: str,
     asked: list[Question],
 ) -> dict[str, Any]:
-    """Shares of pictures that show what a vector was asked for, and likeness to the reference pictures."""
+    """Paint prompts with a vector; return which pictures are right, and their similarity.
+
+    Similarity is the mean cosine with the reference pictures, in the scorer's embedding.
+    """
     model.place(OTHER_TOKEN, [vector[None]])
     paint = [question.prompt.replace("{}", OTHER_TOKEN) for question in asked]
     read = scorer.read(_pictures(model, paint, 1000))
@@ -136,7 +140,7 @@ def _pictures(model: TextToImage, prompts: list[str], seed: int) -> Tensor:
 
 
 def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed: int) -> None:
-    """One concept and one seed, kept in a file of its own."""
+    """Measure a concept and a training seed, and save the result in its own file."""
     path = work / "cells" / f"{concept.name}-{seed}.json"
     if path.exists():
         return
@@ -179,7 +183,10 @@ def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed:
 
 
 def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Concept]) -> None:
-    """Order and presence for class words as they are, without their own position, and with the other thing's."""
+    """Measure order and presence for class words whose position is moved.
+
+    Words keep their own position, have none, or carry that of the other thing.
+    """
     tower = model.towers[0]
     table = model.pipeline.text_encoder.get_submodule("embeddings.position_embedding").weight
     found: dict[str, dict[str, list[bool]]] = {}
@@ -189,20 +196,22 @@ def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Con
         prompts = [question.prompt.replace("{}", concept.initialiser) for question in asked]
         ids = [tower.tokenizer(prompt).input_ids for prompt in prompts]
         others = [tower.vocabulary.rows(question.other)[0] for question in asked]
-        own = [table[each.index(row)] for each in ids]
-        theirs = [table[each.index(other)] for each, other in zip(ids, others, strict=True)]
+        own = [table[prompt_ids.index(row)] for prompt_ids in ids]
+        theirs = [
+            table[prompt_ids.index(other)] for prompt_ids, other in zip(ids, others, strict=True)
+        ]
         moved = {
             "own position": [torch.zeros_like(p) for p in own],
             "no position": [-p for p in own],
             "the other thing's position": [q - p for p, q in zip(own, theirs, strict=True)],
         }
         for name, shifts in moved.items():
-            told = []
+            moved_prompts = []
             for number, (question, shift) in enumerate(zip(asked, shifts, strict=True)):
                 token = f"<p-{number}>"
                 model.place(token, [(tower.token_table[row] + shift)[None]])
-                told.append(question.prompt.replace("{}", token))
-            read = scorer.read(_pictures(model, told, 1000))
+                moved_prompts.append(question.prompt.replace("{}", token))
+            read = scorer.read(_pictures(model, moved_prompts, 1000))
             scenes = [question.scene(concept.initialiser) for question in asked]
             rows = found.setdefault(name, {"order": [], "both": []})
             rows["order"] += [
@@ -220,13 +229,16 @@ def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Con
 def difference(
     cells: list[dict[str, Any]], first: str, second: str, check: str
 ) -> dict[str, float | None]:
-    """Share under `first` less share under `second` on the same prompts and seeds: mean over concepts, which are what
-    is sampled, with Student's 95 % interval and the p-value of Wilcoxon's signed-rank test."""
+    """Return the share right under `first` minus that under `second`.
+
+    Both saw the same prompts and seeds. Concepts are the sample: the result has the mean over
+    concepts, Student's 95 % interval, and the p-value of Wilcoxon's signed-rank test.
+    """
     by_concept: dict[str, list[float]] = {}
-    for one in cells:
-        right = [float(np.mean(one["variants"][name][check])) for name in (first, second)]
-        by_concept.setdefault(one["concept"], []).append(right[0] - right[1])
-    means = [float(np.mean(each)) for each in by_concept.values()]
+    for cell in cells:
+        right = [float(np.mean(cell["variants"][name][check])) for name in (first, second)]
+        by_concept.setdefault(cell["concept"], []).append(right[0] - right[1])
+    means = [float(np.mean(differences)) for differences in by_concept.values()]
     interval = student_interval(means)
     return {
         "mean": interval.mean,
@@ -237,21 +249,23 @@ def difference(
 
 
 def summary(work: Path) -> dict[str, Any]:
-    """All cells together, every share with its 95 % interval; pictures of one run are not independent of each other."""
+    """Summarise all cells: every share with its 95 % interval.
+
+    The intervals take pictures as independent, which pictures of the same run are not.
+    """
     cells = [json.loads(path.read_text()) for path in sorted((work / "cells").glob("*.json"))]
     rows = {}
     for name in VARIANTS:
-        each = [one["variants"][name] for one in cells]
-        rows[name] = {
-            "norm over mean": float(
-                np.median([x["norm"] / c["mean_norm"] for x, c in zip(each, cells, strict=True)])
-            ),
-            "similarity": float(np.mean([x["similarity"] for x in each])),
-        } | {
-            check: asdict(Share.count(hit for x in each for hit in x[check]))
-            for check in ("order", "both", "object")
+        variants = [cell["variants"][name] for cell in cells]
+        inflations = [x["norm"] / c["mean_norm"] for x, c in zip(variants, cells, strict=True)]
+        row: dict[str, Any] = {
+            "norm over mean": float(np.median(inflations)),
+            "similarity": float(np.mean([x["similarity"] for x in variants])),
         }
-        rows[name]["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in each)
+        for check in ("order", "both", "object"):
+            row[check] = asdict(Share.count(chain.from_iterable(x[check] for x in variants)))
+        row["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in variants)
+        rows[name] = row
     paired = {
         f"{a} − {b}": {check: difference(cells, a, b, check) for check in ("order", "both")}
         for a, b in (("DTI", "TI"), ("TI at the mean norm", "TI"), ("DTI", "DTI at TI's norm"))
@@ -272,7 +286,7 @@ def summary(work: Path) -> dict[str, Any]:
         "cells": len(cells),
         "variants": rows,
         "runs": [
-            {"concept": one["concept"], "seed": one["seed"], "angle_ti_dti": one["angle_ti_dti"]}
+            {name: cell[name] for name in ("concept", "seed", "angle_ti_dti")}
             | {
                 name: {
                     "norm": x["norm"],
@@ -280,9 +294,9 @@ def summary(work: Path) -> dict[str, Any]:
                     "both": sum(x["both"]),
                     "similarity": x["similarity"],
                 }
-                for name, x in one["variants"].items()
+                for name, x in cell["variants"].items()
             }
-            for one in cells
+            for cell in cells
         ],
     }
 

@@ -1,13 +1,14 @@
-"""Pictures per second of `paint_pictures`, beside the diffusers pipeline called for one prompt at a time.
+"""Measure pictures per second of `paint_pictures`, and of the diffusers pipeline per prompt.
 
     python benchmarks/generate.py [--model mini] [--pictures 16] [--runs 3] [--json]
 
 painted    `paint_pictures` at its defaults but in float32: in batches, PNG files and index written
-one        `pipeline(prompt, generator=…)` for each picture in float32, steps and guidance the same, PNG files written
+one        `pipeline(prompt, generator=…)` for each picture in float32, at the same steps and
+           guidance, PNG files written
 default    `paint_pictures` at its defaults: the precision that the device multiplies fastest
 
-Times are medians of runs taken in turns in one process, and beside them the processor time, which says more on a
-machine that others use too. Peak memories are of processes that do nothing else.
+Times are medians of runs taken in turns in the same process. Processor time is more reliable on a
+shared machine. Peak memories are of processes that do nothing else.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Heavy libraries are imported inside functions: a child's peak memory starts from what its parent holds.
+# Heavy libraries are imported inside functions: the peak memory of a child process includes what
+# its parent had in memory.
 
 WAYS = ("painted", "one", "default")
 
@@ -49,22 +51,22 @@ def main() -> None:
     if options.json:
         print(json.dumps(result, indent=1))
         return
-    print(
-        "{model}, {pictures} pictures, {steps} steps, {size} px, {threads} threads, torch {torch}".format(
-            **result
-        )
-    )
+    settings = "{pictures} pictures, {steps} steps, {size} px, {threads} threads".format(**result)
+    print(f"{result['model']}, {settings}, torch {result['torch']}")
     for way in WAYS:
         seconds, processor = result["seconds"][way], result["cpu_seconds"][way]
+        faster = result["seconds"]["one"] / seconds
+        cheaper = result["cpu_seconds"]["one"] / processor
         print(
-            f"{way:<8} {options.pictures / seconds:7.2f} pictures/s  {processor / options.pictures:7.3f} cpu s each  "
-            f"{result['seconds']['one'] / seconds:5.2f} × one ({result['cpu_seconds']['one'] / processor:.2f} × of "
-            f"processor time)  {result['peak_mib'][way]:6.0f} MiB"
+            f"{way:<8} {options.pictures / seconds:7.2f} pictures/s  "
+            f"{processor / options.pictures:7.3f} cpu s each  "
+            f"{faster:5.2f} × one ({cheaper:.2f} × of processor time)  "
+            f"{result['peak_mib'][way]:6.0f} MiB"
         )
 
 
 def child(options: argparse.Namespace, *ways: str, runs: int | None = None) -> dict[str, Any]:
-    """Measure these ways in a process of their own."""
+    """Measure these ways in a separate process."""
     given = (
         "--model",
         options.model,
@@ -80,7 +82,7 @@ def child(options: argparse.Namespace, *ways: str, runs: int | None = None) -> d
         env=os.environ,
     )
     if done.returncode:
-        raise SystemExit(done.returncode)  # it has said why
+        raise SystemExit(done.returncode)  # the child process has printed the reason
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -123,7 +125,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "one": one_at_a_time,
         "default": paint,
     }
-    for way in ways:  # the first call of each picks its kernels
+    for way in ways:  # the first call chooses kernels, which takes time
         models[way].generate([prompts[0]], [0], steps=1)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     processor: dict[str, list[float]] = {way: [] for way in ways}

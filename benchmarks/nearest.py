@@ -1,11 +1,13 @@
-"""Time `nearest` for a whole table against itself, beside faiss-cpu's flat indexes and scikit-learn's brute force.
+"""Time `nearest` for a whole table against itself, beside faiss-cpu and scikit-learn.
 
     pip install -e '.[bench]'
     python benchmarks/nearest.py [--rows 49408 --dim 768 --k 10 --json]
 
-Two tables, both with CLIP-like norms (0.387 ± 0.018 and two long special tokens): independent random directions, where
-all similarities crowd together and little can be dismissed early, and directions in clusters of uneven size, as a
-vocabulary has. Everything runs in one process on the same rows, one method after another; index building counts.
+The baselines are faiss-cpu's flat indexes and scikit-learn's brute force. Two tables are searched,
+both with CLIP-like norms (0.387 ± 0.018 and two long special tokens). The first has independent
+random directions: all similarities are close together and few rows can be excluded early. The
+second has directions in clusters of uneven size, like a vocabulary. The methods run in turn in the
+same process on the same rows. Times include building the index.
 """
 
 import argparse
@@ -67,7 +69,7 @@ def sklearn_search(x: torch.Tensor, k: int) -> Found:
 
 
 def measured(search: Callable[[], Found]) -> tuple[Found, dict[str, float | None]]:
-    """The result, its wall and processor time, and by how much the resident memory peaked above the start."""
+    """Return the result, its wall and processor time, and the rise of the peak resident memory."""
     before = reset_peak()
     wall, processor = time.perf_counter(), time.process_time()
     found = search()
@@ -101,9 +103,9 @@ def resident(field: str) -> float | None:
 
 
 def agreement(x: torch.Tensor, metric: str, ours: Found, theirs: Found) -> dict[str, float]:
-    """How far two answers differ: positions with another row, and by how much the float64 values there differ.
+    """Count positions where two answers have different rows, and compare the rows in float64.
 
-    worse: the largest amount by which our row is the worse one; better: by which theirs is.
+    worse: the largest amount by which our row is the worse; better: by which theirs is.
     """
     query, place = (ours[1] != theirs[1]).nonzero(as_tuple=True)
 
@@ -165,12 +167,13 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
     generator = torch.Generator().manual_seed(0)
+    capability = torch.backends.cpu.get_cpu_capability()
     result: dict[str, Any] = {
         "rows": options.rows,
         "dim": options.dim,
         "k": options.k,
         "threads": THREADS,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {capability}",
         "versions": {
             "torch": torch.__version__,
             "faiss": faiss.__version__,
@@ -195,9 +198,10 @@ def main() -> None:
             memory = "—" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}"
             note = ""
             if "agreement" in row:
-                note = "  {other_row:.3%} other rows, worse by ≤ {theirs_worse:.0e} (ours by ≤ {ours_worse:.0e})".format(
-                    **row["agreement"]
-                )
+                note = (
+                    "  {other_row:.3%} other rows, worse by ≤ {theirs_worse:.0e} "
+                    "(ours by ≤ {ours_worse:.0e})"
+                ).format(**row["agreement"])
             if "times_faster_than_fastest_baseline" in row:
                 note = f"  {row['times_faster_than_fastest_baseline']:.2f}× the fastest baseline"
             print(

@@ -1,10 +1,11 @@
-"""What does `dti-geom norms` cost on tables of published size? Beside it, loading the whole encoder first.
+"""Measure `dti-geom norms` on tables of published size, and loading the whole encoder.
 
     python benchmarks/norms.py [--runs 3] [--json]
 
-Two encoder folders are made in a temporary place: CLIP ViT-L/14 (49408 × 768, float32, 0.5 GB) and Gemma-2-2B
-(256000 × 2304, bfloat16, 5.2 GB), with random token tables; every other tensor is zero, which costs the same to load.
-Each way runs in a process of its own; wall time and peak memory (resident) are the process's.
+Two encoder folders are made in a temporary place: CLIP ViT-L/14 (49408 × 768, float32, 0.5 GB) and
+Gemma-2-2B (256000 × 2304, bfloat16, 5.2 GB). Token tables are random; every other tensor is zero,
+which costs the same to load. Each way runs in its own process, whose wall time and peak resident
+memory are measured.
 """
 
 import argparse
@@ -78,7 +79,8 @@ def main() -> None:
     results = {}
     for size, (config_name, dtype_name) in ENCODERS.items():
         with tempfile.TemporaryDirectory() as place:
-            # In a process of its own: a child's peak starts from what its parent holds, which must stay small.
+            # In its own process: the peak memory of a child process includes what its parent had
+            # in memory, which must stay small.
             subprocess.run(
                 [sys.executable, __file__, "--make", place, config_name, dtype_name], check=True
             )
@@ -111,8 +113,8 @@ def main() -> None:
         print(json.dumps(results))
         return
     for size, ways_measured in results.items():
-        for name, one in ways_measured.items():
-            print(f"{size:>12}  {name:<14} {one['seconds']:7.2f} s  {one['peak_mib']:6.0f} MiB")
+        for name, cost in ways_measured.items():
+            print(f"{size:>12}  {name:<14} {cost['seconds']:7.2f} s  {cost['peak_mib']:6.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from statistics import median
 
 from playwright.sync_api import Browser, sync_playwright
 
-PAINTS = "performance.getEntriesByType('paint').map(one => [one.name, one.startTime])"
+PAINTS = "performance.getEntriesByType('paint').map(entry => [entry.name, entry.startTime])"
 
 
 def main() -> None:
@@ -23,18 +23,18 @@ def main() -> None:
         "--times",
         type=int,
         default=5,
-        help="loads of each page, in a browser that knows none of it",
+        help="loads of each page, with an empty cache",
     )
     arguments = parser.parse_args()
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("DTI_GEOM_CHROMIUM") or next(
+    browser_path = os.environ.get("DTI_GEOM_CHROMIUM") or next(
         filter(None, map(shutil.which, names)), None
     )
-    if found is None:
+    if browser_path is None:
         raise SystemExit("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
         )
         print(
             f"Chromium {browser.version}, {os.cpu_count()} cores, median of {arguments.times} loads"
@@ -43,13 +43,14 @@ def main() -> None:
             first, drawn = zip(*(load(browser, page) for _ in range(arguments.times)), strict=True)
             size = page.stat().st_size / 1e6
             print(
-                f"{page}: {size:.2f} MB, first paint {median(first):.0f} ms, all plots drawn {median(drawn):.0f} ms"
+                f"{page}: {size:.2f} MB, first paint {median(first):.0f} ms, "
+                f"all plots drawn {median(drawn):.0f} ms"
             )
         browser.close()
 
 
 def load(browser: Browser, path: Path) -> tuple[float, float]:
-    """Milliseconds from the start of navigation to the first contentful paint, and to the last plot."""
+    """Return milliseconds from navigation to the first contentful paint, and to the last plot."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(120_000)  # a busy machine is slow, not broken
     page.goto(path.resolve().as_uri(), wait_until="load")

@@ -1,23 +1,27 @@
-"""What does a training step cost? Beside it, the least that any such step must do, and the loop of public examples.
+"""Measure the cost of a training step, of its lower bound, and of the loop of public examples.
 
-    python benchmarks/train_step.py --model mini [--steps 15] [--batch-size 4] [--resolution R] [--dtype D] [--json]
+    python benchmarks/train_step.py --model mini [--steps 15] [--batch-size 4]
+        [--resolution R] [--dtype D] [--json]
 
-floor      one denoiser forward and the backward that its conditioning needs, on fixed latents and a fixed conditioning,
-           in the precision of our step
-towers     the text encoders there and back on a batch of prompts, which a learned token cannot do without either
+floor      one forward pass of the denoiser and the backward pass to its conditioning, on fixed
+           latents and a fixed conditioning, in the precision of our step
+towers     forward and backward pass of the text encoders on a batch of prompts, which every
+           learned token needs too
 step       an update of `Trainer.updates()` at its defaults (DTI), without previews and files
-textbook   the usual example script: images are opened and encoded in every step, the whole enlarged token table gets a
-           gradient and an AdamW step, the rows that should not have moved are put back; all in float32, its default
-textbook_same_precision   the same in mixed precision: denoiser and autoencoder in our step's precision, the text
-           encoders under autocast; where that precision is float32, nothing is left to measure
+textbook   the usual example script, in float32, its default: every step opens and encodes images,
+           computes a gradient and an AdamW step for the whole enlarged token table, and restores
+           the rows that should not have moved
+textbook_same_precision   the same in mixed precision: denoiser and autoencoder in our step's
+           precision, the text encoders under autocast; left out where that precision is float32
 
-Times are medians of steps taken in turns in one process, so that a busy moment strikes all alike; beside them stands
-the processor time, which says more on a machine that others use too, most of all with one thread. Peak memories are of
-processes that do nothing else: resident on a CPU, allocated on a GPU.
+Times are medians of steps taken in turns in the same process, so that a busy moment affects all
+alike. Processor time is more reliable on a shared machine, most of all with one thread. Peak
+memories are of processes that do nothing else: resident on a CPU, allocated on a GPU.
 
---model: mini, sdxl-tiny (28 million parameters, 256 px), a pipeline folder, or full-sd15 and full-sdxl: published sizes
-with random weights, in bfloat16 on a CUDA GPU, at 512 and 768 px. All train on pictures that ship with mini, which are
-small: opening photographs would cost the textbook loop more.
+--model: mini, sdxl-tiny (28 million parameters, 256 px), a pipeline folder, or full-sd15 and
+full-sdxl: published sizes with random weights, in bfloat16 on a CUDA GPU, at 512 and 768 px. All
+train on pictures that ship with mini. These are small: opening photographs would make the textbook
+loop slower.
 """
 
 import argparse
@@ -32,12 +36,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Heavy libraries are imported inside functions: a child's peak memory starts from what its parent holds.
+# Heavy libraries are imported inside functions: the peak memory of a child process includes what
+# its parent had in memory.
 
 TESTS = Path(__file__).parents[1] / "tests"
 WAYS = ("floor", "towers", "step", "textbook", "textbook_same_precision")
 TOKEN = "<bench>"
-WARM_UP = 2  # steps before the first one that counts
+WARM_UP = 2  # steps before those that count
 FULL = {"full-sd15": 512, "full-sdxl": 768}  # pixels of a side
 
 
@@ -76,7 +81,7 @@ def main() -> None:
 
 
 def in_processes(options: argparse.Namespace, place: str) -> dict[str, Any]:
-    """Times of all ways from one process, and the peak memory of each from one of its own."""
+    """Measure times of all ways in one process, and the peak memory of each in its own process."""
     environment = dict(os.environ)
     if options.threads:
         environment["OMP_NUM_THREADS"] = str(options.threads)
@@ -85,7 +90,7 @@ def in_processes(options: argparse.Namespace, place: str) -> dict[str, Any]:
         command = [sys.executable, __file__, *arguments]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            raise SystemExit(done.returncode)  # it has said why
+            raise SystemExit(done.returncode)  # the child process has printed the reason
         return done.stdout
 
     if options.model == "sdxl-tiny":
@@ -122,17 +127,18 @@ def report(result: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(result, indent=1))
         return
     print(
-        "{model}, batch {batch_size}, {resolution} px, {dtype}, {device}, {threads} threads, torch {torch}; "
-        "medians of {steps} steps".format(**result)
+        "{model}, batch {batch_size}, {resolution} px, {dtype}, {device}, {threads} threads, "
+        "torch {torch}; medians of {steps} steps".format(**result)
     )
     for way, peak in result["peak_mib"].items():
         seconds, processor = result[f"{way}_s"], result[f"{way}_cpu_s"]
-        ratios = f"{seconds / result['floor_s']:5.2f} × floor ({processor / result['floor_cpu_s']:.2f} × of processor time)"
+        slower, costlier = seconds / result["floor_s"], processor / result["floor_cpu_s"]
+        ratios = f"{slower:5.2f} × floor ({costlier:.2f} × of processor time)"
         print(f"{way:<24} {seconds:8.4f} s  {processor:8.4f} cpu s  {ratios}  {peak:6.0f} MiB")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of each of the ways `options.only`, taken in turns, and the peak memory of this process."""
+    """Measure seconds of the ways in `options.only` and the peak memory of this process."""
     import torch
 
     from dti_geom.training.trainer import peak_memory
@@ -140,7 +146,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit(
-            f"--model {options.model} would run on cuda, and there is no GPU here; mini and sdxl-tiny run on a CPU."
+            f"--model {options.model} would run on cuda, and there is no GPU here; "
+            "mini and sdxl-tiny run on a CPU."
         )
     steps = prepare(options)
     if device.type == "cuda":
@@ -175,7 +182,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """One step of each way that was asked for and applies; fills in the options that were left to the model."""
+    """Return a step of each way in `options.only` that applies.
+
+    Sets the options that were not given to the model's defaults.
+    """
     import torch
 
     from dti_geom.models.pipelines import default_dtype, family_of, open_text_to_image
@@ -212,7 +222,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
 
 def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
-    """The denoiser there and back again."""
+    """Return a forward and backward pass of the denoiser."""
     import torch
 
     from dti_geom.models.pipelines import View
@@ -238,13 +248,13 @@ def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
 
 
 def towers(model: Any, options: argparse.Namespace) -> Callable[[], object]:
-    """The text encoders there and back, from a learned token to the conditioning."""
+    """Return a forward and backward pass of the text encoders, up to a learned token."""
     from dti_geom.models.pipelines.base import TEMPLATES, View
 
     rows = [
         tower.token_table[tower.vocabulary.rows(word_of(options))].float() for tower in model.towers
     ]
-    vectors = [one.clone().requires_grad_() for one in rows]
+    vectors = [row.clone().requires_grad_() for row in rows]
     side = options.resolution
     prompts = [
         TEMPLATES[number % len(TEMPLATES)].replace("{}", TOKEN)
@@ -334,7 +344,7 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
         return torch.randint(count, (options.batch_size,), generator=generator).tolist()
 
     def encode_text(prompts: list[str]) -> tuple[Any, dict[str, Any]]:
-        """What the UNet attends to, and what else it is told."""
+        """Return the states that the UNet attends to, and its additional conditions."""
         outputs = []
         with torch.autocast(
             torch.device(options.device).type, precision, enabled=precision != torch.float32
@@ -394,7 +404,7 @@ def opened(path: Path, side: int) -> Any:
 
 
 def full_pipeline(model: str, device: str, dtype: Any) -> Any:
-    """Published sizes and random weights; the tokenizers are those of the tests, which know few words."""
+    """Return a pipeline of published size with random weights and the tests' tokenizers."""
     import diffusers
     import torch
     import transformers
@@ -459,7 +469,7 @@ def pictures() -> Path:
 
 
 def word_of(options: argparse.Namespace) -> str:
-    """A word that the model knows as one token."""
+    """Return a word that is a single token of the model."""
     return "teapot" if options.model == "mini" else "dog"
 
 
