@@ -25,7 +25,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--prompts",
-            help="mini, dreambooth, compositional, styles, paper, or a file with a prompt a line.",
+            help="Prompt set: mini, dreambooth, compositional, styles, paper, or a file with one "
+            "prompt per line.",
         ),
     ] = None,
     dreambooth: Annotated[
@@ -47,15 +48,15 @@ def evaluate(
         str | None,
         typer.Option(
             "--image-encoder",
-            help="Compares pictures with the subject's images: dinov2, clip, siglip, mini, a Hub "
-            "id or a folder.",
+            help="Model that compares pictures with the subject's: dinov2, clip, siglip, mini, a "
+            "Hub id or a folder.",
         ),
     ] = None,
     text_encoder: Annotated[
         str | None,
         typer.Option(
             "--text-encoder",
-            help="Scores the fit to the prompt: siglip, clip, mini, a Hub id or a folder.",
+            help="Model that scores the fit to the prompt: siglip, clip, mini, a Hub id or folder.",
         ),
     ] = None,
     steps: Annotated[
@@ -97,7 +98,7 @@ def evaluate(
     from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
     from dti_geom.sweeps.plan import EvaluationConfig
 
-    # Before minutes of painting.
+    # Check before minutes of painting.
     if (out / "evaluation.json").exists() and not overwrite:
         raise FileExists(
             f"{out / 'evaluation.json'} exists already. Choose another --out, or pass --overwrite."
@@ -136,8 +137,8 @@ def evaluate(
             guidance=guidance,
             progress=progress,
         )
-    for lost in result.left_out:
-        print_notice(f"left out: {lost.file}: {lost.reason}")
+    for picture in result.left_out:
+        print_notice(f"left out: {picture.file}: {picture.reason}")
     page = write_result_page(out, "evaluation", name, result, overwrite=overwrite)
     write_text(out / "scores.csv", csv_of_images(result), overwrite=overwrite)
     write_text(out / "table.tex", latex_table(result), overwrite=overwrite)
@@ -171,7 +172,7 @@ def method_label(config: "RunConfig") -> str:
 
 
 def _plain(magnitude: str) -> str:
-    """5.0 and 5 are the same magnitude."""
+    """Write 5.0 and 5 alike: they are the same magnitude."""
     try:
         return f"{float(magnitude):g}"
     except ValueError:

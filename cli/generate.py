@@ -18,14 +18,17 @@ Tokens = Annotated[
         "--embedding",
         "-e",
         help="A learned-embedding file, a folder of them or of a run; '<name>=PATH' renames its "
-        "token. Several times.",
+        "token. May be given several times.",
     ),
 ]
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", "-s", help="Seed of the noise. Several times. Default: 0."),
+    typer.Option("--seed", "-s", help="Seed of the noise. May be given several times. Default: 0."),
 ]
-Count = Annotated[int | None, typer.Option("--seeds", min=1, help="Use the seeds 0 to COUNT − 1.")]
+Count = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, metavar="COUNT", help="Use the seeds 0 to COUNT − 1."),
+]
 Steps = Annotated[
     int | None, typer.Option("--steps", help="Sampler steps. Default: the model's own.")
 ]
@@ -39,13 +42,17 @@ Size = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", min=1, help="Pictures at once. Default: about a megapixel, at most 16."
+        "--batch-size",
+        min=1,
+        help="Pictures painted at once. Default: about 1 megapixel in total, at most 16.",
     ),
 ]
 Dtype = Annotated[
     options.Numbers | None,
     typer.Option(
-        "--dtype", metavar="TYPE", help="float32, float16 or bfloat16. Default: the device's best."
+        "--dtype",
+        metavar="TYPE",
+        help="Number type: float32, float16 or bfloat16. Default: the device's best.",
     ),
 ]
 
@@ -65,15 +72,19 @@ def generate(
     ] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", "-p", help="{} stands for each learned token. Several times."),
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="Prompt; {} stands for each learned token. May be given several times.",
+        ),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="A file of prompts, one a line.")
+        Path | None, typer.Option("--prompts", help="A file with one prompt per line.")
     ] = None,
     embedding: Tokens = None,
     preview: Annotated[
         str | None,
-        typer.Option("--preview", help="A token file, whose trainer's previews are painted again."),
+        typer.Option("--preview", help="Token file of a run: paint that run's previews again."),
     ] = None,
     seed: Seeds = None,
     seeds: Count = None,

@@ -24,9 +24,9 @@ def read_embedding_paths(
 
     files, failures = [], []
     for path in paths or ():
-        for found in find_embedding_files(path):
+        for file in find_embedding_files(path):
             try:
-                files.append(read_embeddings(found))
+                files.append(read_embeddings(file))
             except EmbeddingFileError as error:
                 if not path.is_dir():
                     raise
@@ -35,7 +35,7 @@ def read_embedding_paths(
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers."""
+    """Return the lines of a text file that are not blank, with their numbers."""
     from dti_geom.errors import DtiGeomError
 
     try:
@@ -45,11 +45,11 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         ]
     except (OSError, UnicodeDecodeError) as error:
         raise DtiGeomError(
-            f"{path} is no readable text file ({error}). Write one entry a line, in UTF-8."
+            f"{path} is not a readable text file ({error}). Write one entry per line, in UTF-8."
         ) from error
     lines = [(number, line) for number, line in lines if line]
     if not lines:
-        raise DtiGeomError(f"{path} is empty. Write one entry a line.")
+        raise DtiGeomError(f"{path} is empty. Write one entry per line.")
     return lines
 
 

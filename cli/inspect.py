@@ -17,7 +17,9 @@ def inspect(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Hold norms against this model instead of published means."
+            "--model",
+            "-m",
+            help="Compare norms with this model's vocabulary, not with published means.",
         ),
     ] = None,
     out: options.Out = None,

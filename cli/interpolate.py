@@ -39,11 +39,13 @@ def interpolate(
     model: options.Model = "mini",
     embedding: Tokens = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="{} stands for the points of the path.")
+        str, typer.Option("--prompt", "-p", help="Prompt; {} stands for the points of the path.")
     ] = "a photo of a {}",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="slerp, lerp or nlerp. Several times. Default: all."),
+        typer.Option(
+            "--method", help="slerp, lerp or nlerp. May be given several times. Default: all."
+        ),
     ] = None,
     points: Annotated[
         int | None,
@@ -57,7 +59,7 @@ def interpolate(
         str | None,
         typer.Option(
             "--encoder",
-            help="Compares the pictures: mini, dinov2, clip, siglip, a Hub id or a folder.",
+            help="Model that compares the pictures: mini, dinov2, clip, siglip, a Hub id or folder.",
         ),
     ] = None,
     seed: Seeds = None,
@@ -89,7 +91,7 @@ def interpolate(
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.interpolation import interpolation_section
 
-    for kept in (RESULT, GRID, FILM, PAGE):  # before minutes of painting
+    for kept in (RESULT, GRID, FILM, PAGE):  # check before minutes of painting
         if (out / kept).exists() and not overwrite:
             raise FileExists(
                 f"{out / kept} exists already. Choose another --out, or pass --overwrite to "

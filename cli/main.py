@@ -39,13 +39,22 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Embedding files": {
         inspect: "dti-geom inspect ~/embeddings",
-        convert: "dti-geom convert old.pt --to diffusers --rescale mean --model sd15 --out converted",
-        merge: "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged",
+        convert: (
+            "dti-geom convert old.pt --to diffusers --rescale mean --model sd15 --out converted"
+        ),
+        merge: (
+            "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged"
+        ),
     },
     "Train, paint, score": {
         train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
-        generate: "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures",
-        interpolate: "dti-geom interpolate '<a>' '<b>' --embedding '<a>=runs/a' --embedding '<b>=runs/b' --out between",
+        generate: (
+            "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures"
+        ),
+        interpolate: (
+            "dti-geom interpolate '<a>' '<b>' --embedding '<a>=runs/a' --embedding '<b>=runs/b' "
+            "--out between"
+        ),
         evaluate: "dti-geom evaluate runs/dti runs/ti --baselines --out evaluation",
         compare: "dti-geom compare evaluation --out comparison",
         sweep: "dti-geom sweep methods.yaml --dry-run",
@@ -59,7 +68,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
 
 
 def _help(command: Callable[..., None]) -> str:
-    """Return the docstring with each paragraph on one line: the terminal breaks lines, not the source."""
+    """Return the docstring with each paragraph on one line; the terminal breaks the lines."""
     return "\n\n".join(
         " ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n")
     )
@@ -114,6 +123,7 @@ def main() -> None:
             print_error(str(error))
         else:
             print_error(
-                f"unexpected {type(error).__name__}: {error}\nThis is a bug; --debug shows where it comes from."
+                f"unexpected {type(error).__name__}: {error}\n"
+                "This is a bug; --debug shows where it comes from."
             )
         raise SystemExit(1) from None

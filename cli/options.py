@@ -35,7 +35,7 @@ Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cu
 
 
 class Numbers(StrEnum):
-    """What an encoder can compute in."""
+    """The number types an encoder can compute in."""
 
     float32 = "float32"
     float16 = "float16"
@@ -45,7 +45,7 @@ class Numbers(StrEnum):
 Dtype = Annotated[
     Numbers,
     typer.Option(
-        "--dtype", metavar="TYPE", help="Of the encoder's numbers: float32, float16 or bfloat16."
+        "--dtype", metavar="TYPE", help="Number type of the encoder: float32, float16 or bfloat16."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Which words are sampled.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sampled words.")]

@@ -31,7 +31,7 @@ def print_error(message: str) -> None:
 
 
 def print_notice(message: str) -> None:
-    """Print a message on standard error that stops nothing."""
+    """Print a notice on standard error; the command continues."""
     _print_message(message, "yellow")
 
 
@@ -61,7 +61,7 @@ def print_section(section: "Section") -> None:
 
 @contextmanager
 def reading_progress() -> "Iterator[Progress]":
-    """Give a listener that draws a bar with the remaining time for each large read."""
+    """Yield a listener that draws a bar with the remaining time for each large read."""
     from rich.progress import DownloadColumn
 
     with _bars(DownloadColumn()) as listen:
@@ -70,7 +70,7 @@ def reading_progress() -> "Iterator[Progress]":
 
 @contextmanager
 def working_progress() -> "Iterator[Progress]":
-    """Give a listener that draws a bar with the remaining time for each long computation."""
+    """Yield a listener that draws a bar with the remaining time for each long computation."""
     from rich.progress import TaskProgressColumn
 
     with _bars(TaskProgressColumn()) as listen:
@@ -95,7 +95,7 @@ def _bars(amount: "ProgressColumn") -> "Iterator[Progress]":
 
 @contextmanager
 def training_progress() -> "Iterator[TrainingProgress]":
-    """Give a listener that draws a bar with loss, norm and the remaining time."""
+    """Yield a listener that draws a bar with loss, norm and the remaining time."""
     with _counting("figures") as bars:
         task = bars.add_task("opening the model", total=None, figures="")
 
@@ -111,7 +111,7 @@ def training_progress() -> "Iterator[TrainingProgress]":
 
 @contextmanager
 def cell_progress() -> "Iterator[CellProgress]":
-    """Give a listener that draws one bar for all cells of a sweep and reports failures."""
+    """Yield a listener that draws one bar for all cells of a sweep and reports failures."""
     # Cells are few and long: estimate the remaining time from the whole sweep's pace.
     with _counting("last", speed_estimate_period=1e9) as bars:
         task = bars.add_task("cells", total=None, last="")

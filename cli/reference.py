@@ -1,4 +1,7 @@
-"""The command reference, from the app itself: `python -m dti_geom_cli.reference > cli/README.md`."""
+"""Write the command reference from the app itself.
+
+python -m dti_geom_cli.reference > cli/README.md
+"""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -12,22 +15,18 @@ from .main import app
 
 INTRODUCTION = """# Commands
 
-Written by `python -m dti_geom_cli.reference > cli/README.md`, which reads the app; a test holds it to that.
 Results go to standard output, progress and notices to standard error.
+This page is generated from the commands by `python -m dti_geom_cli.reference > cli/README.md`;
+a test checks that it is current.
 """
-NAMES = {
-    str: "TEXT",
-    int: "INTEGER",
-    float: "NUMBER",
-    Path: "PATH",
-}  # of values, where an option has no word of its own
+# What stands for a value in an option without a metavar.
+NAMES = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 
 def reference() -> str:
-    """Every command as Markdown: what it answers, its usage, arguments and options with their defaults, an example."""
-    return "\n".join(
-        [INTRODUCTION, *(_section(path, one) for path, one in _commands("dti-geom", _root()))]
-    )
+    """Return every command as Markdown: purpose, usage, arguments, options, defaults, example."""
+    sections = [_section(path, command) for path, command in _commands("dti-geom", _root())]
+    return "\n".join([INTRODUCTION, *sections])
 
 
 def _root() -> Any:
@@ -35,20 +34,20 @@ def _root() -> Any:
 
 
 def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """A command and those below it, each with the words that call it."""
+    """Yield a command and its subcommands, with the words that call them."""
     yield path, command
-    for name, one in getattr(command, "commands", {}).items():
-        yield from _commands(f"{path} {name}", one)
+    for name, subcommand in getattr(command, "commands", {}).items():
+        yield from _commands(f"{path} {name}", subcommand)
 
 
 def _section(path: str, command: Any) -> str:
     hints = get_type_hints(command.callback) if command.callback else {}
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option"]
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option"]
     usage = [path, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)]
     usage += ["COMMAND"] if hasattr(command, "commands") else []
-    rows = [(f"`{_argument(one)}`", one) for one in arguments]
-    rows += [(f"`{_option(one, hints[one.name])}`", one) for one in options]
+    rows = [(f"`{_argument(argument)}`", argument) for argument in arguments]
+    rows += [(f"`{_option(option, hints[option.name])}`", option) for option in options]
     lines = [
         f"## {path}",
         "",
@@ -58,8 +57,8 @@ def _section(path: str, command: Any) -> str:
     if rows:
         lines += ["", "| | | default |", "|---|---|---|"]
         lines += [
-            " | ".join((f"| {_cell(name)}", _cell(_prose(one.help or "")), f"{_default(one)} |"))
-            for name, one in rows
+            f"| {_cell(name)} | {_cell(_prose(param.help or ''))} | {_default(param)} |"
+            for name, param in rows
         ]
     if command.epilog:
         lines += ["", "```sh", command.epilog.removeprefix("Example: "), "```"]
@@ -68,9 +67,8 @@ def _section(path: str, command: Any) -> str:
 
 def _argument(argument: Any) -> str:
     name = (argument.metavar or argument.name.upper()).rstrip(".…")
-    name += (
-        "…" if argument.nargs == -1 and " " not in name else ""
-    )  # "A B [C D]" says itself how many
+    # A metavar with spaces, such as "A B [C D]", shows the number of values itself.
+    name += "…" if argument.nargs == -1 and " " not in name else ""
     return name if argument.required or name.startswith("[") else f"[{name}]"
 
 
@@ -79,13 +77,13 @@ def _option(option: Any, hint: Any) -> str:
 
 
 def _value(hint: Any) -> str:
-    """What stands for an option's value: nothing for a flag."""
+    """Return what stands for an option's value; nothing for a flag."""
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
-    if inner := [one for one in get_args(hint) if one is not NoneType]:  # X | None, list[X]
+    if inner := [part for part in get_args(hint) if part is not NoneType]:  # X | None, list[X]
         return _value(inner[0])
     if issubclass(hint, Enum):
-        return "|".join(one.value for one in hint)
+        return "|".join(member.value for member in hint)
     return "" if hint is bool else NAMES[hint]
 
 
@@ -98,7 +96,7 @@ def _default(option: Any) -> str:
 
 
 def _prose(text: str) -> str:
-    """On one line, with nothing in it that Markdown would take for markup, save code."""
+    """Return the text on one line, with characters of Markdown escaped outside code."""
     parts = " ".join(text.split()).split("`")
     return "`".join(
         part if at % 2 else part.replace("<", "\\<").replace("*", "\\*")

@@ -13,7 +13,12 @@ from .output import print_json, print_line, working_progress
 def report(
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="As elsewhere. Default: that of the runs, or mini."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name of `dti-geom models`, a Hub id or a folder. Default: the runs' model, or "
+            "mini.",
+        ),
     ] = None,
     embedding: options.Embeddings = None,
     word: Annotated[
@@ -71,7 +76,7 @@ def report(
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
 ) -> None:
-    """Show everything known of one model on one interactive page that opens offline.
+    """Show everything known about a model on one interactive page that opens offline.
 
     Norms with learned tokens marked, neighbour tables and inspected embeddings; with --full, what
     magnitude does inside the encoder; curves and previews of training runs; and results of other

@@ -45,7 +45,7 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for everything. Default: the file's name."),
+        typer.Option("--out", "-o", help="Folder of the sweep. Default: the file's name."),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -64,18 +64,20 @@ def sweep(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, help="Processes of local. Default: one per GPU, or per core."
+            "--workers",
+            min=1,
+            help="Processes of the local engine. Default: one per GPU, or per core.",
         ),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker.")] = 1,
     address: Annotated[
-        str, typer.Option("--address", help="Address of ray's cluster, host:port.")
+        str, typer.Option("--address", help="Address of the Ray cluster, host:port.")
     ] = "auto",
     results: Annotated[
         Results,
         typer.Option(
             "--results",
-            help="With ray: --out is one folder for all nodes, or files are sent back to it.",
+            help="With ray: all nodes share the folder of --out, or return files to it.",
         ),
     ] = Results.shared,
     json: options.Json = False,

@@ -26,7 +26,7 @@ Concepts = Annotated[
 def train(
     model: options.Model = "mini",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of images, or a dataset's folder.")
+        Path | None, typer.Option("--images", help="Folder of images, or folder of a dataset.")
     ] = None,
     token: Annotated[str, typer.Option("--token", help="Name of the new token.")] = "<x>",
     init: Annotated[
@@ -35,7 +35,10 @@ def train(
     ] = None,
     subject: Annotated[
         str | None,
-        typer.Option("--subject", help="Folder below --images; a dataset's class gives --init."),
+        typer.Option(
+            "--subject",
+            help="Subfolder of --images. The DreamBooth dataset names its class, for --init.",
+        ),
     ] = None,
     concept: Concepts = None,
     method: Annotated[
@@ -54,11 +57,13 @@ def train(
     ] = 4,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Per update; radians for dti. Default: the method's."),
+        typer.Option(
+            "--learning-rate", help="Step of an update; in radians for dti. Default: the method's."
+        ),
     ] = None,
     kappa: Annotated[
         float | None,
-        typer.Option("--kappa", help="Strength of the prior toward --init; dti: 1e-4."),
+        typer.Option("--kappa", help="Strength of the prior toward --init. Default: the method's."),
     ] = None,
     magnitude: Annotated[
         str | None,
@@ -82,7 +87,9 @@ def train(
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option("--optimizer", help="On the sphere: sgd or adam. Default: the method's, sgd."),
+        typer.Option(
+            "--optimizer", help="Optimizer on the sphere: sgd or adam. Default: the method's (sgd)."
+        ),
     ] = None,
     momentum: Annotated[
         float | None, typer.Option("--momentum", help="Momentum of Riemannian SGD, below 1.")
@@ -96,10 +103,13 @@ def train(
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option("--schedule", help="Learning rate: constant, linear or cosine, down to 0."),
+        typer.Option(
+            "--schedule", help="Schedule of the learning rate: constant, linear or cosine (to 0)."
+        ),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option("--warmup", help="Updates of linearly rising learning rate.")
+        int | None,
+        typer.Option("--warmup", help="Updates in which the learning rate rises linearly."),
     ] = None,
     average_last: Annotated[
         int | None,
@@ -123,7 +133,7 @@ def train(
     ] = False,
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Folder of NAME.png; the loss counts where it is white."),
+        typer.Option("--masks", help="Folder of NAME.png; only white pixels count in the loss."),
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -143,7 +153,10 @@ def train(
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
     ] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    out: options.Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the run. Required without --resume."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
     ] = None,
@@ -154,7 +167,8 @@ def train(
         str | None,
         typer.Option(
             "--dtype",
-            help="Of the frozen weights: float32, bfloat16 or float16. Default: the device's best.",
+            help="Number type of the frozen weights: float32, bfloat16 or float16. Default: the "
+            "device's best.",
         ),
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
