@@ -102,7 +102,7 @@ def test_a_failed_cell_ends_the_command_with_1_and_names_its_log(
         (["mine.yaml", "mine"], "expected one sweep file"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_get_a_one_line_message(
     arguments: list[str], message: str, run: Run, file: Path, flowing: Callable[[str], str]
 ) -> None:
     done = run("sweep", *arguments, cwd=file.parent)
