@@ -59,7 +59,7 @@ def interpolate(
         str | None,
         typer.Option(
             "--encoder",
-            help="Model that compares the pictures: mini, dinov2, clip, siglip, a Hub id or folder.",
+            help="Model that compares the pictures: mini, dinov2, clip, siglip, Hub id or folder.",
         ),
     ] = None,
     seed: Seeds = None,
