@@ -70,18 +70,27 @@ def measure_neighbors(
     *,
     tokens: str | Sequence[str] = (),
     k: int = 10,
+    with_learned: bool = False,
 ) -> NeighborsResult:
     """Return the k nearest rows of each token, by cosine and by Euclidean distance.
 
     tokens: one word or several: a learned token, a word (each of its tokens is measured) or `#id`.
     Without any, those of WORDS that are one token here and the first LEARNED_SHOWN of `learned`.
+    with_learned: also measure these learned vectors beside the named tokens, as a report does.
 
     Raises UnknownToken for a name that is none of these, DoesNotApply where there is nothing to
     measure.
     """
     names = (tokens,) if isinstance(tokens, str) else tuple(tokens)
     fitting = of_width(learned, encoder.token_table.shape[1])
-    queries = parse_queries(encoder, names, learned) if names else _usual(encoder, fitting)
+    queries = parse_queries(encoder, names, learned) if names else _usual(encoder)
+    if with_learned or not names:
+        labels = {query.label for query in queries}
+        queries += [
+            Query(vector.label, vector.vector)
+            for vector in fitting[:LEARNED_SHOWN]
+            if vector.label not in labels
+        ]
     if not queries:
         raise DoesNotApply(
             f"{encoder.name}: none of the words {', '.join(WORDS)} is a single token. Name a word "
@@ -150,8 +159,8 @@ def parse_queries(
     return queries
 
 
-def _usual(encoder: TextEncoder, learned: Sequence[LearnedVector]) -> list[Query]:
-    """Return those of WORDS that are one token, and the first learned vectors."""
+def _usual(encoder: TextEncoder) -> list[Query]:
+    """Return those of WORDS that are one token."""
     queries: list[Query] = []
     for word in WORDS:
         try:
@@ -160,12 +169,6 @@ def _usual(encoder: TextEncoder, learned: Sequence[LearnedVector]) -> list[Query
             continue
         if len(word_queries) == 1:
             queries += word_queries
-    labels = {query.label for query in queries}
-    queries += [
-        Query(vector.label, vector.vector)
-        for vector in learned[:LEARNED_SHOWN]
-        if vector.label not in labels
-    ]
     return queries
 
 

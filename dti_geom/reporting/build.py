@@ -194,7 +194,7 @@ def _measured_parts(subject: _Subject, words: Sequence[str], *, full: bool) -> I
 
 def _probe_part(subject: _Subject, probe: Probe, tokens: Sequence[str]) -> _Part:
     def make() -> Made:
-        options: dict[str, Any] = {"tokens": tokens} if tokens else {}
+        options: dict[str, Any] = {"tokens": tokens, "with_learned": True} if tokens else {}
         try:
             result = measure_model(
                 probe,

@@ -132,6 +132,20 @@ def test_without_tokens_the_usual_words_and_the_first_learned_vectors_are_measur
     assert labels == [*words, *(f"<x>[{place}]" for place in range(LEARNED_SHOWN))]
 
 
+def test_learned_vectors_are_measured_beside_named_words_when_asked(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
+    (encoder,) = open_encoders("mini")
+    vector = torch.randn(encoder.token_table.shape[1], generator=torch.Generator().manual_seed(0))
+    learned = learned_vectors([learned_file(vector)])
+    alone = measure_neighbors(encoder, learned, tokens="fox")
+    both = measure_neighbors(encoder, learned, tokens="fox", with_learned=True)
+    assert [near.query for near in alone.queries] == ["fox"]
+    assert [near.query for near in both.queries] == ["fox", "<x>"]
+    named = measure_neighbors(encoder, learned, tokens="<x>", with_learned=True)
+    assert [near.query for near in named.queries] == ["<x>"]
+
+
 def test_a_model_with_none_of_the_usual_words_is_told_to_name_one(
     fake_encoder: Callable[[Tensor], Any],
 ) -> None:
