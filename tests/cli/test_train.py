@@ -153,7 +153,10 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
             ["--concept", "round-teapot", "--method", "dit", "--out", "run"],
             "no method called 'dit'",
         ),
-        (["--concept", "round-teapot", "--magnitude", "big", "--out", "run"], "magnitude is 'big'"),
+        (
+            ["--concept", "round-teapot", "--magnitude", "big", "--out", "run"],
+            "'big' is no magnitude",
+        ),
         (
             ["--concept", "round-teapot", "--init", "2026", "--out", "run"],
             "'2026' is not made of tokens",
