@@ -253,10 +253,14 @@ def test_the_turns_it_names_are_those_of_the_probe(encoders: list[Any]) -> None:
 
 def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> None:
     from dti_geom.probes.attention import measure_attention
-    from dti_geom.reporting.sections.attention import layer_rows
 
     words = measure_attention(encoders[0]).curves[0]
-    entropies = [f"{layer_rows(words, scale)[0][3]:.2f}" for scale in (1.0, 32.0)]
+    first = min(head.layer for head in words.heads)
+    heads = [head for head in words.heads if head.layer == first]
+    entropies = []
+    for scale in (1.0, 32.0):
+        at = words.scales.index(scale)
+        entropies.append(f"{sum(head.entropy[at] for head in heads) / len(heads):.2f}")
     final = next(row.values for row in words.sensitivity if row.layer == 0)
     sensitivity = [share(final[words.scales.index(scale)]) for scale in (1.0, 32.0)]
     assert_shown(claim("D: "), *entropies, *sensitivity)

@@ -103,7 +103,7 @@ def test_the_note_shows_what_lies_beyond_the_paper() -> None:
 
 
 def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
-    from dti_geom.models.pipelines.stable_diffusion import Mini
+    from dti_geom.models.pipelines.base import TextToImage
     from dti_geom.training import METHODS
 
     preset, dti = METHODS["dti-tuned"], METHODS["dti"]
@@ -114,7 +114,7 @@ def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
     for name in ("form", "optimizer", "magnitude"):
         assert getattr(preset, name) == getattr(dti, name)
     assert preset.learning_rate is not None
-    assert Mini.direction_rate / preset.learning_rate == pytest.approx(4)
+    assert TextToImage.direction_rate / preset.learning_rate == pytest.approx(4)
     assert preset.kappa / dti.kappa == pytest.approx(100)
 
 
