@@ -44,7 +44,7 @@ class Diffusion:
         """Read betas and prediction type from the configuration of any diffusers scheduler."""
         from diffusers import DDPMScheduler
 
-        scheduler: Any = DDPMScheduler.from_config(scheduler_config)  # type: ignore[no-untyped-call]
+        scheduler: Any = DDPMScheduler.from_config(scheduler_config)
         self.prediction = scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise ModelFilesError(

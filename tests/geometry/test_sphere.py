@@ -29,7 +29,7 @@ from dti_geom.geometry import (
 with warnings.catch_warnings():
     # geoopt scripts its helpers when imported, which newer torch deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
-    import geoopt  # type: ignore[import-untyped]
+    import geoopt
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 2e-2}

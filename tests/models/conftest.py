@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         match = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/\w+/([\w./-]+)", self.path.split("?")[0])
         folder = self.server.repositories.get(match[1]) if match else None
-        if folder is None:
+        if match is None or folder is None:
             return self._send(404, {"X-Error-Code": "RepoNotFound"})
         path = folder / match[2]
         if not path.is_file():

@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +190,7 @@ def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(
 ) -> None:
     stream, noising = samples()
     first, second = stream.draw(range(2), noising), stream.draw(range(2, 5), noising)
-    masked = type(second)(
-        second.x, second.noise, second.times, second.prompts, second.views, torch.zeros(3, 1, 8, 8)
-    )
+    masked = replace(second, mask=torch.zeros(3, 1, 8, 8))
     both = join([first, masked])
     assert torch.equal(both.x, torch.cat([first.x, second.x]))
     assert both.prompts == first.prompts + second.prompts

@@ -50,7 +50,7 @@ def test_a_token_of_several_vectors_uses_all_of_them(model: TextToImage) -> None
     vectors = [rows.requires_grad_() for rows in vectors_of(model, 3)]
     model.place("<x>", vectors)
     states = model.encode_prompts(["a <x>"], [VIEW])["states"]
-    states.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    states.float().square().sum().backward()
     for rows in vectors:
         assert rows.grad is not None
         assert rows.grad.any(dim=1).all()

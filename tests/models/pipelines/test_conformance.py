@@ -79,7 +79,7 @@ def losses_of(model: TextToImage, sample: Sample) -> Tensor:
     return (prediction - target).square().flatten(1).mean(dim=1)
 
 
-class _KeptInFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _KeptInFloat64(TorchDispatchMode):
     """Inside, no float64 is cast to float32.
 
     Norms and softmaxes of the models compute in float32, whose rounding would be larger than the
@@ -182,7 +182,7 @@ def test_gradients_into_the_vectors_agree_with_finite_differences(
         assert loss.dtype == torch.float64
         return loss
 
-    loss_at(vectors).backward()  # type: ignore[no-untyped-call]
+    loss_at(vectors).backward()
     generator, step = torch.Generator().manual_seed(2), 1e-5
     for place, rows in enumerate(vectors):
         direction = torch.randn(rows.shape, generator=generator, dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_training_changes_the_vectors_and_no_other_byte(opened: Opened, name: st
         model.place("<x>", vectors)
         sample = sample_of(model, [FAMILIES[name].prompt.format("<x>")] * 2)
         optimizer.zero_grad()
-        losses_of(model, sample).mean().backward()  # type: ignore[no-untyped-call]
+        losses_of(model, sample).mean().backward()
         optimizer.step()
     assert _bytes_of(model) == before
     for rows, start in zip(vectors, starts, strict=True):
@@ -292,7 +292,7 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     t = model.noising.draw_times([torch.Generator()] * 2).to("meta")
     prediction = model.predict(noisy, t, conditioning)
     assert prediction.shape == noisy.shape
-    prediction.mean().backward()  # type: ignore[no-untyped-call]
+    prediction.mean().backward()
     for rows in vectors:
         assert rows.grad is not None
         assert rows.grad.shape == rows.shape
