@@ -24,7 +24,7 @@ VOCABULARY = (VocabularyNorms("text_encoder", 0.39, 0.335, 0.45),)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Reads back a run with such a course; its folder is named after the method."""
 
     def make(method: str = "dti", **course: Any) -> TrainingRun:
@@ -36,9 +36,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
 
 
 @pytest.fixture(scope="module")
-def pair(trained: MakeRun) -> TrainingRuns:
+def pair(make_run: MakeRun) -> TrainingRuns:
     """A run that keeps its norm, and one that grows out of the vocabulary."""
-    return shown(trained("dti"), trained("ti", norm=lambda step: 0.4 + 0.1 * step))
+    return shown(make_run("dti"), make_run("ti", norm=lambda step: 0.4 + 0.1 * step))
 
 
 def shown(*runs: TrainingRun, **facts: Any) -> TrainingRuns:
@@ -110,8 +110,8 @@ def test_a_norm_that_grows_manifold_gets_a_logarithmic_axis(pair: TrainingRuns) 
     assert course_figure(shown(pair.runs[0])).layout.yaxis2.type != "log"
 
 
-def test_every_token_table_has_a_norm_row_of_its_own(trained: MakeRun) -> None:
-    run = trained(tokens=("<a>", "<b>"), towers=("text_encoder", "text_encoder_2"), vectors=2)
+def test_every_token_table_has_a_norm_row_of_its_own(make_run: MakeRun) -> None:
+    run = make_run(tokens=("<a>", "<b>"), towers=("text_encoder", "text_encoder_2"), vectors=2)
     figure = course_figure(shown(run))
     for axis, tower in (("y2", "text_encoder"), ("y3", "text_encoder_2")):
         assert tower in figure.layout[f"yaxis{axis[1:]}"].title.text
@@ -123,17 +123,17 @@ def test_every_token_table_has_a_norm_row_of_its_own(trained: MakeRun) -> None:
     assert len(looks) == len({name for name, _, _ in looks}) == 8
 
 
-def test_runs_of_one_method_are_told_apart_by_folder(trained: MakeRun) -> None:
-    names = {trace.name for trace in course_figure(shown(trained(), trained())).data}
+def test_runs_of_one_method_are_told_apart_by_folder(make_run: MakeRun) -> None:
+    names = {trace.name for trace in course_figure(shown(make_run(), make_run())).data}
     assert len(names) == 2
     assert all(re.search(r"runs\d+/dti", name) for name in names)
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_the_key_names_every_curve_on_rows_that_fit_a_telephone(
-    trained: MakeRun, tokens: int
+    make_run: MakeRun, tokens: int
 ) -> None:
-    run = trained(
+    run = make_run(
         tokens=[f"<token-{place}>" for place in range(tokens)],
         towers=("text_encoder", "text_encoder_2"),
     )
@@ -145,8 +145,8 @@ def test_the_key_names_every_curve_on_rows_that_fit_a_telephone(
     assert max(note.yshift for note in key) + 18 <= figure.layout.margin.t
 
 
-def test_the_finding_is_computed_from_the_run(trained: MakeRun) -> None:
-    noisy = trained(
+def test_the_finding_is_computed_from_the_run(make_run: MakeRun) -> None:
+    noisy = make_run(
         "ti",
         steps=100,
         norm=lambda step: 0.02 * step,
@@ -177,15 +177,15 @@ def test_the_finding_is_computed_from_the_run(trained: MakeRun) -> None:
     ],
 )
 def test_the_finding_says_what_the_loss_did(
-    trained: MakeRun, loss: Callable[[int], float], facts: str
+    make_run: MakeRun, loss: Callable[[int], float], facts: str
 ) -> None:
-    assert facts in training_finding(trained(steps=100, loss=loss))
+    assert facts in training_finding(make_run(steps=100, loss=loss))
 
 
 def test_the_finding_on_several_vectors_names_the_longest_and_each_tokens_loss(
-    trained: MakeRun,
+    make_run: MakeRun,
 ) -> None:
-    sentence = training_finding(trained(tokens=("<a>", "<b>"), vectors=2))
+    sentence = training_finding(make_run(tokens=("<a>", "<b>"), vectors=2))
     assert "longest of 4 vectors" in sentence
     assert "norm 0.8000, ×2.00 the mean token" in sentence
     for token in ("<a>", "<b>"):
@@ -219,8 +219,8 @@ def test_the_section_holds_a_finding_for_each_run_two_figures_and_the_ends(
     assert cells["time an update"] == 1000 * pair.runs[1].result.seconds_per_step
 
 
-def test_a_single_run_is_shown_as_a_group_of_one(trained: MakeRun) -> None:
-    run = trained()
+def test_a_single_run_is_shown_as_a_group_of_one(make_run: MakeRun) -> None:
+    run = make_run()
     section, group = section_of(run), section_of(shown(run))
     for kind in (Finding, Table):
         assert blocks(section, kind) == blocks(group, kind)
@@ -228,9 +228,9 @@ def test_a_single_run_is_shown_as_a_group_of_one(trained: MakeRun) -> None:
 
 
 def test_a_grid_of_previews_has_a_row_for_each_seed_and_a_column_for_each_step(
-    trained: MakeRun,
+    make_run: MakeRun,
 ) -> None:
-    run = trained(tokens=("<a>", "<b>"), prompts=("a {}", "{} there"))
+    run = make_run(tokens=("<a>", "<b>"), prompts=("a {}", "{} there"))
     grids = previews(run)
     assert [grid.title for grid in grids] == ["a <a>", "<a> there", "a <b>", "<b> there"]
     by_alt = {
@@ -249,8 +249,8 @@ def test_a_grid_of_previews_has_a_row_for_each_seed_and_a_column_for_each_step(
                 assert picture.uri == by_alt[picture.alt]
 
 
-def test_a_picture_that_is_gone_leaves_its_place_empty_and_is_counted(trained: MakeRun) -> None:
-    run = trained()
+def test_a_picture_that_is_gone_leaves_its_place_empty_and_is_counted(make_run: MakeRun) -> None:
+    run = make_run()
     run = dataclasses.replace(run, pictures=run.pictures[:1] + run.pictures[2:])
     (grid,) = previews(run)
     assert grid.rows[1].pictures[0] is None
@@ -260,28 +260,28 @@ def test_a_picture_that_is_gone_leaves_its_place_empty_and_is_counted(trained: M
     assert note.text.startswith("1 of 6 previews")
 
 
-def test_nearest_words_are_listed_where_they_change(trained: MakeRun) -> None:
-    run = trained(words=lambda step: ("dog", "fox") if step <= 20 else ("fox",))
+def test_nearest_words_are_listed_where_they_change(make_run: MakeRun) -> None:
+    run = make_run(words=lambda step: ("dog", "fox") if step <= 20 else ("fox",))
     (section,) = blocks(training_section(shown(run)), Section)
     (table,) = blocks(section, Table)
     assert [row[0] for row in table.rows] == ["1–20", "21–40"]
     assert "dog" in table.rows[0][1]
-    several = trained(tokens=("<a>", "<b>"))
+    several = make_run(tokens=("<a>", "<b>"))
     (section,) = blocks(training_section(shown(several)), Section)
     (table,) = blocks(section, Table)
     assert {row[1] for row in table.rows} == {"<a>", "<b>"}
 
 
-def test_the_caption_says_how_many_updates_of_a_long_run_are_drawn(trained: MakeRun) -> None:
+def test_the_caption_says_how_many_updates_of_a_long_run_are_drawn(make_run: MakeRun) -> None:
     def caption(run: TrainingRun) -> str:
         course, _ = blocks(training_section(shown(run)), Figure)
         text: str = course.caption
         return text
 
     assert re.search(
-        r"1,000 updates of “\u2068runs\d+/dti\u2069”, 400", caption(trained(steps=1000))
+        r"1,000 updates of “\u2068runs\d+/dti\u2069”, 400", caption(make_run(steps=1000))
     )
-    assert "evenly spread" not in caption(trained())
+    assert "evenly spread" not in caption(make_run())
 
 
 def test_the_data_leave_the_pictures_out(pair: TrainingRuns) -> None:
