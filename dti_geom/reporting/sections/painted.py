@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from dti_geom.probes.painted import PaintedPair, PaintedSwap
 from dti_geom.reporting.blocks import (
-    Column,
     Finding,
     Limits,
     Note,
@@ -12,27 +11,17 @@ from dti_geom.reporting.blocks import (
     PictureRow,
     Pictures,
     Section,
-    Span,
     Table,
-    Value,
 )
+from dti_geom.reporting.sections.swap import DONOR_COLUMNS, donor_cells
 from dti_geom.reporting.text import number, quoted, shown, times
 
-_COLUMNS = (
-    Column("stretch", "×"),
-    Column("norms", "×", digits=3),
-    Column("direction"),
-    Column("magnitude"),
-    Column("donors"),
-    Column("wins"),
-    Column("of"),
-    Column("95 % interval", "%", digits=3),
-)
 _ROLES = ("first", "second", "first, resized", "second, resized")
 
 
 def painted_section(result: PaintedSwap) -> Section:
     """Show pictures of swapped pairs, and which donor they resemble."""
+    rows = [donor_cells(total) for total in result.sums]
     return Section(
         title="Pictures of swapped pairs",
         aside=f"seeds {', '.join(map(str, result.seeds))}",
@@ -45,7 +34,7 @@ def painted_section(result: PaintedSwap) -> Section:
                 "first seed are shown. Resized: at the other's norm. ×: the multiple of its norm "
                 "at which the second was taken."
             ),
-            Table("Pictures, similarity to either donor", _COLUMNS, _rows(result)),
+            Table("Pictures, similarity to either donor", DONOR_COLUMNS, rows),
             Limits("What other words or other models would give. Few pairs were painted."),
         ],
     )
@@ -61,22 +50,6 @@ def painted_finding(result: PaintedSwap) -> str:
         f"differ {times(far.ratio)}, {far.wins.right} of {far.wins.total} do "
         f"({number(far.direction, 3)} against {number(far.magnitude, 3)})."
     )
-
-
-def _rows(result: PaintedSwap) -> list[list[Value]]:
-    return [
-        [
-            total.stretch,
-            total.ratio,
-            total.direction,
-            total.magnitude,
-            total.donors,
-            total.wins.right,
-            total.wins.total,
-            Span(100 * total.wins.low, 100 * total.wins.high),
-        ]
-        for total in result.sums
-    ]
 
 
 def _picture_row(pair: PaintedPair) -> PictureRow:

@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from dti_geom.probes.painted import PaintedSum
 from dti_geom.probes.swap import (
     LEFT,
     MagnitudeCurve,
@@ -45,8 +46,7 @@ _COLORS = {"token": BLUE, "pooled": GREEN, "end": INK}
 _ROW = 44  # pixels
 
 # Headings are short so that the table fits a terminal in one part.
-_SUM_COLUMNS = (
-    Column("output", kind="text"),
+DONOR_COLUMNS = (  # of `donor_cells`
     Column("stretch", "×"),
     Column("norms", "×", digits=3),
     Column("direction"),
@@ -56,6 +56,7 @@ _SUM_COLUMNS = (
     Column("of"),
     Column("95 % interval", "%", digits=3),
 )
+_SUM_COLUMNS = (Column("output", kind="text"), *DONOR_COLUMNS)
 _PAIR_COLUMNS = (
     Column("first", kind="token"),
     Column("norm"),
@@ -183,19 +184,20 @@ def _note(result: SwapResult) -> str:
 
 
 def _sum_rows(result: SwapResult) -> list[list[Value]]:
+    return [[total.output, *donor_cells(total)] for total in result.sums]
+
+
+def donor_cells(total: SwapSum | PaintedSum) -> list[Value]:
+    """Return the cells of all pairs at one stretch: which donor they resemble, and how often."""
     return [
-        [
-            total.output,
-            total.stretch,
-            total.ratio,
-            total.direction,
-            total.magnitude,
-            total.donors,
-            total.wins.right,
-            total.wins.total,
-            Span(100 * total.wins.low, 100 * total.wins.high),
-        ]
-        for total in result.sums
+        total.stretch,
+        total.ratio,
+        total.direction,
+        total.magnitude,
+        total.donors,
+        total.wins.right,
+        total.wins.total,
+        Span(100 * total.wins.low, 100 * total.wins.high),
     ]
 
 
