@@ -1,6 +1,6 @@
 # make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
 # make test   environment, install with test extras, a browser where one can be had, and all tests
-# make test-fast  the tests that need no browser, notebook, wheel or long run: under two minutes
+# make test-fast  the tests that need no browser, notebook, wheel or long run: about two minutes
 # make lab    environment with JupyterLab, opened on the notebooks
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory

@@ -57,6 +57,7 @@ def test_a_command_prints_what_the_readme_shows(command: str, expected: str) -> 
     assert lines(done.stdout) == lines(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "expected"), PYTHON)
 def test_a_snippet_prints_what_the_readme_shows(code: str, expected: str) -> None:
     done = subprocess.run(
@@ -65,6 +66,7 @@ def test_a_snippet_prints_what_the_readme_shows(code: str, expected: str) -> Non
     assert lines(done.stdout) == lines(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
     tmp_path: Path,

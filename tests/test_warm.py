@@ -56,5 +56,6 @@ def test_what_libraries_read_while_they_are_imported_needs_an_interpreter() -> N
     parent = warm._parent()
     environment = dict(os.environ)
     assert parent.serves(environment | {"NO_COLOR": "1", "COLUMNS": "7"})
+    assert parent.serves(environment | {"KMP_INIT_AT_FORK": "FALSE"})  # scikit-learn sets it
     assert not parent.serves(environment | {"HF_HOME": "/elsewhere"})
     assert not parent.serves(environment | {"PYTHONHASHSEED": "1"})

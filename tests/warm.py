@@ -46,6 +46,15 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 # Variables that are read when a command runs, not when a library is imported. pytest sets the last.
 READ_LATE = {"NO_COLOR", "COLUMNS", "TERM", "DTI_GEOM_CACHE", "PWD", "PYTEST_CURRENT_TEST"}
 
+# Variables that diffusers, scikit-learn and Ray set when they are imported. A test process that
+# has imported them hands them on; the parent has imported the same libraries.
+SET_BY_IMPORTS = {
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "RAY_CLIENT_MODE",
+    "TORCHINDUCTOR_CACHE_DIR",
+}
+
 # What commands import while they run. Only speed depends on this list being complete.
 LIBRARIES = (
     "PIL.JpegImagePlugin",
@@ -249,7 +258,8 @@ def _parent() -> _Parent:
 
 
 def _import_time(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name not in READ_LATE}
+    irrelevant = READ_LATE | SET_BY_IMPORTS
+    return {name: value for name, value in environment.items() if name not in irrelevant}
 
 
 def serve(channel: socket.socket) -> None:

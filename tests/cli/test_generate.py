@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -10,6 +11,7 @@ from dti_geom.files import from_json
 from warm import Run, RunJson
 
 
+@pytest.mark.slow
 def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothing(
     run: Run, run_json: RunJson, sd15_pipeline: Path, tmp_path: Path, flowing: Callable[[str], str]
 ) -> None:

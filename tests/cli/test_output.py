@@ -95,6 +95,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]).replace("/", " ")
 )
@@ -130,7 +131,10 @@ def on_a_terminal(*arguments: object, **environment: str) -> str:
         name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
     }
     env |= {"TERM": "xterm-256color", "COLUMNS": "80"} | environment
-    with warm.Command(*arguments, stdout=theirs, stderr=theirs, env=env) as command:
+    # A real start: whether the output is a terminal is asked when the command line is imported.
+    with warm.Command(
+        *arguments, stdout=theirs, stderr=theirs, env=env, interpreter=True
+    ) as command:
         os.close(theirs)
         written = b""
         while True:

@@ -158,6 +158,7 @@ def test_a_bad_pair_file_gets_one_line_that_says_what_is_wrong(
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_swap_paints_pairs_when_asked(run_json: Callable[..., Any], tmp_path: Path) -> None:
     asked = ("swap", "--model", "mini", "--count", "2", "--images", "1", "--out", tmp_path / "kept")
     result = run_json(*asked)

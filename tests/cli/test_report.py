@@ -124,6 +124,7 @@ def test_the_main_job_runs_on_real_input(run: Run, shared_data: Path, tmp_path: 
     assert [run_of_steps[step] for step in sorted(run_of_steps)] == sorted(run_of_steps.values())
 
 
+@pytest.mark.slow
 def test_full_adds_what_the_encoder_does_inside(run: Run, tmp_path: Path) -> None:
     done = run("report", "--model", "mini", "--full", "--out", tmp_path / "report")
     assert done.returncode == 0, done.stderr

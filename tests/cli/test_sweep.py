@@ -40,6 +40,7 @@ def swept(run: Run, file: Path) -> Completed:
     return run("sweep", file.name, "--workers", 1, cwd=file.parent)
 
 
+@pytest.mark.slow
 def test_sweep_keeps_scores_a_table_and_a_page_beside_its_file(
     swept: Completed, file: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_report_writes_the_page_again(swept: Completed, run: Run, file: Path) ->
     assert (file.parent / "mine" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_cell_ends_the_command_with_1_and_names_its_log(
     run: Run, file: Path, flowing: Callable[[str], str]
 ) -> None:

@@ -56,6 +56,7 @@ def check(path: Path) -> None:
     assert message.isprintable()
 
 
+@pytest.mark.slow
 def test_a_fixed_part_of_the_fuzz_run_has_no_crash_and_executes_nothing() -> None:
     command = [
         sys.executable,

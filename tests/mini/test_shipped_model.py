@@ -47,6 +47,7 @@ def test_same_seed_gives_the_same_picture_in_any_batch(pipeline: Any) -> None:
     assert torch.allclose(pair[1], second[0], atol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "check"),
     [("single", "object"), ("single", "background"), ("colour", "colour"), ("row", "order")],

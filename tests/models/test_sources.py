@@ -27,6 +27,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_answer(
     local_hub: Any, sdxl_folder: Path, tmp_path: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_remote_model_costs_the_bytes_of_its_token_tables_and_gives_the_local_
     assert not any(file.startswith(("unet", "vae")) for file in local_hub.sent)
 
 
+@pytest.mark.slow
 def test_a_remote_table_is_fetched_once(local_hub: Any, sd15_folder: Path, tmp_path: Path) -> None:
     local_hub.repositories["some/sd15"] = sd15_folder
     assert (
@@ -59,6 +61,7 @@ def test_a_remote_table_is_fetched_once(local_hub: Any, sd15_folder: Path, tmp_p
     assert local_hub.sent["text_encoder/model.safetensors"] <= 1 << 17  # at most the header
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_still_answers(
     local_hub: Any, sd15_folder: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +72,7 @@ def test_a_server_without_ranges_still_answers(
     assert json.loads(got.stdout)["encoders"][0]["vocab_size"] == 528
 
 
+@pytest.mark.slow
 def test_remote_shards_are_found_through_their_index(
     local_hub: Any, sana_folder: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def learned_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("learned_embeds*"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["dti", "ti"])
 def test_every_family_learns_a_token_end_to_end(
@@ -282,6 +283,7 @@ def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [(), ("--method", "ti", "--average-last", "4", "--schedule", "cosine")], ids=str
 )
@@ -323,6 +325,7 @@ def test_killed_and_resumed_a_run_ends_on_the_same_bytes(
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_of_one_with_twice_the_batch(
     config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_patterns_show_both_colours(sprites: Sprites) -> None:
     assert ("spotted", "car") in with_concepts(sprites)
 
 
+@pytest.mark.slow
 def test_shipped_concepts_read_back_as_they_were_written(sprites: Sprites, tmp_path: Path) -> None:
     save_concepts(tmp_path, sprites, seed=0)
     assert load_concepts(tmp_path) == CONCEPTS

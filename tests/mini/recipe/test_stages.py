@@ -168,6 +168,7 @@ def test_noisy_levels_count_fully() -> None:
     assert (weights.diff() >= 0).all()
 
 
+@pytest.mark.slow
 def test_autoencoder_stage(pictures: Pictures, tmp_path: Path) -> None:
     model = autoencoder.train_autoencoder(pictures, tmp_path, steps=2, seed=0)
     images = torch.zeros(2, 3, 64, 64)
@@ -193,6 +194,7 @@ def test_scorer_stage(sprites: Sprites, tmp_path: Path) -> None:
     assert set(read[0]) == set(READINGS)
 
 
+@pytest.mark.slow
 def test_reading_and_joint_stages(
     pictures: Pictures, tokenizer: CLIPTokenizer, tmp_path: Path
 ) -> None:

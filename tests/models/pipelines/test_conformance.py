@@ -260,6 +260,7 @@ def _published_cases() -> list[Any]:
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "denoiser"), _published_cases())
 def test_at_published_size_gradients_reach_the_vectors_alone(
     pipeline_folder: Folders, name: str, denoiser: str
