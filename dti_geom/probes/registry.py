@@ -83,6 +83,11 @@ class Probe:
         return function
 
     @property
+    def takes_tokens(self) -> bool:
+        """Whether it looks at tokens that the user names."""
+        return any(option.name == "tokens" for option in self.options)
+
+    @property
     def result_type(self) -> type:
         """The frozen dataclass that `measure` returns."""
         hints = typing.get_type_hints(self.measure)

@@ -187,7 +187,7 @@ def _measured_parts(subject: _Subject, words: Sequence[str], *, full: bool) -> I
             continue
         if probe.needs is Needs.LEARNED and not subject.files:
             continue
-        yield _probe_part(subject, probe, words if probe.name == "neighbors" else ())
+        yield _probe_part(subject, probe, words if probe.takes_tokens else ())
     if subject.files:
         yield _Part("inspection", subject.key, lambda: _inspection(subject))
 
@@ -208,7 +208,7 @@ def _probe_part(subject: _Subject, probe: Probe, tokens: Sequence[str]) -> _Part
             return Made(None, str(reason))
         if not result.encoders:
             return Made(None, " ".join(result.does_not_apply))
-        return Made(result, notes=_width_notes(subject) if probe.name == "norms" else ())
+        return Made(result)
 
     return _Part(probe.name, key_of(subject.key, list(tokens)), make)
 
@@ -225,7 +225,8 @@ def _width_notes(subject: _Subject) -> tuple[str, ...]:
 
 
 def _inspection(subject: _Subject) -> Made:
-    return Made(inspect_files(subject.named_files, subject.encoders, subject.model))
+    files = inspect_files(subject.named_files, subject.encoders, subject.model)
+    return Made(files, notes=_width_notes(subject))
 
 
 def _training_part(runs: Sequence[TrainingRun], subject: _Subject) -> _Part:

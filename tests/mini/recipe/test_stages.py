@@ -1,4 +1,4 @@
-"""Every stage takes a few steps at tiny size, stops, and goes on as if it had never stopped."""
+"""Every stage takes a few steps at tiny size, stops, and resumes as if it had not stopped."""
 
 from collections.abc import Callable
 from pathlib import Path
