@@ -87,7 +87,7 @@ def open_encoders(
     """Open the text encoders of a model, in the pipeline's order.
 
     model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single
-    encoder.
+    encoder. A name or a Hub id may end in `@revision`: a branch, a tag or a commit.
     Reads small JSON files only. Raises UnknownModel, ModelFilesError.
     """
     from dti_geom.models.encoders.registry import architecture_of
@@ -115,24 +115,31 @@ def open_encoders(
 
 
 def find_source(model: str) -> Source:
-    """Return the source of a model's files. Raises UnknownModel, naming the known models."""
-    known = MODELS.get(model)
-    if known is not None:
-        return _first_reachable(known) if known.repositories else Folder(embedded_folder())
+    """Return the source of a model's files. Raises UnknownModel, naming the known models.
+
+    model: as for `open_encoders`.
+    """
     path = Path(model)
-    if path.is_dir():
+    if path.is_dir() and model not in MODELS:
         return Folder(path)
+    name, _, revision = model.partition("@")
+    known = MODELS.get(name)
+    if known is not None and known.repositories:
+        return _first_reachable(known, revision or None)
+    if known is not None and not revision:
+        return Folder(embedded_folder())
     if path.exists():
         raise UnknownModel(
             f"{model} is a file; --model takes a folder with config.json or model_index.json in it."
         )
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return HubRepository(model)
+    if known is None and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return HubRepository(name, revision or None)
     close = difflib.get_close_matches(model, MODELS, n=1)
     guess = f" Did you mean '{close[0]}'?" if close else ""
     raise UnknownModel(
         f"no model called '{model}'.{guess}\nKnown: {', '.join(MODELS)}. "
-        "A Hub id (org/name) or a local folder also works: --model ./my-model"
+        "A Hub id (org/name, or org/name@revision) or a local folder also works: "
+        "--model ./my-model"
     )
 
 
@@ -227,8 +234,8 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         )
 
 
-def _first_reachable(known: KnownModel) -> Source:
-    *first, last = (HubRepository(repository) for repository in known.repositories)
+def _first_reachable(known: KnownModel, revision: str | None) -> Source:
+    *first, last = (HubRepository(repository, revision) for repository in known.repositories)
     for source in first:
         try:
             if source.has("model_index.json"):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dti_geom.errors import ModelFilesError, first_line
 from dti_geom.files.atomic import atomic_path
-from dti_geom.models.sources import Source, first_existing, read_json
+from dti_geom.models.sources import Source, first_existing, read_weight_map
 from dti_geom.progress import Progress, silent
 
 # In the order of search: what transformers itself prefers, then half precision, then pickles.
@@ -27,6 +27,8 @@ WEIGHT_FILES = (
     "model.safetensors.index.json",
     "model.fp16.safetensors",
     "model.safetensors.index.fp16.json",
+    "model.bf16.safetensors",
+    "model.safetensors.index.bf16.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
@@ -62,12 +64,7 @@ class Weights:
     def files(self) -> dict[str, str]:
         """Return every tensor's name and its file."""
         if self.entry.endswith(".json"):
-            shards = read_json(self.source, self.entry).get("weight_map")
-            if not isinstance(shards, dict):
-                raise ModelFilesError(
-                    f"{self.entry} has no weight_map, so it does not say where the tensors lie."
-                )
-            return {name: self.folder + shard for name, shard in shards.items()}
+            return read_weight_map(self.source, self.entry)
         names: Iterable[str]
         names = (
             self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
@@ -121,7 +118,7 @@ class Weights:
             )
         start, stop = entry["data_offsets"]
         shape = torch.Size(entry["shape"])
-        if stop - start != shape.numel() * dtype.itemsize:
+        if start < 0 or stop - start != shape.numel() * dtype.itemsize:
             raise ModelFilesError(
                 f"{file}: the header contradicts itself on {name}. Fetch the file again."
             )
@@ -168,6 +165,14 @@ class Weights:
                 name: value for name, value in loaded.items() if isinstance(value, Tensor)
             }
         return self._pickles[file]
+
+
+def stored_dtype(source: Source, file: str) -> torch.dtype | None:
+    """Return the dtype of a safetensors file's first tensor; None for other files."""
+    if not file.endswith(".safetensors"):
+        return None
+    header, _ = Weights(source, "")._header(file)
+    return next((_DTYPES.get(entry["dtype"]) for entry in header.values()), None)
 
 
 def cache_folder() -> Path:
