@@ -105,8 +105,11 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors become one red line and exit code 1."""
+    from .output import show_notices
+
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    show_notices()
     try:
         app(
             args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"

@@ -40,6 +40,6 @@ def _models_section(listed: list[dict[str, Any]]) -> "Section":
     rows = [[model["name"], model["what"], model["here"], model["source"]] for model in listed]
     also = (
         "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or "
-        "causal LM."
+        "causal LM. A name or a Hub id may end in @revision: a branch, a tag or a commit."
     )
     return Section("Models", [Table("", columns, rows), Note(also)])

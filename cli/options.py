@@ -11,7 +11,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder.",
+        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder. "
+        "A name or id may end in @revision.",
     ),
 ]
 Embeddings = Annotated[

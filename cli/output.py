@@ -1,5 +1,6 @@
 """Print results on standard output; notices and progress on standard error."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,20 @@ def print_error(message: str) -> None:
 def print_notice(message: str) -> None:
     """Print a notice on standard error; the command continues."""
     _print_message(message, "yellow")
+
+
+class _Notices(logging.Handler):
+    """Prints what the library wants users to know."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_notice(record.getMessage())
+
+
+def show_notices() -> None:
+    """Print the library's notices from now on, as `dti_geom.progress.notice` sends them."""
+    log = logging.getLogger("dti_geom")
+    log.addHandler(_Notices())
+    log.propagate = False
 
 
 def _print_message(message: str, style: str) -> None:
@@ -94,10 +109,25 @@ def _bars(amount: "ProgressColumn") -> "Iterator[Progress]":
 
 
 @contextmanager
-def training_progress() -> "Iterator[TrainingProgress]":
-    """Yield a listener that draws a bar with loss, norm and the remaining time."""
+def training_progress() -> "Iterator[tuple[TrainingProgress, Progress]]":
+    """Yield listeners of updates and of a download; they draw a bar with the remaining time.
+
+    The bar of updates has loss and norm, the bar of a download counts in MB.
+    """
     with _counting("figures") as bars:
         task = bars.add_task("opening the model", total=None, figures="")
+        megabyte = 10**6
+
+        def download(name: str, done: int, total: int) -> None:
+            bars.update(
+                task,
+                description=name,
+                total=total // megabyte,
+                completed=done // megabyte,
+                figures="MB",
+            )
+            if done == total:
+                bars.reset(task, description="opening the model", total=None, figures="")
 
         def listen(record: "StepRecord", total: int) -> None:
             loss = sum(record.losses.values()) / len(record.losses)
@@ -106,7 +136,7 @@ def training_progress() -> "Iterator[TrainingProgress]":
                 task, description="training", total=total, completed=record.step, figures=figures
             )
 
-        yield listen
+        yield listen, download
 
 
 @contextmanager

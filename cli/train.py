@@ -188,8 +188,8 @@ def train(
     from dti_geom.training import train as train_run
 
     if resume is not None:
-        with training_progress() as progress:
-            result = continue_run(resume, progress=progress, tracker=tracker)
+        with training_progress() as (progress, download):
+            result = continue_run(resume, progress=progress, download=download, tracker=tracker)
         _show(result, resume, json)
         return
     if out is None:
@@ -240,8 +240,15 @@ def train(
         dtype=dtype,
         compile=compile,
     )
-    with training_progress() as progress:
-        result = train_run(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
+    with training_progress() as (progress, download):
+        result = train_run(
+            config,
+            out,
+            overwrite=overwrite,
+            progress=progress,
+            download=download,
+            tracker=tracker,
+        )
     _show(result, out, json)
 
 

@@ -41,6 +41,8 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.progress import Progress as DownloadProgress
+from dti_geom.progress import silent
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors
@@ -86,6 +88,7 @@ def train(
     model: TextToImage | None = None,
     overwrite: bool = False,
     progress: Progress = lambda record, total: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -94,6 +97,7 @@ def train(
     out: folder for everything the run leaves; None writes nothing.
     model: an open model; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
+    download: called with the bytes of a model that is not on this machine yet.
     tracker: tensorboard or wandb, through accelerate.
     build: makes what learns a concept; by default the vectors of its token.
 
@@ -104,7 +108,15 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
-    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
+    return _train(
+        config,
+        folder,
+        model=model,
+        progress=progress,
+        download=download,
+        tracker=tracker,
+        build=build,
+    )
 
 
 def resume(
@@ -112,6 +124,7 @@ def resume(
     *,
     model: TextToImage | None = None,
     progress: Progress = lambda record, total: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -127,7 +140,15 @@ def resume(
     if (folder / "result.json").is_file():
         return load_result(folder / "result.json", TrainingResult)
     config = load_result(folder / "config.json", RunConfig)
-    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
+    return _train(
+        config,
+        folder,
+        model=model,
+        progress=progress,
+        download=download,
+        tracker=tracker,
+        build=build,
+    )
 
 
 def load_events(folder: str | Path) -> list[StepRecord]:
@@ -148,12 +169,15 @@ def _train(
     *,
     model: TextToImage | None,
     progress: Progress,
+    download: DownloadProgress,
     tracker: str | None,
     build: Build,
 ) -> TrainingResult:
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     opened_here = model is None
-    model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    model = model or open_text_to_image(
+        config.model, device=config.device, dtype=dtype, progress=download
+    )
     trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:
         model.free_vae()
