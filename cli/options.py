@@ -11,8 +11,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder. "
-        "A name or id may end in @revision.",
+        help="A name of `dti-geom models`, a Hub id (org/name), a pipeline or encoder folder, or a "
+        "checkpoint (.safetensors). A name or id may end in @revision, a checkpoint in @model.",
     ),
 ]
 Embeddings = Annotated[

@@ -10,6 +10,7 @@ from typing import Any
 
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.catalog import find_source
+from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.sources import Source, read_json, read_weight_map
 from dti_geom.progress import Progress, notice, silent
 
@@ -91,10 +92,12 @@ def needed_files(source: Source, dtype: str) -> Download:
     """
     sizes = source.sizes()
     chosen: dict[str, str] = {}
+    if isinstance(source, Checkpoint):
+        chosen[source.path.name] = source.path.name
     for part in used_parts(source, read_json(source, "model_index.json")):
         small = [f"{part}/{name}" for name in _SMALL_FILES]
         chosen |= {name: name for name in small if name in sizes}
-        if not part.startswith(_NO_WEIGHTS):
+        if not isinstance(source, Checkpoint) and not part.startswith(_NO_WEIGHTS):
             part_dtype = "float32" if part in FLOAT32_PARTS else dtype
             chosen |= _weights(source, part, sizes, part_dtype)
     files = [

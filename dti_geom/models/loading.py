@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dti_geom.errors import ModelFilesError, first_line
 from dti_geom.models.downloads import TOKENIZER_FILES
@@ -94,23 +94,33 @@ def load_module(
     if the files lack a tensor, which transformers would replace by random numbers.
     """
     transformers = import_transformers()
+    cls = getattr(transformers, module_class)
     names = {weights.folder + "config.json": "config.json"}
-    names |= {shard: Path(shard).name for shard in weights.files().values()}
-    names[weights.entry] = _without_variant(Path(weights.entry).name)
+    if not weights.prefix:
+        names |= {shard: Path(shard).name for shard in weights.files().values()}
+        names[weights.entry] = _without_variant(Path(weights.entry).name)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet(transformers), laid_out(source, names) as folder:
-        module, info = getattr(transformers, module_class).from_pretrained(
-            folder,
-            dtype=dtype or "auto",
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        if weights.prefix:
+            tensors = _with_names_of_transformers(_float_tensors(weights))
+            stored = next(iter(tensors.values())).dtype
+            module, info = cls.from_pretrained(
+                None,
+                config=cls.config_class.from_pretrained(folder, local_files_only=True),
+                state_dict=tensors,
+                dtype=dtype or stored,
+                output_loading_info=True,
+                **options,
+            )
+        else:
+            module, info = cls.from_pretrained(
+                folder, dtype=dtype or "auto", output_loading_info=True, **options
+            )
     missing = info["missing_keys"]
     if missing:
         raise ModelFilesError(
             f"{weights.entry} of {source.name} lacks {len(missing)} tensors of a {module_class}, "
-            f"among them "
-            f"{min(missing)}. Fetch the weights again."
+            f"among them {min(missing)}. Fetch the weights again."
         )
     loaded: nn.Module = module.eval().requires_grad_(False)
     return loaded
@@ -119,3 +129,44 @@ def load_module(
 def _without_variant(name: str) -> str:
     """Return the name that loaders look for: model.fp16.safetensors is model.safetensors there."""
     return name.replace(".fp16", "").replace(".bf16", "")
+
+
+def _float_tensors(weights: Weights) -> dict[str, Tensor]:
+    """Return the parameters of an encoder inside a checkpoint; position ids are none."""
+    names = [name for name in weights.files() if not name.endswith(("position_ids", "logit_scale"))]
+    return {name: weights.tensor(name) for name in names}
+
+
+# OpenCLIP's names and those of transformers.
+_OPEN_CLIP = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.": "embeddings.token_embedding.",
+    "ln_final.": "final_layer_norm.",
+    "transformer.resblocks.": "encoder.layers.",
+    ".ln_1.": ".layer_norm1.",
+    ".ln_2.": ".layer_norm2.",
+    ".mlp.c_fc.": ".mlp.fc1.",
+    ".mlp.c_proj.": ".mlp.fc2.",
+    ".attn.": ".self_attn.",
+}
+
+
+def _with_names_of_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a CLIP text tower under transformers' names; one that has them already unchanged."""
+    if "positional_embedding" not in tensors:
+        return tensors
+    renamed: dict[str, Tensor] = {}
+    for original, tensor in tensors.items():
+        if original == "text_projection":
+            renamed["text_projection.weight"] = tensor.T.contiguous()
+            continue
+        name = f"text_model.{original}"
+        for theirs, ours in _OPEN_CLIP.items():
+            name = name.replace(theirs, ours)
+        # Queries, keys and values lie below each other in one matrix.
+        if ".in_proj_" in name:
+            for kind, part in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[name.replace(".in_proj_", f".{kind}_proj.")] = part.contiguous()
+        else:
+            renamed[name] = tensor
+    return renamed

@@ -109,17 +109,23 @@ class HubRepository:
     revision: str | None = None  # branch, tag or commit; None: the main branch
 
     def has(self, file: str) -> bool:
-        """Whether the file exists, in the local cache or on the server."""
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        """Whether the file exists, in the local cache or on the server.
+
+        Where the Hub does not answer, the local cache decides. Raises ModelFilesError if it has
+        nothing of this repository.
+        """
+        from huggingface_hub.errors import EntryNotFoundError
 
         if self._cached(file):
             return True
         try:
             with self._reachable():
                 self._metadata(file)
-        except LocalEntryNotFoundError:
-            raise
         except EntryNotFoundError:
+            return False
+        except ModelFilesError:
+            if self._snapshot() is None:
+                raise
             return False
         return True
 

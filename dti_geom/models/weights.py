@@ -40,26 +40,31 @@ _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 @dataclass
 class Weights:
-    """The weight files of one encoder: `folder` inside `source`."""
+    """The weight files of one encoder: `folder` inside `source`.
+
+    given: the file to start from, where it is known. prefix: how the names of this encoder's
+    tensors begin in a checkpoint, which holds other parts too; they are used without it.
+    """
 
     source: Source
     folder: str
+    given: str | None = None
+    prefix: str = ""
     _headers: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict, repr=False)
     _pickles: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False)
-    _entry: str | None = field(default=None, repr=False)
 
     @property
     def entry(self) -> str:
         """The file to start from: the weights, or the index of their shards."""
-        if self._entry is None:
+        if self.given is None:
             candidates = [self.folder + name for name in WEIGHT_FILES]
-            self._entry = first_existing(self.source, candidates)
-        if self._entry is None:
+            self.given = first_existing(self.source, candidates)
+        if self.given is None:
             raise ModelFilesError(
                 f"{self.source.name}: no weights in '{self.folder or '.'}'. "
                 f"Looked for {', '.join(WEIGHT_FILES)}."
             )
-        return self._entry
+        return self.given
 
     def files(self) -> dict[str, str]:
         """Return every tensor's name and its file."""
@@ -106,6 +111,11 @@ class Weights:
                 )
         return load_file(cached)["table"]
 
+    def shape(self, name: str) -> torch.Size:
+        """Return the shape of a tensor in a safetensors file, without reading it."""
+        header, _ = self._header(self.files()[name])
+        return torch.Size(header[name]["shape"])
+
     def _slice(self, file: str, name: str, progress: Progress) -> Tensor:
         header, base = self._header(file)
         entry = header[name]
@@ -147,7 +157,12 @@ class Weights:
                     f"{file}: the safetensors header is broken. Fetch the file again."
                 ) from error
             header.pop("__metadata__", None)
-            self._headers[file] = header, 8 + length
+            mine = {
+                name.removeprefix(self.prefix): entry
+                for name, entry in header.items()
+                if name.startswith(self.prefix)
+            }
+            self._headers[file] = mine, 8 + length
         return self._headers[file]
 
     def _pickle(self, file: str) -> dict[str, Tensor]:
@@ -168,11 +183,14 @@ class Weights:
 
 
 def stored_dtype(source: Source, file: str) -> torch.dtype | None:
-    """Return the dtype of a safetensors file's first tensor; None for other files."""
+    """Return the dtype of a safetensors file's largest tensor; None for other files."""
     if not file.endswith(".safetensors"):
         return None
     header, _ = Weights(source, "")._header(file)
-    return next((_DTYPES.get(entry["dtype"]) for entry in header.values()), None)
+    sizes = {
+        entry["data_offsets"][1] - entry["data_offsets"][0]: entry for entry in header.values()
+    }
+    return _DTYPES.get(sizes[max(sizes)]["dtype"]) if sizes else None
 
 
 def cache_folder() -> Path:

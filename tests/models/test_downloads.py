@@ -59,7 +59,7 @@ def test_float32_from_half_precision_files_is_said(
     only_halves: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_text_to_image(str(only_halves), dtype=torch.float32)
-    assert "holds its text_encoder, unet, vae in half precision only" in caplog.text
+    assert "stores text_encoder, unet, vae in half precision only" in caplog.text
     caplog.clear()
     open_text_to_image(str(only_halves), dtype=torch.bfloat16)
     assert caplog.text == ""

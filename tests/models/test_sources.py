@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +7,8 @@ import pytest
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.downloads import in_units, plan_download
 from dti_geom.models.sources import Folder, read_json
+from remote import open_remote, run
 from variants import with_variants
-
-
-def hub_environment(hub_url: str, home: Path) -> dict[str, str]:
-    return {
-        "HF_ENDPOINT": hub_url,
-        "HF_HOME": str(home / "hf"),
-        "DTI_GEOM_CACHE": str(home / "cache"),
-        "HF_HUB_OFFLINE": "0",
-        "NO_COLOR": "1",
-    }
-
-
-def run(
-    hub_url: str, home: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    env = os.environ | hub_environment(hub_url, home)
-    command = [sys.executable, "-m", "dti_geom_cli", *arguments]
-    return subprocess.run(
-        command, env=env | environment, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 @pytest.mark.slow
@@ -89,25 +67,6 @@ def test_remote_shards_are_found_through_their_index(
     assert json.loads(got.stdout)["encoders"][0]["special"]
 
 
-def open_remote(
-    hub_url: str, home: Path, model: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Open a pipeline for training in a process that asks the local server."""
-    code = (
-        "import sys, torch, dti_geom\n"
-        "told = []\n"
-        "dti_geom.open_text_to_image(\n"
-        "    sys.argv[1], dtype=torch.bfloat16, progress=lambda *step: told.append(step)\n"
-        ")\n"
-        "print(told[-1] if told else 'nothing to fetch')\n"
-    )
-    env = os.environ | hub_environment(hub_url, home) | environment
-    command = [sys.executable, "-c", code, model]
-    return subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 @pytest.mark.slow
 def test_a_remote_pipeline_costs_what_its_plan_says_and_is_fetched_once(
     local_hub: Any, sd15_pipeline: Path, tmp_path: Path
@@ -133,6 +92,9 @@ def test_a_remote_pipeline_costs_what_its_plan_says_and_is_fetched_once(
     assert set(local_hub.sent) == {"listing"}
     offline = open_remote(local_hub.url, tmp_path, "some/sd15", HF_HUB_OFFLINE="1")
     assert offline.stdout == "nothing to fetch\n", offline.stderr
+    words = ("neighbors", "cat", "--model", "some/sd15")
+    measured = run(local_hub.url, tmp_path, *words, HF_HUB_OFFLINE="1")
+    assert measured.returncode == 0, measured.stderr
 
 
 @pytest.mark.slow

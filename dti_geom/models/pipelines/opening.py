@@ -1,12 +1,14 @@
 """Open a whole text-to-image model from its name, folder or Hub id."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from dti_geom.errors import ModelFilesError, first_line
-from dti_geom.models.catalog import check_device, find_source, profile_of
+from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
+from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
     FLOAT32_PARTS,
     UNUSED_PARTS,
@@ -48,6 +50,8 @@ def open_text_to_image(
     wanted = dtype or default_dtype(device)
     plan = needed_files(source, str(wanted).removeprefix("torch."))
     fetch(source, plan, progress)
+    if isinstance(source, Checkpoint) and source.kind.doubt and model == source.name:
+        notice(f"{model} is {source.kind.what}: {source.kind.doubt}.")
     if wanted == torch.float32:
         _say_if_half(source, plan)
     pipeline = _load(source, plan, index, wanted)
@@ -68,12 +72,41 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
     try:
         with quiet(import_transformers()), quiet(diffusers), laid_out(source, names) as folder:
             (folder / "model_index.json").write_text(json.dumps(index | absent))
+            if isinstance(source, Checkpoint):
+                return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
             return getattr(diffusers, kind).from_pretrained(
                 folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
             )
     except LOADING_ERRORS as error:
         raise ModelFilesError(
             f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
+        ) from error
+
+
+def _load_checkpoint(
+    source: Checkpoint, folder: Path, kind: str, *, dtype: torch.dtype, options: dict[str, Any]
+) -> Any:
+    """Return the diffusers pipeline of a single-file checkpoint.
+
+    folder: its configurations and a link to the file. Text encoders are opened as the probes open
+    them, which checks that no tensor is missing.
+    """
+    import diffusers
+
+    file, place = str(folder / source.path.name), str(folder)
+    encoders = encoders_of(source, device="cpu", dtype=dtype)
+    towers = {encoder.name: encoder.module for encoder in encoders}
+    try:
+        vae = diffusers.AutoencoderKL.from_single_file(
+            file, config=place, subfolder="vae", torch_dtype=torch.float32
+        )
+        return getattr(diffusers, kind).from_single_file(
+            file, config=place, torch_dtype=dtype, vae=vae, **towers, **options
+        )
+    except NotImplementedError as error:  # a parameter was left without a value
+        raise ModelFilesError(
+            f"{source.name} lacks tensors of its UNet or its autoencoder. Fetch the file again, or "
+            f"name another configuration: --model {source.name}@./my-model"
         ) from error
 
 
@@ -84,7 +117,7 @@ def _say_if_half(source: Source, plan: Download) -> None:
     if stored:
         parts = ", ".join(dict.fromkeys(name.split("/")[0] for name in stored))
         notice(
-            f"{source.name} holds its {parts} in half precision only. float32 takes twice the "
+            f"{source.name} stores {parts} in half precision only. float32 takes twice the "
             "memory and brings no lost digit back; --dtype bfloat16 or float16 takes them as "
             "they are."
         )
