@@ -1,5 +1,6 @@
 """The `dti-geom` command."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -103,10 +104,20 @@ def _root(
     """
 
 
+class _Notices(logging.Handler):
+    """Prints what the library tells its users (`dti_geom.progress.notice`)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from .output import print_notice
+
+        print_notice(record.getMessage())
+
+
 def main() -> None:
     """Run the command line; errors become one red line and exit code 1."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    logging.getLogger("dti_geom").addHandler(_Notices())
     try:
         app(
             args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"

@@ -83,6 +83,18 @@ class TrainingDiverged(DtiGeomError):
     """A loss or a vector that is not finite any more. The last checkpoint is kept."""
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """A run that Ctrl-C or SIGTERM stopped between two updates. The message says how to resume.
+
+    It is no DtiGeomError: a sweep must stop too, and not count its cell as failed.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        """signal: the number of the signal that stopped the run."""
+        super().__init__(message)
+        self.signal = signal
+
+
 class EvaluationError(DtiGeomError):
     """Prompts, pictures or scores that cannot be used or computed."""
 

@@ -149,6 +149,7 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""
