@@ -67,7 +67,13 @@ def evaluate(
         float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder for pictures, scores, tables and page.",
+        ),
     ] = Path("evaluation"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

@@ -61,7 +61,12 @@ Dtype = Annotated[
 def generate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the pictures. A stopped call resumes there."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the pictures. A stopped call resumes there.",
+        ),
     ],
     model: Annotated[
         str | None,

@@ -171,7 +171,12 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the run. Required without --resume."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the run. Required without --resume.",
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")

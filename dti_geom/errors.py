@@ -9,7 +9,12 @@ from difflib import get_close_matches
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name if the message is empty."""
+    """Return the first line of an error's message, or its type's name if the message is empty.
+
+    Of a system error, what happened, without number and path: messages name the path themselves.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
 
 
