@@ -11,6 +11,8 @@ from dti_geom.models.magnitude import parse_magnitude
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
+MAX_CROPS = 1000
+MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ConceptConfig:
     images: folder of images, or a dataset's folder with one folder per subject.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
-    vectors: None for one per token of `init`, or as many as the start has.
+    vectors: None for one per word of `init`, or as many as the start has.
     """
 
     token: str  # e.g. <my-dog>
@@ -102,7 +104,8 @@ class DataConfig:
         """Raise TrainingError for what no run could do."""
         large = self.resolution is None or self.resolution >= 8
         _check(large, "resolution", self.resolution, "8 pixels or more")
-        _check(self.crops >= 1, "crops", self.crops, "1 or more")
+        # Every view of every image is kept in memory.
+        _check(1 <= self.crops <= MAX_CROPS, "crops", self.crops, f"1 to {MAX_CROPS}")
         bad = [template for template in self.templates or () if "{}" not in template]
         usable = not bad and self.templates != ()
         _check(usable, "templates", bad or "none", "prompts with {} where the token goes")
@@ -149,14 +152,17 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""
         tokens = [concept.token for concept in self.concepts]
         _check(bool(tokens), "concepts", "none", "at least one")
         _check(len(set(tokens)) == len(tokens), "concepts", tokens, "every token once")
-        for name in ("batch_size", "accumulate", "checkpoint_every"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("batch_size", "accumulate"):
+            value = getattr(self, name)
+            _check(1 <= value <= MAX_BATCH, name, value, f"1 to {MAX_BATCH}")
+        _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         _check(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         above_zero = self.min_snr is None or self.min_snr > 0
