@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dti_geom.images import BROKEN, open_rgb, png_base64, png_bytes, png_uri, thumbnail
+from dti_geom import images
+from dti_geom.images import (
+    BROKEN,
+    open_rgb,
+    png_base64,
+    png_bytes,
+    png_uri,
+    reader_to_install,
+    thumbnail,
+)
 
 
 def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
@@ -57,3 +66,25 @@ def test_a_data_uri_holds_the_same_pixels() -> None:
     assert png_uri(png_bytes(picture)) == png_uri(picture)
     with pytest.raises(ValueError, match="not a PNG"):
         png_uri(b"GIF89a")
+
+
+def test_heic_opens_where_its_reader_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    picture = Image.new("RGB", (64, 32), (200, 30, 30))
+    heif.from_pillow(picture).save(tmp_path / "phone.HEIC")
+    assert reader_to_install(tmp_path / "phone.HEIC") is None
+    opened = open_rgb(tmp_path / "phone.HEIC")
+    assert opened.size == (64, 32)
+    pixel = opened.getpixel((30, 15))
+    assert isinstance(pixel, tuple)
+    assert pixel[0] > 150 > 60 > max(pixel[1:])
+
+
+def test_a_format_without_its_reader_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import features
+
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    monkeypatch.setattr(features, "check", lambda name: False)
+    assert reader_to_install("phone.HEIC") == "pip install 'dti-geom[heic]'"
+    assert reader_to_install("web.avif") == "pip install 'pillow>=11.3'"
+    assert reader_to_install("photo.jpg") is None
