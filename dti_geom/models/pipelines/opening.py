@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.errors import ModelFilesError
 from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
 from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
@@ -16,7 +16,7 @@ from dti_geom.models.downloads import (
     fetch,
     needed_files,
 )
-from dti_geom.models.loading import LOADING_ERRORS, import_transformers, laid_out, quiet
+from dti_geom.models.loading import explained, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
 from dti_geom.models.sources import Source, read_json
@@ -55,7 +55,9 @@ def open_text_to_image(
     if wanted == torch.float32:
         _say_if_half(source, plan)
     pipeline = _load(source, plan, index, wanted)
-    return family_of(kind)(pipeline.to(device), model, profile_of(model))
+    with explained(f"{source.name} did not open as a {kind}"):
+        pipeline = pipeline.to(device)
+    return family_of(kind)(pipeline, model, profile_of(model))
 
 
 def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -69,18 +71,19 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
     dtypes = dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
     names = {file.name: file.loaded_as for file in plan.files}
     absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
-    try:
-        with quiet(import_transformers()), quiet(diffusers), laid_out(source, names) as folder:
-            (folder / "model_index.json").write_text(json.dumps(index | absent))
-            if isinstance(source, Checkpoint):
-                return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
-            return getattr(diffusers, kind).from_pretrained(
-                folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
-            )
-    except LOADING_ERRORS as error:
-        raise ModelFilesError(
-            f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
-        ) from error
+    problem = f"{source.name} did not open as a {kind}"
+    with (
+        explained(problem),
+        quiet(import_transformers()),
+        quiet(diffusers),
+        laid_out(source, names) as folder,
+    ):
+        (folder / "model_index.json").write_text(json.dumps(index | absent))
+        if isinstance(source, Checkpoint):
+            return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
+        return getattr(diffusers, kind).from_pretrained(
+            folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
+        )
 
 
 def _load_checkpoint(
