@@ -211,9 +211,14 @@ def train(
 
     if resume is not None:
         _refuse_beside_resume(context, resume)
-        with _stopping(), training_progress() as (progress, stage):
+        with _stopping(), training_progress() as (progress, stage, download):
             result = continue_run(
-                resume, steps=steps, progress=progress, stage=stage, tracker=tracker
+                resume,
+                steps=steps,
+                progress=progress,
+                stage=stage,
+                download=download,
+                tracker=tracker,
             )
         _show(result, resume, json)
         return
@@ -265,13 +270,14 @@ def train(
         dtype=dtype,
         compile=compile,
     )
-    with _stopping(), training_progress() as (progress, stage):
+    with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
             out,
             overwrite=overwrite,
             progress=progress,
             stage=stage,
+            download=download,
             tracker=tracker,
         )
     _show(result, out, json)

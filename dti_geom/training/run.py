@@ -42,7 +42,8 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.progress import notice
+from dti_geom.progress import Progress as DownloadProgress
+from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.processes import Processes
@@ -94,6 +95,7 @@ def train(
     overwrite: bool = False,
     progress: Progress = lambda record, total: None,
     stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -103,6 +105,7 @@ def train(
     model: an open model; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
     stage: called with what begins, such as "painting previews", where no update is made.
+    download: called with the bytes of a model that is not on this machine yet.
     tracker: tensorboard or wandb, through accelerate.
     build: makes what learns a concept; by default the vectors of its token.
 
@@ -114,7 +117,7 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
-    listeners = _Listeners(progress, stage, tracker)
+    listeners = _Listeners(progress, stage, download, tracker)
     return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
@@ -125,6 +128,7 @@ def resume(
     model: TextToImage | None = None,
     progress: Progress = lambda record, total: None,
     stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -146,7 +150,7 @@ def resume(
         with alone_in(folder, WAIT):
             (folder / "result.json").unlink(missing_ok=True)
             save_result(folder / "config.json", extended, overwrite=True)
-    listeners = _Listeners(progress, stage, tracker)
+    listeners = _Listeners(progress, stage, download, tracker)
     return _train(extended, folder, listeners, model=model, build=build, fresh=False)
 
 
@@ -187,6 +191,7 @@ class _Listeners:
 
     progress: Progress
     stage: Stage
+    download: DownloadProgress
     tracker: str | None
 
 
@@ -206,7 +211,9 @@ def _train(
     if opened_here:
         check_before_loading(config)
         listeners.stage(f"opening {config.model}")
-    model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    model = model or open_text_to_image(
+        config.model, device=config.device, dtype=dtype, progress=listeners.download
+    )
     listeners.stage("encoding images")
     trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:
