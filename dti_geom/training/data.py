@@ -4,7 +4,7 @@ Images become a fixed set of views; samples are drawn from the views by number, 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +141,8 @@ def _views_of(
         yield ImageView(path, pixels, view, prompt=prompt, mask=weights)
         if config.flip:
             flipped = None if weights is None else weights.flip(-1)
-            yield ImageView(path, pixels.flip(-1), view, prompt=prompt, mask=flipped)
+            mirrored = replace(view, corner=(top, spare[0] - left))
+            yield ImageView(path, pixels.flip(-1), mirrored, prompt=prompt, mask=flipped)
 
 
 def _cut(image: "Image", size: tuple[int, int], box: tuple[int, int, int, int]) -> Tensor:

@@ -84,6 +84,25 @@ def test_further_crops_are_seeded_inside_and_different(images: Path) -> None:
     assert torch.equal(first[1].pixels, first[0].pixels.flip(-1))
 
 
+def test_a_mirrored_view_is_where_its_corner_says_in_the_mirrored_image(tmp_path: Path) -> None:
+    """Every column has a value of its own, so a view shows where it was cut."""
+    columns = np.tile(np.arange(80, dtype=np.uint8), (64, 1))
+    Image.fromarray(columns).convert("RGB").save(tmp_path / "0.png")
+    found = views(tmp_path, crops=6, flip=True)
+    lefts = set()
+    for plain, mirrored in zip(found[::2], found[1::2], strict=True):
+        side = (64, 80) if plain is found[0] else (72, 90)  # as resized
+        whole = Image.open(tmp_path / "0.png").resize(side[::-1], Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.asarray(whole, np.float32)).permute(2, 0, 1) / 127.5 - 1
+        for view, image in ((plain, pixels), (mirrored, pixels.flip(-1))):
+            top, left = view.view.corner
+            cut = image[:, top : top + 64, left : left + 64]
+            torch.testing.assert_close(view.pixels, cut)
+        lefts.add((plain.view.corner[1], mirrored.view.corner[1]))
+    assert (8, 8) in lefts
+    assert any(left != right for left, right in lefts)
+
+
 def test_masks_and_captions_belong_to_their_image(images: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
