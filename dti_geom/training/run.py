@@ -42,6 +42,7 @@ from dti_geom.files.run_layout import (
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors
 from dti_geom.training.trainable import Build, LearnedVectorResult, Values
@@ -154,6 +155,8 @@ def _train(
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     opened_here = model is None
     model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    if folder is not None and (folder / "config.json").is_file():  # a stopped run
+        config = with_old_defaults(config, folder / "config.json", model)
     trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:
         model.free_vae()

@@ -17,6 +17,7 @@ from dti_geom.errors import UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.profiles import NO_PROFILE, Profile
+from dti_geom.models.templates import TEMPLATES
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
 
 Conditioning = dict[str, Tensor]  # what the denoiser reads beside the noisy latents, batch first
 
-# Ways of naming a subject; {} stands for the token. Used where a model brings no templates.
-TEMPLATES = (
-    "a photo of a {}",
-    "a photo of one {}",
-    "a photo of the {}",
-    "a photo of my {}",
-    "a picture of a {}",
-    "an image of a {}",
-    "a close-up photo of a {}",
-    "a cropped photo of a {}",
-    "a good photo of a {}",
-    "a bright photo of a {}",
-    "a dark photo of a {}",
-    "a rendering of a {}",
-)
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What a family's tokens are trained with where a run does not say.
+
+    Rates are per update at a batch of 4. They are the rates of the launchers of Kim et al. (2026)
+    times their batch size and accumulation, which their option --scale_lr multiplies in.
+    """
+
+    resolution: int | None = None  # largest side in pixels; None: what the model was trained at
+    steps: int = 400  # updates
+    direction_rate: float = 0.04  # radians, on the sphere
+    vector_rate: float = 0.02  # of AdamW on free vectors
+    kappa: float = 1e-4  # strength of the prior
+    weight_decay: float = 1e-2  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,7 @@ class TextToImage:
     taps: ClassVar[Mapping[str, Tap]] = {}
     guidance: float = 7.5
     sampling_steps: int = 50
-    training_steps = 400
-    # Radians per step of Directional Textual Inversion at batch 4 (Kim et al., table of settings).
-    direction_rate = 0.04
-    templates = TEMPLATES
+    training: ClassVar[TrainingDefaults] = TrainingDefaults()
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.
@@ -197,6 +195,14 @@ class TextToImage:
     def flow(self) -> bool:
         """Whether the model is trained by flow matching."""
         return isinstance(self.noising, Flow)
+
+    def templates(self, learn: str = "object") -> tuple[str, ...]:
+        """Return training prompts, {} for the token.
+
+        learn: what the token stands for, `object` or `style`. For objects a model may have its own.
+        """
+        own = self.profile.templates() if learn == "object" else None
+        return own or TEMPLATES[learn]
 
     def place(self, token: str, vectors: Sequence[Tensor]) -> None:
         """Let `token` stand for vectors, (n, d) for each tower in order.
@@ -296,6 +302,11 @@ class TextToImage:
     def resolution(self) -> int:
         """Pixels of a side that the model was trained at."""
         return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
+
+    @property
+    def training_resolution(self) -> int:
+        """Pixels of a side that tokens are trained at where a run does not say."""
+        return min(self.resolution, self.training.resolution or self.resolution)
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from dti_geom.errors import UnknownToken
 from dti_geom.models.noising import Flow, Noising
-from dti_geom.models.pipelines.base import Conditioning, TextToImage, at_least_float32, names_of
+from dti_geom.models.pipelines.base import (
+    Conditioning,
+    TextToImage,
+    TrainingDefaults,
+    at_least_float32,
+    names_of,
+)
 
 
 class Sana(TextToImage):
@@ -20,8 +26,7 @@ class Sana(TextToImage):
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20
-    training_steps = 500
-    direction_rate = 0.01
+    training = TrainingDefaults(steps=500, kappa=5e-5, weight_decay=0.0)
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the flow with the scheduler's shift, at every resolution."""

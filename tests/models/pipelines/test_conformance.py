@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.pipelines import PIPELINES, TextToImage, View, family_of
+from dti_geom.training import RunConfig
 from pipelines import FAMILIES, Family, Sample, library, published
 
 VIEW = View((640, 480), (10, 0), (64, 64))
@@ -202,6 +203,22 @@ def test_the_loss_is_the_published_formula(opened: Opened, name: str) -> None:
 
 
 @per_family
+def test_rates_prior_decay_and_steps_are_those_of_the_launchers(opened: Opened, name: str) -> None:
+    defaults, launcher = opened(name).training, FAMILIES[name].launcher
+    images = launcher.batch_size * launcher.accumulate
+    assert images == RunConfig.batch_size
+    assert defaults.direction_rate == pytest.approx(launcher.learning_rate * images)
+    assert defaults.vector_rate == pytest.approx(launcher.vector_rate * images)
+    assert (defaults.kappa, defaults.weight_decay) == (launcher.kappa, launcher.weight_decay)
+    assert defaults.steps == launcher.steps
+
+
+@per_family
+def test_a_tiny_model_is_trained_at_its_own_resolution(opened: Opened, name: str) -> None:
+    assert opened(name).training_resolution == opened(name).resolution == SIDE
+
+
+@per_family
 def test_decoded_latents_have_the_shape_and_scale_of_the_images(opened: Opened, name: str) -> None:
     check_latents(opened(name), FAMILIES[name])
 
@@ -288,7 +305,8 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     vectors = [rows.to("meta").requires_grad_() for rows in random_vectors(model)]
     model.place("<x>", vectors)
     conditioning = model.encode_prompts(["a photo of a <x>"] * 2, [VIEW] * 2)
-    side = model.resolution
+    side = model.training_resolution
+    assert side == family.launcher.resolution
     noisy = model.encode_images(torch.empty(2, 3, side, side, device="meta")).mean
     t = model.noising.draw_times([torch.Generator()] * 2).to("meta")
     prediction = model.predict(noisy, t, conditioning)
