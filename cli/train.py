@@ -144,6 +144,14 @@ def train(
     crops: Annotated[
         int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
     ] = 1,
+    random_crops: Annotated[
+        bool,
+        typer.Option(
+            "--random-crops",
+            help="Cut every sample at a random place of its image, as the published training "
+            "does; the autoencoder then runs in every update.",
+        ),
+    ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
     captions: Annotated[
         bool, typer.Option("--captions", help="Take prompts from NAME.txt beside each image.")
@@ -162,6 +170,14 @@ def train(
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
     ] = None,
+    zero_pad: Annotated[
+        bool,
+        typer.Option(
+            "--zero-pad",
+            help="Put 0 to 15 zero vectors before every training prompt, as the published training "
+            "on SANA does.",
+        ),
+    ] = False,
     times: Annotated[
         str | None,
         typer.Option(
@@ -257,11 +273,13 @@ def train(
         data=DataConfig(
             resolution=resolution,
             crops=crops,
+            random_crops=random_crops,
             flip=flip,
             captions=captions,
             masks=str(masks) if masks else None,
             learn=learn,
             templates=tuple(template) if template else None,
+            zero_pad=zero_pad,
             times=times,
         ),
         preview=preview,

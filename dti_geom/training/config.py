@@ -89,20 +89,24 @@ class DataConfig:
     """How images become training samples.
 
     crops: fixed views of every image: the centre, then random cuts of a slightly enlarged image.
+    random_crops: cut every sample at a random place of its image instead; encoded at each draw.
     captions: NAME.txt beside an image holds its prompt, with {} for the token.
     masks: folder of NAME.png; the loss counts where it is white.
     learn: what the token stands for, object or style; chooses the templates.
     templates: prompts with {} for the token; None takes those of `learn`.
+    zero_pad: put a random number of zero vectors, 0 to 15, before the prompt of every sample.
     times: uniform or logit-normal, for flow models; None takes the model's.
     """
 
     resolution: int | None = None  # pixels of a side; None: the model's, see `TrainingDefaults`
     crops: int = 1
+    random_crops: bool = False
     flip: bool = False  # also the mirror image of every view
     captions: bool = False
     masks: str | None = None
     learn: str = "object"
     templates: tuple[str, ...] | None = None
+    zero_pad: bool = False
     times: str | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +114,8 @@ class DataConfig:
         large = self.resolution is None or self.resolution >= 8
         _check(large, "resolution", self.resolution, "8 pixels or more")
         _check(self.crops >= 1, "crops", self.crops, "1 or more")
+        fixed = not self.random_crops or self.crops == 1
+        _check(fixed, "crops", self.crops, "1, because random_crops has no fixed crops")
         _check(self.learn in TEMPLATES, "learn", self.learn, " or ".join(TEMPLATES))
         _check(self.times in (None, *TIMES), "times", self.times, " or ".join(TIMES))
         bad = [template for template in self.templates or () if "{}" not in template]

@@ -158,7 +158,7 @@ def _train(
     if folder is not None and (folder / "config.json").is_file():  # a stopped run
         config = with_old_defaults(config, folder / "config.json", model)
     trainer = Trainer(model, config, build=build)
-    if opened_here and not config.preview.every:
+    if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()

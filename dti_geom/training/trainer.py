@@ -71,6 +71,8 @@ class Trainer:
         self.noising = model.noising_at(resolution)
         if data.times is not None:
             self.noising = self.noising.with_times(data.times)
+        if data.zero_pad:
+            model.place_zero_pad()
         self.concepts: list[Concept] = []
         for concept in config.concepts:
             trainable = build(model, concept, self.config.method, config.seed)
@@ -82,6 +84,8 @@ class Trainer:
                 token=concept.token,
                 templates=data.templates or model.templates(data.learn),
                 seed=config.seed,
+                random_side=resolution if data.random_crops else None,
+                zero_pad=data.zero_pad,
             )
             self.concepts.append(Concept(concept, trainable, samples))
         if config.compile:

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
-from dti_geom.models.pipelines import PIPELINES, TextToImage, View, family_of
+from dti_geom.models.pipelines import PIPELINES, TextToImage, Tower, View, family_of
+from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import RunConfig
 from pipelines import FAMILIES, Family, Sample, library, published
 
@@ -164,6 +165,69 @@ def test_a_token_that_equals_a_word_gives_bit_identical_conditioning(
     assert set(learned) == set(word)
     for part in set(word) - set(family.pooled_at_token):
         assert torch.equal(learned[part], word[part]), part
+
+
+@per_family
+def test_zero_vectors_stand_right_before_the_words_and_are_exactly_zero(
+    opened: Opened, name: str
+) -> None:
+    """In every tower the tokens are those of the prompt alone, with the zero vectors among them."""
+    model, family = opened(name), FAMILIES[name]
+    model.place_zero_pad()
+    model.place("<x>", random_vectors(model))
+    prompt = family.prompt.format("<x>")
+    for tower in model.towers:
+        plain, _ = _looked_up(model, tower, prompt)
+        padded, states = _looked_up(model, tower, model.padded(prompt, 3))
+        zero = tower.tokenizer.convert_tokens_to_ids(ZERO_PAD)
+        places = [place for place, row in enumerate(padded) if row == zero]
+        first = places[0]
+        assert places == [first, first + 1, first + 2]
+        assert states[places].abs().max() == 0
+        assert states[first + 3].abs().max() > 0
+        rest = padded[first + 3 :]
+        assert padded[:first] + rest == plain[: len(padded) - 3]
+        read = tower.tokenizer.decode(rest, skip_special_tokens=False)
+        assert read.replace(" ", "").startswith(prompt.replace(" ", ""))
+
+
+def _looked_up(model: TextToImage, tower: Tower, prompt: str) -> tuple[list[int], Tensor]:
+    """Return the tokens that a tower looks up for a prompt, and what it finds, (n, d)."""
+    seen: dict[str, Any] = {}
+    lookup: Any = tower.module.get_input_embeddings()  # type: ignore[operator]
+
+    def keep_ids(_module: Any, args: Any, kwargs: Any) -> None:
+        seen["ids"] = (args[0] if args else kwargs["input_ids"])[0].tolist()
+
+    def keep_states(_module: Any, _args: Any, output: Tensor) -> None:
+        seen["states"] = output[0]
+
+    hooks = [
+        tower.module.register_forward_pre_hook(keep_ids, with_kwargs=True),
+        lookup.register_forward_hook(keep_states),
+    ]
+    with torch.no_grad():
+        model.encode_prompts([prompt], [VIEW])
+    for hook in hooks:
+        hook.remove()
+    return seen["ids"], seen["states"]
+
+
+@per_family
+def test_a_token_is_cut_off_where_the_room_before_its_prompt_ends(
+    opened: Opened, name: str
+) -> None:
+    model = opened(name)
+    token = "<three>"
+    width = [tower.token_table.shape[1] for tower in model.towers]
+    model.place_zero_pad()
+    model.place(token, [torch.ones(3, size) for size in width])
+    room = model.room_before(f"a {token} cat", token)
+    for count, there in ((room, True), (room + 1, False)):
+        for tower in model.towers:
+            ids, _ = _looked_up(model, tower, model.padded(f"a {token} cat", count))
+            last = tower.tokenizer.convert_tokens_to_ids(f"{token}_2")
+            assert (last in ids) == there
 
 
 @per_family
