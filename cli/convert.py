@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_section, reading_progress
+from .output import print_json, print_line, print_section
+from .progress import reading_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import print_json, print_line, print_notice, print_section, working_progress
+from .output import print_json, print_line, print_notice, print_section
+from .progress import working_progress
 
 if TYPE_CHECKING:
     from dti_geom.evaluation.evaluation import Candidate

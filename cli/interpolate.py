@@ -18,7 +18,8 @@ from .generate import (
     chosen_seeds,
     open_painter,
 )
-from .output import print_json, print_line, print_section, working_progress
+from .output import print_json, print_line, print_section
+from .progress import working_progress
 
 RESULT, GRID, FILM, PAGE = (
     "interpolation.json",

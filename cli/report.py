@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, working_progress
+from .output import print_json, print_line
+from .progress import working_progress
 
 
 def report(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import cell_progress, print_json, print_line, print_notice, print_section
+from .output import print_json, print_line, print_notice, print_section
+from .progress import cell_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

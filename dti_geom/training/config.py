@@ -22,7 +22,7 @@ class ConceptConfig:
     images: folder of images, or a dataset's folder with one folder per subject.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
-    vectors: None for one per token of `init`, or as many as the start has.
+    vectors: None for one per word of `init`, or as many as the start has.
     """
 
     token: str  # e.g. <my-dog>
@@ -164,6 +164,7 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""

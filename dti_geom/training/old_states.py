@@ -1,10 +1,8 @@
 """Configurations and checkpoints that version 0.1.0 wrote, read by this version."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
@@ -15,34 +13,32 @@ from dti_geom.training.config import RunConfig
 from dti_geom.training.methods.registry import method_named
 
 
-def with_old_defaults(config: RunConfig, path: Path, model: TextToImage) -> RunConfig:
-    """Return the configuration in a run's file with the values that version 0.1.0 left open in it.
+def with_old_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
+    """Return a stopped run's configuration with the values that version 0.1.0 left open in it.
 
-    A file of this version names every value and is returned as it is. Raises TrainingError for a
-    method that computes something else today.
+    This version names every value in the file and leaves nothing to fill in. Raises TrainingError
+    for a method that computes something else today.
     """
-    if "times" in json.loads(path.read_text(encoding="utf-8"))["result"]["data"]:
-        return config
-    method = method_named(config.method.name)
-    if method.pull:
-        raise TrainingError(
-            f"{path.parent} was started by an older version, whose '{method.name}' had another "
-            "start and another pull. Train again with --overwrite."
-        )
-    kappa, decay = config.method.kappa, config.method.weight_decay
+    method, kappa, decay = method_named(config.method.name), None, None
     if method.optimizer == "sphere":
-        kappa = kappa if kappa is not None else method.kappa or 1e-4
+        kappa = method.kappa or 1e-4 if config.method.kappa is None else config.method.kappa
     else:
-        decay = decay if decay is not None else 1e-2
-    return replace(
+        decay = 1e-2 if config.method.weight_decay is None else config.method.weight_decay
+    filled = replace(
         config,
         method=replace(config.method, kappa=kappa, weight_decay=decay),
         data=replace(
             config.data,
             templates=config.data.templates or training_templates(),
-            times="logit-normal" if model.flow else None,
+            times=config.data.times or ("logit-normal" if model.flow else None),
         ),
     )
+    if filled != config and method.pull:
+        raise TrainingError(
+            f"the run was started by version 0.1.0, whose '{method.name}' had another start and "
+            "another pull. Train again with --overwrite."
+        )
+    return filled
 
 
 def renamed(state: Mapping[str, Tensor], towers: Sequence[str]) -> dict[str, Tensor]:

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +5,8 @@ import pytest
 import torch
 
 from dti_geom.errors import TrainingError
-from dti_geom.files import load_result, save_result
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.training import MethodConfig, RunConfig, Trainer
+from dti_geom.training import METHODS, MethodConfig, RunConfig, Trainer
 from dti_geom.training.old_states import renamed, with_old_defaults
 from dti_geom.training.trainer import with_defaults
 
@@ -29,48 +27,40 @@ def test_numbers_through_all_concepts_and_towers_become_names() -> None:
     ]
 
 
-def saved_as_0_1_0(folder: Path, asked: RunConfig) -> Path:
-    """Write a configuration without what version 0.1.0 did not know."""
-    path = folder / "config.json"
-    save_result(path, asked)
-    envelope = json.loads(path.read_text())
-    for name in ("learn", "times"):
-        del envelope["result"]["data"][name]
-    path.write_text(json.dumps(envelope))
-    return path
-
-
 @pytest.mark.parametrize("name", ["dti", "dti-tuned", "ti", "adamw-sphere"])
 def test_a_configuration_of_version_0_1_0_keeps_the_values_it_had(
     tiny: Callable[[], TextToImage],
     config: Callable[..., RunConfig],
     sana_pipeline: Path,
-    tmp_path: Path,
     name: str,
 ) -> None:
-    path = saved_as_0_1_0(tmp_path, config(method=MethodConfig(name, 0.01)))
-    old = load_result(path, RunConfig)
+    old = config(method=MethodConfig(name, 0.01))
     sana = open_text_to_image(str(sana_pipeline))
     for model, times in ((tiny(), None), (sana, "logit-normal")):
-        kept = with_old_defaults(old, path, model)
+        kept = with_old_defaults(old, model)
         kappa = {"dti": 1e-4, "dti-tuned": 1e-2}.get(name)
         assert kept.method.kappa == kappa
         assert kept.method.weight_decay == (1e-2 if kappa is None else None)
         assert kept.data.times == times
         assert kept.data.templates is not None
         assert len(kept.data.templates) == 12
-        filled = with_defaults(kept, model)
-        assert with_defaults(filled, model) == filled
-    save_result(path, filled, overwrite=True)
-    assert with_old_defaults(filled, path, sana) == filled
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_configuration_of_this_version_names_every_value(
+    config: Callable[..., RunConfig], sana_pipeline: Path, name: str
+) -> None:
+    model = open_text_to_image(str(sana_pipeline))
+    saved = with_defaults(config(method=MethodConfig(name)), model)
+    assert with_old_defaults(saved, model) == saved
+    assert with_defaults(saved, model) == saved
 
 
 def test_cross_initialization_of_version_0_1_0_is_not_continued(
-    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], tmp_path: Path
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
 ) -> None:
-    path = saved_as_0_1_0(tmp_path, config(method=MethodConfig("crossinit")))
     with pytest.raises(TrainingError, match="'crossinit' had another start"):
-        with_old_defaults(load_result(path, RunConfig), path, tiny())
+        with_old_defaults(config(method=MethodConfig("crossinit")), tiny())
 
 
 def test_a_run_resumes_from_a_state_of_version_0_1_0(

@@ -83,7 +83,8 @@ def test_cross_initialization_starts_from_the_encoders_output_for_the_bare_word(
             output = tower.module(input_ids=encoded.input_ids).last_hidden_state[0]
             expected = output[encoded.special_tokens_mask[0] == 0]
             for method, kind in (("crossinit", "word"), ("ti", "output")):
-                concept = ConceptConfig("<x>", "nowhere", init, start=kind)
+                count = len(expected)  # a word may be in pieces
+                concept = ConceptConfig("<x>", "nowhere", init, start=kind, vectors=count)
                 found = start_of(model, number, concept, METHODS[method], 0)
                 torch.testing.assert_close(found.vectors, expected)
                 assert torch.equal(found.prior, tower.token_table[tower.vocabulary.rows(init)])
