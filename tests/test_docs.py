@@ -9,10 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dti_geom.models.pipelines import View, open_text_to_image
+from dti_geom.models.pipelines import View, family_of, open_text_to_image
+from dti_geom.training import METHODS, ConceptConfig
+from dti_geom.training.starts import start_of, vocabulary_stats
 from pipelines import FAMILIES, library
+from prose import assert_shown
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.with_name("README.md").read_text(encoding="utf-8")
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 LOADING = (DOCS / "loading.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", LOADING, re.DOTALL)
 VIEW = View((64, 64), (0, 0), (64, 64))
@@ -73,3 +78,46 @@ def test_the_lines_for_sana_keep_every_row_of_a_table_with_spare_rows(
     before = pipeline.text_encoder.get_input_embeddings().weight
     kept = torch.arange(rows) != new
     assert torch.equal(table[kept], before[kept])
+
+
+def rows_of_settings() -> list[list[str]]:
+    """Return the cells of each row of the table in settings.md, its head left out."""
+    lines = [line for line in SETTINGS.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_the_tests_that_the_settings_name_exist() -> None:
+    there: set[str] = set()
+    for path in DOCS.with_name("tests").rglob("test_*.py"):
+        there |= set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    for row in rows_of_settings():
+        named = re.findall(r"`(test_\w+)`", row[-1])
+        assert named, row[0]
+        assert set(named) <= there, row[0]
+
+
+@pytest.mark.parametrize(
+    ("point", "field"),
+    [
+        ("rate of `dti`, rad", "direction_rate"),
+        ("rate of `ti`, `crossinit`", "vector_rate"),
+        ("κ", "kappa"),
+        ("AdamW's weight decay", "weight_decay"),
+        ("updates", "steps"),
+    ],
+)
+def test_the_settings_show_the_values_of_each_family(point: str, field: str) -> None:
+    (row,) = [row for row in rows_of_settings() if row[0] == point]
+    for name, cell in zip(("sd15", "sdxl", "sana"), row[1:4], strict=True):
+        family = family_of(FAMILIES[name].pipeline_class)
+        assert float(cell) == getattr(family.training, field)
+
+
+def test_a_start_by_cross_initialization_is_as_long_as_the_settings_say() -> None:
+    mini = open_text_to_image("mini")
+    mean = vocabulary_stats(mini.towers[0]).norms.mean
+    for word in ("fox", "teapot"):
+        concept = ConceptConfig("<x>", "nowhere", word)
+        start = start_of(mini, 0, concept, METHODS["crossinit"], 0)
+        assert_shown(SETTINGS, f"{float(start.vectors.norm()) / mean:.0f} times")
+        assert_shown(README, f"{float(start.vectors.norm()) / mean:.0f} times")
