@@ -44,6 +44,7 @@ MODELS: dict[str, KnownModel] = {
                 image_encoder="mini",
                 text_scorer="mini",
                 prompts="mini",
+                template_list="dti_geom.mini.wording:training_templates",
                 concept_list="dti_geom.mini.concepts:bundled_concepts",
             ),
         ),

@@ -46,6 +46,7 @@ from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.processes import Processes
 from dti_geom.training.stopping import stop_between_updates
 from dti_geom.training.token_vectors import TokenVectors
@@ -214,9 +215,11 @@ def _train(
     model = model or open_text_to_image(
         config.model, device=config.device, dtype=dtype, progress=listeners.download
     )
+    if not fresh:
+        config = with_old_defaults(config, model)
     listeners.stage("encoding images")
     trainer = Trainer(model, config, build=build)
-    if opened_here and not config.preview.every:
+    if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()
