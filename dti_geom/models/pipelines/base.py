@@ -281,6 +281,11 @@ class TextToImage:
 
     # Hooks: what a family must or may replace.
 
+    @classmethod
+    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Return the dtype of each part by its name, and under "default" that of the others."""
+        return {"vae": torch.float32, "default": dtype}
+
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""
         raise NotImplementedError

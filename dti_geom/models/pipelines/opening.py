@@ -32,9 +32,7 @@ def open_text_to_image(
         )
     import diffusers
 
-    options: dict[str, Any] = {
-        "dtype": {"vae": torch.float32, "default": dtype or default_dtype(device)}
-    }
+    options: dict[str, Any] = {"dtype": family_of(kind).part_dtypes(dtype or default_dtype(device))}
     if "safety_checker" in index:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     place = source.path if isinstance(source, Folder) else source.name

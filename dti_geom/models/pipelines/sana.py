@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dti_geom.errors import UnknownToken
@@ -22,6 +23,12 @@ class Sana(TextToImage):
     sampling_steps = 20
     training_steps = 500
     direction_rate = 0.01
+
+    @classmethod
+    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Return bfloat16 for Gemma-2 where float16 is asked for: its states overflow that."""
+        dtypes = super().part_dtypes(dtype)
+        return dtypes | {"text_encoder": torch.bfloat16} if dtype == torch.float16 else dtypes
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the flow with the scheduler's shift, at every resolution."""
