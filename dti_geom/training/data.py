@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 CLASSES_FILE = "prompts_and_classes.txt"  # in the DreamBooth dataset
 ENLARGED = 9 / 8  # short side that random crops are cut from, as a multiple of the resolution
-ENCODED_AT_ONCE = 4  # images; more costs memory and saves no time
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Samples:
         seed: int,
     ) -> None:
         """Encode every view once; the pixels are not kept."""
-        self.latents = _encoded(model, views)
+        self.latents = model.encode_images(torch.stack([view.pixels for view in views]))
         self.views = [view.view for view in views]
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
@@ -238,16 +237,6 @@ class Samples:
         epoch, place = divmod(number, len(self.views))
         order = torch.randperm(len(self.views), generator=_generator(self.seed, 0, epoch))
         return int(order[place])
-
-
-def _encoded(model: TextToImage, views: Sequence[ImageView]) -> Latents:
-    """Return the latents of all views, encoded a few at a time."""
-    parts = []
-    for start in range(0, len(views), ENCODED_AT_ONCE):
-        pixels = [view.pixels for view in views[start : start + ENCODED_AT_ONCE]]
-        parts.append(model.encode_images(torch.stack(pixels)))
-    stds = [part.std for part in parts if part.std is not None]
-    return Latents(torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None)
 
 
 def join(batches: Sequence[Batch]) -> Batch:
