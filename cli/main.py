@@ -47,7 +47,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         ),
     },
     "Train, paint, score": {
-        train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
+        train: "dti-geom train --concept green-fox --steps 100 --out run",
         generate: (
             "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures"
         ),

@@ -31,7 +31,9 @@ def train(
     token: Annotated[str, typer.Option("--token", help="Name of the new token.")] = "<x>",
     init: Annotated[
         str | None,
-        typer.Option("--init", help="Word for what the images show; the token starts from it."),
+        typer.Option(
+            "--init", help="Word of the model for what the images show; the token starts from it."
+        ),
     ] = None,
     subject: Annotated[
         str | None,
@@ -83,7 +85,9 @@ def train(
     ] = "word",
     vectors: Annotated[
         int | None,
-        typer.Option("--vectors", help="Vectors of the token. Default: as many as --init has."),
+        typer.Option(
+            "--vectors", help="Vectors of the token. Default: one for each word of --init."
+        ),
     ] = None,
     optimizer: Annotated[
         str | None,
@@ -279,7 +283,7 @@ def _concepts(
 
 def _named_concept(text: str, token: str, init: str | None) -> "ConceptConfig":
     """Return a concept that ships with a model, or the one that `<x>=FOLDER:word` describes."""
-    from dti_geom.errors import TrainingError
+    from dti_geom.errors import TrainingError, nearest_name
     from dti_geom.models.catalog import known_concepts
     from dti_geom.training import ConceptConfig
 
@@ -292,7 +296,8 @@ def _named_concept(text: str, token: str, init: str | None) -> "ConceptConfig":
     known = known_concepts()
     if text not in known:
         raise TrainingError(
-            f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
+            f"no concept called '{text}'.{nearest_name(text, known)} Known: {', '.join(known)}; "
+            'or give "<x>=FOLDER:word".'
         )
     return ConceptConfig(token, str(known[text].images), init or known[text].init)
 

@@ -3,14 +3,13 @@
 Adding a known model is one entry in `MODELS`.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel, first_line
+from dti_geom.errors import DtiGeomError, ModelFilesError, UnknownModel, first_line, nearest_name
 from dti_geom.models.profiles import NO_PROFILE, BundledConcept, Profile
 from dti_geom.models.sources import Folder, HubRepository, Source, read_json
 from dti_geom.progress import Progress, silent
@@ -128,10 +127,8 @@ def find_source(model: str) -> Source:
         )
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return HubRepository(model)
-    close = difflib.get_close_matches(model, MODELS, n=1)
-    guess = f" Did you mean '{close[0]}'?" if close else ""
     raise UnknownModel(
-        f"no model called '{model}'.{guess}\nKnown: {', '.join(MODELS)}. "
+        f"no model called '{model}'.{nearest_name(model, MODELS)}\nKnown: {', '.join(MODELS)}. "
         "A Hub id (org/name) or a local folder also works: --model ./my-model"
     )
 

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dti_geom.errors import DecodingError, DtiGeomError, SweepError
-from dti_geom.files.decoding import check_keys, decode, nearest_name
+from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_name
+from dti_geom.files.decoding import check_keys, decode
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
 from dti_geom.training.data import image_files
 

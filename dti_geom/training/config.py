@@ -20,7 +20,7 @@ class ConceptConfig:
     images: folder of images, or a dataset's folder with one folder per subject.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
-    vectors: None for one per token of `init`, or as many as the start has.
+    vectors: None for one per word of `init`, or as many as the start has.
     """
 
     token: str  # e.g. <my-dog>

@@ -41,6 +41,7 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors
@@ -153,6 +154,8 @@ def _train(
 ) -> TrainingResult:
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     opened_here = model is None
+    if opened_here:
+        check_before_loading(config)
     model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
     trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:

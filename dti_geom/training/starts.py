@@ -10,6 +10,7 @@ from dti_geom import geometry
 from dti_geom.errors import EmbeddingFileError, TrainingError
 from dti_geom.files import read_embeddings
 from dti_geom.models.pipelines import TextToImage, Tower
+from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig
 from dti_geom.training.methods.base import Method, VocabularyStats
 
@@ -35,11 +36,12 @@ def start_of(
 ) -> Start:
     """Return where a concept's token starts in tower `number`.
 
-    Raises UnknownToken for an unknown init word; TrainingError for a start that has no direction
-    or does not fit `concept.vectors`; EmbeddingFileError for a file that does not fit.
+    Raises UnknownToken for an unknown init word; TrainingError for one in pieces (`init_rows`), or
+    a start that has no direction or does not fit `concept.vectors`; EmbeddingFileError for a file
+    that does not fit.
     """
     tower = model.towers[number]
-    rows = tower.vocabulary.rows(concept.init)
+    rows = init_rows(tower.vocabulary, concept, model.name)
     table = tower.token_table.float()
     kind = method.start if concept.start == "word" else concept.start
     words = table[rows]

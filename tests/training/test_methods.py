@@ -178,7 +178,7 @@ def test_an_option_that_would_change_nothing_is_refused(
 
 
 def test_an_unknown_method_names_the_known_ones() -> None:
-    with pytest.raises(TrainingError, match=r"'dit'\. Known: dti, ti"):
+    with pytest.raises(TrainingError, match=r"'dit'\. Did you mean 'dti'\? Known: dti, ti"):
         method_named("dit")
 
 
