@@ -15,7 +15,7 @@ from torch import Tensor
 from dti_geom.errors import TrainingError, first_line
 from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
 from dti_geom.models.noising import Noising
-from dti_geom.models.pipelines import Latents, TextToImage, View
+from dti_geom.models.pipelines import TextToImage, View
 from dti_geom.training.config import ConceptConfig, DataConfig
 
 if TYPE_CHECKING:

@@ -189,7 +189,7 @@ class TextToImage:
     @property
     def device(self) -> torch.device:
         """Where the denoiser computes."""
-        return self._home or next(iter(self.denoiser.parameters())).device  # type: ignore[no-any-return]
+        return self._home or next(iter(self.denoiser.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:

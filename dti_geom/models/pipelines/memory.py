@@ -8,7 +8,6 @@ are painted one by one. Losses, gradients and pictures are the same.
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch

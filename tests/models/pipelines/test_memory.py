@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def test_pictures_are_the_same_with_low_memory(name: str, pipeline_folder: Folde
 
 
 @pytest.fixture
-def moves(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, str]]]:
+def moves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
     """Every part that is moved between devices, and where to."""
     moved: list[tuple[Any, str]] = []
     plain = torch.nn.Module.to
@@ -127,7 +127,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, str]]]:
         return plain(module, *args, **kwargs)
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
-    yield moved
+    return moved
 
 
 def test_the_autoencoder_works_alone_with_low_memory(
