@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dti_geom.errors import UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
+from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.vocabulary import Vocabulary
 
@@ -172,6 +173,7 @@ class TextToImage:
         pipeline.set_progress_bar_config(disable=True)
         self.vae: Any = pipeline.vae.eval().requires_grad_(False)
         self.denoiser: Any = getattr(pipeline, self.denoiser_name).eval().requires_grad_(False)
+        keep_no_inputs(self.denoiser)
         self.towers = tuple(
             Tower(
                 part,
