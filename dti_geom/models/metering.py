@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
 
@@ -28,6 +27,7 @@ class Meter(TorchDispatchMode):
         self.live = 0  # bytes in use now
         self.peak = 0  # the most bytes in use at once
         self.largest = 0  # bytes of the largest single storage
+        self.flops = 0  # of the products: 2 for each multiply and add
         self._sizes: Any = WeakIdKeyDictionary()
 
     def __torch_dispatch__(
@@ -37,6 +37,8 @@ class Meter(TorchDispatchMode):
         for leaf in tree_leaves((args, kwargs)):
             self._know(leaf)
         result = func(*args, **(kwargs or {}))
+        if (flops_of_call := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += int(flops_of_call(*args, **(kwargs or {}), out_val=result))
         for leaf in tree_leaves(result):
             self._count(leaf)
         return result
@@ -63,16 +65,24 @@ class Meter(TorchDispatchMode):
         self.live -= size
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Attention as a fused kernel, which CUDA has and meta tensors would not choose."""
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Let attention on meta tensors be a fused kernel, which CUDA has and they would not choose.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replace scaled dot product attention; run everything else."""
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            return _fused(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    A function mode would not reach the blocks that a backward pass computes again.
+    """
+    functional: Any = torch.nn.functional
+    plain = functional.scaled_dot_product_attention
+
+    def attention(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        chosen = _fused if query.device.type == "meta" else plain
+        return chosen(query, *args, **kwargs)
+
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
 
 
 def _fused(
@@ -110,12 +120,12 @@ def _fused(
 @contextmanager
 def metered() -> Iterator[Meter]:
     """Yield a meter of everything inside, with attention fused."""
-    with _FusedAttention(), Meter() as meter:
+    with _fused_attention(), Meter() as meter:
         yield meter
 
 
 def flops_of(work: Callable[[], object]) -> int:
-    """Return the floating-point operations of the products in `work`: 2 per multiply and add."""
-    with _FusedAttention(), FlopCounterMode(display=False) as counter:
+    """Return the floating-point operations of the products in `work`, on meta tensors."""
+    with metered() as meter:
         work()
-    return int(counter.get_total_flops())
+    return meter.flops

@@ -41,8 +41,11 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.models.pipelines.memory import spend_memory
+from dti_geom.progress import notice
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.estimates import choose_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors
 from dti_geom.training.trainable import Build, LearnedVectorResult, Values
@@ -93,7 +96,7 @@ def train(
     """Learn the tokens of a configuration.
 
     out: folder for everything the run leaves; None writes nothing.
-    model: an open model; by default `config.model` is opened.
+    model: an open model, which keeps the run's memory setting; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
     tracker: tensorboard or wandb, through accelerate.
     build: makes what learns a concept; by default the vectors of its token.
@@ -156,7 +159,9 @@ def _train(
     opened_here = model is None
     if opened_here:
         check_before_loading(config)
+    config = _with_memory_chosen(config)
     model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    spend_memory(model, config.memory)
     trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:
         model.free_vae()
@@ -181,6 +186,14 @@ def _train(
             progress(record, config.steps or 0)
         result = writer.finish(records)
     return result
+
+
+def _with_memory_chosen(config: RunConfig) -> RunConfig:
+    """Return the configuration with `auto` memory decided, and say what was chosen for a card."""
+    chosen = choose_memory(config)
+    if chosen != config and torch.device(config.device).type == "cuda" and Processes().is_main:
+        notice(f"memory: {chosen.memory}, because {chosen.memory_reason}.")
+    return chosen
 
 
 class _RunWriter:
@@ -225,10 +238,11 @@ class _RunWriter:
             self._checkpoint(record.step)
 
     def finish(self, records: Sequence[StepRecord]) -> TrainingResult:
-        """Return the result; write it and what was learned."""
+        """Return the result; write what was learned, and leave it in the model."""
         learned = self.trainer.learned()
         vectors: list[LearnedVectorResult] = []
         for concept, values in zip(self.trainer.concepts, learned, strict=True):
+            concept.trainable.place_values(self.trainer.model, values)
             vectors += concept.trainable.results(values)
         tail = records[-max(1, len(records) // 10) :]
         seconds = sorted(record.seconds for record in records)

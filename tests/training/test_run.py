@@ -368,3 +368,18 @@ def test_the_events_go_to_a_tracker_of_accelerates(
     pytest.importorskip("tensorboard")
     train(config(), tmp_path / "run", tracker="tensorboard")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("average_last", [0, 3])
+def test_the_model_is_left_with_what_was_learned(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    tmp_path: Path,
+    average_last: int,
+) -> None:
+    model = tiny()
+    method = MethodConfig("ti", average_last=average_last)
+    train(config(steps=4, method=method), tmp_path / "run", model=model)
+    (written,) = read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens
+    assert torch.equal(model.towers[0].learned["<x>"], written.vectors)
+    assert not model.towers[0].learned["<x>"].requires_grad
