@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dti_geom import __version__
-from dti_geom.errors import DtiGeomError
+from dti_geom.errors import DtiGeomError, missing_memory
 from dti_geom.probes.registry import PROBES
 
 from .compare import compare
@@ -121,6 +121,11 @@ def main() -> None:
 
         if isinstance(error, DtiGeomError):
             print_error(str(error))
+        elif (missing := missing_memory(error)) is not None:
+            print_error(
+                f"out of memory: {missing}. What helps: fewer or smaller pictures at once, "
+                "--dtype bfloat16 where the command has it, or a machine with more memory."
+            )
         else:
             print_error(
                 f"unexpected {type(error).__name__}: {error}\n"

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from dti_geom import __version__
-from dti_geom.errors import FileExists, TrainingError
+from dti_geom.errors import FileExists, OutOfMemory, TrainingError, missing_memory
 from dti_geom.files import (
     alone_in,
     atomic_path,
@@ -46,6 +46,7 @@ from dti_geom.progress import notice
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors
 from dti_geom.training.trainable import Build, LearnedVectorResult, Values
@@ -160,9 +161,12 @@ def _train(
     if opened_here:
         check_before_loading(config)
     config = _with_memory_chosen(config)
-    model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    with _explain_out_of_memory("loading the model", config):
+        model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    reset_peak_memory(model.device)
     spend_memory(model, config.memory)
-    trainer = Trainer(model, config, build=build)
+    with _explain_out_of_memory("encoding the images", config):
+        trainer = Trainer(model, config, build=build)
     if opened_here and not config.preview.every:
         model.free_vae()
     else:
@@ -179,11 +183,12 @@ def _train(
         if folder is not None:
             writer.restore()
             records = load_events(folder) if trainer.step else []
-        for record in trainer.updates():
-            writer.keep(record)
-            records.append(record)
-            track(record)
-            progress(record, config.steps or 0)
+        with _explain_out_of_memory("training", config):
+            for record in trainer.updates():
+                writer.keep(record)
+                records.append(record)
+                track(record)
+                progress(record, config.steps or 0)
         result = writer.finish(records)
     return result
 
@@ -318,13 +323,14 @@ class _RunWriter:
         for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
             token = concept.config.token
             concept.trainable.place_values(model, values)
-            pictures = model.generate(
-                [prompt.replace("{}", token) for prompt, _ in wanted],
-                [seed for _, seed in wanted],
-                steps=preview.steps,
-                guidance=preview.guidance,
-                size=self.config.data.resolution,
-            )
+            with _explain_out_of_memory("painting previews", self.config):
+                pictures = model.generate(
+                    [prompt.replace("{}", token) for prompt, _ in wanted],
+                    [seed for _, seed in wanted],
+                    steps=preview.steps,
+                    guidance=preview.guidance,
+                    size=self.config.data.resolution,
+                )
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for number, picture in enumerate(pictures):
                 path = place / f"step-{step:06d}-{number:02d}.png"
@@ -406,6 +412,38 @@ def _explain_full_disk(folder: Path | None) -> Iterator[None]:
             f"{error.filename or folder}: {error.strerror}. Make room, then continue with: "
             f"dti-geom train --resume {folder}"
         ) from error
+
+
+@contextmanager
+def _explain_out_of_memory(work: str, config: RunConfig) -> Iterator[None]:
+    """Turn an error of missing memory into one that says what needed it and what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        missing = missing_memory(error)
+        if missing is None:
+            raise
+        raise OutOfMemory(
+            f"out of memory while {work}: {missing}. {_advice(work, config)}"
+        ) from None
+
+
+def _advice(work: str, config: RunConfig) -> str:
+    """Return which options take less memory than this run's, for the work that failed."""
+    options: list[str] = []
+    if work == "loading the model" and config.dtype == "float32":
+        options.append("--dtype bfloat16")
+    if work != "loading the model":
+        if config.memory != "low":
+            options.append("--memory low")
+        if work == "training" and config.batch_size > 1:
+            accumulate = config.batch_size * config.accumulate
+            options.append(f"--batch-size 1 --accumulate {accumulate} (the same updates)")
+        if work == "painting previews":
+            options.append("--preview-every 0")
+        options.append("a smaller --resolution")
+    options.append("a card or machine with more memory")
+    return f"What helps: {', or '.join(options)}. --dry-run estimates the need."
 
 
 @contextmanager
