@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import print_json, print_line, print_notice, print_section, working_progress
+from .output import print_json, print_line, print_notice, print_section
+from .progress import working_progress
 
 if TYPE_CHECKING:
     from dti_geom.evaluation.evaluation import Candidate
@@ -66,7 +67,13 @@ def evaluate(
         float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for pictures, scores, tables and page.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder for pictures, scores, tables and page.",
+        ),
     ] = Path("evaluation"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_lines
-from .output import print_json, print_line, print_notice, working_progress
+from .output import print_json, print_line, print_notice
+from .progress import working_progress
 
 if TYPE_CHECKING:
     from dti_geom.models.pipelines import TextToImage
@@ -60,7 +61,12 @@ Dtype = Annotated[
 def generate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the pictures. A stopped call resumes there."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the pictures. A stopped call resumes there.",
+        ),
     ],
     model: Annotated[
         str | None,

@@ -1,5 +1,6 @@
 """The `dti-geom` command."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dti_geom import __version__
-from dti_geom.errors import DtiGeomError, missing_memory
+from dti_geom.errors import DtiGeomError
 from dti_geom.probes.registry import PROBES
 
 from .compare import compare
@@ -103,10 +104,20 @@ def _root(
     """
 
 
+class _Notices(logging.Handler):
+    """Prints what the library tells its users (`dti_geom.progress.notice`)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from .output import print_notice
+
+        print_notice(record.getMessage())
+
+
 def main() -> None:
     """Run the command line; errors become one red line and exit code 1."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    logging.getLogger("dti_geom").addHandler(_Notices())
     try:
         app(
             args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
@@ -117,18 +128,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from .failures import explain
         from .output import print_error
 
-        if isinstance(error, DtiGeomError):
-            print_error(str(error))
-        elif (missing := missing_memory(error)) is not None:
-            print_error(
-                f"out of memory: {missing}. What helps: fewer or smaller pictures at once, "
-                "--dtype bfloat16 where the command has it, or a machine with more memory."
-            )
-        else:
-            print_error(
-                f"unexpected {type(error).__name__}: {error}\n"
-                "This is a bug; --debug shows where it comes from."
-            )
+        known = str(error) if isinstance(error, DtiGeomError) else explain(error)
+        print_error(
+            known
+            or f"unexpected {type(error).__name__}: {error}\n"
+            "This is a bug; --debug shows where it comes from."
+        )
         raise SystemExit(1) from None

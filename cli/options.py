@@ -6,6 +6,16 @@ from typing import Annotated
 
 import typer
 
+
+def writable(folder: Path | None) -> Path | None:
+    """Return the folder of --out. Raises OSError before minutes of work if nothing fits there."""
+    if folder is not None:
+        from dti_geom.files.atomic import check_writable
+
+        check_writable(folder)
+    return folder
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -26,7 +36,12 @@ Embeddings = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder."),
+    typer.Option(
+        "--out",
+        "-o",
+        callback=writable,
+        help="Also keep the result, arrays and page in this folder.",
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")

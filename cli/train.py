@@ -1,5 +1,7 @@
 """`dti-geom train`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import print_json, print_line, print_section, training_progress
+from .output import print_json, print_line, print_notice, print_section
+from .progress import training_progress
 
 if TYPE_CHECKING:
     from dti_geom.training import ConceptConfig
@@ -23,7 +26,12 @@ Concepts = Annotated[
 ]
 
 
+# What may be said beside --resume; everything else is in the run's config.json already.
+RESUMED = ("resume", "steps", "json", "tracker", "overwrite")
+
+
 def train(
+    context: typer.Context,
     model: options.Model = "mini",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of images, or folder of a dataset.")
@@ -52,7 +60,11 @@ def train(
     ] = "dti",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Number of updates. Default: the model's (mini and SD 400)."),
+        typer.Option(
+            "--steps",
+            help="Number of updates. Default: the model's (mini and SD 400). With --resume: a "
+            "larger number extends the run.",
+        ),
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images per concept and backward pass.")
@@ -159,7 +171,12 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the run. Required without --resume."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the run. Required without --resume.",
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
@@ -192,7 +209,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors.
+    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
     from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
@@ -200,8 +218,11 @@ def train(
     from dti_geom.training import train as train_run
 
     if resume is not None:
-        with training_progress() as progress:
-            result = continue_run(resume, progress=progress, tracker=tracker)
+        _refuse_beside_resume(context, resume)
+        with _stopping(), training_progress() as (progress, stage):
+            result = continue_run(
+                resume, steps=steps, progress=progress, stage=stage, tracker=tracker
+            )
         _show(result, resume, json)
         return
     if out is None:
@@ -253,9 +274,45 @@ def train(
         compile=compile,
         memory=memory,
     )
-    with training_progress() as progress:
-        result = train_run(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
+    with _stopping(), training_progress() as (progress, stage):
+        result = train_run(
+            config,
+            out,
+            overwrite=overwrite,
+            progress=progress,
+            stage=stage,
+            tracker=tracker,
+        )
     _show(result, out, json)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Print how to resume a run that a signal stopped, and exit as shells expect: 130 or 143."""
+    from dti_geom.errors import TrainingStopped
+
+    try:
+        yield
+    except TrainingStopped as stopped:
+        print_notice(str(stopped))
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+def _refuse_beside_resume(context: typer.Context, run: Path) -> None:
+    """Raise TrainingError for options that a resumed run would ignore."""
+    from dti_geom.errors import TrainingError
+
+    given = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in RESUMED and source is not None and source.name == "COMMANDLINE":
+            given.append(parameter.opts[0])
+    if given:
+        raise TrainingError(
+            f"{', '.join(given)}: a resumed run keeps the settings in {run / 'config.json'}. Leave "
+            "them out, or train into another folder. --steps can extend the run."
+        )
 
 
 def _concepts(

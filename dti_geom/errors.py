@@ -10,7 +10,12 @@ from difflib import get_close_matches
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name if the message is empty."""
+    """Return the first line of an error's message, or its type's name if the message is empty.
+
+    Of a system error, what happened, without number and path: messages name the path themselves.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
 
 
@@ -86,6 +91,18 @@ class TrainingError(DtiGeomError):
 
 class TrainingDiverged(DtiGeomError):
     """A loss or a vector that is not finite any more. The last checkpoint is kept."""
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A run that Ctrl-C or SIGTERM stopped between two updates. The message says how to resume.
+
+    It is no DtiGeomError: a sweep must stop too, and not count its cell as failed.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        """signal: the number of the signal that stopped the run."""
+        super().__init__(message)
+        self.signal = signal
 
 
 class EvaluationError(DtiGeomError):

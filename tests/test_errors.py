@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dti_geom.errors import first_line, missing_memory
+from dti_geom.errors import first_line, missing_memory, nearest_name
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,9 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("memory")])
 def test_other_errors_are_not_about_memory(error: BaseException) -> None:
     assert missing_memory(error) is None
+
+
+def test_the_nearest_name_is_found_in_any_case_and_no_far_one_is_proposed() -> None:
+    assert nearest_name("DIT", ["ti", "dti"]) == " Did you mean 'dti'?"
+    assert nearest_name("sdxl", ["mini", "SDXL"]) == " Did you mean 'SDXL'?"
+    assert nearest_name("qqq", ["steps", "seeds"]) == ""

@@ -12,6 +12,8 @@ SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
 MEMORY = ("auto", "fast", "low")
+MAX_CROPS = 1000
+MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class DataConfig:
         """Raise TrainingError for what no run could do."""
         large = self.resolution is None or self.resolution >= 8
         _check(large, "resolution", self.resolution, "8 pixels or more")
-        _check(self.crops >= 1, "crops", self.crops, "1 or more")
+        # Every view of every image is kept in memory.
+        _check(1 <= self.crops <= MAX_CROPS, "crops", self.crops, f"1 to {MAX_CROPS}")
         bad = [template for template in self.templates or () if "{}" not in template]
         usable = not bad and self.templates != ()
         _check(usable, "templates", bad or "none", "prompts with {} where the token goes")
@@ -153,14 +156,17 @@ class RunConfig:
     compile: bool = False  # compile the denoiser
     memory: str = "auto"
     memory_reason: str | None = None  # why auto became what it is; a run fills it in
+    extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""
         tokens = [concept.token for concept in self.concepts]
         _check(bool(tokens), "concepts", "none", "at least one")
         _check(len(set(tokens)) == len(tokens), "concepts", tokens, "every token once")
-        for name in ("batch_size", "accumulate", "checkpoint_every"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("batch_size", "accumulate"):
+            value = getattr(self, name)
+            _check(1 <= value <= MAX_BATCH, name, value, f"1 to {MAX_BATCH}")
+        _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         _check(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         above_zero = self.min_snr is None or self.min_snr > 0

@@ -145,7 +145,7 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
         (["--images", "{images}", "--out", "run"], "--init is missing"),
         (
             ["--concept", "teapots", "--out", "run"],
-            "no concept called 'teapots'. Known: round-teapot",
+            "no concept called 'teapots'. Did you mean",
         ),
         (["--concept", "<x>=folder", "--out", "run"], 'expected "<x>=FOLDER:word"'),
         (["--concept", "round-teapot"], "--out is missing"),
@@ -183,3 +183,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_run_says_how_to_resume_and_a_resumed_one_takes_no_other_settings(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    done = run("train", *tiny, "--preview-every", 0, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    refused = run("train", "--resume", folder, "--method", "ti", "--device", "cpu")
+    assert refused.returncode == 1
+    assert "--method, --device: a resumed run keeps the settings" in refused.stderr
+    longer = run("train", "--resume", folder, "--steps", 5, "--json")
+    assert json.loads(longer.stdout)["config"]["extended_from"] == [4]
