@@ -1,8 +1,13 @@
 """Print results on standard output; notices and progress on standard error."""
 
+import codecs
+import io
+import json
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -20,6 +25,11 @@ if TYPE_CHECKING:
     from dti_geom.sweeps.sweep import CellProgress
     from dti_geom.training.run import Progress as TrainingProgress
     from dti_geom.training.trainer import StepRecord
+
+# One character for one, so that columns stay aligned where the output has no Unicode.
+_PLAIN = {"×": "x", "÷": "/", "–": "-", "—": "-", "−": "-", "…": ".", "“": '"', "”": '"', "’": "'"}
+_PLAIN |= {"·": ".", "→": ">", "│": "|", "─": "-"}
+_PLAIN |= dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼━╸╺", "-")
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -50,7 +60,37 @@ def print_json(result: Any) -> None:
     """Print the result as JSON and nothing else."""
     from dti_geom.files import dumps
 
-    print(dumps(result))
+    print(escaped_json(dumps(result), sys.stdout.encoding))
+
+
+def escaped_json(text: str, encoding: str) -> str:
+    """Return JSON of the same value, without characters that steer a terminal.
+
+    Characters that the encoding lacks are escaped too.
+    """
+    return re.sub(r"[^\n -~]", lambda match: _escaped(match[0], encoding), text)
+
+
+def _escaped(character: str, encoding: str) -> str:
+    if character.isprintable() and character.encode(encoding, "ignore"):
+        return character
+    return json.dumps(character)[1:-1]
+
+
+def accept_any_text(stream: TextIO) -> None:
+    """Let a stream write what its encoding lacks in plain characters, or escaped."""
+    if isinstance(stream, io.TextIOWrapper):
+        codecs.register_error("plain", _in_plain)
+        stream.reconfigure(errors="plain")
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    parts = [
+        _PLAIN.get(character, character.encode("ascii", "backslashreplace").decode())
+        for character in error.object[error.start : error.end]
+    ]
+    return "".join(parts), error.end
 
 
 def print_section(section: "Section") -> None:
@@ -81,13 +121,14 @@ def working_progress() -> "Iterator[Progress]":
 def _bars(amount: "ProgressColumn") -> "Iterator[Progress]":
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)  # of a file or token: never markup
+    columns = (name, BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def listen(name: str, done: int, total: int) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
+                tasks[name] = bars.add_task(visible(name), total=total)
             bars.update(tasks[name], completed=done)
 
         yield listen
@@ -120,7 +161,7 @@ def cell_progress() -> "Iterator[CellProgress]":
             if outcome is None:  # cells done earlier say nothing about the pace
                 bars.reset(task, completed=ended, total=total)
                 return
-            name = f"{outcome.cell.label}, seed {outcome.cell.run.seed}"
+            name = visible(f"{outcome.cell.label}, seed {outcome.cell.run.seed}")
             if outcome.error:
                 print_notice(f"{name} failed: {outcome.error}")
             bars.update(task, completed=ended, last=f"last: {name}")
@@ -140,11 +181,11 @@ def _counting(field: str, **options: Any) -> "RichProgress":
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn(f"{{task.fields[{field}]}}"),
+        TextColumn(f"{{task.fields[{field}]}}", markup=False),
     )
     return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, **options)
