@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_section, reading_progress
+from .output import print_json, print_line, print_section
+from .progress import reading_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +39,10 @@ def convert(
         typer.Option("--model", "-m", help="The model whose vocabulary --rescale refers to."),
     ] = None,
     token: Annotated[str | None, typer.Option("--token", help="A new name for the token.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path(
-        "converted"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", callback=options.writable, help="Folder for the new files."),
+    ] = Path("converted"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:

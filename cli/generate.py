@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_lines
-from .output import print_json, print_line, working_progress
+from .output import print_json, print_line, print_notice
+from .progress import reading_progress, working_progress
 
 if TYPE_CHECKING:
     from dti_geom.models.pipelines import TextToImage
@@ -60,7 +61,12 @@ Dtype = Annotated[
 def generate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the pictures. A stopped call resumes there."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the pictures. A stopped call resumes there.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -142,6 +148,7 @@ def generate(
             f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one "
             "of them."
         )
+    _tell_of_prompts_without(wanted, tokens)
     with working_progress() as progress:
         result = paint_pictures(
             painter, wanted, drawn, out, tokens=tokens, progress=progress, **asked
@@ -156,6 +163,22 @@ def generate(
         f"{result.settings.guidance:g}, {result.settings.size} px, {result.settings.dtype}"
     )
     print_line(str(sheet))
+
+
+def _tell_of_prompts_without(prompts: list[str], tokens: tuple[str, ...]) -> None:
+    """Say which prompts show none of the tokens. Raises EvaluationError if none shows any."""
+    from dti_geom.errors import EvaluationError
+    from dti_geom.evaluation.pictures import prompts_without
+
+    without = prompts_without(prompts, tokens) if tokens else []
+    if not without:
+        return
+    names = ", ".join(tokens)
+    if len(without) == len(prompts):
+        raise EvaluationError(
+            f"no prompt shows {names}. Write {{}} where a token should stand: 'a photo of a {{}}'."
+        )
+    print_notice(f"painted without {names}: {'; '.join(without)}")
 
 
 def chosen_seeds(named: list[int] | None, count: int | None) -> list[int]:
@@ -173,4 +196,6 @@ def open_painter(model: str, device: str, dtype: str | None) -> "TextToImage":
 
     from dti_geom.models.pipelines import open_text_to_image
 
-    return open_text_to_image(model, device=device, dtype=getattr(torch, dtype) if dtype else None)
+    number = getattr(torch, dtype) if dtype else None
+    with reading_progress() as progress:
+        return open_text_to_image(model, device=device, dtype=number, progress=progress)

@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embedding_paths
-from .output import print_error, print_json, print_line, print_section, reading_progress
+from .output import print_error, print_json, print_line, print_section
+from .progress import reading_progress
 
 
 def inspect(

@@ -1,5 +1,6 @@
 """The `dti-geom` command."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -47,7 +48,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         ),
     },
     "Train, paint, score": {
-        train: 'dti-geom train --images ./photos --token "<my-dog>" --init dog --out run',
+        train: "dti-geom train --concept green-fox --steps 100 --out run",
         generate: (
             "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures"
         ),
@@ -103,6 +104,15 @@ def _root(
     """
 
 
+class _Notices(logging.Handler):
+    """Prints what the library tells its users (`dti_geom.progress.notice`)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from .output import print_notice
+
+        print_notice(record.getMessage())
+
+
 def main() -> None:
     """Run the command line; errors become one red line and exit code 1."""
     from .output import accept_any_text
@@ -111,6 +121,7 @@ def main() -> None:
         accept_any_text(stream)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    logging.getLogger("dti_geom").addHandler(_Notices())
     try:
         app(
             args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
@@ -121,13 +132,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from .failures import explain
         from .output import print_error
 
-        if isinstance(error, DtiGeomError):
-            print_error(str(error))
-        else:
-            print_error(
-                f"unexpected {type(error).__name__}: {error}\n"
-                "This is a bug; --debug shows where it comes from."
-            )
+        known = str(error) if isinstance(error, DtiGeomError) else explain(error)
+        print_error(
+            known
+            or f"unexpected {type(error).__name__}: {error}\n"
+            "This is a bug; --debug shows where it comes from."
+        )
         raise SystemExit(1) from None

@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_section, reading_progress
+from .output import print_json, print_line, print_section
+from .progress import reading_progress
 
 if TYPE_CHECKING:
     from dti_geom.editing.merging import Merged
@@ -38,7 +39,13 @@ def merge(
         typer.Option("--to", help="The layout to write."),
     ] = "diffusers",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The file to write; a folder for diffusers.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="The file to write; a folder for diffusers.",
+        ),
     ] = Path("merged"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

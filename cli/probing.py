@@ -12,7 +12,8 @@ from dti_geom.probes.registry import Needs, Option, Probe
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, print_section, reading_progress, working_progress
+from .output import print_json, print_line, print_section
+from .progress import reading_progress, working_progress
 
 if TYPE_CHECKING:
     from dti_geom.models import StoredEncoder

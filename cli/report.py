@@ -7,7 +7,8 @@ import typer
 
 from . import options
 from .inputs import read_embeddings_or_skip
-from .output import print_json, print_line, working_progress
+from .output import print_json, print_line
+from .progress import working_progress
 
 
 def report(
@@ -70,7 +71,10 @@ def report(
         typer.Option("--redraw", help="Draw the page of --out again from the results kept there."),
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for index.html and results/.")
+        Path,
+        typer.Option(
+            "--out", "-o", callback=options.writable, help="Folder for index.html and results/."
+        ),
     ] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

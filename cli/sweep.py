@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import cell_progress, print_json, print_line, print_notice, print_section
+from .output import print_json, print_line, print_notice, print_section
+from .progress import cell_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,12 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the sweep. Default: the file's name."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the sweep. Default: the file's name.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

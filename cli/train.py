@@ -1,5 +1,7 @@
 """`dti-geom train`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .output import print_json, print_line, print_section, training_progress
+from .output import print_json, print_line, print_notice, print_section
+from .progress import training_progress
 
 if TYPE_CHECKING:
     from dti_geom.training import ConceptConfig
@@ -23,7 +26,12 @@ Concepts = Annotated[
 ]
 
 
+# What may be said beside --resume; everything else is in the run's config.json already.
+RESUMED = ("resume", "steps", "json", "tracker", "overwrite")
+
+
 def train(
+    context: typer.Context,
     model: options.Model = "mini",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of images, or folder of a dataset.")
@@ -31,7 +39,9 @@ def train(
     token: Annotated[str, typer.Option("--token", help="Name of the new token.")] = "<x>",
     init: Annotated[
         str | None,
-        typer.Option("--init", help="Word for what the images show; the token starts from it."),
+        typer.Option(
+            "--init", help="Word of the model for what the images show; the token starts from it."
+        ),
     ] = None,
     subject: Annotated[
         str | None,
@@ -50,7 +60,11 @@ def train(
     ] = "dti",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Number of updates. Default: the model's (mini and SD 400)."),
+        typer.Option(
+            "--steps",
+            help="Number of updates. Default: the model's (SANA 500, others 400). With --resume: a "
+            "larger number extends the run.",
+        ),
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images per concept and backward pass.")
@@ -58,12 +72,19 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", help="Step of an update; in radians for dti. Default: the method's."
+            "--learning-rate",
+            help="Rate of an update; in radians for dti. It is not multiplied by the batch size: "
+            "for the rate of a trainer that does so, give rate × batch × accumulation. Default: "
+            "the model's (0.04 for dti, 0.02 for a free vector).",
         ),
     ] = None,
     kappa: Annotated[
         float | None,
-        typer.Option("--kappa", help="Strength of the prior toward --init. Default: the method's."),
+        typer.Option(
+            "--kappa",
+            help="Strength of the prior toward --init. Default: the model's (SANA 5e-5, others "
+            "1e-4).",
+        ),
     ] = None,
     magnitude: Annotated[
         str | None,
@@ -83,7 +104,9 @@ def train(
     ] = "word",
     vectors: Annotated[
         int | None,
-        typer.Option("--vectors", help="Vectors of the token. Default: as many as --init has."),
+        typer.Option(
+            "--vectors", help="Vectors of the token. Default: one for each word of --init."
+        ),
     ] = None,
     optimizer: Annotated[
         str | None,
@@ -99,7 +122,11 @@ def train(
         typer.Option("--beta", help="Decay of Riemannian SGD's second moment, below 1."),
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Weight decay of AdamW. Default: 0.01.")
+        float | None,
+        typer.Option(
+            "--weight-decay",
+            help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -122,11 +149,23 @@ def train(
         float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights, e.g. 5.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option("--resolution", help="Side in pixels. Default: the model's.")
+        int | None,
+        typer.Option(
+            "--resolution",
+            help="Side in pixels. Default: the model's own; for SDXL 768, as in the paper.",
+        ),
     ] = None,
     crops: Annotated[
         int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
     ] = 1,
+    random_crops: Annotated[
+        bool,
+        typer.Option(
+            "--random-crops",
+            help="Cut every sample at a random place of its image, as the published training "
+            "does; the autoencoder then runs in every update.",
+        ),
+    ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
     captions: Annotated[
         bool, typer.Option("--captions", help="Take prompts from NAME.txt beside each image.")
@@ -135,9 +174,31 @@ def train(
         Path | None,
         typer.Option("--masks", help="Folder of NAME.png; only white pixels count in the loss."),
     ] = None,
+    learn: Annotated[
+        str,
+        typer.Option(
+            "--learn", help="What the token stands for, object or style; chooses the prompts."
+        ),
+    ] = "object",
     template: Annotated[
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
+    ] = None,
+    zero_pad: Annotated[
+        bool,
+        typer.Option(
+            "--zero-pad",
+            help="Put 0 to 15 zero vectors before every training prompt, as the published training "
+            "on SANA does.",
+        ),
+    ] = False,
+    times: Annotated[
+        str | None,
+        typer.Option(
+            "--times",
+            help="How SANA's times are drawn: uniform (default), or logit-normal as SANA was "
+            "trained.",
+        ),
     ] = None,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
@@ -155,7 +216,12 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the run. Required without --resume."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the run. Required without --resume.",
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
@@ -180,7 +246,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors.
+    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
     from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
@@ -188,12 +255,22 @@ def train(
     from dti_geom.training import train as train_run
 
     if resume is not None:
-        with training_progress() as progress:
-            result = continue_run(resume, progress=progress, tracker=tracker)
+        _refuse_beside_resume(context, resume)
+        with _stopping(), training_progress() as (progress, stage, download):
+            result = continue_run(
+                resume,
+                steps=steps,
+                progress=progress,
+                stage=stage,
+                download=download,
+                tracker=tracker,
+            )
         _show(result, resume, json)
         return
     if out is None:
         raise TrainingError("--out is missing: the folder for the run.")
+    if template and learn != "object":
+        raise TrainingError("--template and --learn both say how to ask. Give one of them.")
     preview = PreviewConfig(every=preview_every, steps=preview_steps)
     if preview_prompt:
         preview = replace(preview, prompts=tuple(preview_prompt))
@@ -224,10 +301,14 @@ def train(
         data=DataConfig(
             resolution=resolution,
             crops=crops,
+            random_crops=random_crops,
             flip=flip,
             captions=captions,
             masks=str(masks) if masks else None,
+            learn=learn,
             templates=tuple(template) if template else None,
+            zero_pad=zero_pad,
+            times=times,
         ),
         preview=preview,
         steps=steps,
@@ -240,9 +321,46 @@ def train(
         dtype=dtype,
         compile=compile,
     )
-    with training_progress() as progress:
-        result = train_run(config, out, overwrite=overwrite, progress=progress, tracker=tracker)
+    with _stopping(), training_progress() as (progress, stage, download):
+        result = train_run(
+            config,
+            out,
+            overwrite=overwrite,
+            progress=progress,
+            stage=stage,
+            download=download,
+            tracker=tracker,
+        )
     _show(result, out, json)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Print how to resume a run that a signal stopped, and exit as shells expect: 130 or 143."""
+    from dti_geom.errors import TrainingStopped
+
+    try:
+        yield
+    except TrainingStopped as stopped:
+        print_notice(str(stopped))
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+def _refuse_beside_resume(context: typer.Context, run: Path) -> None:
+    """Raise TrainingError for options that a resumed run would ignore."""
+    from dti_geom.errors import TrainingError
+
+    given = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in RESUMED and source is not None and source.name == "COMMANDLINE":
+            given.append(parameter.opts[0])
+    if given:
+        raise TrainingError(
+            f"{', '.join(given)}: a resumed run keeps the settings in {run / 'config.json'}. Leave "
+            "them out, or train into another folder. --steps can extend the run."
+        )
 
 
 def _concepts(
@@ -279,7 +397,7 @@ def _concepts(
 
 def _named_concept(text: str, token: str, init: str | None) -> "ConceptConfig":
     """Return a concept that ships with a model, or the one that `<x>=FOLDER:word` describes."""
-    from dti_geom.errors import TrainingError
+    from dti_geom.errors import TrainingError, nearest_name
     from dti_geom.models.catalog import known_concepts
     from dti_geom.training import ConceptConfig
 
@@ -292,7 +410,8 @@ def _named_concept(text: str, token: str, init: str | None) -> "ConceptConfig":
     known = known_concepts()
     if text not in known:
         raise TrainingError(
-            f"no concept called '{text}'. Known: {', '.join(known)}; or give \"<x>=FOLDER:word\"."
+            f"no concept called '{text}'.{nearest_name(text, known)} Known: {', '.join(known)}; "
+            'or give "<x>=FOLDER:word".'
         )
     return ConceptConfig(token, str(known[text].images), init or known[text].init)
 

@@ -4,10 +4,28 @@ Every message says what was found, what was expected and what to do next, in one
 The command line prints it unchanged.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name if the message is empty."""
+    """Return the first line of an error's message, or its type's name if the message is empty.
+
+    Of a system error, what happened, without number and path: messages name the path themselves.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'NAME'?" for the known name most like `name`, or an empty string.
+
+    Capitals make no difference.
+    """
+    by_lower = {other.lower(): other for other in known}
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""
 
 
 class DtiGeomError(Exception):
@@ -68,6 +86,18 @@ class TrainingError(DtiGeomError):
 
 class TrainingDiverged(DtiGeomError):
     """A loss or a vector that is not finite any more. The last checkpoint is kept."""
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A run that Ctrl-C or SIGTERM stopped between two updates. The message says how to resume.
+
+    It is no DtiGeomError: a sweep must stop too, and not count its cell as failed.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        """signal: the number of the signal that stopped the run."""
+        super().__init__(message)
+        self.signal = signal
 
 
 class EvaluationError(DtiGeomError):

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import EvaluationError
+from dti_geom.errors import EvaluationError, UnknownToken
 from dti_geom.evaluation.sheets import Row, contact_sheet, save_picture
 from dti_geom.files import to_json, write_text
 from dti_geom.images import open_rgb
 from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.vocabulary import Vocabulary
 from dti_geom.progress import Progress, silent
 
 INDEX = "index.jsonl"
 SHEET = "sheet.png"
 _BATCH_PIXELS, _BATCH_PICTURES = 1 << 20, 16  # of a batch at most, by default
+_BRACKETED = re.compile(r"<[^<>\s|]+>")  # how the names of learned tokens are written
 _SAMPLE = 64  # numbers of each weight that enter the fingerprint of a model
 
 
@@ -90,7 +92,9 @@ def paint_pictures(
     folder = Path(out)
     settings = _settings(model, steps, guidance, size)
     batch_size = batch_size or _batch_size(settings)
-    wanted = _named(model, settings, _filled(prompts, tokens), seeds)
+    filled = _filled(prompts, tokens)
+    _refuse_unknown_tokens(model, filled)
+    wanted = _named(model, settings, filled, seeds)
     present = [picture for picture in wanted if (folder / picture.file).exists()]
     # Two prompts may share a file: tokens of the same vectors have the same picture.
     by_file = {picture.file: picture for picture in wanted}
@@ -226,6 +230,38 @@ def _filled(prompts: Sequence[str], tokens: Sequence[str]) -> list[tuple[str, st
         else:
             filled += [(prompt.replace("{}", token), token) for token in tokens]
     return filled
+
+
+def prompts_without(prompts: Sequence[str], tokens: Sequence[str]) -> list[str]:
+    """Return the prompts that show none of these tokens: no {}, and no token by name."""
+    return [
+        prompt
+        for prompt in prompts
+        if "{}" not in prompt and not any(token in prompt for token in tokens)
+    ]
+
+
+def _refuse_unknown_tokens(model: TextToImage, filled: Sequence[tuple[str, str | None]]) -> None:
+    """Raise EvaluationError for a prompt with a <name> that the model would paint letter by letter.
+
+    Names without angle brackets cannot be told from words.
+    """
+    tower = model.towers[0]
+    for prompt, _ in filled:
+        for name in _BRACKETED.findall(prompt):
+            if name in tower.learned or _is_word(tower.vocabulary, name):
+                continue
+            there = ", ".join(tower.learned) or "none; name its file with --embedding"
+            raise EvaluationError(
+                f"'{prompt}' names {name}, which is no token here. Tokens here: {there}."
+            )
+
+
+def _is_word(vocabulary: Vocabulary, name: str) -> bool:
+    try:
+        return len(vocabulary.rows(name)) == 1
+    except UnknownToken:
+        return False
 
 
 def _named(

@@ -9,11 +9,10 @@ import dataclasses
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dti_geom.errors import DecodingError, DtiGeomError, first_line
+from dti_geom.errors import DecodingError, DtiGeomError, first_line, nearest_name
 from dti_geom.files.refusals import shown
 
 if TYPE_CHECKING:
@@ -49,12 +48,6 @@ def check_keys(data: Any, keys: Iterable[str], where: str = "") -> None:
     unknown = [key for key in data if key not in keys]
     if unknown:
         raise DecodingError(_describe(_UnknownKey(unknown[0], keys), where))
-
-
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'NAME'?" for the known name most like `name`, or an empty string."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 # --- What can be wrong ---

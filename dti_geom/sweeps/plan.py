@@ -12,15 +12,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from dti_geom.errors import DecodingError, DtiGeomError, SweepError
-from dti_geom.files.decoding import check_keys, decode, nearest_name
+from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_name
+from dti_geom.files.decoding import check_keys, decode
 from dti_geom.files.yaml_files import read_yaml
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
 from dti_geom.training.data import image_files
 
 # The format of a cell's folder, part of every address. Raise it when a cell with the same settings
 # would come out differently, so that old cells are not taken for new ones.
-FORMAT = 1
+FORMAT = 2
 MAX_CELLS = 20_000  # of a sweep; planning them takes seconds
 MAX_SEEDS = 1000  # pictures of a prompt
 

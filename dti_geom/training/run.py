@@ -13,9 +13,10 @@ import errno
 import json
 import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 
 from dti_geom import __version__
-from dti_geom.errors import FileExists, TrainingError
+from dti_geom.errors import FileExists, TrainingError, TrainingStopped, first_line
 from dti_geom.files import (
     alone_in,
     atomic_path,
@@ -41,8 +42,13 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.progress import Progress as DownloadProgress
+from dti_geom.progress import notice, silent
+from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.processes import Processes
+from dti_geom.training.stopping import stop_between_updates
 from dti_geom.training.token_vectors import TokenVectors
 from dti_geom.training.trainable import Build, LearnedVectorResult, Values
 from dti_geom.training.trainer import Concept, StepRecord, Trainer
@@ -51,6 +57,7 @@ from dti_geom.training.trainer import Concept, StepRecord, Trainer
 WAIT = 10.0
 
 Progress = Callable[[StepRecord, int], None]  # an update, and how many there are in all
+Stage = Callable[[str], None]  # what begins
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class TrainingResult:
     steps: int
     seconds_per_step: float  # median
     seconds: float  # of all updates together; loading, previews and files not counted
+    # From the start of loading to the result, in the process that ended the run. None before 0.2.
+    wall_seconds: float | None = field(default=None, kw_only=True)
     peak_memory: int  # bytes
     last_losses: dict[str, float]  # of each token, mean over the last tenth of the run
     vectors: tuple[LearnedVectorResult, ...]
@@ -86,6 +95,8 @@ def train(
     model: TextToImage | None = None,
     overwrite: bool = False,
     progress: Progress = lambda record, total: None,
+    stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -94,40 +105,73 @@ def train(
     out: folder for everything the run leaves; None writes nothing.
     model: an open model; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
+    stage: called with what begins, such as "painting previews", where no update is made.
+    download: called with the bytes of a model that is not on this machine yet.
     tracker: tensorboard or wandb, through accelerate.
     build: makes what learns a concept; by default the vectors of its token.
 
-    Raises TrainingError, TrainingDiverged, MagnitudeError, UnknownToken, FolderInUse, and
-    FileExists if `out` holds a run and `overwrite` is not set.
+    Ctrl-C and SIGTERM end the run after the current update, with a checkpoint. Raises
+    TrainingStopped then, TrainingError, TrainingDiverged, MagnitudeError, UnknownToken,
+    FolderInUse, and FileExists if `out` holds a run and `overwrite` is not set.
     """
     folder, processes = None if out is None else Path(out), Processes()
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
-    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
+    listeners = _Listeners(progress, stage, download, tracker)
+    return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
 def resume(
     out: str | Path,
     *,
+    steps: int | None = None,
     model: TextToImage | None = None,
     progress: Progress = lambda record, total: None,
+    stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
     """Continue a stopped run from its last checkpoint.
 
-    The learned vectors are byte-identical to those of a run without the stop. A finished run
-    returns its result. Raises TrainingError if `out` is not the folder of a run, and what `train`
-    raises.
+    steps: a larger number of updates than the run was asked for; config.json keeps the earlier
+    numbers in `extended_from`. The learned vectors are byte-identical to those of a run without
+    the stop. A finished run returns its result, unless it is extended. Raises TrainingError if
+    `out` is not the folder of a run or cannot be extended, and what `train` raises.
     """
     folder = Path(out)
     if not (folder / "config.json").is_file():
         raise TrainingError(f"{folder} is not the folder of a run: it has no config.json.")
-    if (folder / "result.json").is_file():
-        return load_result(folder / "result.json", TrainingResult)
     config = load_result(folder / "config.json", RunConfig)
-    return _train(config, folder, model=model, progress=progress, tracker=tracker, build=build)
+    extended = config if steps is None else _extended(config, steps)
+    if extended == config and (folder / "result.json").is_file():
+        return load_result(folder / "result.json", TrainingResult)
+    if extended != config and Processes().is_main:
+        with alone_in(folder, WAIT):
+            (folder / "result.json").unlink(missing_ok=True)
+            save_result(folder / "config.json", extended, overwrite=True)
+    listeners = _Listeners(progress, stage, download, tracker)
+    return _train(extended, folder, listeners, model=model, build=build, fresh=False)
+
+
+def _extended(config: RunConfig, steps: int) -> RunConfig:
+    """Return the configuration with more updates. Raises TrainingError for fewer of them."""
+    asked = config.steps or 0
+    if steps == asked:
+        return config
+    if steps < asked:
+        raise TrainingError(
+            f"the run was asked for {asked} updates; {steps} are fewer. Its checkpoints hold "
+            "earlier tokens, or train again into another folder."
+        )
+    if config.method.schedule not in (None, "constant"):
+        raise TrainingError(
+            f"the rate of this run falls to 0 at update {asked} (schedule "
+            f"'{config.method.schedule}'), so more updates would be another run. Train again with "
+            f"--steps {steps} into another folder."
+        )
+    return replace(config, steps=steps, extended_from=(*config.extended_from, asked))
 
 
 def load_events(folder: str | Path) -> list[StepRecord]:
@@ -142,60 +186,85 @@ def load_events(folder: str | Path) -> list[StepRecord]:
         raise TrainingError(f"{path} does not hold the events of a run ({error}).") from error
 
 
+@dataclass(frozen=True)
+class _Listeners:
+    """Who is told how far a run is."""
+
+    progress: Progress
+    stage: Stage
+    download: DownloadProgress
+    tracker: str | None
+
+
 def _train(
     config: RunConfig,
     folder: Path | None,
+    listeners: _Listeners,
     *,
     model: TextToImage | None,
-    progress: Progress,
-    tracker: str | None,
     build: Build,
+    fresh: bool,
 ) -> TrainingResult:
+    """Make the updates that are left. fresh: no run may be in the folder yet."""
+    started = time.monotonic()
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     opened_here = model is None
-    model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+    if opened_here:
+        check_before_loading(config)
+        listeners.stage(f"opening {config.model}")
+    model = model or open_text_to_image(
+        config.model, device=config.device, dtype=dtype, progress=listeners.download
+    )
+    if not fresh:
+        config = with_old_defaults(config, model)
+    listeners.stage("encoding images")
     trainer = Trainer(model, config, build=build)
-    if opened_here and not config.preview.every:
+    if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()
     config = trainer.config
-    writer = _RunWriter(folder, trainer)
+    writer = _RunWriter(folder, trainer, listeners.stage)
     records: list[StepRecord] = []
     alone = (
         alone_in(folder, WAIT)
         if folder is not None and trainer.processes.is_main
         else nullcontext()
     )
-    with alone, _explain_full_disk(folder), _tracking(tracker, folder, config) as track:
+    with (
+        alone,
+        _explain_full_disk(folder),
+        _tracking(listeners.tracker, folder, config) as track,
+        stop_between_updates(trainer.processes.count) as stop,
+    ):
         if folder is not None:
+            if fresh and trainer.processes.is_main and (folder / "config.json").exists():
+                raise _holds_a_run(folder)  # another process has started one meanwhile
             writer.restore()
             records = load_events(folder) if trainer.step else []
         for record in trainer.updates():
-            writer.keep(record)
             records.append(record)
             track(record)
-            progress(record, config.steps or 0)
-        result = writer.finish(records)
-    return result
+            listeners.progress(record, config.steps or 0)
+            writer.keep(record)
+            if stop.signal is not None and record.step != config.steps:
+                writer.stop(record.step, stop.signal)
+        return writer.finish(records, started)
 
 
 class _RunWriter:
     """Writes what a trainer does into the run's folder; without a folder it only sums up."""
 
-    def __init__(self, folder: Path | None, trainer: Trainer) -> None:
+    def __init__(self, folder: Path | None, trainer: Trainer, stage: Stage) -> None:
         self.folder = folder if trainer.processes.is_main else None  # other processes only read
         self.read_from, self.trainer, self.config = folder, trainer, trainer.config
+        self.stage = stage
         self.tokens = [concept.config.token for concept in trainer.concepts]
 
     def restore(self) -> None:
-        """Load the last checkpoint and drop the events after it; start a new run's files."""
+        """Load the last whole checkpoint and drop the events after it; start a new run's files."""
         assert self.read_from is not None
-        states = state_files(self.read_from)
-        if states:
-            from safetensors.torch import load_file
-
-            self.trainer.load_state(load_file(states[-1]))
+        self._load_last_state(self.read_from)
         self.trainer.processes.wait()  # until all have read, nobody writes
         if self.folder is None:
             return
@@ -207,6 +276,31 @@ class _RunWriter:
         write_text(events, "".join(kept), overwrite=True)
         if self.trainer.step == 0:
             self._preview(0)
+
+    def _load_last_state(self, folder: Path) -> None:
+        """Load the latest state that is whole. A crash of the disk may damage the last one."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        for path in reversed(state_files(folder)):
+            try:
+                state = load_file(path)
+            except (SafetensorError, OSError) as error:
+                notice(f"{path} is damaged ({first_line(error)}); trying the checkpoint before it.")
+                continue
+            self.trainer.load_state(state)
+            return
+
+    def stop(self, step: int, signal: int) -> None:
+        """Write a checkpoint and raise TrainingStopped, which says how to resume."""
+        done = f"stopped after update {step} of {self.config.steps}"
+        if self.folder is None:
+            raise TrainingStopped(f"{done}; the run has no folder, so nothing was kept.", signal)
+        if not state_file(self.folder, step).exists():
+            self._checkpoint(step)
+        raise TrainingStopped(
+            f"{done}. Continue with: dti-geom train --resume {self.folder}", signal
+        )
 
     def keep(self, record: StepRecord) -> None:
         """Write the event of an update, and the preview and the checkpoint if they are due."""
@@ -221,8 +315,11 @@ class _RunWriter:
         if last or record.step % self.config.checkpoint_every == 0:
             self._checkpoint(record.step)
 
-    def finish(self, records: Sequence[StepRecord]) -> TrainingResult:
-        """Return the result; write it and what was learned."""
+    def finish(self, records: Sequence[StepRecord], started: float) -> TrainingResult:
+        """Return the result; write it and what was learned.
+
+        started: by `time.monotonic`, when this process began.
+        """
         learned = self.trainer.learned()
         vectors: list[LearnedVectorResult] = []
         for concept, values in zip(self.trainer.concepts, learned, strict=True):
@@ -235,6 +332,7 @@ class _RunWriter:
             steps=len(records),
             seconds_per_step=seconds[len(seconds) // 2],
             seconds=sum(seconds),
+            wall_seconds=time.monotonic() - started,
             peak_memory=max(record.peak_memory for record in records),
             last_losses={
                 token: sum(record.losses[token] for record in tail) / len(tail)
@@ -297,6 +395,7 @@ class _RunWriter:
         preview, model = self.config.preview, self.trainer.model
         if self.folder is None or not preview.every:
             return
+        self.stage("painting previews")
         wanted = _preview_prompts(preview)
         for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
             token = concept.config.token
@@ -356,12 +455,16 @@ def _start_folder(folder: Path, *, overwrite: bool) -> None:
     if not (folder / "config.json").exists():
         return
     if not overwrite:
-        raise FileExists(
-            f"{folder} holds a run already. Continue it with --resume {folder}, choose another "
-            "--out, or pass --overwrite."
-        )
+        raise _holds_a_run(folder)
     with alone_in(folder, WAIT):
         _forget_run(folder)
+
+
+def _holds_a_run(folder: Path) -> FileExists:
+    return FileExists(
+        f"{folder} holds a run already. Continue it with --resume {folder}, choose another "
+        "--out, or pass --overwrite."
+    )
 
 
 def _forget_run(folder: Path) -> None:
@@ -370,6 +473,8 @@ def _forget_run(folder: Path) -> None:
     tokens = [concept.token for concept in config.concepts]
     for place in {folder, *(token_folder(folder, token, tokens) for token in tokens)}:
         for name in ("checkpoints", "previews"):
+            if (place / name).is_symlink():  # what it points to is somebody else's
+                (place / name).unlink()
             shutil.rmtree(place / name, ignore_errors=True)
         for path in learned_in(place):
             path.unlink()

@@ -81,3 +81,23 @@ def test_what_contradicts_itself_is_one_red_line(run: Run, tmp_path: Path) -> No
     assert (both.returncode, both.stdout) == (1, "")
     assert "--seed and --seeds" in both.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_that_ignore_the_embedding_are_named(
+    run: Run, sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    save_file({"<x>": torch.full((32,), 0.1)}, tmp_path / "x.safetensors")
+    asked = (
+        *("generate", "--model", sd15_pipeline, "--embedding", tmp_path / "x.safetensors"),
+        *("--steps", "1", "--dtype", "float32", "--out", tmp_path / "out"),
+    )
+    alone = run(*asked, "--prompt", "a dog")
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert "no prompt shows <x>" in alone.stderr
+    misnamed = run(*asked, "--prompt", "a <my-dog> and {}")
+    assert misnamed.returncode == 1
+    assert "names <my-dog>, which is no token here. Tokens here: <x>" in misnamed.stderr
+    assert not (tmp_path / "out").exists()
+    beside = run(*asked, "--prompt", "a dog", "--prompt", "a {}")
+    assert beside.returncode == 0, beside.stderr
+    assert "painted without <x>: a dog" in beside.stderr

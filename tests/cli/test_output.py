@@ -18,7 +18,7 @@ import warm
 from dti_geom.reporting.renderers.terminal import visible
 from dti_geom.sweeps import plan_of
 from dti_geom.sweeps.engines import Outcome
-from dti_geom_cli import output
+from dti_geom_cli import output, progress
 from warm import Run
 
 WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
@@ -220,14 +220,16 @@ def test_no_label_or_file_name_ends_or_steers_a_bar(
     label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.StringIO()
-    monkeypatch.setattr(output, "_err", Console(file=written, force_terminal=True, width=120))
+    console = Console(file=written, force_terminal=True, width=120)
+    for module in (output, progress):
+        monkeypatch.setattr(module, "ERRORS", console)
     (cell,) = plan_of(
         {"concepts": ["green-fox"], "methods": [{"name": "dti", "label": label}]}, "x"
     ).cells
-    with output.cell_progress() as cells:
+    with progress.cell_progress() as cells:
         cells(None, 0, 2)
         cells(Outcome(cell, "no"), 1, 2)
-    with output.working_progress() as work:
+    with progress.working_progress() as work:
         work(label, 1, 2)
     assert visible(label) in written.getvalue()
     assert "\x1b[2Jx" not in written.getvalue()

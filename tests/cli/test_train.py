@@ -91,6 +91,7 @@ def test_every_option_reaches_the_configuration(
         *tiny,
         *(part for pair in options.items() for part in pair),
         "--flip",
+        "--zero-pad",
         "--out",
         tmp_path / "run",
     )
@@ -107,6 +108,7 @@ def test_every_option_reaches_the_configuration(
         2,
     )
     assert (data.crops, data.flip, data.templates) == (2, True, ("one {}",))
+    assert data.zero_pad
     assert (config.batch_size, config.accumulate, config.min_snr, config.seed) == (1, 2, 5, 7)
     assert (config.checkpoint_every, config.preview.every, config.preview.prompts) == (
         3,
@@ -145,7 +147,7 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
         (["--images", "{images}", "--out", "run"], "--init is missing"),
         (
             ["--concept", "teapots", "--out", "run"],
-            "no concept called 'teapots'. Known: round-teapot",
+            "no concept called 'teapots'. Did you mean",
         ),
         (["--concept", "<x>=folder", "--out", "run"], 'expected "<x>=FOLDER:word"'),
         (["--concept", "round-teapot"], "--out is missing"),
@@ -165,6 +167,18 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
             ["--concept", "round-teapot", "--token", "fox", "--out", "run"],
             "fox is a word of this model already",
         ),
+        (
+            ["--concept", "round-teapot", "--learn", "styles", "--out", "run"],
+            "learn is 'styles'; expected object or style",
+        ),
+        (
+            ["--concept", "round-teapot", "--learn", "style", "--template", "{{}}", "--out", "run"],
+            "--template and --learn",
+        ),
+        (
+            ["--concept", "round-teapot", "--times", "uniform", "--out", "run"],
+            "times 'uniform' belongs to flow models",
+        ),
         (["--images", "{images}/none", "--init", "fox", "--out", "run"], "is not a folder"),
         (["--resume", "{images}"], "is not the folder of a run"),
     ],
@@ -183,3 +197,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_run_says_how_to_resume_and_a_resumed_one_takes_no_other_settings(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    done = run("train", *tiny, "--preview-every", 0, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    refused = run("train", "--resume", folder, "--method", "ti", "--device", "cpu")
+    assert refused.returncode == 1
+    assert "--method, --device: a resumed run keeps the settings" in refused.stderr
+    longer = run("train", "--resume", folder, "--steps", 5, "--json")
+    assert json.loads(longer.stdout)["config"]["extended_from"] == [4]

@@ -185,6 +185,7 @@ def test_a_foreign_index_is_left_alone(sd15: TextToImage, tmp_path: Path) -> Non
         ([], [0], {}, "no prompt was given"),
         (["a dog"], [], {}, "no seed was given"),
         (["a {}"], [0], {}, "no token was given"),
+        (["a <my-dog>"], [0], {}, "names <my-dog>, which is no token here"),
         (["a dog"], [0], {"size": 60}, "size is 60; .* Try 56"),
         (["a dog"], [0], {"steps": 0}, "steps is 0"),
     ],

@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 import pytest
 
 from dti_geom.errors import DecodingError, TrainingError
-from dti_geom.files.decoding import check_keys, decode, nearest_name
+from dti_geom.files.decoding import check_keys, decode
 
 Value = TypeVar("Value")
 
@@ -168,7 +168,3 @@ def test_keys_can_be_checked_alone() -> None:
         check_keys({"stepz": 1}, ["steps", "seeds"], "here")
     with pytest.raises(DecodingError, match="expected a mapping with keys of steps"):
         check_keys(["steps"], ["steps"])
-
-
-def test_nothing_is_proposed_for_a_name_like_no_other() -> None:
-    assert nearest_name("qqq", ["steps", "seeds"]) == ""

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from dti_geom.errors import TrainingError
+from dti_geom.errors import TrainingError, nearest_name
 from dti_geom.training.methods.base import Method
 
 _MODULES = (
@@ -29,5 +29,7 @@ METHODS: dict[str, Method] = {method.name: method for method in map(_method_in, 
 def method_named(name: str) -> Method:
     """Return the method of that name. Raises TrainingError, naming those there are."""
     if name not in METHODS:
-        raise TrainingError(f"no method called '{name}'. Known: {', '.join(METHODS)}.")
+        raise TrainingError(
+            f"no method called '{name}'.{nearest_name(name, METHODS)} Known: {', '.join(METHODS)}."
+        )
     return METHODS[name]
