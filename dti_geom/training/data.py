@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from dti_geom.errors import TrainingError, first_line
 from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
+from dti_geom.models.catalog import known_concepts
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
-from dti_geom.training.config import ConceptConfig, DataConfig
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +76,18 @@ def image_files(concept: ConceptConfig) -> list[Path]:
         )
         raise TrainingError(f"{folder} holds no image ({', '.join(SUFFIXES)}). {advice}".rstrip())
     return files
+
+
+def located(run: RunConfig) -> RunConfig:
+    """Return the run with folders in place of the names of concepts that ship with a model."""
+    bundled = known_concepts()
+
+    def locate(concept: ConceptConfig) -> ConceptConfig:
+        if Path(concept.images).exists() or concept.images not in bundled:
+            return concept
+        return replace(concept, images=str(bundled[concept.images].images))
+
+    return replace(run, concepts=tuple(map(locate, run.concepts)))
 
 
 def _folders_in(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from dti_geom.models.pipelines.blueprint import meta_model
 from dti_geom.models.pipelines.memory import MEMORY, spend_memory
 from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, RunConfig
-from dti_geom.training.data import Batch, image_files
+from dti_geom.training.data import Batch, image_files, located
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
 from dti_geom.training.trainer import with_defaults
@@ -82,6 +82,7 @@ def estimate_run(config: RunConfig) -> Estimate:
 
     Raises UnknownModel, ModelFilesError, TrainingError, UnknownToken.
     """
+    config = located(config)
     model = _without_weights(config)
     config = with_defaults(config, model)
     widths = sum(tower.token_table.shape[1] for tower in model.towers)
