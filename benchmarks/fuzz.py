@@ -161,7 +161,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
     }
     files = {"zipless": programs["system"], "empty": b"", "text": "naïve ".encode("latin-1") * 9}
     for name, program in programs.items():
-        files[f"{name} zip"] = zipped({"data.pkl": program, "version": b"3", "data/0": bytes(32)})
+        files[f"{name} zip"] = _archive(program)
         files[f"{name} legacy"] = legacy(program)
     inner = files["system zip"]
     files["nested"] = zipped({"data.pkl": inner, "version": b"3"})
@@ -188,7 +188,63 @@ def attacks(canary: Path) -> dict[str, bytes]:
         body = struct.pack("<8f", *[float("nan")] * 8) if name == "not a number" else bytes(32)
         files[f"header {name}"] = struct.pack("<Q", len(header)) + header + body
     files["header length"] = struct.pack("<Q", 2**63) + b"{}"
+    return files | exhausting_files()
+
+
+def exhausting_files() -> dict[str, bytes]:
+    """Small files that take gigabytes or minutes of a reader that counts too late."""
+    files = {
+        f"{name} {kind}": wrap(program)
+        for name, program in exhausting_pickles().items()
+        for kind, wrap in (("zip", _archive), ("legacy", legacy))
+    }
+    entry = '"%s":{"dtype":"F32","shape":[%d],"data_offsets":[%d,32]}'
+    many = [entry % ("<x>", 8, 0), *(entry % (number, 0, 32) for number in range(17_000))]
+    for name, entries in {
+        "long name": [entry % ("lora" * 250_000, 8, 0)],
+        "many tokens": many,
+    }.items():
+        header = ("{" + ",".join(entries) + "}").encode()
+        files[f"header {name}"] = struct.pack("<Q", len(header)) + header + bytes(32)
     return files
+
+
+def exhausting_pickles() -> dict[str, bytes]:
+    """Pickles below 128 KB whose parts refer to one another, so that a reader may unfold them."""
+    names = [b"U\x03" + f"{number:03x}".encode() for number in range(4096)]
+    names += [b"U\x04" + f"{number:04x}".encode() for number in range(4096, 14_000)]
+    numbers = [b"M" + struct.pack("<H", number) for number in range(13_000)]
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x08tQ"
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0"
+    tensor = rebuild + b"K\x08\x85K\x01\x85\x89}tRq\0"
+    long = b"\x8a\x08" + b"\xff" * 7 + b"\x7fq\0"
+    big = b"\x8a\xff" + b"\xff" * 254 + b"\x7fq\0"
+
+    def mapping(keys: list[bytes], value: bytes) -> bytes:
+        return b"}(" + b"".join(key + value for key in keys) + b"u"
+
+    ordered = b"ccollections\nOrderedDict\nq\1]("
+    ordered += b"".join(number + number + b"\x86" for number in numbers[:8000]) + b"e\x85q\2"
+    parameters = b"ctorch.nn.modules.container\nParameterDict\n)R}U\x0b_parameters"
+    bodies = {
+        "one dictionary of many names": tensor
+        + mapping(numbers, b"h\0")
+        + b"q\1"
+        + mapping(numbers[:12_000], b"h\1"),
+        "one list, many dictionaries": ordered + b"h\1h\2R" * 10_000,
+        "one text, many settings": b"X" + struct.pack("<I", 40_000) + b"x" * 40_000 + b"q\0"
+        + mapping(names[:10_000], b"h\0"),
+        "big shape": rebuild + b"(" + big + b"h\0" * 60_000 + b"tK\x01\x85\x89}tR",
+        "long shape": rebuild + b"(" + long + b"h\0" * 60_000 + b"tK\x01\x85\x89}tR",
+        "text shape": rebuild + b"M\xff\xffX" + struct.pack("<I", 100_000) + b"x" * 100_000
+        + b"\x86K\x01K\x01\x86\x89}tR",
+        "big integer": rebuild + big + b"\x85K\x01\x85\x89}tR",
+        "lists of four": tensor + b"(h\0h\0h\0h\0tq\1" + mapping(names, b"h\1"),
+        "many parameters": b"}U\x01a" + tensor + b"sU\x0fstring_to_param" + parameters
+        + mapping(names, b"h\0") + b"sbs",
+        "long name": b"}X" + struct.pack("<I", 4 * 30_000) + b"lora" * 30_000 + tensor + b"s",
+    }  # fmt: skip
+    return {name: b"\x80\x02" + body + b"." for name, body in bodies.items()}
 
 
 def storage_pickle(count: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
@@ -209,6 +265,10 @@ def storage_pickle(count: int, shape: tuple[int, ...], stride: tuple[int, ...]) 
     call = Call(torch._utils._rebuild_tensor_v2, Storage(), 0, shape, stride, False, {})
     Pickler(stream, 2).dump({"<x>": call})
     return stream.getvalue()
+
+
+def _archive(program: bytes) -> bytes:
+    return zipped({"data.pkl": program, "version": b"3", "data/0": bytes(32)})
 
 
 def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:

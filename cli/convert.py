@@ -39,9 +39,10 @@ def convert(
         typer.Option("--model", "-m", help="The model whose vocabulary --rescale refers to."),
     ] = None,
     token: Annotated[str | None, typer.Option("--token", help="A new name for the token.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new files.")] = Path(
-        "converted"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", callback=options.writable, help="Folder for the new files."),
+    ] = Path("converted"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -36,7 +36,7 @@ def read_embedding_paths(
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a text file that are not blank, with their numbers."""
-    from dti_geom.errors import DtiGeomError
+    from dti_geom.errors import DtiGeomError, first_line
 
     try:
         lines = [
@@ -45,7 +45,8 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         ]
     except (OSError, UnicodeDecodeError) as error:
         raise DtiGeomError(
-            f"{path} is not a readable text file ({error}). Write one entry per line, in UTF-8."
+            f"{path} is not a readable text file ({first_line(error)}). Write one entry per line, "
+            "in UTF-8."
         ) from error
     lines = [(number, line) for number, line in lines if line]
     if not lines:

@@ -35,7 +35,13 @@ def interpolate(
         typer.Argument(help="Two tokens, or the four corners of a square.", metavar="A B [C D]"),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for result, pictures, animation and page.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder for result, pictures, animation and page.",
+        ),
     ],
     model: options.Model = "mini",
     embedding: Tokens = None,

@@ -128,13 +128,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from .failures import explain
         from .output import print_error
 
-        if isinstance(error, DtiGeomError):
-            print_error(str(error))
-        else:
-            print_error(
-                f"unexpected {type(error).__name__}: {error}\n"
-                "This is a bug; --debug shows where it comes from."
-            )
+        known = str(error) if isinstance(error, DtiGeomError) else explain(error)
+        print_error(
+            known
+            or f"unexpected {type(error).__name__}: {error}\n"
+            "This is a bug; --debug shows where it comes from."
+        )
         raise SystemExit(1) from None

@@ -39,7 +39,13 @@ def merge(
         typer.Option("--to", help="The layout to write."),
     ] = "diffusers",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The file to write; a folder for diffusers.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="The file to write; a folder for diffusers.",
+        ),
     ] = Path("merged"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

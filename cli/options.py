@@ -6,12 +6,23 @@ from typing import Annotated
 
 import typer
 
+
+def writable(folder: Path | None) -> Path | None:
+    """Return the folder of --out. Raises OSError before minutes of work if nothing fits there."""
+    if folder is not None:
+        from dti_geom.files.atomic import check_writable
+
+        check_writable(folder)
+    return folder
+
+
 Model = Annotated[
     str,
     typer.Option(
         "--model",
         "-m",
-        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder.",
+        help="A name of `dti-geom models`, a Hub id (org/name), a pipeline or encoder folder, or a "
+        "checkpoint (.safetensors). A name or id may end in @revision, a checkpoint in @model.",
     ),
 ]
 Embeddings = Annotated[
@@ -26,7 +37,12 @@ Embeddings = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Also keep the result, arrays and page in this folder."),
+    typer.Option(
+        "--out",
+        "-o",
+        callback=writable,
+        help="Also keep the result, arrays and page in this folder.",
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")

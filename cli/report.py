@@ -71,7 +71,10 @@ def report(
         typer.Option("--redraw", help="Draw the page of --out again from the results kept there."),
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for index.html and results/.")
+        Path,
+        typer.Option(
+            "--out", "-o", callback=options.writable, help="Folder for index.html and results/."
+        ),
     ] = Path("report"),
     json: options.Json = False,
     overwrite: options.Overwrite = False,

@@ -46,7 +46,12 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the sweep. Default: the file's name."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the sweep. Default: the file's name.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

@@ -216,7 +216,12 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the run. Required without --resume."),
+        typer.Option(
+            "--out",
+            "-o",
+            callback=options.writable,
+            help="Folder of the run. Required without --resume.",
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
@@ -232,6 +237,14 @@ def train(
             "device's best.",
         ),
     ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory",
+            help="fast; low, which recomputes what it does not keep and moves idle parts off the "
+            "card; or auto: fast if it fits the card by an estimate, else low.",
+        ),
+    ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
@@ -251,9 +264,14 @@ def train(
 
     if resume is not None:
         _refuse_beside_resume(context, resume)
-        with _stopping(), training_progress() as (progress, stage):
+        with _stopping(), training_progress() as (progress, stage, download):
             result = continue_run(
-                resume, steps=steps, progress=progress, stage=stage, tracker=tracker
+                resume,
+                steps=steps,
+                progress=progress,
+                stage=stage,
+                download=download,
+                tracker=tracker,
             )
         _show(result, resume, json)
         return
@@ -310,14 +328,16 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        memory=memory,
     )
-    with _stopping(), training_progress() as (progress, stage):
+    with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
             out,
             overwrite=overwrite,
             progress=progress,
             stage=stage,
+            download=download,
             tracker=tracker,
         )
     _show(result, out, json)

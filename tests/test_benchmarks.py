@@ -1,6 +1,5 @@
 """The benchmarks still run; what they measure on a tiny model means nothing."""
 
-import importlib.util
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,7 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
-
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def script(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import script
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dti_geom.errors import EvaluationError
+from dti_geom.errors import EvaluationError, first_line
 from dti_geom.models.profiles import load_by_name
 
 SUBJECT, OTHER = "{}", "{other}"  # in a prompt: the subject, and another evaluated subject
@@ -175,7 +175,8 @@ def _from_file(path: Path) -> list[Prompt]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(
-            f"{path} is not a readable text file ({error}). Write one prompt a line, in UTF-8."
+            f"{path} is not a readable text file ({first_line(error)}). Write one prompt a line, "
+            "in UTF-8."
         ) from error
     prompts = [line for line in lines if line]
     bad = [line for line in prompts if SUBJECT not in line]

@@ -1,5 +1,6 @@
 """Atomic writing, and a lock that keeps a second process out of a folder."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,20 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError if files cannot be written into a folder, which need not exist yet.
+
+    For commands that compute before they write. Nothing is created.
+    """
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
 
 def write_files(files: Mapping[Path, bytes], *, overwrite: bool = False) -> None:

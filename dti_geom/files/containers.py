@@ -146,7 +146,8 @@ def _read_torch_legacy(data: bytes) -> Any:
         raise Refused("is a pickle, but not one that torch wrote")
     _, machine, content, keys = (unpickle(stream, storages, len(data)) for _ in range(4))
     _refuse_big_endian(machine.get("little_endian") is False)
-    if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
+    known = len(keys) == len(storages) and all(isinstance(key, str) for key in keys)
+    if not known or sorted(keys) != sorted(storages):
         raise ValueError("its storages are not those that its tensors refer to")
     for key in keys:
         count = int.from_bytes(stream.read(8), "little")

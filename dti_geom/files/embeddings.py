@@ -15,6 +15,7 @@ from dti_geom.files.containers import parse, read_bytes
 from dti_geom.files.pickles import ParameterDict
 from dti_geom.files.refusals import (
     EXPECTED,
+    MAX_NAME,
     MAX_TENSORS,
     MAX_VALUES,
     ONCE,
@@ -196,13 +197,28 @@ def _entries(content: Any, name: str) -> tuple[str, list[Entry]]:
 def _refuse_models(content: Any) -> None:
     """Refuse checkpoints and LoRA files, which the names of their tensors give away."""
     nested = content.values() if isinstance(content, dict) else ()
+    # Each group once: a pickle may hold one dictionary under thousands of names.
+    groups = {id(group): group for group in (content, *nested)}
     names: list[str] = []
-    for group in (content, *nested):
+    for group in groups.values():
         names += map(str, _tensors(group))
-    if any(re.search(r"lora\S*\.(weight|alpha)$", name, re.IGNORECASE) for name in names):
+    _check_lengths(names)
+    if any(_is_of_lora(name.lower()) for name in names):
         raise Refused(f"holds {len(names)} tensors, looks like a LoRA")
     if len(names) > MAX_TENSORS or any(name.endswith((".weight", ".bias")) for name in names):
         raise Refused(f"holds {len(names)} tensors, looks like a checkpoint")
+
+
+def _check_lengths(names: list[str]) -> None:
+    longest = max(map(len, names), default=0)
+    if longest > MAX_NAME:
+        raise Refused(
+            f"holds a tensor with a name of {longest} characters", f"Expected at most {MAX_NAME}."
+        )
+
+
+def _is_of_lora(name: str) -> bool:
+    return "lora" in name and name.endswith((".weight", ".alpha"))
 
 
 def _stored_name(metadata: dict[str, str]) -> str:
@@ -219,6 +235,8 @@ def _step(metadata: dict[str, str]) -> int | None:
 
 
 def _learned_tokens(entries: list[Entry]) -> tuple[LearnedToken, ...]:
+    if len(entries) > MAX_TENSORS:
+        raise Refused(f"holds {len(entries)} tensors, looks like a checkpoint")
     # Counted before anything is copied: a stored stride of 0 makes gigabytes out of four bytes.
     if sum(value.numel() for _, _, value in entries if isinstance(value, Tensor)) > MAX_VALUES:
         raise Refused(f"holds more than {MAX_VALUES} values, looks like a checkpoint")
@@ -243,6 +261,7 @@ def _learned_tokens(entries: list[Entry]) -> tuple[LearnedToken, ...]:
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise Refused("holds a token without a name", "Expected text such as <my-token>.")
+    _check_lengths([name])
     return clean(name)
 
 

@@ -38,6 +38,9 @@ _CALLED = (
     "torch._utils._rebuild_parameter",
     _PARAMETER_DICT,
 )
+_MAX_BITS = 128  # of an integer; the longest that torch writes, a magic number, has 77
+_MAX_DIMENSIONS = 8
+_MAX_ITEMS = 2**16  # of dictionaries made from lists; a pickle of this length has fewer
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -92,7 +95,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[Any, Any] = {}
-        self.tensors = 0
+        self.tensors = self.items = 0
 
     def take(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
         """Remove from the stack what an instruction consumes, and return it.
@@ -137,6 +140,10 @@ class _Machine:
         self.tensors += isinstance(value, Tensor)
         if self.tensors > 4 * MAX_TENSORS:
             raise Refused(f"holds more than {4 * MAX_TENSORS} tensors, looks like a checkpoint")
+        # One list of a pickle may be made into thousands of dictionaries.
+        self.items += len(value) if isinstance(value, dict) else 0
+        if self.items > _MAX_ITEMS:
+            raise Refused(f"holds more than {_MAX_ITEMS} entries, looks like a checkpoint")
 
 
 def _value(instruction: str, argument: Any, taken: list[Any]) -> Any:
@@ -145,7 +152,7 @@ def _value(instruction: str, argument: Any, taken: list[Any]) -> Any:
         case _ if instruction in _CONSTANTS:
             return _CONSTANTS[instruction]
         case _ if instruction in _LITERALS:
-            return argument
+            return _short(argument)
         case "EMPTY_DICT":
             return {}
         case "EMPTY_LIST":
@@ -169,6 +176,13 @@ def _value(instruction: str, argument: Any, taken: list[Any]) -> Any:
         f"has the pickle instruction {instruction} where no file of tensors has it",
         "It was not opened further.",
     )
+
+
+def _short(literal: Any) -> Any:
+    """Return a literal. Raises ValueError for an integer that torch cannot have written."""
+    if isinstance(literal, int) and literal.bit_length() > _MAX_BITS:
+        raise ValueError(f"an integer of {literal.bit_length()} bits")
+    return literal
 
 
 def _put(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -220,6 +234,8 @@ def _set_attributes(target: Any, state: Any) -> Any:
 def _storage(reference: Any, storages: dict[str, Storage], size: int) -> Storage | _Name:
     """Return the storage that a persistent reference of torch names, in zeros at first."""
     # Before version 1.6, torch wrote the class of a module together with its source code.
+    if len(reference) > 6:
+        raise ValueError("a storage like none of torch's")
     if reference[0] == "module":
         name: _Name = reference[1]
         return name
@@ -252,8 +268,14 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tens
     """Return a view into a storage."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without a storage")
+    # Checked before anything is multiplied: the product of many integers, or of an integer and a
+    # text, may have gigabytes.
+    if not len(shape) == len(stride) <= _MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions")
+    if not all(type(number) is int for number in (*shape, *stride, offset)):
+        raise ValueError("a tensor whose shape is not of whole numbers")
     # torch refuses a view that reaches beyond its storage, but the product of the shape may
     # overflow before.
-    if math.prod(shape) > 2**40 or len(shape) > 8:
+    if math.prod(shape) > 2**40:
         raise Refused(f"holds more than {MAX_VALUES} values, looks like a checkpoint")
     return storage.values.as_strided(shape, stride, offset)

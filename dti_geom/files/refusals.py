@@ -7,6 +7,8 @@ MAX_HEADER = 2**20  # bytes of a safetensors header; 512 tensors need a tenth of
 MAX_PICKLE = 2**17  # bytes of pickle instructions; 512 tensors need half of it
 MAX_TENSORS = 512  # of a file; checkpoints have more
 MAX_VALUES = 2 * 2**20  # of all vectors of a file: 512 of width 4096
+MAX_NAME = 1000  # characters of a tensor's name; the longest of real models have about a hundred
+MAX_TEXT = 2**20  # characters of the text beside the tensors
 
 EXPECTED = "Expected a learned embedding: a few float vectors in a .bin, .pt or .safetensors file."
 WHOLE = "Expected a whole .bin, .pt or .safetensors file; fetch or save it again."
@@ -36,11 +38,14 @@ def shown(text: str, limit: int = 60) -> str:
 
 
 def plain_values(content: Any) -> dict[str, str]:
-    """Return the entries of a dictionary that are text or numbers, as text."""
+    """Return the entries of a dictionary that are text or numbers, as text. Raises Refused."""
     items = content.items() if isinstance(content, dict) else ()
     plain = {
         key: value
         for key, value in items
         if isinstance(key, str) and isinstance(value, str | int | float)
     }
+    # Counted before it is copied: a pickle may hold one long text under thousands of keys.
+    if sum(len(str(value)) for value in plain.values()) > MAX_TEXT:
+        raise Refused(f"holds more than {MAX_TEXT} characters of text beside its tensors")
     return {clean(key): clean(str(value)) for key, value in plain.items()}

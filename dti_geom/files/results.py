@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dti_geom import __version__
-from dti_geom.errors import DecodingError, ResultFileError
+from dti_geom.errors import DecodingError, ResultFileError, first_line
 from dti_geom.files.atomic import write_text
 from dti_geom.files.decoding import decode
 
@@ -85,7 +85,9 @@ def _read_envelope(path: Path) -> dict[str, Any]:
     try:
         envelope = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ResultFileError(f"{path} is not a result file of dti-geom ({error}).") from error
+        raise ResultFileError(
+            f"{path} is not a result file of dti-geom ({first_line(error)})."
+        ) from error
     if not isinstance(envelope, dict) or not envelope.keys() >= {"kind", "format", "result"}:
         raise ResultFileError(
             f"{path} is not a result file of dti-geom: expected kind, format and result in it."

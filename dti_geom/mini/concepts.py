@@ -5,6 +5,7 @@ Held-out artwork in two other styles, held-out colours, patterns, and things wit
 
 import json
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ class Concept:
 
 def bundled_concepts() -> dict[str, BundledConcept]:
     """Return the shipped concepts by name, in the order of concepts.json."""
-    folder = concepts_folder()
-    return {
-        concept.name: BundledConcept(
+    return {concept.name: concept for concept in _bundled(concepts_folder())}
+
+
+@cache  # a sweep of thousands of cells asks for them at each cell
+def _bundled(folder: Path) -> tuple[BundledConcept, ...]:
+    return tuple(
+        BundledConcept(
             name=concept.name,
             init=concept.initialiser,
             images=folder / concept.name,
@@ -44,7 +49,7 @@ def bundled_concepts() -> dict[str, BundledConcept]:
             split=concept.split,
         )
         for concept in load_concepts(folder)
-    }
+    )
 
 
 def concepts_folder() -> Path:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dti_geom.errors import DtiGeomError
+from dti_geom.errors import DtiGeomError, first_line
 
 
 def read_words(path: Path) -> tuple[str, ...]:
@@ -30,7 +30,8 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DtiGeomError(
-            f"{path} is not a readable text file ({error}). Write one entry a line, in UTF-8."
+            f"{path} is not a readable text file ({first_line(error)}). Write one entry a line, in "
+            "UTF-8."
         ) from error
     found = [(number, line) for number, line in enumerate(lines, 1) if line]
     if not found:

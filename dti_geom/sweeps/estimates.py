@@ -1,9 +1,12 @@
 """Time and disk that the rest of a sweep needs, by its finished cells or by a short trial."""
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from dti_geom.images import png_bytes
 from dti_geom.sweeps.cells import open_model, prompts_of, use_threads
@@ -36,7 +39,7 @@ def estimate(plan: Plan, folder: str | Path, threads: int = 1) -> Estimate:
     folder = Path(folder)
     states = read_states(plan, folder)
     left = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state != DONE]
-    trainings, pictures = sum(len(cell.subjects) for cell in left), sum(map(_pictures, left))
+    trainings, pictures = sum(len(cell.subjects) for cell in left), _pictures(left)
     finished = [state for state in states if state.cost is not None]
     if finished:
         seconds = trainings * median(_seconds(state) for state in finished)
@@ -61,8 +64,15 @@ def estimate(plan: Plan, folder: str | Path, threads: int = 1) -> Estimate:
     )
 
 
-def _pictures(cell: Cell) -> int:
-    """Pictures of a cell; baselines and prompts with two subjects may differ by a few."""
+def _pictures(cells: Sequence[Cell]) -> int:
+    """Pictures of cells; baselines and prompts with two subjects may differ by a few."""
+    alike: dict[Any, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        alike[cell.run.concepts, cell.evaluation].append(cell)
+    return sum(len(group) * _pictures_of(group[0]) for group in alike.values())
+
+
+def _pictures_of(cell: Cell) -> int:
     asked = cell.evaluation
     run = located(cell.run)
     prompts = prompts_of(run, asked)

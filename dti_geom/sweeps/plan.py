@@ -3,21 +3,26 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_name
 from dti_geom.files.decoding import check_keys, decode
+from dti_geom.files.yaml_files import read_yaml
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
 from dti_geom.training.data import image_files
 
 # The format of a cell's folder, part of every address. Raise it when a cell with the same settings
 # would come out differently, so that old cells are not taken for new ones.
 FORMAT = 2
+MAX_CELLS = 20_000  # of a sweep; planning them takes seconds
+MAX_SEEDS = 1000  # pictures of a prompt
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         """Raise SweepError for values that no cell can use."""
-        if self.seeds < 1:
-            raise SweepError(f"evaluate: seeds is {self.seeds}; expected 1 or more.")
+        if not 1 <= self.seeds <= MAX_SEEDS:
+            raise SweepError(f"evaluate: seeds is {self.seeds}; expected 1 to {MAX_SEEDS}.")
         if any(step < 1 for step in self.checkpoints):
             raise SweepError(
                 f"evaluate: checkpoints are {self.checkpoints}; expected updates, from 1."
@@ -60,7 +65,7 @@ class Cell:
         """Names of the concepts, which are trained together in one batch."""
         return tuple(concept.subject or Path(concept.images).name for concept in self.run.concepts)
 
-    @property
+    @cached_property
     def run_key(self) -> str:
         """Address of the training run: a hash of its settings and of the bytes of its images."""
         concepts = [
@@ -69,7 +74,7 @@ class Cell:
         ]
         return _address(_non_defaults(replace(self.run, concepts=tuple(concepts))))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Address of the whole cell: a hash of everything but its label."""
         return _address([self.run_key, self.subjects, _non_defaults(self.evaluation)])
@@ -89,15 +94,11 @@ def read_plan(path: str | Path) -> Plan:
 
     Raises SweepError, which names the file, the wrong key and the nearest right one.
     """
-    import yaml
-
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SweepError(
-            f"{path} is not a readable YAML file: {' '.join(str(error).split())}"
-        ) from error
+        content = read_yaml(path)
+    except DecodingError as error:
+        raise SweepError(str(error)) from error
     try:
         return plan_of(content, path.stem)
     except DtiGeomError as error:
@@ -185,23 +186,32 @@ def _plan(file: SweepFile, name: str) -> Plan:
     for item in file.methods:
         methods += _methods(item)
     _check_labels([entry.label for entry in methods])
+    columns = _settings(file.settings)
+    _check_number(len(file.seeds) * len(groups) * len(methods) * len(columns))
     cells = []
-    for seed, concepts, entry, (suffix, settings) in product(
-        file.seeds, groups, methods, _settings(file.settings)
-    ):
+    for seed, concepts, entry, (suffix, settings) in product(file.seeds, groups, methods, columns):
         run = _run(file.model, concepts, entry.method, {**file.train, **settings, "seed": seed})
         _check_checkpoints(file.evaluate, run)
         baselines = file.evaluate.baselines or entry.baselines
         evaluation = replace(file.evaluate, baselines=baselines)
         cells.append(Cell(entry.label + suffix, run, evaluation))
-    _check_runs_differ(cells)
+    _check_cells_differ(cells)
     return Plan(name, file.model, tuple(cells))
 
 
 def _check_labels(labels: list[str]) -> None:
-    repeated = next((label for label in labels if labels.count(label) > 1), None)
-    if repeated:
-        raise SweepError(f"methods: two are called '{repeated}'. Give one a label of its own.")
+    for label, count in Counter(labels).items():
+        if count > 1:
+            raise SweepError(f"methods: {count} are called '{label}'. Give each its own label.")
+
+
+def _check_number(cells: int) -> None:
+    if not cells:
+        raise SweepError("a list of values is empty, so there is no cell. Give it a value.")
+    if cells > MAX_CELLS:
+        raise SweepError(
+            f"these are {cells} cells; expected at most {MAX_CELLS}. Vary less in one file."
+        )
 
 
 def _check_checkpoints(evaluation: EvaluationConfig, run: RunConfig) -> None:
@@ -212,14 +222,19 @@ def _check_checkpoints(evaluation: EvaluationConfig, run: RunConfig) -> None:
         )
 
 
-def _check_runs_differ(cells: list[Cell]) -> None:
+def _check_cells_differ(cells: list[Cell]) -> None:
     # Cells with the same run share its folder, and two workers must not write to one folder.
-    labels: dict[str, str] = {}
+    known: dict[str, Cell] = {}
     for cell in cells:
-        label = labels.setdefault(cell.run_key, cell.label)
-        if label != cell.label:
+        first = known.setdefault(cell.run_key, cell)
+        if first.label != cell.label:
             raise SweepError(
-                f"methods: '{label}' and '{cell.label}' are the same training. Leave one out."
+                f"methods: '{first.label}' and '{cell.label}' are the same training. Leave one out."
+            )
+        if first is not cell:
+            raise SweepError(
+                f"two cells are equal: {cell.label}, seed {cell.run.seed}, "
+                f"{' '.join(cell.subjects)}. Name each seed, concept and value once."
             )
 
 
@@ -288,6 +303,7 @@ def _grid(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for key, value in settings.items()
         if isinstance(value, list) and key != "templates"
     }
+    _check_number(prod(map(len, lists.values())))
     for values in product(*lists.values()):
         combination = dict(zip(lists, values, strict=True))
         varying = {key: value for key, value in combination.items() if len(lists[key]) > 1}

@@ -170,7 +170,7 @@ def read_finished(plan: Plan, folder: str | Path) -> Finished:
     states = read_states(plan, folder)
     done = [state for state in states if state.state == DONE]
     if not done:
-        raise SweepError(f"{folder}: no cell is finished yet ({_counts(states)}).")
+        raise SweepError(f"{folder}: no cell is finished yet ({state_counts(states)}).")
     results = []
     for state in done:
         result = load_result(Path(folder) / "cells" / state.key / RESULT, CellResult)
@@ -244,7 +244,8 @@ def _state(cell: Cell, folder: Path) -> CellState:
     )
 
 
-def _counts(states: Iterable[CellState]) -> str:
+def state_counts(states: Iterable[CellState]) -> str:
+    """Return text such as "3 done, 1 failed"."""
     counted: dict[str, int] = defaultdict(int)
     for state in states:
         counted[state.state] += 1

@@ -13,6 +13,9 @@ from dti_geom.models.templates import TEMPLATES
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
+MEMORY = ("auto", "fast", "low")
+MAX_CROPS = 1000
+MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class DataConfig:
         """Raise TrainingError for what no run could do."""
         large = self.resolution is None or self.resolution >= 8
         _check(large, "resolution", self.resolution, "8 pixels or more")
-        _check(self.crops >= 1, "crops", self.crops, "1 or more")
+        # Every view of every image is kept in memory.
+        _check(1 <= self.crops <= MAX_CROPS, "crops", self.crops, f"1 to {MAX_CROPS}")
         fixed = not self.random_crops or self.crops == 1
         _check(fixed, "crops", self.crops, "1, because random_crops has no fixed crops")
         _check(self.learn in TEMPLATES, "learn", self.learn, " or ".join(TEMPLATES))
@@ -148,6 +152,7 @@ class RunConfig:
     accumulate: backward passes per update. The batches grow, the number of updates does not.
     min_snr: γ of the min-SNR loss weights; None leaves the loss unweighted.
     dtype: of the frozen parts; what learns is always float32. None takes the device's best.
+    memory: fast, low (slower, for small cards), or auto: what fits the device by an estimate.
     """
 
     model: str
@@ -164,6 +169,8 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    memory: str = "auto"
+    memory_reason: str | None = None  # why auto became what it is; a run fills it in
     extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
@@ -171,13 +178,16 @@ class RunConfig:
         tokens = [concept.token for concept in self.concepts]
         _check(bool(tokens), "concepts", "none", "at least one")
         _check(len(set(tokens)) == len(tokens), "concepts", tokens, "every token once")
-        for name in ("batch_size", "accumulate", "checkpoint_every"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("batch_size", "accumulate"):
+            value = getattr(self, name)
+            _check(1 <= value <= MAX_BATCH, name, value, f"1 to {MAX_BATCH}")
+        _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         _check(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         above_zero = self.min_snr is None or self.min_snr > 0
         _check(above_zero, "min_snr", self.min_snr, "a number above 0; the paper's is 5")
         _check(self.dtype in (None, *DTYPES), "dtype", self.dtype, ", ".join(DTYPES))
+        _check(self.memory in MEMORY, "memory", self.memory, " or ".join(MEMORY))
 
 
 def _check(holds: bool, name: str, value: object, expected: str) -> None:

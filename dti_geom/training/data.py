@@ -207,14 +207,11 @@ class Encoded:
 
     @classmethod
     def of(cls, model: TextToImage, views: Sequence[ImageView]) -> Self:
-        """Encode views one by one, so that none depends on its neighbours."""
-        parts = [model.encode_images(view.pixels[None]) for view in views]
-        means = torch.cat([part.mean for part in parts])
-        stds = [part.std for part in parts if part.std is not None]
+        """Encode views; none depends on its neighbours."""
+        latents = model.encode_images(torch.stack([view.pixels for view in views]))
         masks = [view.mask for view in views if view.mask is not None]
-        size = (means.shape[-2], means.shape[-1])
+        size = (latents.mean.shape[-2], latents.mean.shape[-1])
         pooled = nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
-        latents = Latents(means, torch.cat(stds) if stds else None)
         return cls(latents, [view.view for view in views], pooled)
 
     def rows(self, rows: Sequence[int]) -> "Encoded":

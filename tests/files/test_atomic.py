@@ -8,6 +8,7 @@ import pytest
 
 from dti_geom.errors import FileExists, FolderInUse
 from dti_geom.files import alone_in, atomic_path, write_text
+from dti_geom.files.atomic import check_writable
 
 
 def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -93,3 +94,20 @@ def test_a_folder_is_one_processs_until_that_ends_however_it_ends(tmp_path: Path
         pass
     with alone_in(tmp_path / "run"):  # and it was given back
         pass
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "new" / "deeper")
+    with pytest.raises(NotADirectoryError):
+        check_writable(tmp_path / "file" / "deeper")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_read_only_folder_is_known_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    with pytest.raises(PermissionError) as caught:
+        check_writable(tmp_path / "new")
+    assert caught.value.filename == str(tmp_path)

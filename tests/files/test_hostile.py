@@ -5,6 +5,7 @@ A fixed part of `benchmarks/fuzz.py`, programs of random pickle instructions, an
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from dti_geom.errors import EmbeddingFileError
 from dti_geom.files import find_embedding_files, read_embeddings
+from scripts import script
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTIONS = (
@@ -44,6 +46,7 @@ INSTRUCTIONS = (
     b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
     + b"0X\x03\0\0\0cpuK\x08tQ",  # a whole storage
 )
+EXHAUSTING = script("fuzz").exhausting_files()
 
 
 def check(path: Path) -> None:
@@ -54,6 +57,30 @@ def check(path: Path) -> None:
     except EmbeddingFileError as error:
         message = str(error)
     assert message.isprintable()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What comes of each small file that unfolds in memory, read under limits."""
+    folder = tmp_path_factory.mktemp("exhausting")
+    names = {}
+    for number, (name, data) in enumerate(EXHAUSTING.items()):
+        path = folder / f"{number}.bin"
+        path.write_bytes(data)
+        names[str(path)] = name
+    command = [sys.executable, str(ROOT / "tests" / "limited.py"), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    return {names[path]: message for path, message in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("name", EXHAUSTING)
+def test_a_small_file_that_unfolds_in_memory_is_refused(
+    name: str, outcomes: dict[str, str]
+) -> None:
+    assert len(EXHAUSTING[name]) <= 2**20
+    refused = r"\.bin (is damaged|holds .*(looks like a checkpoint|at most 1000|text beside its))"
+    assert re.search(refused, outcomes[name]), outcomes[name]
+    assert "MemoryError" not in outcomes[name]
 
 
 @pytest.mark.slow

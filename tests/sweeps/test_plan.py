@@ -6,6 +6,8 @@ from PIL import Image
 
 from dti_geom.errors import SweepError, TrainingError
 from dti_geom.files import from_json, to_json
+from dti_geom.mini import concepts
+from dti_geom.mini.concepts import load_concepts
 from dti_geom.sweeps import plan_of, read_plan
 from dti_geom.sweeps.plan import Plan, located
 from dti_geom.training import MethodConfig
@@ -99,7 +101,7 @@ def test_a_method_may_ask_for_its_baselines() -> None:
             {"methods": [{"name": "dti", "beta": "much"}]},
             "methods: beta is 'much'; expected float.",
         ),
-        ({"methods": ["dti", "dti"]}, "two are called 'dti'"),
+        ({"methods": ["dti", "dti"]}, "2 are called 'dti'"),
         ({"methods": ["ti", {"name": "ti", "label": "b"}]}, "'ti' and 'b' are the same training"),
         ({"concepts": ["gren-fox"]}, "no concept called 'gren-fox'. Did you mean 'green-fox'?"),
         ({"concepts": [{"init": "dog"}]}, "concepts lacks images."),
@@ -108,6 +110,12 @@ def test_a_method_may_ask_for_its_baselines() -> None:
         ({"settings": {"stepz": [1]}}, "settings: no key 'stepz'. Did you mean 'steps'?"),
         ({"settings": [{"stepz": 1}]}, "settings: no key 'stepz'. Did you mean 'steps'?"),
         ({"seeds": [True]}, "seeds[0] is True; expected int."),
+        ({"seeds": [0, 1, 0]}, "two cells are equal: dti, seed 0, green-fox."),
+        ({"concepts": ["green-fox", "green-fox"]}, "two cells are equal: dti, seed 0, green-fox."),
+        ({"settings": {"steps": [5, 5]}}, "two cells are equal: dti steps=5, seed 0"),
+        ({"settings": {"steps": []}}, "a list of values is empty"),
+        ({"methods": [{"name": "dti", "kappa": []}]}, "a list of values is empty"),
+        ({"evaluate": {"seeds": 10**9}}, "seeds is 1000000000; expected 1 to 1000."),
     ],
 )
 def test_a_mistake_is_named_with_the_nearest_right_word(
@@ -116,6 +124,43 @@ def test_a_mistake_is_named_with_the_nearest_right_word(
     with pytest.raises(SweepError) as error:
         plan_of(LEAST | wrong, "x")
     assert expected in str(error.value)
+
+
+def test_a_grid_of_millions_is_counted_and_not_built() -> None:
+    rates = [number / 2e5 for number in range(1, 1001)]
+    wide = {"name": "dti", "learning_rate": rates, "kappa": rates, "momentum": rates}
+    seeds = list(range(300))
+    for changes, count in (
+        ({"methods": [wide]}, 1000**3),
+        ({"seeds": seeds, "settings": {"steps": list(range(1, 401))}}, 300 * 400),
+    ):
+        with pytest.raises(SweepError, match=f"these are {count} cells; expected at most 20000"):
+            plan_of(LEAST | changes, "x")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crops": 10**9}, {"batch_size": 10**9}, {"accumulate": 10**9}]
+)
+def test_settings_that_no_memory_holds_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(TrainingError, match="is 1000000000; expected 1 to 1"):
+        plan_of(LEAST | {"train": changes}, "x")
+
+
+def test_the_files_of_the_shipped_concepts_are_listed_once_for_all_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[Path] = []
+    real = load_concepts
+
+    def counted(folder: Path) -> Any:
+        calls.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr("dti_geom.mini.concepts.load_concepts", counted)
+    concepts._bundled.cache_clear()
+    plan = plan_of(LEAST | {"seeds": list(range(40))}, "x")
+    assert len({cell.key for cell in plan.cells}) == 40
+    assert len(calls) == 1
 
 
 def test_what_no_run_could_do_is_refused_before_any_starts() -> None:

@@ -15,7 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
+from dti_geom.errors import (
+    FileExists,
+    FolderInUse,
+    OutOfMemory,
+    TrainingDiverged,
+    TrainingError,
+    UnknownToken,
+)
 from dti_geom.files import load_result, read_embeddings
 from dti_geom.files.run_layout import token_folder
 from dti_geom.models.pipelines import TextToImage
@@ -445,3 +452,60 @@ def test_the_events_go_to_a_tracker_of_accelerates(
     pytest.importorskip("tensorboard")
     train(config(), tmp_path / "run", tracker="tensorboard")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("average_last", [0, 3])
+def test_the_model_is_left_with_what_was_learned(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    tmp_path: Path,
+    average_last: int,
+) -> None:
+    model = tiny()
+    method = MethodConfig("ti", average_last=average_last)
+    train(config(steps=4, method=method), tmp_path / "run", model=model)
+    (written,) = read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens
+    assert torch.equal(model.towers[0].learned["<x>"], written.vectors)
+    assert not model.towers[0].learned["<x>"].requires_grad
+
+
+def out_of_memory(*_args: object, **_kwargs: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("part", "work", "helps"),
+    [
+        ("predict", "training", "--batch-size 1 --accumulate 4"),
+        ("encode_images", "encoding the images", "--memory low"),
+        ("generate", "painting previews", "--preview-every 0"),
+    ],
+)
+def test_missing_memory_says_what_needed_it_and_what_helps(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    part: str,
+    work: str,
+    helps: str,
+) -> None:
+    model = tiny()
+    monkeypatch.setattr(model, part, out_of_memory)
+    run = config(batch_size=4, preview=PreviewConfig(every=1, steps=1))
+    with pytest.raises(OutOfMemory, match=f"while {work}: 2.25 GiB") as caught:
+        train(run, tmp_path / "run", model=model)
+    assert helps in str(caught.value)
+
+
+def test_no_option_is_named_that_the_run_uses_already(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny()
+    monkeypatch.setattr(model, "predict", out_of_memory)
+    with pytest.raises(OutOfMemory) as caught:
+        train(config(batch_size=1, memory="low"), model=model)
+    assert "--memory low" not in str(caught.value)
+    assert "--batch-size" not in str(caught.value)

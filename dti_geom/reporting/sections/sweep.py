@@ -46,7 +46,7 @@ from dti_geom.reporting.sections.evaluation import (
 from dti_geom.reporting.text import number, plot_text, quoted, shown, times
 from dti_geom.statistics import Interval
 from dti_geom.sweeps.estimates import Estimate
-from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep
+from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep, state_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 _COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _SYMBOLS = ("circle", "diamond", "square", "cross")
 _DRAWS = 2000
+CELLS_SHOWN = 200  # rows of a table that people still read, and a terminal prints at once
 
 
 def sweep_section(result: Sweep) -> Section:
@@ -110,9 +111,12 @@ def cells_section(states: Sequence[CellState], estimate: Estimate | None = None)
         )
     rows = [
         [state.state, state.seed, state.label, " ".join(state.subjects), _minutes(state)]
-        for state in states
+        for state in states[:CELLS_SHOWN]
     ]
     blocks.append(Table("", _CELL_COLUMNS, rows))
+    if len(states) > CELLS_SHOWN:
+        more = states[CELLS_SHOWN:]
+        blocks.append(Note(f"And {len(more)} more: {state_counts(more)}. --json lists all cells."))
     return Section("Cells", blocks)
 
 
@@ -299,11 +303,12 @@ def mean_inflation(sweep: Sweep) -> dict[str, float]:
 
 def missing(sweep: Sweep) -> str:
     """Say which cells the figures lack; empty when every cell is done."""
-    states = [cell.state for cell in sweep.cells if cell.state != DONE]
-    if not states:
+    left = [cell for cell in sweep.cells if cell.state != DONE]
+    if not left:
         return ""
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return f"{len(states)} of {len(sweep.cells)} cells are not in these figures: {counts}."
+    return (
+        f"{len(left)} of {len(sweep.cells)} cells are not in these figures: {state_counts(left)}."
+    )
 
 
 _SCORE_COLUMNS = (

@@ -266,6 +266,15 @@ def test_cells_are_rows_with_their_state_and_minutes(sweep: Sweep) -> None:
     assert not blocks(section, Finding)
 
 
+def test_of_thousands_of_cells_the_first_are_rows_and_the_others_are_counted(
+    sweep: Sweep,
+) -> None:
+    section = cells_section(sweep.cells * 300)
+    assert len(table(section, "").rows) == 200
+    (note,) = blocks(section, Note)
+    assert note.text.startswith("And 400 more: 200 done, 200 failed.")
+
+
 def test_an_estimate_says_what_is_left_how_long_it_takes_and_how_large_it_gets(
     sweep: Sweep,
 ) -> None:
