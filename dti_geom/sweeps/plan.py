@@ -361,8 +361,10 @@ def _address(content: Any) -> str:
 
 @cache
 def _digest(files: tuple[Path, ...]) -> str:
-    """Return a hash of the names and bytes of files."""
+    """Return a hash of the names and bytes of files. Raises SweepError."""
     digest = hashlib.sha256()
     for path in files:
+        if not path.is_file():  # a pipe would be waited for
+            raise SweepError(f"{path} is not a regular file; expected an image. Remove it.")
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
