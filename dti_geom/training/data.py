@@ -193,7 +193,8 @@ class Samples:
         seed: int,
     ) -> None:
         """Encode every view once; the pixels are not kept."""
-        self.latents = model.encode_images(torch.stack([view.pixels for view in views]))
+        with model.room_for_vae():
+            self.latents = model.encode_images(torch.stack([view.pixels for view in views]))
         self.views = [view.view for view in views]
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
