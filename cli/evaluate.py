@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .generate import open_painter
 from .output import print_json, print_line, print_notice, print_section
 from .progress import working_progress
 
@@ -92,14 +93,11 @@ def evaluate(
     evaluation.json, scores.csv, table.tex and index.html. A call that was stopped keeps its
     pictures, and the same call resumes.
     """
-    import torch
-
     from dti_geom.errors import EvaluationError, FileExists
     from dti_geom.evaluation import evaluate as score
     from dti_geom.evaluation import with_baselines
     from dti_geom.evaluation.tables import csv_of_images, latex_table
     from dti_geom.files import write_text
-    from dti_geom.models.pipelines import open_text_to_image
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.sections.evaluation import evaluation_section
     from dti_geom.sweeps.cells import open_scorers, prompts_of, run_candidates
@@ -124,8 +122,7 @@ def evaluate(
         ),
     )
     encoder, text = open_scorers(name, image_encoder, text_encoder, device)
-    torch_dtype = getattr(torch, dtype.value) if dtype else None
-    model = open_text_to_image(name, device=device, dtype=torch_dtype)
+    model = open_painter(name, device, dtype.value if dtype else None)
     candidates: list[Candidate] = []
     for label, folder, config in named:
         candidates += run_candidates(label or method_label(config), folder, config, model)

@@ -8,7 +8,7 @@ import typer
 from . import options
 from .inputs import read_lines
 from .output import print_json, print_line, print_notice
-from .progress import working_progress
+from .progress import reading_progress, working_progress
 
 if TYPE_CHECKING:
     from dti_geom.models.pipelines import TextToImage
@@ -196,4 +196,6 @@ def open_painter(model: str, device: str, dtype: str | None) -> "TextToImage":
 
     from dti_geom.models.pipelines import open_text_to_image
 
-    return open_text_to_image(model, device=device, dtype=getattr(torch, dtype) if dtype else None)
+    number = getattr(torch, dtype) if dtype else None
+    with reading_progress() as progress:
+        return open_text_to_image(model, device=device, dtype=number, progress=progress)

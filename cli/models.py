@@ -40,6 +40,8 @@ def _models_section(listed: list[dict[str, Any]]) -> "Section":
     rows = [[model["name"], model["what"], model["here"], model["source"]] for model in listed]
     also = (
         "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or "
-        "causal LM."
+        "causal LM, and single-file checkpoints (.safetensors) of SD 1.5, SD 2.1 and SDXL. A name "
+        "or a Hub id may end in @revision: a branch, a tag or a commit. A checkpoint may end in "
+        "@model: the model or folder whose configuration and tokenizer it takes."
     )
     return Section("Models", [Table("", columns, rows), Note(also)])

@@ -21,7 +21,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A name of `dti-geom models`, a Hub id (org/name), or a pipeline or encoder folder.",
+        help="A name of `dti-geom models`, a Hub id (org/name), a pipeline or encoder folder, or a "
+        "checkpoint (.safetensors). A name or id may end in @revision, a checkpoint in @model.",
     ),
 ]
 Embeddings = Annotated[

@@ -46,8 +46,8 @@ def working_progress() -> "Iterator[Progress]":
 
 
 @contextmanager
-def training_progress() -> "Iterator[tuple[TrainingProgress, Stage]]":
-    """Yield a listener to updates, and one to what happens between them."""
+def training_progress() -> "Iterator[tuple[TrainingProgress, Stage, Progress]]":
+    """Yield listeners to updates, to what happens between them, and to a download before them."""
     done, total, note = 0, None, ""
     with _display(_counted, together=True) as show:
 
@@ -61,7 +61,10 @@ def training_progress() -> "Iterator[tuple[TrainingProgress, Stage]]":
         def stage(name: str) -> None:
             show(name, done, total, note)
 
-        yield update, stage
+        def download(name: str, read: int, size: int) -> None:
+            show(name, read // 10**6, size // 10**6, "MB")
+
+        yield update, stage, download
 
 
 @contextmanager

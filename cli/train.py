@@ -62,7 +62,7 @@ def train(
         int | None,
         typer.Option(
             "--steps",
-            help="Number of updates. Default: the model's (mini and SD 400). With --resume: a "
+            help="Number of updates. Default: the model's (SANA 500, others 400). With --resume: a "
             "larger number extends the run.",
         ),
     ] = None,
@@ -72,12 +72,19 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", help="Step of an update; in radians for dti. Default: the method's."
+            "--learning-rate",
+            help="Rate of an update; in radians for dti. It is not multiplied by the batch size: "
+            "for the rate of a trainer that does so, give rate × batch × accumulation. Default: "
+            "the model's (0.04 for dti, 0.02 for a free vector).",
         ),
     ] = None,
     kappa: Annotated[
         float | None,
-        typer.Option("--kappa", help="Strength of the prior toward --init. Default: the method's."),
+        typer.Option(
+            "--kappa",
+            help="Strength of the prior toward --init. Default: the model's (SANA 5e-5, others "
+            "1e-4).",
+        ),
     ] = None,
     magnitude: Annotated[
         str | None,
@@ -115,7 +122,11 @@ def train(
         typer.Option("--beta", help="Decay of Riemannian SGD's second moment, below 1."),
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Weight decay of AdamW. Default: 0.01.")
+        float | None,
+        typer.Option(
+            "--weight-decay",
+            help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -138,11 +149,23 @@ def train(
         float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights, e.g. 5.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option("--resolution", help="Side in pixels. Default: the model's.")
+        int | None,
+        typer.Option(
+            "--resolution",
+            help="Side in pixels. Default: the model's own; for SDXL 768, as in the paper.",
+        ),
     ] = None,
     crops: Annotated[
         int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
     ] = 1,
+    random_crops: Annotated[
+        bool,
+        typer.Option(
+            "--random-crops",
+            help="Cut every sample at a random place of its image, as the published training "
+            "does; the autoencoder then runs in every update.",
+        ),
+    ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
     captions: Annotated[
         bool, typer.Option("--captions", help="Take prompts from NAME.txt beside each image.")
@@ -151,9 +174,31 @@ def train(
         Path | None,
         typer.Option("--masks", help="Folder of NAME.png; only white pixels count in the loss."),
     ] = None,
+    learn: Annotated[
+        str,
+        typer.Option(
+            "--learn", help="What the token stands for, object or style; chooses the prompts."
+        ),
+    ] = "object",
     template: Annotated[
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
+    ] = None,
+    zero_pad: Annotated[
+        bool,
+        typer.Option(
+            "--zero-pad",
+            help="Put 0 to 15 zero vectors before every training prompt, as the published training "
+            "on SANA does.",
+        ),
+    ] = False,
+    times: Annotated[
+        str | None,
+        typer.Option(
+            "--times",
+            help="How SANA's times are drawn: uniform (default), or logit-normal as SANA was "
+            "trained.",
+        ),
     ] = None,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
@@ -219,14 +264,21 @@ def train(
 
     if resume is not None:
         _refuse_beside_resume(context, resume)
-        with _stopping(), training_progress() as (progress, stage):
+        with _stopping(), training_progress() as (progress, stage, download):
             result = continue_run(
-                resume, steps=steps, progress=progress, stage=stage, tracker=tracker
+                resume,
+                steps=steps,
+                progress=progress,
+                stage=stage,
+                download=download,
+                tracker=tracker,
             )
         _show(result, resume, json)
         return
     if out is None:
         raise TrainingError("--out is missing: the folder for the run.")
+    if template and learn != "object":
+        raise TrainingError("--template and --learn both say how to ask. Give one of them.")
     preview = PreviewConfig(every=preview_every, steps=preview_steps)
     if preview_prompt:
         preview = replace(preview, prompts=tuple(preview_prompt))
@@ -257,10 +309,14 @@ def train(
         data=DataConfig(
             resolution=resolution,
             crops=crops,
+            random_crops=random_crops,
             flip=flip,
             captions=captions,
             masks=str(masks) if masks else None,
+            learn=learn,
             templates=tuple(template) if template else None,
+            zero_pad=zero_pad,
+            times=times,
         ),
         preview=preview,
         steps=steps,
@@ -274,13 +330,14 @@ def train(
         compile=compile,
         memory=memory,
     )
-    with _stopping(), training_progress() as (progress, stage):
+    with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
             out,
             overwrite=overwrite,
             progress=progress,
             stage=stage,
+            download=download,
             tracker=tracker,
         )
     _show(result, out, json)

@@ -477,6 +477,20 @@ def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any)
 
 
 @dataclass(frozen=True)
+class Launcher:
+    """The settings of the launchers that Kim et al. (2026) published; by default SDXL's."""
+
+    learning_rate: float = 0.01  # of directions; multiplied by batch and accumulation
+    vector_rate: float = 5e-3  # of free vectors; multiplied too
+    batch_size: int = 4
+    accumulate: int = 1
+    kappa: float = 1e-4
+    weight_decay: float = 1e-2
+    steps: int = 400
+    resolution: int = 768
+
+
+@dataclass(frozen=True)
 class Family:
     """What the tests know of a pipeline family."""
 
@@ -494,6 +508,8 @@ class Family:
     # Conditioning pooled at the largest id of a prompt, hence at the learned token.
     pooled_at_token: tuple[str, ...] = ()
     call_options: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's call
+    # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
+    launcher: Launcher = Launcher()
 
 
 FAMILIES: dict[str, Family] = {
@@ -504,6 +520,7 @@ FAMILIES: dict[str, Family] = {
         denoisers=("sd15-unet",),
         autoencoder="sd-vae",
         loss=stable_diffusion_loss,
+        launcher=Launcher(resolution=512),
     ),
     "sd21": Family(
         pipeline_class="StableDiffusionPipeline",
@@ -512,6 +529,7 @@ FAMILIES: dict[str, Family] = {
         denoisers=("sd21-base-unet",),
         autoencoder="sd-vae",
         loss=stable_diffusion_loss,
+        launcher=Launcher(resolution=512),
     ),
     "sdxl": Family(
         pipeline_class="StableDiffusionXLPipeline",
@@ -532,5 +550,8 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         call_options={"use_resolution_binning": False},
+        launcher=Launcher(
+            batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
+        ),
     ),
 }

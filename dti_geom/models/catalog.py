@@ -44,6 +44,7 @@ MODELS: dict[str, KnownModel] = {
                 image_encoder="mini",
                 text_scorer="mini",
                 prompts="mini",
+                template_list="dti_geom.mini.wording:training_templates",
                 concept_list="dti_geom.mini.concepts:bundled_concepts",
             ),
         ),
@@ -86,14 +87,26 @@ def open_encoders(
     """Open the text encoders of a model, in the pipeline's order.
 
     model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single
-    encoder.
+    encoder. A name or a Hub id may end in `@revision`: a branch, a tag or a commit. Or a
+    single-file checkpoint (.safetensors), which may end in `@model`: what configures it.
     Reads small JSON files only. Raises UnknownModel, ModelFilesError.
     """
+    check_device(device)
+    return encoders_of(find_source(model), device=device, dtype=dtype, progress=progress)
+
+
+def encoders_of(
+    source: Source,
+    *,
+    device: str,
+    dtype: "torch.dtype | None" = None,
+    progress: Progress = silent,
+) -> "list[StoredEncoder]":
+    """Open the text encoders of a source, as `open_encoders` does."""
+    from dti_geom.models.checkpoints import Checkpoint
     from dti_geom.models.encoders.registry import architecture_of
     from dti_geom.models.encoders.stored import StoredEncoder
 
-    check_device(device)
-    source = find_source(model)
     return [
         StoredEncoder(
             source,
@@ -104,6 +117,7 @@ def open_encoders(
                 f"{source.name}/{place.folder}config.json",
             ),
             name=place.name,
+            weights=source.weights(place.name) if isinstance(source, Checkpoint) else None,
             tap=place.tap,
             device=device,
             dtype=dtype,
@@ -114,22 +128,28 @@ def open_encoders(
 
 
 def find_source(model: str) -> Source:
-    """Return the source of a model's files. Raises UnknownModel, naming the known models."""
-    known = MODELS.get(model)
-    if known is not None:
-        return _first_reachable(known) if known.repositories else Folder(embedded_folder())
+    """Return the source of a model's files. Raises UnknownModel, naming the known models.
+
+    model: as for `open_encoders`.
+    """
     path = Path(model)
-    if path.is_dir():
+    if path.is_dir() and model not in MODELS:
         return Folder(path)
-    if path.exists():
-        raise UnknownModel(
-            f"{model} is a file; --model takes a folder with config.json or model_index.json in it."
-        )
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return HubRepository(model)
+    name, _, revision = model.partition("@")
+    for file, configuration in ((model, ""), (name, revision)):
+        if Path(file).is_file():
+            return _checkpoint(Path(file), configuration)
+    known = MODELS.get(name)
+    if known is not None and known.repositories:
+        return _first_reachable(known, revision or None)
+    if known is not None and not revision:
+        return Folder(embedded_folder())
+    if known is None and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return HubRepository(name, revision or None)
     raise UnknownModel(
         f"no model called '{model}'.{nearest_name(model, MODELS)}\nKnown: {', '.join(MODELS)}. "
-        "A Hub id (org/name) or a local folder also works: --model ./my-model"
+        "A Hub id (org/name, or org/name@revision) or a local folder also works: "
+        "--model ./my-model"
     )
 
 
@@ -224,8 +244,28 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         )
 
 
-def _first_reachable(known: KnownModel) -> Source:
-    *first, last = (HubRepository(repository) for repository in known.repositories)
+def _checkpoint(path: Path, configuration: str) -> Source:
+    """Return a single-file checkpoint. configuration: a model, or "" for the published one."""
+    from dti_geom.models.checkpoints import PICKLES, Checkpoint, kind_of
+
+    if path.suffix.lower() not in (".safetensors", *PICKLES):
+        raise UnknownModel(
+            f"{path} is a file; --model takes a checkpoint (.safetensors), or a folder with "
+            "config.json or model_index.json in it."
+        )
+    kind = kind_of(path, configured=bool(configuration))
+    source = find_source(configuration or kind.configured_by)
+    pipeline_class = read_json(source, "model_index.json").get("_class_name")
+    if pipeline_class != kind.pipeline_class:
+        raise ModelFilesError(
+            f"{path} is {kind.what}, and {source.name} configures a {pipeline_class}. Expected a "
+            f"{kind.pipeline_class}: --model {path}@{kind.configured_by}"
+        )
+    return Checkpoint(path, kind, source)
+
+
+def _first_reachable(known: KnownModel, revision: str | None) -> Source:
+    *first, last = (HubRepository(repository, revision) for repository in known.repositories)
     for source in first:
         try:
             if source.has("model_index.json"):

@@ -1,28 +1,19 @@
 """Load parts of a source with transformers, quietly, and with clear errors."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.models.downloads import TOKENIZER_FILES
 from dti_geom.models.sources import Source
 from dti_geom.models.weights import Weights
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "spiece.model",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 # What transformers and diffusers raise for files that are missing, broken or of another class.
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
 
@@ -57,6 +48,20 @@ def quiet(library: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def laid_out(source: Source, names: Mapping[str, str]) -> Iterator[Path]:
+    """Yield a folder of links to files of a source, each under the name that loaders look for.
+
+    A loader finds there what was chosen and nothing else: no other variant, and no code.
+    """
+    with tempfile.TemporaryDirectory(prefix="dti-geom-") as folder:
+        for file, name in names.items():
+            link = Path(folder, name)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source.local(file).resolve())
+        yield Path(folder)
+
+
 def tokenizer_files(source: Source, folder: str) -> list[str]:
     """Return the tokenizer files in a folder of a source ("" or ending in "/")."""
     return [folder + name for name in TOKENIZER_FILES if source.has(folder + name)]
@@ -71,7 +76,9 @@ def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -
     paths = [source.local(file) for file in files]
     folder = paths[0].parent
     try:
-        return getattr(transformers, tokenizer_class).from_pretrained(folder, local_files_only=True)
+        return getattr(transformers, tokenizer_class).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except LOADING_ERRORS as error:
         raise ModelFilesError(
             f"{folder}: the tokenizer does not load ({first_line(error)})."
@@ -87,22 +94,79 @@ def load_module(
     if the files lack a tensor, which transformers would replace by random numbers.
     """
     transformers = import_transformers()
-    for file in {weights.entry, *weights.files().values()}:
-        source.local(file)
-    folder: Path = source.local(weights.folder + "config.json").parent
-    with quiet(transformers):
-        module, info = getattr(transformers, module_class).from_pretrained(
-            folder,
-            dtype=dtype or "auto",
-            variant="fp16" if ".fp16." in weights.entry else None,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+    cls = getattr(transformers, module_class)
+    names = {weights.folder + "config.json": "config.json"}
+    if not weights.prefix:
+        names |= {shard: Path(shard).name for shard in weights.files().values()}
+        names[weights.entry] = _without_variant(Path(weights.entry).name)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet(transformers), laid_out(source, names) as folder:
+        if weights.prefix:
+            tensors = _with_names_of_transformers(_float_tensors(weights))
+            stored = next(iter(tensors.values())).dtype
+            module, info = cls.from_pretrained(
+                None,
+                config=cls.config_class.from_pretrained(folder, local_files_only=True),
+                state_dict=tensors,
+                dtype=dtype or stored,
+                output_loading_info=True,
+                **options,
+            )
+        else:
+            module, info = cls.from_pretrained(
+                folder, dtype=dtype or "auto", output_loading_info=True, **options
+            )
     missing = info["missing_keys"]
     if missing:
         raise ModelFilesError(
-            f"{folder} lacks {len(missing)} tensors of a {module_class}, among them "
-            f"{min(missing)}. Fetch the weights again."
+            f"{weights.entry} of {source.name} lacks {len(missing)} tensors of a {module_class}, "
+            f"among them {min(missing)}. Fetch the weights again."
         )
     loaded: nn.Module = module.eval().requires_grad_(False)
     return loaded
+
+
+def _without_variant(name: str) -> str:
+    """Return the name that loaders look for: model.fp16.safetensors is model.safetensors there."""
+    return name.replace(".fp16", "").replace(".bf16", "")
+
+
+def _float_tensors(weights: Weights) -> dict[str, Tensor]:
+    """Return the parameters of an encoder inside a checkpoint; position ids are none."""
+    names = [name for name in weights.files() if not name.endswith(("position_ids", "logit_scale"))]
+    return {name: weights.tensor(name) for name in names}
+
+
+# OpenCLIP's names and those of transformers.
+_OPEN_CLIP = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.": "embeddings.token_embedding.",
+    "ln_final.": "final_layer_norm.",
+    "transformer.resblocks.": "encoder.layers.",
+    ".ln_1.": ".layer_norm1.",
+    ".ln_2.": ".layer_norm2.",
+    ".mlp.c_fc.": ".mlp.fc1.",
+    ".mlp.c_proj.": ".mlp.fc2.",
+    ".attn.": ".self_attn.",
+}
+
+
+def _with_names_of_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a CLIP text tower under transformers' names; one that has them already unchanged."""
+    if "positional_embedding" not in tensors:
+        return tensors
+    renamed: dict[str, Tensor] = {}
+    for original, tensor in tensors.items():
+        if original == "text_projection":
+            renamed["text_projection.weight"] = tensor.T.contiguous()
+            continue
+        name = f"text_model.{original}"
+        for theirs, ours in _OPEN_CLIP.items():
+            name = name.replace(theirs, ours)
+        # Queries, keys and values lie below each other in one matrix.
+        if ".in_proj_" in name:
+            for kind, part in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[name.replace(".in_proj_", f".{kind}_proj.")] = part.contiguous()
+        else:
+            renamed[name] = tensor
+    return renamed

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dti_geom.errors import ModelFilesError, first_line
 from dti_geom.files.atomic import atomic_path
-from dti_geom.models.sources import Source, first_existing, read_json
+from dti_geom.models.sources import Source, first_existing, read_weight_map
 from dti_geom.progress import Progress, silent
 
 # In the order of search: what transformers itself prefers, then half precision, then pickles.
@@ -27,6 +27,8 @@ WEIGHT_FILES = (
     "model.safetensors.index.json",
     "model.fp16.safetensors",
     "model.safetensors.index.fp16.json",
+    "model.bf16.safetensors",
+    "model.safetensors.index.bf16.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
@@ -38,36 +40,36 @@ _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 @dataclass
 class Weights:
-    """The weight files of one encoder: `folder` inside `source`."""
+    """The weight files of one encoder: `folder` inside `source`.
+
+    given: the file to start from, where it is known. prefix: how the names of this encoder's
+    tensors begin in a checkpoint, which holds other parts too; they are used without it.
+    """
 
     source: Source
     folder: str
+    given: str | None = None
+    prefix: str = ""
     _headers: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict, repr=False)
     _pickles: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False)
-    _entry: str | None = field(default=None, repr=False)
 
     @property
     def entry(self) -> str:
         """The file to start from: the weights, or the index of their shards."""
-        if self._entry is None:
+        if self.given is None:
             candidates = [self.folder + name for name in WEIGHT_FILES]
-            self._entry = first_existing(self.source, candidates)
-        if self._entry is None:
+            self.given = first_existing(self.source, candidates)
+        if self.given is None:
             raise ModelFilesError(
                 f"{self.source.name}: no weights in '{self.folder or '.'}'. "
                 f"Looked for {', '.join(WEIGHT_FILES)}."
             )
-        return self._entry
+        return self.given
 
     def files(self) -> dict[str, str]:
         """Return every tensor's name and its file."""
         if self.entry.endswith(".json"):
-            shards = read_json(self.source, self.entry).get("weight_map")
-            if not isinstance(shards, dict):
-                raise ModelFilesError(
-                    f"{self.entry} has no weight_map, so it does not say where the tensors lie."
-                )
-            return {name: self.folder + shard for name, shard in shards.items()}
+            return read_weight_map(self.source, self.entry)
         names: Iterable[str]
         names = (
             self._pickle(self.entry) if self.entry.endswith(".bin") else self._header(self.entry)[0]
@@ -109,6 +111,11 @@ class Weights:
                 )
         return load_file(cached)["table"]
 
+    def shape(self, name: str) -> torch.Size:
+        """Return the shape of a tensor in a safetensors file, without reading it."""
+        header, _ = self._header(self.files()[name])
+        return torch.Size(header[name]["shape"])
+
     def _slice(self, file: str, name: str, progress: Progress) -> Tensor:
         header, base = self._header(file)
         entry = header[name]
@@ -121,7 +128,7 @@ class Weights:
             )
         start, stop = entry["data_offsets"]
         shape = torch.Size(entry["shape"])
-        if stop - start != shape.numel() * dtype.itemsize:
+        if start < 0 or stop - start != shape.numel() * dtype.itemsize:
             raise ModelFilesError(
                 f"{file}: the header contradicts itself on {name}. Fetch the file again."
             )
@@ -150,7 +157,12 @@ class Weights:
                     f"{file}: the safetensors header is broken. Fetch the file again."
                 ) from error
             header.pop("__metadata__", None)
-            self._headers[file] = header, 8 + length
+            mine = {
+                name.removeprefix(self.prefix): entry
+                for name, entry in header.items()
+                if name.startswith(self.prefix)
+            }
+            self._headers[file] = mine, 8 + length
         return self._headers[file]
 
     def _pickle(self, file: str) -> dict[str, Tensor]:
@@ -168,6 +180,17 @@ class Weights:
                 name: value for name, value in loaded.items() if isinstance(value, Tensor)
             }
         return self._pickles[file]
+
+
+def stored_dtype(source: Source, file: str) -> torch.dtype | None:
+    """Return the dtype of a safetensors file's largest tensor; None for other files."""
+    if not file.endswith(".safetensors"):
+        return None
+    header, _ = Weights(source, "")._header(file)
+    sizes = {
+        entry["data_offsets"][1] - entry["data_offsets"][0]: entry for entry in header.values()
+    }
+    return _DTYPES.get(sizes[max(sizes)]["dtype"]) if sizes else None
 
 
 def cache_folder() -> Path:

@@ -120,6 +120,10 @@ def build_report(
         parts.append(_saved_part(subject.model, section, Path(path)))
     _require_known(only, parts)
     folder = ReportFolder(Path(out), subject.model, overwrite=overwrite)
+    if not only:
+        given = [f"the run {subject.names[Path(run.folder)]}" for run in finished]
+        given += [f"the {section}" for section in saved or ()]
+        folder.take(given, [str(file.path) for file in subject.named_files])
     report, reused = _make(folder, parts, only)
     return BuiltReport(report, Path(out) / PAGE, tuple(reused))
 

@@ -82,7 +82,7 @@ def _pictures_of(cell: Cell) -> int:
 
 def _steps(cell: Cell) -> int:
     run = cell.run
-    return run.steps or open_model(run.model, run.device, run.dtype).training_steps
+    return run.steps or open_model(run.model, run.device, run.dtype).training.steps
 
 
 def _timed(cell: Cell) -> tuple[float, float, int]:

@@ -20,7 +20,7 @@ from dti_geom.training.data import image_files
 
 # The format of a cell's folder, part of every address. Raise it when a cell with the same settings
 # would come out differently, so that old cells are not taken for new ones.
-FORMAT = 1
+FORMAT = 2
 MAX_CELLS = 20_000  # of a sweep; planning them takes seconds
 MAX_SEEDS = 1000  # pictures of a prompt
 

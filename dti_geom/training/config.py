@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from dti_geom.errors import TrainingError
 from dti_geom.models.magnitude import parse_magnitude
+from dti_geom.models.noising import TIMES
+from dti_geom.models.templates import TEMPLATES
 
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
@@ -47,7 +49,8 @@ class ConceptConfig:
 class MethodConfig:
     """How a token learns. None takes the method's own value.
 
-    learning_rate: per update, not multiplied by the batch size; for `dti` in radians.
+    learning_rate: of an update, whatever the batch size; for `dti` in radians. A rate of a trainer
+        that scales rates is to be multiplied by its batch size, accumulation and processes.
     magnitude: in the language of `dti_geom.models.magnitude`.
     average_last: take the average over that many last updates (directions on the sphere) as the
         result; 0 takes the last update.
@@ -89,17 +92,25 @@ class DataConfig:
     """How images become training samples.
 
     crops: fixed views of every image: the centre, then random cuts of a slightly enlarged image.
+    random_crops: cut every sample at a random place of its image instead; encoded at each draw.
     captions: NAME.txt beside an image holds its prompt, with {} for the token.
     masks: folder of NAME.png; the loss counts where it is white.
-    templates: prompts with {} for the token; None takes the model's own.
+    learn: what the token stands for, object or style; chooses the templates.
+    templates: prompts with {} for the token; None takes those of `learn`.
+    zero_pad: put a random number of zero vectors, 0 to 15, before the prompt of every sample.
+    times: uniform or logit-normal, for flow models; None takes the model's.
     """
 
-    resolution: int | None = None  # pixels of a side; None: what the model was trained at
+    resolution: int | None = None  # pixels of a side; None: the model's, see `TrainingDefaults`
     crops: int = 1
+    random_crops: bool = False
     flip: bool = False  # also the mirror image of every view
     captions: bool = False
     masks: str | None = None
+    learn: str = "object"
     templates: tuple[str, ...] | None = None
+    zero_pad: bool = False
+    times: str | None = None
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""
@@ -107,6 +118,10 @@ class DataConfig:
         _check(large, "resolution", self.resolution, "8 pixels or more")
         # Every view of every image is kept in memory.
         _check(1 <= self.crops <= MAX_CROPS, "crops", self.crops, f"1 to {MAX_CROPS}")
+        fixed = not self.random_crops or self.crops == 1
+        _check(fixed, "crops", self.crops, "1, because random_crops has no fixed crops")
+        _check(self.learn in TEMPLATES, "learn", self.learn, " or ".join(TEMPLATES))
+        _check(self.times in (None, *TIMES), "times", self.times, " or ".join(TIMES))
         bad = [template for template in self.templates or () if "{}" not in template]
         usable = not bad and self.templates != ()
         _check(usable, "templates", bad or "none", "prompts with {} where the token goes")

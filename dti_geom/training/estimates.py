@@ -49,7 +49,7 @@ class MemoryEstimate:
     activations: int  # kept for the backward pass
     working: int  # at the peak of a step, beyond these
     latents: int  # of the images, and what learns with its optimiser
-    training: int  # the four together
+    training: int  # the four together, and the autoencoder where samples are cut anew
     loading: int  # all parts on the device
     encoding: int  # of the images
     painting: int  # of the previews; 0 without previews
@@ -143,7 +143,7 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 
     model: on the meta device. config: with its defaults filled in.
     """
-    side = config.data.resolution or model.resolution
+    side = config.data.resolution or model.training_resolution
     low = memory == "low"
     total = sum(part.bytes for part in _weights(model))
     vae = sum(part.bytes for part in _weights(model) if part.name == "vae")
@@ -160,6 +160,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     kept = _kept(config, latents, vectors)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)
     sampling = _sampling(model, batch, pictures)
+    # Samples that are cut anew are encoded in each update, with everything on the device.
+    anew = config.data.random_crops
     with_vae = vae if low else total
     painting = max(resident + sampling.peak, with_vae + decoding.peak)
     return MemoryEstimate(
@@ -168,9 +170,9 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
         activations=activations,
         working=step.peak - activations,
         latents=kept,
-        training=resident + step.peak + kept,
+        training=resident + (vae if anew else 0) + step.peak + kept,
         loading=total,
-        encoding=with_vae + encoding.peak + kept,
+        encoding=(total if anew else with_vae) + encoding.peak + kept,
         painting=painting + kept if config.preview.every else 0,
         flops=step.flops * config.accumulate,
     )
@@ -219,14 +221,14 @@ def _place(model: TextToImage, config: RunConfig) -> list[Tensor]:
 
 def _batch(model: TextToImage, config: RunConfig, latents: Tensor) -> Batch:
     """Return a batch without numbers. latents: (1, c, h, w)."""
-    templates = config.data.templates or model.templates
+    templates = config.data.templates or model.templates(config.data.learn)
     prompts: list[str] = []
     for concept in config.concepts:
         for number in range(config.batch_size):
             template = templates[number % len(templates)]
             prompts.append(template.replace("{}", concept.token))
     x = latents.expand(len(prompts), -1, -1, -1).contiguous()
-    side = config.data.resolution or model.resolution
+    side = config.data.resolution or model.training_resolution
     noising = model.noising_at(side)
     times = noising.draw_times([torch.Generator()] * len(prompts))
     return Batch(

@@ -50,10 +50,12 @@ from dti_geom.files.run_layout import (
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.memory import spend_memory
-from dti_geom.progress import notice
+from dti_geom.progress import Progress as DownloadProgress
+from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.stopping import stop_between_updates
@@ -104,6 +106,7 @@ def train(
     overwrite: bool = False,
     progress: Progress = lambda record, total: None,
     stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -113,6 +116,7 @@ def train(
     model: an open model, which keeps the run's memory setting; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
     stage: called with what begins, such as "painting previews", where no update is made.
+    download: called with the bytes of a model that is not on this machine yet.
     tracker: tensorboard or wandb, through accelerate.
     build: makes what learns a concept; by default the vectors of its token.
 
@@ -124,7 +128,7 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
-    listeners = _Listeners(progress, stage, tracker)
+    listeners = _Listeners(progress, stage, download, tracker)
     return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
@@ -135,6 +139,7 @@ def resume(
     model: TextToImage | None = None,
     progress: Progress = lambda record, total: None,
     stage: Stage = lambda name: None,
+    download: DownloadProgress = silent,
     tracker: str | None = None,
     build: Build = TokenVectors.build,
 ) -> TrainingResult:
@@ -156,7 +161,7 @@ def resume(
         with alone_in(folder, WAIT):
             (folder / "result.json").unlink(missing_ok=True)
             save_result(folder / "config.json", extended, overwrite=True)
-    listeners = _Listeners(progress, stage, tracker)
+    listeners = _Listeners(progress, stage, download, tracker)
     return _train(extended, folder, listeners, model=model, build=build, fresh=False)
 
 
@@ -197,6 +202,7 @@ class _Listeners:
 
     progress: Progress
     stage: Stage
+    download: DownloadProgress
     tracker: str | None
 
 
@@ -218,13 +224,17 @@ def _train(
         listeners.stage(f"opening {config.model}")
     config = _with_memory_chosen(config)
     with _explain_out_of_memory("loading the model", config):
-        model = model or open_text_to_image(config.model, device=config.device, dtype=dtype)
+        model = model or open_text_to_image(
+            config.model, device=config.device, dtype=dtype, progress=listeners.download
+        )
+    if not fresh:
+        config = with_old_defaults(config, model)
     reset_peak_memory(model.device)
     spend_memory(model, config.memory)
     listeners.stage("encoding images")
     with _explain_out_of_memory("encoding the images", config):
         trainer = Trainer(model, config, build=build)
-    if opened_here and not config.preview.every:
+    if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()

@@ -40,7 +40,7 @@ class TokenVectors:
 
         Raises TrainingError for a setting that does not fit, MagnitudeError, UnknownToken.
         """
-        settings = decide(method_named(method.name), method, model.direction_rate)
+        settings = decide(method_named(method.name), method, model.training)
         vectors = []
         for number, tower in enumerate(model.towers):
             start = start_of(model, number, concept, settings.method, seed)
@@ -218,7 +218,7 @@ class TowerVectors:
 
     def pull(self) -> Tensor:
         """Return the term of the loss that draws the vectors to their start, a scalar."""
-        pull: Tensor = self.method.pull * (self.vectors() - self.start).square().sum()
+        pull: Tensor = self.method.pull * (self.vectors() - self.start).square().mean()
         return pull
 
     def step(self, share: float) -> None:

@@ -69,8 +69,12 @@ class Trainer:
         self.settings = decide(method_named(config.method.name), self.config.method)
         self.processes = processes or Processes()
         data = self.config.data
-        resolution = data.resolution or model.resolution
+        resolution = data.resolution or model.training_resolution
         self.noising = model.noising_at(resolution)
+        if data.times is not None:
+            self.noising = self.noising.with_times(data.times)
+        if data.zero_pad:
+            model.place_zero_pad()
         self.concepts: list[Concept] = []
         for concept in config.concepts:
             trainable = build(model, concept, self.config.method, config.seed)
@@ -80,8 +84,10 @@ class Trainer:
                 model,
                 views,
                 token=concept.token,
-                templates=data.templates or model.templates,
+                templates=data.templates or model.templates(data.learn),
                 seed=config.seed,
+                random_side=resolution if data.random_crops else None,
+                zero_pad=data.zero_pad,
             )
             self.concepts.append(Concept(concept, trainable, samples))
         if config.compile:
@@ -275,11 +281,15 @@ def learning_rate_share(settings: Settings, step: int, total: int) -> float:
 
 def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
     """Return the configuration with the values it left open, from the model and the method."""
-    settings = decide(method_named(config.method.name), config.method, model.direction_rate)
+    data = config.data
+    settings = decide(method_named(config.method.name), config.method, model.training)
+    on_sphere = settings.method.optimizer == "sphere"
     method = replace(
         config.method,
         learning_rate=settings.learning_rate,
         magnitude=settings.magnitude,
+        kappa=settings.kappa if on_sphere else None,
+        weight_decay=None if on_sphere else settings.weight_decay,
         beta=settings.beta,
         optimizer=settings.optimizer,
         momentum=settings.momentum,
@@ -289,10 +299,15 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
     )
     return replace(
         config,
-        steps=config.steps or model.training_steps,
+        steps=config.steps or model.training.steps,
         dtype=str(model.dtype).removeprefix("torch."),
         method=method,
-        data=replace(config.data, resolution=config.data.resolution or model.resolution),
+        data=replace(
+            data,
+            resolution=data.resolution or model.training_resolution,
+            templates=data.templates or model.templates(data.learn),
+            times=data.times or model.noising.times,
+        ),
     )
 
 

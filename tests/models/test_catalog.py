@@ -44,9 +44,9 @@ def test_a_fallback_repository_is_used_when_the_first_is_gone(
 
 
 def test_a_file_is_not_a_model(tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").touch()
-    with pytest.raises(UnknownModel, match="is a file; --model takes a folder"):
-        open_encoders(str(tmp_path / "x.safetensors"))
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UnknownModel, match="is a file; --model takes a checkpoint"):
+        open_encoders(str(tmp_path / "config.json"))
 
 
 def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,30 +1,14 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dti_geom.errors import ModelFilesError
+from dti_geom.models.downloads import in_units, plan_download
 from dti_geom.models.sources import Folder, read_json
-
-
-def run(
-    hub_url: str, home: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {
-        "HF_ENDPOINT": hub_url,
-        "HF_HOME": str(home / "hf"),
-        "DTI_GEOM_CACHE": str(home / "cache"),
-        "HF_HUB_OFFLINE": "0",
-        "NO_COLOR": "1",
-    }
-    command = [sys.executable, "-m", "dti_geom_cli", *arguments]
-    return subprocess.run(
-        command, env=env | environment, capture_output=True, text=True, timeout=120, check=False
-    )
+from remote import open_remote, run
+from variants import with_variants
 
 
 @pytest.mark.slow
@@ -81,6 +65,53 @@ def test_remote_shards_are_found_through_their_index(
     assert got.returncode == 0, got.stderr
     assert json.loads(got.stdout)["encoders"][0]["dim"] == 32
     assert json.loads(got.stdout)["encoders"][0]["special"]
+
+
+@pytest.mark.slow
+def test_a_remote_pipeline_costs_what_its_plan_says_and_is_fetched_once(
+    local_hub: Any, sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    folder = with_variants(sd15_pipeline, tmp_path / "published", full=True)
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.safetensors").write_bytes(b"never to be sent")
+    local_hub.repositories["some/sd15"] = folder
+    got = open_remote(local_hub.url, tmp_path, "some/sd15")
+    assert got.returncode == 0, got.stderr
+    plan = plan_download(str(folder), "bfloat16")
+    small = sum(file.bytes for file in plan.files if file.name.endswith("model_index.json"))
+    missing = plan.bytes - small
+    assert f"downloading {in_units(missing)} of some/sd15: unet/" in got.stderr
+    assert f"('downloading some/sd15', {missing}, {missing})" in got.stdout
+    needed = {file.name: file.bytes for file in plan.files} | {
+        "model_index.json": (folder / "model_index.json").stat().st_size
+    }
+    assert {name: sent for name, sent in local_hub.sent.items() if name != "listing"} == needed
+    local_hub.sent.clear()
+    again = open_remote(local_hub.url, tmp_path, "some/sd15")
+    assert again.stdout == "nothing to fetch\n"
+    assert set(local_hub.sent) == {"listing"}
+    offline = open_remote(local_hub.url, tmp_path, "some/sd15", HF_HUB_OFFLINE="1")
+    assert offline.stdout == "nothing to fetch\n", offline.stderr
+    words = ("neighbors", "cat", "--model", "some/sd15")
+    measured = run(local_hub.url, tmp_path, *words, HF_HUB_OFFLINE="1")
+    assert measured.returncode == 0, measured.stderr
+
+
+@pytest.mark.slow
+def test_a_revision_opens_its_own_files(
+    local_hub: Any, sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+) -> None:
+    local_hub.repositories["some/model"] = sd15_folder
+    local_hub.revisions["some/model/two-towers"] = sdxl_folder
+    counts = {}
+    for model in ("some/model", "some/model@two-towers"):
+        got = run(local_hub.url, tmp_path, "norms", "--model", model, "--json")
+        assert got.returncode == 0, got.stderr
+        counts[model] = len(json.loads(got.stdout)["encoders"])
+    assert counts == {"some/model": 1, "some/model@two-towers": 2}
+    absent = run(local_hub.url, tmp_path, "norms", "--model", "some/model@v9")
+    assert absent.returncode == 1
+    assert "has no revision 'v9'" in absent.stderr
 
 
 @pytest.mark.parametrize(

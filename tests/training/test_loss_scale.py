@@ -13,6 +13,8 @@ from dti_geom.training.loss_scale import FIRST, LossScale
 from dti_geom.training.trainer import Trainer
 
 Folders = Callable[[str], Path]
+SIDE = 64  # pixels of the tiny pipelines
+LARGE = 512  # the more numbers a loss averages, the smaller are their gradients
 
 
 def trainer_of(folder: Path, images: Path, dtype: torch.dtype, **changes: Any) -> Trainer:
@@ -21,7 +23,7 @@ def trainer_of(folder: Path, images: Path, dtype: torch.dtype, **changes: Any) -
         "model": str(folder),
         "concepts": (ConceptConfig("<x>", str(images), "dog"),),
         "method": MethodConfig("ti"),
-        "data": DataConfig(resolution=64),
+        "data": DataConfig(resolution=SIDE),
         "steps": 3,
     }
     model = open_text_to_image(str(folder), dtype=dtype)
@@ -38,13 +40,15 @@ def gradients_of(trainer: Trainer) -> list[Tensor]:
     return gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_float16_gradients_point_where_those_of_float32_point(
     family: str, pipeline_folder: Folders, images: Path
 ) -> None:
     folder = pipeline_folder(family)
     half, full = (
-        gradients_of(trainer_of(folder, images, dtype)) for dtype in (torch.float16, torch.float32)
+        gradients_of(trainer_of(folder, images, dtype, data=DataConfig(resolution=LARGE)))
+        for dtype in (torch.float16, torch.float32)
     )
     for found, expected in zip(half, full, strict=True):
         assert found.dtype == torch.float32
@@ -103,10 +107,10 @@ def test_a_model_that_overflows_by_itself_diverges_at_once(
 ) -> None:
     trainer = trainer_of(sd15_pipeline, images, torch.float16)
     with torch.no_grad():
-        trainer.model.denoiser.conv_out.weight.fill_(6e4)
+        trainer.model.denoiser.conv_out.weight.fill_(torch.inf)
     with pytest.raises(TrainingDiverged):
         list(trainer.updates())
-    assert not caplog.messages
+    assert "overflowed" not in caplog.text
 
 
 def test_gemma_is_never_opened_in_float16(pipeline_folder: Folders) -> None:

@@ -47,7 +47,7 @@ def learned_bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["dti", "ti"])
+@pytest.mark.parametrize("method", ["dti", "ti", "crossinit"])
 def test_every_family_learns_a_token_end_to_end(
     family: str,
     method: str,
@@ -62,7 +62,7 @@ def test_every_family_learns_a_token_end_to_end(
     )
     result = train(asked, tmp_path / "run")
     moved = [one.angle_to_start for one in result.vectors]
-    assert min(moved) > 0.01
+    assert min(moved) > (0.001 if method == "crossinit" else 0.01)  # it starts from long vectors
     if method == "dti":
         assert [one.inflation for one in result.vectors] == pytest.approx(
             [1] * len(moved), rel=1e-5

@@ -14,6 +14,7 @@ from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.methods import METHODS
 from dti_geom.training.starts import Start, start_of
 from dti_geom.training.token_vectors import TokenVectors
+from pipelines import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +71,29 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(
     assert torch.equal(first.prior, start(model).prior)
 
 
-def test_cross_initialization_starts_from_the_encoders_output_at_the_word(
-    model: TextToImage,
+@pytest.mark.parametrize("name", FAMILIES)
+def test_cross_initialization_starts_from_the_encoders_output_for_the_bare_word(
+    pipeline_folder: Callable[[str], Path], name: str
 ) -> None:
-    expected = []
-    for template in model.templates:
-        ids = (
-            model.towers[0].tokenizer(template.replace("{}", "dog"), return_tensors="pt").input_ids
-        )
-        place = ids[0].tolist().index(model.towers[0].vocabulary.rows("dog")[0])
-        expected.append(model.towers[0].module(ids).last_hidden_state[0, place])
-    for found in (start(model, "crossinit").vectors, start(model, "ti", start="output").vectors):
-        torch.testing.assert_close(found[0], torch.stack(expected).mean(dim=0))
+    """As its authors compute it: the output less those of the tokenizer's own special tokens."""
+    model = open_text_to_image(str(pipeline_folder(name)), dtype=torch.float32)
+    for init in ("cat", "red dog", "phone"):
+        for number, tower in enumerate(model.towers):
+            encoded = tower.tokenizer(init, return_tensors="pt", return_special_tokens_mask=True)
+            output = tower.module(input_ids=encoded.input_ids).last_hidden_state[0]
+            expected = output[encoded.special_tokens_mask[0] == 0]
+            for method, kind in (("crossinit", "word"), ("ti", "output")):
+                count = len(expected)  # a word may be in pieces
+                concept = ConceptConfig("<x>", "nowhere", init, start=kind, vectors=count)
+                found = start_of(model, number, concept, METHODS[method], 0)
+                torch.testing.assert_close(found.vectors, expected)
+                assert torch.equal(found.prior, tower.token_table[tower.vocabulary.rows(init)])
+
+
+def test_cross_initialization_takes_a_row_by_its_number(model: TextToImage) -> None:
+    (row,) = model.towers[0].vocabulary.rows("dog")
+    named, numbered = (start(model, "crossinit", init).vectors for init in ("dog", f"#{row}"))
+    assert torch.equal(named, numbered)
 
 
 def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(

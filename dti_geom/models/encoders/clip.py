@@ -20,8 +20,9 @@ ARCHITECTURE = Architecture(
     name="CLIP text tower",
     model_types=("clip_text_model", "clip"),
     module_class=_module_class,
-    token_table=("embeddings.token_embedding.weight",),
-    position_table=("embeddings.position_embedding.weight",),
+    # The second name of each is OpenCLIP's own, in single-file checkpoints.
+    token_table=("embeddings.token_embedding.weight", "token_embedding.weight"),
+    position_table=("embeddings.position_embedding.weight", "positional_embedding"),
     positions="absolute",
     normalization="layer_norm",
     blocks="encoder.layers",

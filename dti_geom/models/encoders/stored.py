@@ -46,6 +46,7 @@ class StoredEncoder:
         architecture: Architecture,
         *,
         name: str,
+        weights: Weights | None = None,
         tap: Tap = Tap(),  # noqa: B008  # frozen
         device: str = "cpu",
         dtype: torch.dtype | None = None,
@@ -53,16 +54,19 @@ class StoredEncoder:
     ) -> None:
         """Read nothing yet.
 
-        folder, tokenizer_folder: inside `source`, "" or ending in "/". tap: what the pipeline's
-        denoiser reads of it. dtype: of the module; the token table keeps its stored one.
+        folder, tokenizer_folder: inside `source`, "" or ending in "/". weights: by default those
+        of the folder. tap: what the pipeline's denoiser reads of it. dtype: of the module, by
+        default float32 whatever is stored: probes measure differences that half precision rounds
+        away. The token table keeps its stored one.
         """
         self.name = name
         self.source = source
         self.architecture = architecture
         self.tap = tap
         self._folder, self._tokenizer_folder = folder, tokenizer_folder
-        self._device, self._dtype, self._progress = device, dtype, progress
-        self._weights = Weights(source, folder)
+        self._device, self._progress = device, progress
+        self._dtype = dtype or torch.float32
+        self._weights = weights or Weights(source, folder)
 
     @property
     def normalization(self) -> Normalization:

@@ -19,28 +19,31 @@ from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
+from dti_geom.models.templates import TEMPLATES
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+ZERO_PAD = "<zero-pad>"  # reserved for a zero vector, which may stand before a prompt
+
 Conditioning = dict[str, Tensor]  # what the denoiser reads beside the noisy latents, batch first
 
-# Ways of naming a subject; {} stands for the token. Used where a model brings no templates.
-TEMPLATES = (
-    "a photo of a {}",
-    "a photo of one {}",
-    "a photo of the {}",
-    "a photo of my {}",
-    "a picture of a {}",
-    "an image of a {}",
-    "a close-up photo of a {}",
-    "a cropped photo of a {}",
-    "a good photo of a {}",
-    "a bright photo of a {}",
-    "a dark photo of a {}",
-    "a rendering of a {}",
-)
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What a family's tokens are trained with where a run does not say.
+
+    Rates are per update at a batch of 4. They are the rates of the launchers of Kim et al. (2026)
+    times their batch size and accumulation, which their option --scale_lr multiplies in.
+    """
+
+    resolution: int | None = None  # largest side in pixels; None: what the model was trained at
+    steps: int = 400  # updates
+    direction_rate: float = 0.04  # radians, on the sphere
+    vector_rate: float = 0.02  # of AdamW on free vectors
+    kappa: float = 1e-4  # strength of the prior
+    weight_decay: float = 1e-2  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Tower:
     def __post_init__(self) -> None:
         """Hook the module's token lookup."""
         self.vocabulary = Vocabulary(self.tokenizer, len(self.token_table))
+        self._reserve_zero_pad()
         lookup = self.module.get_input_embeddings()  # type: ignore[operator]
         lookup.register_forward_pre_hook(self._hide_learned)
         lookup.register_forward_hook(self._insert_learned)
@@ -103,6 +107,25 @@ class Tower:
             )
         self.learned[token] = vectors
 
+    def place_zero_pad(self) -> None:
+        """Let ZERO_PAD stand for a zero vector."""
+        table = self.token_table
+        self.learned[ZERO_PAD] = torch.zeros(1, table.shape[1], device=table.device)
+
+    def place_of_end(self, prompt: str, token: str) -> int:
+        """Return how many tokens of a prompt end with its last `token`; 0 if it has none."""
+        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        learned = self._ids.get(token, [])
+        return max((place for place, row in enumerate(ids, 1) if row in learned), default=0)
+
+    def _reserve_zero_pad(self) -> None:
+        from tokenizers import AddedToken
+
+        # Its id is below those of learned tokens: SDXL pools at a prompt's largest id. Spaces
+        # before it are not read: those of SANA's instruction would be a token of their own.
+        self.tokenizer.add_tokens(AddedToken(ZERO_PAD, lstrip=True, normalized=False))
+        self._ids[ZERO_PAD] = [self.tokenizer.convert_tokens_to_ids(ZERO_PAD)]
+
     def _new_id(self, name: str) -> int:
         if self._is_word(name) or not self.tokenizer.add_tokens(name):
             raise UnknownToken(
@@ -117,11 +140,15 @@ class Tower:
         except UnknownToken:
             return False
 
-    def _learned_ids(self, device: torch.device) -> Tensor:
-        rows: list[int] = []
+    def learned_ids(self) -> list[int]:
+        """Return the ids of the learned tokens, in the order of their vectors."""
+        ids: list[int] = []
         for token in self.learned:
-            rows += self._ids[token]
-        return torch.tensor(rows, device=device)
+            ids += self._ids[token]
+        return ids
+
+    def _learned_ids(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.learned_ids(), device=device)
 
     def _hide_learned(self, _lookup: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Look up row 0 for learned tokens, which have no row; keep their ids for the next hook."""
@@ -155,10 +182,7 @@ class TextToImage:
     taps: ClassVar[Mapping[str, Tap]] = {}
     guidance: float = 7.5
     sampling_steps: int = 50
-    training_steps = 400
-    # Radians per step of Directional Textual Inversion at batch 4 (Kim et al., table of settings).
-    direction_rate = 0.04
-    templates = TEMPLATES
+    training: ClassVar[TrainingDefaults] = TrainingDefaults()
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.
@@ -203,6 +227,14 @@ class TextToImage:
         """Whether the model is trained by flow matching."""
         return isinstance(self.noising, Flow)
 
+    def templates(self, learn: str = "object") -> tuple[str, ...]:
+        """Return training prompts, {} for the token.
+
+        learn: what the token stands for, `object` or `style`. For objects a model may have its own.
+        """
+        own = self.profile.templates() if learn == "object" else None
+        return own or TEMPLATES[learn]
+
     def place(self, token: str, vectors: Sequence[Tensor]) -> None:
         """Let `token` stand for vectors, (n, d) for each tower in order.
 
@@ -210,6 +242,35 @@ class TextToImage:
         """
         for tower, rows in zip(self.towers, vectors, strict=True):
             tower.place(token, rows)
+
+    def place_zero_pad(self) -> None:
+        """Let ZERO_PAD stand for a zero vector in every tower, for `padded`."""
+        for tower in self.towers:
+            tower.place_zero_pad()
+
+    def padded(self, prompt: str, count: int) -> str:
+        """Return the prompt after `count` zero vectors, the first behind the begin token.
+
+        The prompt's own tokens stay what they are. Call `place_zero_pad` before.
+        """
+        return f"{ZERO_PAD * count} {prompt}" if count else prompt
+
+    def room_before(self, prompt: str, token: str) -> int:
+        """Return how many more tokens may come before a prompt until its `token` is cut off.
+
+        Below 0, it is cut off already.
+        """
+        # As it stands behind a zero vector: at its very start a prompt may have other tokens.
+        behind = self.spelled(self.padded(prompt, 1))
+        return 1 + min(
+            self.prompt_tokens(tower) - tower.place_of_end(behind, token) for tower in self.towers
+        )
+
+    def spelled(self, prompt: str) -> str:
+        """Return the prompt with every token of several vectors spelled out: <x> <x>_1 …"""
+        for token, vectors in self.towers[0].learned.items():
+            prompt = prompt.replace(token, " ".join(names_of(token, len(vectors))))
+        return prompt
 
     def forget(self) -> None:
         """Remove every learned token, as in a model just opened.
@@ -339,6 +400,11 @@ class TextToImage:
         """Pixels of a side that the model was trained at."""
         return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
 
+    @property
+    def training_resolution(self) -> int:
+        """Pixels of a side that tokens are trained at where a run does not say."""
+        return min(self.resolution, self.training.resolution or self.resolution)
+
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
         return Diffusion(self.pipeline.scheduler.config)
@@ -389,6 +455,10 @@ class TextToImage:
     def written(self, prompt: str) -> str:
         """Return the prompt as the pipeline takes it."""
         return prompt
+
+    def prompt_tokens(self, tower: Tower) -> int:
+        """Return how many tokens are read up to a prompt's last, its begin token among them."""
+        return int(tower.tokenizer.model_max_length) - 1
 
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the family's own arguments of the pipeline's call, guidance among them."""

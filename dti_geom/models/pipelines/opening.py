@@ -1,24 +1,40 @@
 """Open a whole text-to-image model from its name, folder or Hub id."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from dti_geom.errors import ModelFilesError, first_line
-from dti_geom.models.catalog import check_device, find_source, profile_of
-from dti_geom.models.loading import LOADING_ERRORS, import_transformers, quiet
+from dti_geom.errors import ModelFilesError, first_line, missing_memory
+from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
+from dti_geom.models.checkpoints import Checkpoint
+from dti_geom.models.downloads import (
+    UNUSED_PARTS,
+    Download,
+    fetch,
+    needed_files,
+)
+from dti_geom.models.loading import LOADING_ERRORS, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
-from dti_geom.models.sources import Folder, read_json
+from dti_geom.models.sources import Source, read_json
+from dti_geom.models.weights import stored_dtype
+from dti_geom.progress import Progress, notice, silent
 
 
 def open_text_to_image(
-    model: str, *, device: str = "cpu", dtype: torch.dtype | None = None
+    model: str,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Progress = silent,
 ) -> TextToImage:
     """Open a text-to-image model, ready to train a token on or to paint with.
 
     model: a name of `MODELS`, a Hub id, or a pipeline folder. dtype: of everything but the
-    autoencoder; default `default_dtype(device)`. Raises UnknownModel, ModelFilesError.
+    autoencoder; default `default_dtype(device)`. progress: called with the bytes of a download.
+    Raises UnknownModel, ModelFilesError.
     """
     check_device(device)
     source = find_source(model)
@@ -30,26 +46,92 @@ def open_text_to_image(
             "To add a family, write a file in dti_geom/models/pipelines and name it in "
             "registry.py there."
         )
-    import diffusers
-
-    options: dict[str, Any] = {"dtype": family_of(kind).part_dtypes(dtype or default_dtype(device))}
-    if "safety_checker" in index:
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    place = source.path if isinstance(source, Folder) else source.name
-    try:
-        with quiet(import_transformers()), quiet(diffusers):
-            pipeline = getattr(diffusers, kind).from_pretrained(place, **options)
-    except LOADING_ERRORS as error:
-        raise ModelFilesError(
-            f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
-        ) from error
+    wanted = dtype or default_dtype(device)
+    plan = needed_files(source, str(wanted).removeprefix("torch."))
+    fetch(source, plan, progress)
+    if isinstance(source, Checkpoint) and source.kind.doubt and model == source.name:
+        notice(f"{model} is {source.kind.what}: {source.kind.doubt}.")
+    if wanted == torch.float32:
+        _say_if_half(source, plan)
+    pipeline = _load(source, plan, index, wanted)
     return family_of(kind)(pipeline.to(device), model, profile_of(model))
 
 
+def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dtype) -> Any:
+    """Return the diffusers pipeline. Raises ModelFilesError."""
+    import diffusers
+
+    kind = index["_class_name"]
+    options: dict[str, Any] = {}
+    if "safety_checker" in index:
+        options = {"requires_safety_checker": False}
+    dtypes = family_of(kind).part_dtypes(dtype)
+    names = {file.name: file.loaded_as for file in plan.files}
+    absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
+    try:
+        with quiet(import_transformers()), quiet(diffusers), laid_out(source, names) as folder:
+            (folder / "model_index.json").write_text(json.dumps(index | absent))
+            if isinstance(source, Checkpoint):
+                return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
+            return getattr(diffusers, kind).from_pretrained(
+                folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
+            )
+    except LOADING_ERRORS as error:
+        if missing_memory(error) is not None:
+            raise  # no fault of the files
+        raise ModelFilesError(
+            f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
+        ) from error
+
+
+def _load_checkpoint(
+    source: Checkpoint, folder: Path, kind: str, *, dtype: torch.dtype, options: dict[str, Any]
+) -> Any:
+    """Return the diffusers pipeline of a single-file checkpoint.
+
+    folder: its configurations and a link to the file. Text encoders are opened as the probes open
+    them, which checks that no tensor is missing.
+    """
+    import diffusers
+
+    file, place = str(folder / source.path.name), str(folder)
+    encoders = encoders_of(source, device="cpu", dtype=dtype)
+    towers = {encoder.name: encoder.module for encoder in encoders}
+    try:
+        vae = diffusers.AutoencoderKL.from_single_file(
+            file, config=place, subfolder="vae", torch_dtype=torch.float32
+        )
+        return getattr(diffusers, kind).from_single_file(
+            file, config=place, torch_dtype=dtype, vae=vae, **towers, **options
+        )
+    except NotImplementedError as error:  # a parameter was left without a value
+        raise ModelFilesError(
+            f"{source.name} lacks tensors of its UNet or its autoencoder. Fetch the file again, or "
+            f"name another configuration: --model {source.name}@./my-model"
+        ) from error
+
+
+def _say_if_half(source: Source, plan: Download) -> None:
+    """Say which parts are stored in half precision although float32 was asked for."""
+    halves = (torch.float16, torch.bfloat16)
+    stored = [file.name for file in plan.files if stored_dtype(source, file.name) in halves]
+    if stored:
+        parts = ", ".join(dict.fromkeys(name.split("/")[0] for name in stored))
+        notice(
+            f"{source.name} stores {parts} in half precision only. float32 takes twice the "
+            "memory and brings no lost digit back; --dtype bfloat16 or float16 takes them as "
+            "they are."
+        )
+
+
 def default_dtype(device: str) -> torch.dtype:
-    """Return bfloat16 where the device multiplies it faster than float32, else float32."""
+    """Return bfloat16 where the device multiplies it faster than float32, else float32.
+
+    A card that only emulates bfloat16 (T4, V100) is slower in it than in float32.
+    """
     if torch.device(device).type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     if torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16
     return torch.float32

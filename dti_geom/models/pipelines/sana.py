@@ -12,7 +12,13 @@ from torch import Tensor
 
 from dti_geom.errors import UnknownToken
 from dti_geom.models.noising import Flow, Noising
-from dti_geom.models.pipelines.base import Conditioning, TextToImage, at_least_float32, names_of
+from dti_geom.models.pipelines.base import (
+    Conditioning,
+    TextToImage,
+    Tower,
+    TrainingDefaults,
+    at_least_float32,
+)
 
 
 class Sana(TextToImage):
@@ -21,8 +27,7 @@ class Sana(TextToImage):
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20
-    training_steps = 500
-    direction_rate = 0.01
+    training = TrainingDefaults(steps=500, kappa=5e-5, weight_decay=0.0)
 
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -48,9 +53,12 @@ class Sana(TextToImage):
 
         Other pipelines do so themselves (`maybe_convert_prompt`); this one does not.
         """
-        for token, vectors in self.towers[0].learned.items():
-            prompt = prompt.replace(token, " ".join(names_of(token, len(vectors))))
-        return prompt
+        return self.spelled(prompt)
+
+    def prompt_tokens(self, tower: Tower) -> int:
+        """Return the pipeline's own limit: Gemma's tokenizer has none, and writes no end token."""
+        call = inspect.signature(self.pipeline.encode_prompt)
+        return int(call.parameters["max_sequence_length"].default)
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return `states`, (n, 300, d), and their `mask`, (n, 300)."""

@@ -162,3 +162,18 @@ def test_what_sdxl_reads_is_its_pipelines_conditioning(sdxl_pipeline: Path) -> N
         tokens = encoder.tokenizer("a red cat", padding="max_length", max_length=length)
         read.append(encoder.hidden_states(torch.tensor([tokens["input_ids"]])).read)
     torch.testing.assert_close(states, torch.cat(read, dim=-1))
+
+
+def test_modules_are_float32_whatever_is_stored_unless_another_dtype_is_asked_for(
+    sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(sd15_pipeline, folder)
+    weights = folder / "text_encoder" / "model.safetensors"
+    half = {name: value.half() for name, value in load_file(weights).items()}
+    save_file(half, weights, {"format": "pt"})
+    (encoder,) = open_encoders(str(folder))
+    assert encoder.token_table.dtype == torch.float16
+    assert {parameter.dtype for parameter in encoder.module.parameters()} == {torch.float32}
+    (chosen,) = open_encoders(str(folder), dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in chosen.module.parameters()} == {torch.bfloat16}
