@@ -290,7 +290,8 @@ class Samples:
         self.model, self.seed, self.zero_pad = model, seed, zero_pad
         self.count, self.random_side = len(views), random_side
         self.whole = views if random_side else ()
-        self.encoded = None if random_side else Encoded.of(model, views)
+        with model.room_for_vae():
+            self.encoded = None if random_side else Encoded.of(model, views)
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
             allowed = [view.prompt] if view.prompt else templates

@@ -49,7 +49,7 @@ class MemoryEstimate:
     activations: int  # kept for the backward pass
     working: int  # at the peak of a step, beyond these
     latents: int  # of the images, and what learns with its optimiser
-    training: int  # the four together
+    training: int  # the four together, and the autoencoder where samples are cut anew
     loading: int  # all parts on the device
     encoding: int  # of the images
     painting: int  # of the previews; 0 without previews
@@ -161,6 +161,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     kept = _kept(config, latents, vectors)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)
     sampling = _sampling(model, batch, pictures)
+    # Samples that are cut anew are encoded in each update, with everything on the device.
+    anew = config.data.random_crops
     with_vae = vae if low else total
     painting = max(resident + sampling.peak, with_vae + decoding.peak)
     return MemoryEstimate(
@@ -169,9 +171,9 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
         activations=activations,
         working=step.peak - activations,
         latents=kept,
-        training=resident + step.peak + kept,
+        training=resident + (vae if anew else 0) + step.peak + kept,
         loading=total,
-        encoding=with_vae + encoding.peak + kept,
+        encoding=(total if anew else with_vae) + encoding.peak + kept,
         painting=painting + kept if config.preview.every else 0,
         flops=step.flops * config.accumulate,
     )
