@@ -8,8 +8,8 @@ Pillow is loaded when a function runs, so that importing this module costs nothi
 
 import base64
 import io
-from importlib.util import find_spec
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
