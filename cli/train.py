@@ -184,6 +184,14 @@ def train(
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
     ] = None,
+    instruction: Annotated[
+        bool | None,
+        typer.Option(
+            "--instruction/--no-instruction",
+            help="Put SANA's instruction before each prompt, as its generation does (default), or "
+            "leave it out, as the paper's trainer does; previews do the same.",
+        ),
+    ] = None,
     zero_pad: Annotated[
         bool,
         typer.Option(
@@ -208,7 +216,10 @@ def train(
         typer.Option("--preview-prompt", help="Prompt of previews, with {} for the token."),
     ] = None,
     preview_steps: Annotated[
-        int | None, typer.Option("--preview-steps", help="Sampler steps of previews.")
+        int | None,
+        typer.Option(
+            "--preview-steps", help="Sampler steps of previews. Default: the model's, 25 at most."
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
@@ -315,6 +326,7 @@ def train(
             masks=str(masks) if masks else None,
             learn=learn,
             templates=tuple(template) if template else None,
+            instruction=instruction,
             zero_pad=zero_pad,
             times=times,
         ),

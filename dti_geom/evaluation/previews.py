@@ -22,6 +22,7 @@ class Preview:
     guidance: float
     size: int  # pixels of a side
     dtype: str  # of the model
+    instruction: bool | None = None  # whether prompts follow SANA's; None: the model's own
 
 
 def read_preview(file: EmbeddingFile) -> Preview:

@@ -298,8 +298,6 @@ class _RunWriter:
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         kept = [line + "\n" for line in lines[: self.trainer.step]]
         write_text(events, "".join(kept), overwrite=True)
-        if self.trainer.step == 0:
-            self._preview(0)
 
     def _load_last_state(self, folder: Path) -> None:
         """Load the latest state that is whole. A crash of the disk may damage the last one."""
@@ -398,10 +396,11 @@ class _RunWriter:
         repeatable = {
             "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
             "seeds": preview.seeds,
-            "steps": preview.steps or model.sampling_steps,
+            "steps": preview.steps,
             "guidance": model.guidance if preview.guidance is None else preview.guidance,
             "size": self.config.data.resolution,
             "dtype": self.config.dtype,
+            "instruction": model.instruction,
         }
         return {
             "tool": f"dti-geom {__version__}",

@@ -64,6 +64,7 @@ class Trainer:
 
         build: makes the trainable of each concept.
         """
+        model.follow_instruction(config.data.instruction)
         self.model, self.config = model, with_defaults(config, model)
         self.settings = decide(method_named(config.method.name), self.config.method)
         self.processes = processes or Processes()
@@ -288,6 +289,7 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
             data,
             resolution=data.resolution or model.training_resolution,
             templates=data.templates or model.templates(data.learn),
+            instruction=model.instruction,
             times=data.times or model.noising.times,
         ),
     )

@@ -117,19 +117,21 @@ def check_latents(model: TextToImage, family: Family) -> None:
 
 
 def check_tap(model: TextToImage, folder: Path) -> None:
-    """Each state of the conditioning is one that the towers' taps name, for the same input."""
+    """Each state of the conditioning is one that the towers' taps name, for generation's input."""
     inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
     hooks = []
     for tower in model.towers:
 
         def keep(_module: Any, args: Any, kwargs: Any, name: str = tower.name) -> None:
             ids = args[0] if args else kwargs["input_ids"]
-            inputs[name] = (ids, kwargs.get("attention_mask"))
+            # The negative prompt comes second.
+            inputs.setdefault(name, (ids, kwargs.get("attention_mask")))
 
         hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
-    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
+    model.generate(["a red cat"], [0], steps=1, size=SIDE)
     for hook in hooks:
         hook.remove()
+    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
     read = []
     for encoder in open_encoders(str(folder), dtype=torch.float32):
         ids, mask = inputs[encoder.name]
