@@ -134,7 +134,7 @@ def generate(
         recorded = read_preview(files[0])
         wanted, drawn = list(recorded.prompts), list(recorded.seeds)
         model, number = model or recorded.model, number or recorded.dtype
-        # In one batch, as the trainer painted them, the files are byte-identical.
+        # In one batch, as the trainer painted them, the files are byte-identical on a CPU.
         own = {
             "steps": recorded.steps,
             "guidance": recorded.guidance,

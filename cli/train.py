@@ -257,6 +257,14 @@ def train(
         ),
     ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On CUDA, use kernels that repeat their results to the byte; slower. A CPU always "
+            "does so.",
+        ),
+    ] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
     ] = None,
@@ -265,7 +273,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
+    --deterministic. Ctrl-C ends a run after the
     current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
@@ -340,6 +349,7 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        deterministic=deterministic,
         memory=memory,
     )
     with _stopping(), training_progress() as (progress, stage, download):

@@ -81,7 +81,7 @@ def paint_pictures(
     A picture's noise comes from its own seed, so a picture does not depend on the others in its
     batch, except for rounding: matrix products of another shape may sum in another order. Two
     batch sizes differ by at most 2 of 255 on the embedded model, in float32 and in bfloat16
-    (`tests/evaluation/test_pictures.py`). The same batches give the same bytes.
+    (`tests/evaluation/test_pictures.py`). The same batches give the same bytes on a CPU.
 
     A file is named after a hash of everything that decides the picture: weights, sampler,
     precision, SANA's instruction, prompt, the vectors of the tokens in it, seed, steps, guidance

@@ -12,7 +12,7 @@ class Preview:
     """The settings of a preview.
 
     `paint_pictures` with these settings, the token placed, and all pictures in one batch gives
-    byte-identical files.
+    byte-identical files on a CPU.
     """
 
     model: str

@@ -172,6 +172,7 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    deterministic: bool = False  # on CUDA, kernels that repeat their results; a CPU always does
     memory: str = "auto"
     memory_reason: str | None = None  # why auto became what it is; a run fills it in
     extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more

@@ -55,6 +55,7 @@ from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.kernels import kernels
 from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
@@ -129,7 +130,8 @@ def train(
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(config, folder, listeners, model=model, build=build, fresh=True)
+    with kernels(config.device, deterministic=config.deterministic):
+        return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
 def resume(
@@ -147,8 +149,9 @@ def resume(
 
     steps: a larger number of updates than the run was asked for; config.json keeps the earlier
     numbers in `extended_from`. The learned vectors are byte-identical to those of a run without
-    the stop. A finished run returns its result, unless it is extended. Raises TrainingError if
-    `out` is not the folder of a run or cannot be extended, and what `train` raises.
+    the stop, on a CPU and with `deterministic` on a GPU. A finished run returns its result, unless
+    it is extended. Raises TrainingError if `out` is not the folder of a run or cannot be extended,
+    and what `train` raises.
     """
     folder = Path(out)
     if not (folder / "config.json").is_file():
@@ -162,7 +165,8 @@ def resume(
             (folder / "result.json").unlink(missing_ok=True)
             save_result(folder / "config.json", extended, overwrite=True)
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(extended, folder, listeners, model=model, build=build, fresh=False)
+    with kernels(extended.device, deterministic=extended.deterministic):
+        return _train(extended, folder, listeners, model=model, build=build, fresh=False)
 
 
 def _extended(config: RunConfig, steps: int) -> RunConfig:

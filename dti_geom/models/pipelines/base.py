@@ -218,6 +218,8 @@ class TextToImage:
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
         _choose_attention(self)
+        if self.device.type == "cuda":
+            lay_channels_last(self)
 
     @property
     def device(self) -> torch.device:
@@ -495,6 +497,13 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def names_of(token: str, count: int) -> list[str]:
     """Return diffusers' names for the vectors of a token: <x>, <x>_1, <x>_2, …"""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
+
+
+def lay_channels_last(model: TextToImage) -> None:
+    """Lay out the weights of convolutions as a GPU's tensor cores read them."""
+    convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
+    for part in convolving:
+        part.to(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:
