@@ -12,6 +12,7 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
+from pipelines import FAMILIES
 from scripts import script
 
 
@@ -23,6 +24,18 @@ def train_step() -> Any:
 @pytest.fixture(scope="module")
 def bakeoff() -> Any:
     return script("bakeoff")
+
+
+@pytest.mark.parametrize(("family", "towers"), [("sd15", 1), ("sdxl", 2), ("sana", 0)])
+@pytest.mark.parametrize("method", ["dti", "ti"])
+def test_an_update_waits_for_a_gpu_once_and_once_for_each_clip_tower(
+    family: str, towers: int, method: str, request: pytest.FixtureRequest
+) -> None:
+    """diffusers sends the ids of a CLIP tower by a plain copy; all results are read at once."""
+    folder = str(request.getfixturevalue(f"{family}_pipeline"))
+    waits = script("waits").count(folder, method, FAMILIES[family].word)
+    assert waits.read == 1
+    assert waits.sent <= towers
 
 
 @pytest.mark.parametrize("pipeline", ["sd15_pipeline", "sdxl_pipeline"])

@@ -18,6 +18,7 @@ from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright, reader_to_
 from dti_geom.models.catalog import known_concepts
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
+from dti_geom.models.transfer import sent
 from dti_geom.progress import notice
 from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 
@@ -256,7 +257,7 @@ class Encoded:
         """Return some of the views."""
         picked = torch.tensor(rows)
         return Encoded(
-            self.latents[picked.to(self.latents.mean.device)],
+            self.latents[sent(picked, self.latents.mean.device)],
             [self.views[row] for row in rows],
             None if self.masks is None else self.masks[picked],
         )
@@ -310,14 +311,14 @@ class Samples:
         mean, std = picked.latents.mean, picked.latents.std
         # For each sample: the noise, and the draw from the latent's distribution.
         drawn = [torch.randn(2, *mean.shape[1:], generator=generator) for generator in generators]
-        noise, spread = torch.stack(drawn).to(mean.device).unbind(dim=1)
+        noise, spread = sent(torch.stack(drawn), mean.device).unbind(dim=1)
         return Batch(
             x=mean if std is None else mean + std * spread,
             noise=noise,
-            times=times.to(mean.device),
+            times=sent(times, mean.device),
             prompts=tuple(map(self._prompt, rows, generators)),
             views=tuple(picked.views),
-            mask=None if picked.masks is None else picked.masks.to(mean.device),
+            mask=None if picked.masks is None else sent(picked.masks, mean.device),
             noising=noising,
         )
 

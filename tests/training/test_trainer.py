@@ -171,11 +171,32 @@ def test_the_average_of_equal_vectors_is_that_vector() -> None:
     torch.testing.assert_close(average_vectors([one, one.clone(), one.clone()]), one)
 
 
+def test_a_run_decides_whether_prompts_follow_sanas_instruction(
+    sana_pipeline: Path, config: Callable[..., RunConfig], images: Path
+) -> None:
+    losses = []
+    for asked in (None, True, False):
+        data = DataConfig(resolution=64, instruction=asked)
+        concept = ConceptConfig("<x>", str(images), "e")
+        model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
+        trainer = Trainer(model, config(concepts=(concept,), data=data, steps=1))
+        assert trainer.config.data.instruction is (asked is not False)
+        (record,) = trainer.updates()
+        losses.append(record.losses["<x>"])
+    assert losses[0] == losses[1]
+    assert losses[1] != pytest.approx(losses[2], rel=1e-4)
+
+
+def test_an_instruction_is_refused_where_there_is_none(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    with pytest.raises(DoesNotApply, match="no instruction"):
+        Trainer(tiny(), config(data=DataConfig(resolution=64, instruction=False)))
+
+
 def test_in_bfloat16_the_vectors_stay_float32(
     sd15_pipeline: Path, config: Callable[..., RunConfig]
 ) -> None:
-    from dti_geom.models.pipelines import open_text_to_image
-
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.bfloat16)
     trainer, records = trained(model, config())
     assert model.denoiser.dtype == model.towers[0].module.dtype == torch.bfloat16
