@@ -58,7 +58,6 @@ def test_every_family_learns_a_token_end_to_end(
     asked = config(
         model=str(request.getfixturevalue(f"{family}_pipeline")),
         method=MethodConfig(method),
-        concept={"vectors": 3} if family == "sana" else {},  # its tiny tokenizer has no "dog"
         preview=PreviewConfig(every=6, seeds=(0,), steps=2),
     )
     result = train(asked, tmp_path / "run")
