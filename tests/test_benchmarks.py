@@ -13,7 +13,7 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
-from pipelines import FAMILIES
+from pipelines import FAMILIES, published_folder
 from scripts import script
 
 
@@ -37,6 +37,27 @@ def test_an_update_waits_for_a_gpu_once_and_once_for_each_clip_tower(
     waits = script("waits").count(folder, method, FAMILIES[family].word)
     assert waits.read == 1
     assert waits.sent <= towers
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+def test_a_step_costs_little_more_than_the_models_own_passes(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    """A public loop costs more: it encodes images each time."""
+    folder = str(request.getfixturevalue(f"{family}_pipeline"))
+    counted = script("flops").count(folder, 64, 2)
+    assert 1 <= counted["step"] / counted["floor"] < 1.05
+    assert counted["textbook"] > 1.02 * counted["step"]
+    assert family in script("flops").table([{"model": family, **counted}])
+
+
+@pytest.mark.slow
+def test_at_published_size_a_step_on_sana_costs_what_its_prompts_cost(tmp_path: Path) -> None:
+    """At the tests' tiny sizes the attention to the instruction would outweigh the rest."""
+    published_folder(tmp_path, "sana")
+    counted = script("flops").count(str(tmp_path), 1024, 4)
+    assert 1 <= counted["step"] / counted["floor"] < 1.05
+    assert counted["textbook"] > 2 * counted["step"]
 
 
 @pytest.mark.parametrize("pipeline", ["sd15_pipeline", "sdxl_pipeline"])

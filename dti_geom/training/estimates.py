@@ -182,6 +182,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     spend_memory(model, memory)
     vectors = _place(model, config)
     batch = _batch(model, config, latents)
+    # SANA reads its instruction before the first step, and keeps it.
+    model.encode_prompts(batch.prompts[:1], batch.views[:1])
     step, activations = _step(model, config, batch)
     kept = _kept(config, latents, vectors)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)

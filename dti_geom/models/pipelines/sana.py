@@ -119,7 +119,7 @@ class Sana(TextToImage):
         The transformer reads the first of these, and everything behind them: the instruction's
         last token too.
         """
-        tokenizer, instruction = self.towers[0].tokenizer, "\n".join(self._instruction())
+        tokenizer, instruction = self.towers[0].tokenizer, "\n".join(self.instruction_lines())
         before = len(tokenizer.encode(instruction)) if instruction else 2
         # The pipeline lowers and strips prompts, and counts the begin token twice.
         texts = [instruction + self.written(prompt).lower().strip() for prompt in prompts]
@@ -127,7 +127,7 @@ class Sana(TextToImage):
         cut = tokenizer(texts, max_length=length, truncation=True)
         return cut["input_ids"], before - 1 if instruction else 0
 
-    def _instruction(self) -> list[str]:
+    def instruction_lines(self) -> list[str]:
         """Return the lines that generation puts before each prompt: a default of its call."""
         if not self.instruction:
             return []
@@ -184,7 +184,7 @@ class Sana(TextToImage):
         return {
             "guidance_scale": guidance,
             "use_resolution_binning": False,
-            "complex_human_instruction": self._instruction(),
+            "complex_human_instruction": self.instruction_lines(),
         }
 
 
