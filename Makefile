@@ -78,7 +78,7 @@ $(RUNS)/evaluation/evaluation.json: $(RUNS)/ti/result.json $(RUNS)/dti/result.js
 	$(ONE) evaluate $(RUNS)/ti $(RUNS)/dti --out $(RUNS)/evaluation --overwrite
 
 $(RUNS)/%/result.json: | .venv/.installed
-	$(ONE) train --images dti_geom/mini/weights/concepts/round-teapot --init teapot --method $* --token "<$*>" \
+	$(ONE) train --concept round-teapot --method $* --token "<$*>" \
 	  --out $(RUNS)/$* --overwrite
 
 bench: .venv/.installed-bench

@@ -141,7 +141,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure seconds of the ways in `options.only` and the peak memory of this process."""
     import torch
 
-    from dti_geom.training.trainer import peak_memory
+    from dti_geom.training.peak_memory import peak_memory
 
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():

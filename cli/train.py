@@ -237,6 +237,14 @@ def train(
             "device's best.",
         ),
     ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory",
+            help="fast; low, which recomputes what it does not keep and moves idle parts off the "
+            "card; or auto: fast if it fits the card by an estimate, else low.",
+        ),
+    ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
@@ -320,6 +328,7 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        memory=memory,
     )
     with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(

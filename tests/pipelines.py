@@ -10,6 +10,7 @@ published loss, and add an entry to `FAMILIES`.
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -339,10 +340,10 @@ def _clip_vocabulary() -> list[str]:
     ]
 
 
-def gemma_tokenizer(folder: Path) -> int:
+def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
     """Write a tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost.
 
-    Returns its size.
+    words: those of one token. Returns its size.
     """
     pieces = [
         "<pad>",
@@ -355,7 +356,7 @@ def gemma_tokenizer(folder: Path) -> int:
     ]
     pieces += "abcdefghijklmnopqrstuvwxyz"
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in words:
         merges += [("▁" + word[:end], word[end]) for end in range(len(word))]
     merges = list(dict.fromkeys(merges))  # words that begin alike share merges
     pieces += ["".join(merge) for merge in merges]
@@ -364,6 +365,37 @@ def gemma_tokenizer(folder: Path) -> int:
     )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
+
+
+def published_folder(folder: Path, name: str, denoiser: str | None = None) -> None:
+    """Write a family's folder with the configurations of published sizes; no weights fit them.
+
+    denoiser: one of the family's; default the first. Tokenizers are stand-ins. That of SANA reads
+    every word of the instruction as one token, about as many tokens as Gemma's own.
+    """
+    family = FAMILIES[name]
+    family.build(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    towers = sorted(part for part in index if part.startswith("text_encoder"))
+    parts = dict(zip(towers, family.towers, strict=True)) | {
+        "vae": family.autoencoder,
+        "transformer" if "transformer" in index else "unet": denoiser or family.denoisers[0],
+    }
+    for part, size in parts.items():
+        facts = published(size)
+        where = "diffusers" if part not in towers else "transformers"
+        config = {key: value for key, value in facts["config"].items() if key != "torch_dtype"}
+        config |= {"_class_name": facts["cls"]} if where == "diffusers" else {}
+        (folder / part / "config.json").write_text(json.dumps(config))
+        index[part] = [where, facts["cls"]]
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.unlink()
+    (folder / "model_index.json").write_text(json.dumps(index))
+    if name == "sana":
+        call = inspect.signature(library("diffusers").SanaPipeline.__call__).parameters
+        text = " ".join(call["complex_human_instruction"].default) + " a photo of one the my"
+        words = [word for word in re.findall(r"[a-z]+", text) if len(word) > 1]
+        gemma_tokenizer(folder / "tokenizer", (*WORDS, *words))
 
 
 # The training losses as published, written with diffusers' own modules and numbers alone.

@@ -13,6 +13,7 @@ from dti_geom.models.templates import TEMPLATES
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
+MEMORY = ("auto", "fast", "low")
 MAX_CROPS = 1000
 MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
@@ -21,7 +22,8 @@ MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an updat
 class ConceptConfig:
     """One subject to learn, and the token that will stand for it.
 
-    images: folder of images, or a dataset's folder with one folder per subject.
+    images: folder of images, a dataset's folder with one folder per subject, or the name of a
+        concept that ships with a model.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
     vectors: None for one per word of `init`, or as many as the start has.
@@ -151,6 +153,7 @@ class RunConfig:
     accumulate: backward passes per update. The batches grow, the number of updates does not.
     min_snr: γ of the min-SNR loss weights; None leaves the loss unweighted.
     dtype: of the frozen parts; what learns is always float32. None takes the device's best.
+    memory: fast, low (slower, for small cards), or auto: what fits the device by an estimate.
     """
 
     model: str
@@ -167,6 +170,8 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    memory: str = "auto"
+    memory_reason: str | None = None  # why auto became what it is; a run fills it in
     extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
@@ -183,6 +188,7 @@ class RunConfig:
         above_zero = self.min_snr is None or self.min_snr > 0
         _check(above_zero, "min_snr", self.min_snr, "a number above 0; the paper's is 5")
         _check(self.dtype in (None, *DTYPES), "dtype", self.dtype, ", ".join(DTYPES))
+        _check(self.memory in MEMORY, "memory", self.memory, " or ".join(MEMORY))
 
 
 def _check(holds: bool, name: str, value: object, expected: str) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from dti_geom.errors import TrainingError, first_line
 from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
+from dti_geom.models.catalog import known_concepts
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
-from dti_geom.training.config import ConceptConfig, DataConfig
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +76,18 @@ def image_files(concept: ConceptConfig) -> list[Path]:
         )
         raise TrainingError(f"{folder} holds no image ({', '.join(SUFFIXES)}). {advice}".rstrip())
     return files
+
+
+def located(run: RunConfig) -> RunConfig:
+    """Return the run with folders in place of the names of concepts that ship with a model."""
+    bundled = known_concepts()
+
+    def locate(concept: ConceptConfig) -> ConceptConfig:
+        if Path(concept.images).exists() or concept.images not in bundled:
+            return concept
+        return replace(concept, images=str(bundled[concept.images].images))
+
+    return replace(run, concepts=tuple(map(locate, run.concepts)))
 
 
 def _folders_in(folder: Path) -> list[str]:
@@ -207,14 +220,11 @@ class Encoded:
 
     @classmethod
     def of(cls, model: TextToImage, views: Sequence[ImageView]) -> Self:
-        """Encode views one by one, so that none depends on its neighbours."""
-        parts = [model.encode_images(view.pixels[None]) for view in views]
-        means = torch.cat([part.mean for part in parts])
-        stds = [part.std for part in parts if part.std is not None]
+        """Encode views; none depends on its neighbours."""
+        latents = model.encode_images(torch.stack([view.pixels for view in views]))
         masks = [view.mask for view in views if view.mask is not None]
-        size = (means.shape[-2], means.shape[-1])
+        size = (latents.mean.shape[-2], latents.mean.shape[-1])
         pooled = nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
-        latents = Latents(means, torch.cat(stds) if stds else None)
         return cls(latents, [view.view for view in views], pooled)
 
     def rows(self, rows: Sequence[int]) -> "Encoded":

@@ -24,7 +24,14 @@ from pathlib import Path
 import torch
 
 from dti_geom import __version__
-from dti_geom.errors import FileExists, TrainingError, TrainingStopped, first_line
+from dti_geom.errors import (
+    FileExists,
+    OutOfMemory,
+    TrainingError,
+    TrainingStopped,
+    first_line,
+    missing_memory,
+)
 from dti_geom.files import (
     alone_in,
     atomic_path,
@@ -42,11 +49,15 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.data import located
+from dti_geom.training.estimates import choose_memory
 from dti_geom.training.old_states import with_old_defaults
+from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.stopping import stop_between_updates
 from dti_geom.training.token_vectors import TokenVectors
@@ -103,7 +114,7 @@ def train(
     """Learn the tokens of a configuration.
 
     out: folder for everything the run leaves; None writes nothing.
-    model: an open model; by default `config.model` is opened.
+    model: an open model, which keeps the run's memory setting; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
     stage: called with what begins, such as "painting previews", where no update is made.
     download: called with the bytes of a model that is not on this machine yet.
@@ -118,6 +129,7 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
+    config = located(config)
     listeners = _Listeners(progress, stage, download, tracker)
     return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
@@ -212,13 +224,18 @@ def _train(
     if opened_here:
         check_before_loading(config)
         listeners.stage(f"opening {config.model}")
-    model = model or open_text_to_image(
-        config.model, device=config.device, dtype=dtype, progress=listeners.download
-    )
+    config = _with_memory_chosen(config)
+    with _explain_out_of_memory("loading the model", config):
+        model = model or open_text_to_image(
+            config.model, device=config.device, dtype=dtype, progress=listeners.download
+        )
     if not fresh:
         config = with_old_defaults(config, model)
+    reset_peak_memory(model.device)
+    spend_memory(model, config.memory)
     listeners.stage("encoding images")
-    trainer = Trainer(model, config, build=build)
+    with _explain_out_of_memory("encoding the images", config):
+        trainer = Trainer(model, config, build=build)
     if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
@@ -242,14 +259,23 @@ def _train(
                 raise _holds_a_run(folder)  # another process has started one meanwhile
             writer.restore()
             records = load_events(folder) if trainer.step else []
-        for record in trainer.updates():
-            records.append(record)
-            track(record)
-            listeners.progress(record, config.steps or 0)
-            writer.keep(record)
-            if stop.signal is not None and record.step != config.steps:
-                writer.stop(record.step, stop.signal)
+        with _explain_out_of_memory("training", config):
+            for record in trainer.updates():
+                records.append(record)
+                track(record)
+                listeners.progress(record, config.steps or 0)
+                writer.keep(record)
+                if stop.signal is not None and record.step != config.steps:
+                    writer.stop(record.step, stop.signal)
         return writer.finish(records, started)
+
+
+def _with_memory_chosen(config: RunConfig) -> RunConfig:
+    """Return the configuration with `auto` memory decided, and say what was chosen for a card."""
+    chosen = choose_memory(config)
+    if chosen != config and torch.device(config.device).type == "cuda" and Processes().is_main:
+        notice(f"memory: {chosen.memory}, because {chosen.memory_reason}.")
+    return chosen
 
 
 class _RunWriter:
@@ -316,13 +342,14 @@ class _RunWriter:
             self._checkpoint(record.step)
 
     def finish(self, records: Sequence[StepRecord], started: float) -> TrainingResult:
-        """Return the result; write it and what was learned.
+        """Return the result; write what was learned, and leave it in the model.
 
         started: by `time.monotonic`, when this process began.
         """
         learned = self.trainer.learned()
         vectors: list[LearnedVectorResult] = []
         for concept, values in zip(self.trainer.concepts, learned, strict=True):
+            concept.trainable.place_values(self.trainer.model, values)
             vectors += concept.trainable.results(values)
         tail = records[-max(1, len(records) // 10) :]
         seconds = sorted(record.seconds for record in records)
@@ -400,13 +427,14 @@ class _RunWriter:
         for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
             token = concept.config.token
             concept.trainable.place_values(model, values)
-            pictures = model.generate(
-                [prompt.replace("{}", token) for prompt, _ in wanted],
-                [seed for _, seed in wanted],
-                steps=preview.steps,
-                guidance=preview.guidance,
-                size=self.config.data.resolution,
-            )
+            with _explain_out_of_memory("painting previews", self.config):
+                pictures = model.generate(
+                    [prompt.replace("{}", token) for prompt, _ in wanted],
+                    [seed for _, seed in wanted],
+                    steps=preview.steps,
+                    guidance=preview.guidance,
+                    size=self.config.data.resolution,
+                )
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for number, picture in enumerate(pictures):
                 path = place / f"step-{step:06d}-{number:02d}.png"
@@ -494,6 +522,38 @@ def _explain_full_disk(folder: Path | None) -> Iterator[None]:
             f"{error.filename or folder}: {error.strerror}. Make room, then continue with: "
             f"dti-geom train --resume {folder}"
         ) from error
+
+
+@contextmanager
+def _explain_out_of_memory(work: str, config: RunConfig) -> Iterator[None]:
+    """Turn an error of missing memory into one that says what needed it and what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        missing = missing_memory(error)
+        if missing is None:
+            raise
+        raise OutOfMemory(
+            f"out of memory while {work}: {missing}. {_advice(work, config)}"
+        ) from None
+
+
+def _advice(work: str, config: RunConfig) -> str:
+    """Return which options take less memory than this run's, for the work that failed."""
+    options: list[str] = []
+    if work == "loading the model" and config.dtype == "float32":
+        options.append("--dtype bfloat16")
+    if work != "loading the model":
+        if config.memory != "low":
+            options.append("--memory low")
+        if work == "training" and config.batch_size > 1:
+            accumulate = config.batch_size * config.accumulate
+            options.append(f"--batch-size 1 --accumulate {accumulate} (the same updates)")
+        if work == "painting previews":
+            options.append("--preview-every 0")
+        options.append("a smaller --resolution")
+    options.append("a card or machine with more memory")
+    return f"What helps: {', or '.join(options)}. --dry-run estimates the need."
 
 
 @contextmanager

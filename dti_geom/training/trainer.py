@@ -20,6 +20,7 @@ from dti_geom.training.methods.base import Settings, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
 from dti_geom.training.old_states import renamed
+from dti_geom.training.peak_memory import peak_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors, with_prefix
 from dti_geom.training.trainable import Build, Trainable, Values, VectorRecord
@@ -36,7 +37,7 @@ class StepRecord:
     learning_rate: float
     vectors: tuple[VectorRecord, ...]
     seconds: float
-    peak_memory: int  # bytes: of the process, or of the GPU's allocator
+    peak_memory: int  # bytes in this run: of the process, or of the GPU's allocator
 
 
 @dataclass
@@ -290,18 +291,6 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
             times=data.times or model.noising.times,
         ),
     )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the most memory that was in use so far, in bytes.
-
-    It is that of the GPU's allocator, or of this process where there is no GPU.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -6,7 +6,8 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dti_geom.errors import UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
+from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.templates import TEMPLATES
 from dti_geom.models.vocabulary import Vocabulary
@@ -195,6 +197,7 @@ class TextToImage:
         pipeline.set_progress_bar_config(disable=True)
         self.vae: Any = pipeline.vae.eval().requires_grad_(False)
         self.denoiser: Any = getattr(pipeline, self.denoiser_name).eval().requires_grad_(False)
+        keep_no_inputs(self.denoiser)
         self.towers = tuple(
             Tower(
                 part,
@@ -204,13 +207,15 @@ class TextToImage:
             for part, module in sorted(pipeline.components.items())
             if part.startswith("text_encoder") and module is not None
         )
+        self.low_memory = False  # `spend_memory` sets it
+        self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
         _choose_attention(self)
 
     @property
     def device(self) -> torch.device:
         """Where the denoiser computes."""
-        return next(iter(self.denoiser.parameters())).device  # type: ignore[no-any-return]
+        return self._home or next(iter(self.denoiser.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -283,23 +288,50 @@ class TextToImage:
         """Move the autoencoder off the GPU until it is needed again."""
         self.vae.to("cpu")
 
+    @contextmanager
+    def room_for_vae(self) -> Iterator[None]:
+        """Keep the denoiser and the text encoders off the GPU inside, where memory is low."""
+        parts = [self.denoiser, *(tower.module for tower in self.towers)] if self.low_memory else []
+        self._home = self.device
+        try:
+            for part in parts:
+                part.to("cpu")
+            yield
+        finally:
+            if self.low_memory:
+                self.rest_vae()
+            for part in parts:
+                part.to(self._home)
+            self._home = None
+
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Latents:
         """Return the distribution of the latents of images, in the denoiser's units.
 
-        pixels: (n, 3, h, w) in [−1, 1]. The latents are on the denoiser's device.
+        pixels: (n, 3, h, w) in [−1, 1], encoded one by one: more at once takes memory and saves no
+        time. The latents are on the denoiser's device.
         """
-        mean, std = self.autoencode(pixels)
+        means, stds = [], []
+        with self.room_for_vae():
+            for image in pixels.split(1):
+                mean, std = self.autoencode(image)
+                means.append(mean)
+                stds += [] if std is None else [std]
         shift, scale = self.latent_statistics()
-        latent_mean = (self.arrange_latents(mean) - shift) * scale
+        mean = (self.arrange_latents(torch.cat(means)) - shift) * scale
         # A shift moves the mean alone.
-        return Latents(latent_mean, None if std is None else self.arrange_latents(std) * scale)
+        return Latents(mean, self.arrange_latents(torch.cat(stds)) * scale if stds else None)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Return the images of latents in the denoiser's units: (n, 3, h, w), about [−1, 1]."""
+        """Return the images of latents in the denoiser's units: (n, 3, h, w), about [−1, 1].
+
+        They are decoded one by one.
+        """
         shift, scale = self.latent_statistics()
-        return self.autodecode(self.restore_latents(latents.to(self.vae.dtype) / scale + shift))
+        own = self.restore_latents(latents.to(self.vae.dtype) / scale + shift)
+        with self.room_for_vae():
+            return torch.cat([self.autodecode(latent) for latent in own.split(1)])
 
     def encode_prompts(self, prompts: Sequence[str], views: Sequence[View]) -> Conditioning:
         """Return the conditioning of each prompt, differentiable in learned tokens.
@@ -328,19 +360,30 @@ class TextToImage:
         side. Latents are decoded in float32.
         """
         side = size or self.resolution
-        result = self.pipeline(
-            prompt=[self.written(prompt) for prompt in prompts],
-            num_inference_steps=steps or self.sampling_steps,
-            height=side,
-            width=side,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="latent",
-            **self.call_options(self.guidance if guidance is None else guidance),
-        )
-        pixels = self.decode_generated(result.images, side)
+        at_once = 1 if self.low_memory else len(prompts)
+        latents = []
+        for first in range(0, len(prompts), at_once):
+            result = self.pipeline(
+                prompt=[self.written(prompt) for prompt in prompts[first : first + at_once]],
+                num_inference_steps=steps or self.sampling_steps,
+                height=side,
+                width=side,
+                generator=[
+                    torch.Generator().manual_seed(seed) for seed in seeds[first : first + at_once]
+                ],
+                output_type="latent",
+                **self.call_options(self.guidance if guidance is None else guidance),
+            )
+            latents.append(result.images)
+        pixels = self.decode_generated(torch.cat(latents), side)
         return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
+
+    @classmethod
+    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Return the dtype of each part by its name, and under "default" that of the others."""
+        return {"vae": torch.float32, "default": dtype}
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dti_geom.errors import UnknownToken
@@ -27,6 +28,12 @@ class Sana(TextToImage):
     guidance = 4.5
     sampling_steps = 20
     training = TrainingDefaults(steps=500, kappa=5e-5, weight_decay=0.0)
+
+    @classmethod
+    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Return bfloat16 for Gemma-2 where float16 is asked for: its states overflow that."""
+        dtypes = super().part_dtypes(dtype)
+        return dtypes | {"text_encoder": torch.bfloat16} if dtype == torch.float16 else dtypes
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the flow with the scheduler's shift, at every resolution."""
