@@ -802,7 +802,8 @@ def test_a_runs_token_is_found_once_and_its_checkpoints_where_they_are_named(
         write_embeddings(folder, [LearnedToken("<x>", "text_encoder", torch.ones(1, 4))])
     both = [earlier / "learned_embeds.safetensors", ended]
     assert find_embedding_files(tmp_path) == both  # any folder may be called checkpoints
-    (run / "config.json").touch(), (run / "events.jsonl").touch()
+    for name in ("config.json", "events.jsonl"):
+        (run / name).touch()
     assert caplog.text == ""
     assert find_embedding_files(tmp_path / "runs") == [ended]
     assert f"left out the checkpoints of {run}" in caplog.text
