@@ -141,7 +141,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure seconds of the ways in `options.only` and the peak memory of this process."""
     import torch
 
-    from dti_geom.training.trainer import peak_memory
+    from dti_geom.training.peak_memory import peak_memory
 
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -249,7 +249,8 @@ def floor(model: Any, options: argparse.Namespace) -> Callable[[], object]:
 
 def towers(model: Any, options: argparse.Namespace) -> Callable[[], object]:
     """Return a forward and backward pass of the text encoders, up to a learned token."""
-    from dti_geom.models.pipelines.base import TEMPLATES, View
+    from dti_geom.models.pipelines.base import View
+    from dti_geom.models.templates import OBJECT_TEMPLATES
 
     rows = [
         tower.token_table[tower.vocabulary.rows(word_of(options))].float() for tower in model.towers
@@ -257,7 +258,7 @@ def towers(model: Any, options: argparse.Namespace) -> Callable[[], object]:
     vectors = [row.clone().requires_grad_() for row in rows]
     side = options.resolution
     prompts = [
-        TEMPLATES[number % len(TEMPLATES)].replace("{}", TOKEN)
+        OBJECT_TEMPLATES[number % len(OBJECT_TEMPLATES)].replace("{}", TOKEN)
         for number in range(options.batch_size)
     ]
     views = [View((side, side), (0, 0), (side, side))] * options.batch_size
@@ -298,7 +299,7 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
 
     from dti_geom.models.catalog import embedded_folder
     from dti_geom.models.loading import import_transformers, quiet
-    from dti_geom.models.pipelines.base import TEMPLATES
+    from dti_geom.models.templates import OBJECT_TEMPLATES
 
     with quiet(import_transformers()), quiet(diffusers):
         if options.model in FULL:
@@ -367,7 +368,10 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
 
     def step() -> None:
         pixels = torch.stack([opened(paths[number], side) for number in choose(len(paths))])
-        prompts = [TEMPLATES[number].replace("{}", TOKEN) for number in choose(len(TEMPLATES))]
+        prompts = [
+            OBJECT_TEMPLATES[number].replace("{}", TOKEN)
+            for number in choose(len(OBJECT_TEMPLATES))
+        ]
         latents = (
             vae.encode(pixels.to(options.device, precision)).latent_dist.sample()
             * vae.config.scaling_factor

@@ -2,6 +2,8 @@
 
 import errno
 
+from dti_geom.errors import missing_memory
+
 # What the system reports, what it means, and what to do.
 _BY_NUMBER = {
     errno.ENOENT: "does not exist. Check the path.",
@@ -30,4 +32,9 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _BY_NUMBER:
         place = error.filename2 or error.filename or "a file"
         return f"{place} {_BY_NUMBER[error.errno]}"
+    if (missing := missing_memory(error)) is not None:
+        return (
+            f"out of memory: {missing}. What helps: fewer or smaller pictures at once, --dtype "
+            "bfloat16 where the command has it, or a machine with more memory."
+        )
     return None

@@ -13,7 +13,7 @@ from .output import print_json, print_line, print_notice, print_section
 from .progress import training_progress
 
 if TYPE_CHECKING:
-    from dti_geom.training import ConceptConfig
+    from dti_geom.training import ConceptConfig, RunConfig
     from dti_geom.training.run import TrainingResult
 
 Concepts = Annotated[
@@ -62,7 +62,7 @@ def train(
         int | None,
         typer.Option(
             "--steps",
-            help="Number of updates. Default: the model's (mini and SD 400). With --resume: a "
+            help="Number of updates. Default: the model's (SANA 500, others 400). With --resume: a "
             "larger number extends the run.",
         ),
     ] = None,
@@ -72,12 +72,19 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", help="Step of an update; in radians for dti. Default: the method's."
+            "--learning-rate",
+            help="Rate of an update; in radians for dti. It is not multiplied by the batch size: "
+            "for the rate of a trainer that does so, give rate × batch × accumulation. Default: "
+            "the model's (0.04 for dti, 0.02 for a free vector).",
         ),
     ] = None,
     kappa: Annotated[
         float | None,
-        typer.Option("--kappa", help="Strength of the prior toward --init. Default: the method's."),
+        typer.Option(
+            "--kappa",
+            help="Strength of the prior toward --init. Default: the model's (SANA 5e-5, others "
+            "1e-4).",
+        ),
     ] = None,
     magnitude: Annotated[
         str | None,
@@ -115,7 +122,11 @@ def train(
         typer.Option("--beta", help="Decay of Riemannian SGD's second moment, below 1."),
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Weight decay of AdamW. Default: 0.01.")
+        float | None,
+        typer.Option(
+            "--weight-decay",
+            help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -138,11 +149,23 @@ def train(
         float | None, typer.Option("--min-snr", help="γ of min-SNR loss weights, e.g. 5.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option("--resolution", help="Side in pixels. Default: the model's.")
+        int | None,
+        typer.Option(
+            "--resolution",
+            help="Side in pixels. Default: the model's own; for SDXL 768, as in the paper.",
+        ),
     ] = None,
     crops: Annotated[
         int, typer.Option("--crops", help="Fixed views per image; the first is the centre.")
     ] = 1,
+    random_crops: Annotated[
+        bool,
+        typer.Option(
+            "--random-crops",
+            help="Cut every sample at a random place of its image, as the published training "
+            "does; the autoencoder then runs in every update.",
+        ),
+    ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Also train on mirror images.")] = False,
     captions: Annotated[
         bool, typer.Option("--captions", help="Take prompts from NAME.txt beside each image.")
@@ -151,9 +174,39 @@ def train(
         Path | None,
         typer.Option("--masks", help="Folder of NAME.png; only white pixels count in the loss."),
     ] = None,
+    learn: Annotated[
+        str,
+        typer.Option(
+            "--learn", help="What the token stands for, object or style; chooses the prompts."
+        ),
+    ] = "object",
     template: Annotated[
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
+    ] = None,
+    instruction: Annotated[
+        bool | None,
+        typer.Option(
+            "--instruction/--no-instruction",
+            help="Put SANA's instruction before each prompt, as its generation does (default), or "
+            "leave it out, as the paper's trainer does; previews do the same.",
+        ),
+    ] = None,
+    zero_pad: Annotated[
+        bool,
+        typer.Option(
+            "--zero-pad",
+            help="Put 0 to 15 zero vectors before every training prompt, as the published training "
+            "on SANA does.",
+        ),
+    ] = False,
+    times: Annotated[
+        str | None,
+        typer.Option(
+            "--times",
+            help="How SANA's times are drawn: uniform (default), or logit-normal as SANA was "
+            "trained.",
+        ),
     ] = None,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
@@ -163,7 +216,10 @@ def train(
         typer.Option("--preview-prompt", help="Prompt of previews, with {} for the token."),
     ] = None,
     preview_steps: Annotated[
-        int | None, typer.Option("--preview-steps", help="Sampler steps of previews.")
+        int | None,
+        typer.Option(
+            "--preview-steps", help="Sampler steps of previews. Default: the model's, 25 at most."
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
@@ -181,6 +237,14 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only estimate the run: files, memory by part, cards that fit, operations. It "
+            "loads no weights and needs no --out.",
+        ),
+    ] = False,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
@@ -192,7 +256,23 @@ def train(
             "device's best.",
         ),
     ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory",
+            help="fast; low, which recomputes what it does not keep and moves idle parts off the "
+            "card; or auto: fast if it fits the card by an estimate, else low.",
+        ),
+    ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On CUDA, use kernels that repeat their results to the byte; slower. A CPU always "
+            "does so.",
+        ),
+    ] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
     ] = None,
@@ -201,7 +281,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
+    --deterministic. Ctrl-C ends a run after the
     current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
@@ -222,8 +303,10 @@ def train(
             )
         _show(result, resume, json)
         return
-    if out is None:
+    if out is None and not dry_run:
         raise TrainingError("--out is missing: the folder for the run.")
+    if template and learn != "object":
+        raise TrainingError("--template and --learn both say how to ask. Give one of them.")
     preview = PreviewConfig(every=preview_every, steps=preview_steps)
     if preview_prompt:
         preview = replace(preview, prompts=tuple(preview_prompt))
@@ -254,10 +337,15 @@ def train(
         data=DataConfig(
             resolution=resolution,
             crops=crops,
+            random_crops=random_crops,
             flip=flip,
             captions=captions,
             masks=str(masks) if masks else None,
+            learn=learn,
             templates=tuple(template) if template else None,
+            instruction=instruction,
+            zero_pad=zero_pad,
+            times=times,
         ),
         preview=preview,
         steps=steps,
@@ -269,7 +357,12 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        deterministic=deterministic,
+        memory=memory,
     )
+    if dry_run or out is None:
+        _show_estimate(config, json)
+        return
     with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
@@ -281,6 +374,18 @@ def train(
             tracker=tracker,
         )
     _show(result, out, json)
+
+
+def _show_estimate(config: "RunConfig", json: bool) -> None:
+    """Print what a run would download, need and compute."""
+    from dti_geom.reporting.sections.estimate import estimate_section
+    from dti_geom.training.estimates import estimate_run
+
+    estimate = estimate_run(config)
+    if json:
+        print_json(estimate)
+    else:
+        print_section(estimate_section(estimate))
 
 
 @contextmanager

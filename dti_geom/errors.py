@@ -4,6 +4,7 @@ Every message says what was found, what was expected and what to do next, in one
 The command line prints it unchanged.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,10 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
 class DtiGeomError(Exception):
     """Base of all errors that a user can cause or correct."""
+
+
+class OutOfMemory(DtiGeomError):
+    """A computation that needed more memory than there is."""
 
 
 class GeometryError(DtiGeomError, ValueError):
@@ -106,3 +111,25 @@ class EvaluationError(DtiGeomError):
 
 class SweepError(DtiGeomError):
     """A sweep file with a mistake, or a sweep that cannot continue."""
+
+
+def missing_memory(error: BaseException) -> str | None:
+    """Return what could not be allocated, for an error of missing memory; None for others."""
+    text = str(error)
+    # PyTorch's class for GPUs, by its name: this module does not import torch.
+    on_gpu = type(error).__name__ == "OutOfMemoryError"
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text
+    if not (on_gpu or on_cpu or isinstance(error, MemoryError)):
+        return None
+    asked = re.search(r"(?:allocate|array of size|[Uu]nable to allocate) ([\d.]+ \w+)", text)
+    card = re.search(r"total capacity of ([\d.]+ \w+)(?: of which ([\d.]+ \w+) is free)?", text)
+    parts = [f"{_readable(asked[1])} more were asked for" if asked else ""]
+    if card:
+        parts.append(f"the card has {card[1]}" + (f", {card[2]} of it free" if card[2] else ""))
+    return "; ".join(part for part in parts if part) or "the machine has no more"
+
+
+def _readable(amount: str) -> str:
+    """Return an amount of memory with a fitting unit: PyTorch counts bytes on a CPU."""
+    number, unit = amount.split()
+    return f"{int(number) / 2**30:.2f} GiB" if unit == "bytes" else amount

@@ -8,6 +8,7 @@ Pillow is loaded when a function runs, so that importing this module costs nothi
 
 import base64
 import io
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,10 @@ def open_rgb(path: str | Path) -> "Image":
     """
     from PIL import Image
 
-    picture = open_upright(path).convert("RGBA")
+    picture = open_upright(path)
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")
 
@@ -54,18 +58,42 @@ def open_rgb(path: str | Path) -> "Image":
 def open_upright(path: str | Path) -> "Image":
     """Open an image file in its own mode, with its EXIF orientation applied.
 
-    Raises one of `BROKEN` for a file that is missing or is no image.
+    Grey values of more than 8 bits are scaled to 8. Raises one of `BROKEN` for a file that is
+    missing, is no image, or has more pixels than Pillow takes for safe (89 million).
     """
     from PIL import Image, ImageOps
 
+    if not Path(path).exists():
+        raise FileNotFoundError("does not exist")
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise OSError("not a regular file")
     if Path(path).suffix.lower() in HEIC and reader_to_install(path) is None:
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        picture.load()  # before the file is closed
-    return picture
+    with warnings.catch_warnings():
+        # Pillow warns of a large image, and raises for one of twice that size.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as opened:
+                picture = ImageOps.exif_transpose(opened)
+                picture.load()  # before the file is closed
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"too many pixels: {error}") from error
+    return _in_8_bits(picture) if picture.mode.startswith(("I", "F")) else picture
+
+
+def _in_8_bits(picture: "Image") -> "Image":
+    """Return a grey picture of 16 or 32 bits or of floats in 8 bits; Pillow would clip it to white.
+
+    Its white is 65535, or 1 for floats. Where a value is above that, white is the largest value.
+    """
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(picture, np.float32))
+    white = max(1 if picture.mode == "F" else 65535, values.max())
+    return Image.fromarray((values.clip(0) / white * 255).round().astype(np.uint8))
 
 
 def thumbnail(picture: "Image", side: int) -> "Image":

@@ -10,6 +10,7 @@ published loss, and add an entry to `FAMILIES`.
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -339,10 +340,10 @@ def _clip_vocabulary() -> list[str]:
     ]
 
 
-def gemma_tokenizer(folder: Path) -> int:
+def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
     """Write a tokenizer of Gemma's kind: BPE that falls back to bytes, a begin token, nothing lost.
 
-    Returns its size.
+    words: those of one token. Returns its size.
     """
     pieces = [
         "<pad>",
@@ -355,7 +356,7 @@ def gemma_tokenizer(folder: Path) -> int:
     ]
     pieces += "abcdefghijklmnopqrstuvwxyz"
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in words:
         merges += [("▁" + word[:end], word[end]) for end in range(len(word))]
     merges = list(dict.fromkeys(merges))  # words that begin alike share merges
     pieces += ["".join(merge) for merge in merges]
@@ -364,6 +365,37 @@ def gemma_tokenizer(folder: Path) -> int:
     )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
+
+
+def published_folder(folder: Path, name: str, denoiser: str | None = None) -> None:
+    """Write a family's folder with the configurations of published sizes; no weights fit them.
+
+    denoiser: one of the family's; default the first. Tokenizers are stand-ins. That of SANA reads
+    every word of the instruction as one token, about as many tokens as Gemma's own.
+    """
+    family = FAMILIES[name]
+    family.build(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    towers = sorted(part for part in index if part.startswith("text_encoder"))
+    parts = dict(zip(towers, family.towers, strict=True)) | {
+        "vae": family.autoencoder,
+        "transformer" if "transformer" in index else "unet": denoiser or family.denoisers[0],
+    }
+    for part, size in parts.items():
+        facts = published(size)
+        where = "diffusers" if part not in towers else "transformers"
+        config = {key: value for key, value in facts["config"].items() if key != "torch_dtype"}
+        config |= {"_class_name": facts["cls"]} if where == "diffusers" else {}
+        (folder / part / "config.json").write_text(json.dumps(config))
+        index[part] = [where, facts["cls"]]
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.unlink()
+    (folder / "model_index.json").write_text(json.dumps(index))
+    if name == "sana":
+        call = inspect.signature(library("diffusers").SanaPipeline.__call__).parameters
+        text = " ".join(call["complex_human_instruction"].default) + " a photo of one the my"
+        words = [word for word in re.findall(r"[a-z]+", text) if len(word) > 1]
+        gemma_tokenizer(folder / "tokenizer", (*WORDS, *words))
 
 
 # The training losses as published, written with diffusers' own modules and numbers alone.
@@ -445,6 +477,20 @@ def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any)
 
 
 @dataclass(frozen=True)
+class Launcher:
+    """The settings of the launchers that Kim et al. (2026) published; by default SDXL's."""
+
+    learning_rate: float = 0.01  # of directions; multiplied by batch and accumulation
+    vector_rate: float = 5e-3  # of free vectors; multiplied too
+    batch_size: int = 4
+    accumulate: int = 1
+    kappa: float = 1e-4
+    weight_decay: float = 1e-2
+    steps: int = 400
+    resolution: int = 768
+
+
+@dataclass(frozen=True)
 class Family:
     """What the tests know of a pipeline family."""
 
@@ -462,6 +508,8 @@ class Family:
     # Conditioning pooled at the largest id of a prompt, hence at the learned token.
     pooled_at_token: tuple[str, ...] = ()
     call_options: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's call
+    # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
+    launcher: Launcher = Launcher()
 
 
 FAMILIES: dict[str, Family] = {
@@ -472,6 +520,7 @@ FAMILIES: dict[str, Family] = {
         denoisers=("sd15-unet",),
         autoencoder="sd-vae",
         loss=stable_diffusion_loss,
+        launcher=Launcher(resolution=512),
     ),
     "sd21": Family(
         pipeline_class="StableDiffusionPipeline",
@@ -480,6 +529,7 @@ FAMILIES: dict[str, Family] = {
         denoisers=("sd21-base-unet",),
         autoencoder="sd-vae",
         loss=stable_diffusion_loss,
+        launcher=Launcher(resolution=512),
     ),
     "sdxl": Family(
         pipeline_class="StableDiffusionXLPipeline",
@@ -500,5 +550,8 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         call_options={"use_resolution_binning": False},
+        launcher=Launcher(
+            batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
+        ),
     ),
 }

@@ -106,7 +106,7 @@ def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
     from dti_geom.models.pipelines.base import TextToImage
     from dti_geom.training import METHODS
 
-    preset, dti = METHODS["dti-tuned"], METHODS["dti"]
+    preset, dti, defaults = METHODS["dti-tuned"], METHODS["dti"], TextToImage.training
     confirmed = RESULT["settings"]["dti"]
     assert confirmed["name"] == "dti"
     assert confirmed["learning_rate"] == preset.learning_rate
@@ -114,8 +114,9 @@ def test_the_tuned_preset_is_the_setting_that_was_confirmed() -> None:
     for name in ("form", "optimizer", "magnitude"):
         assert getattr(preset, name) == getattr(dti, name)
     assert preset.learning_rate is not None
-    assert TextToImage.direction_rate / preset.learning_rate == pytest.approx(4)
-    assert preset.kappa / dti.kappa == pytest.approx(100)
+    assert preset.kappa is not None
+    assert defaults.direction_rate / preset.learning_rate == pytest.approx(4)
+    assert preset.kappa / defaults.kappa == pytest.approx(100)
 
 
 def test_the_note_shows_what_the_confirmation_gave() -> None:

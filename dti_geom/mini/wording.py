@@ -10,6 +10,23 @@ RELATIONS: dict[str, tuple[str, str]] = {
 }
 
 
+# Prompts that a token is trained with; {} stands for it.
+TRAINING_TEMPLATES = (
+    "a photo of a {}",
+    "a photo of one {}",
+    "a photo of the {}",
+    "a photo of my {}",
+    "a picture of a {}",
+    "an image of a {}",
+    "a close-up photo of a {}",
+    "a cropped photo of a {}",
+    "a good photo of a {}",
+    "a bright photo of a {}",
+    "a dark photo of a {}",
+    "a rendering of a {}",
+)
+
+
 def with_article(words: str) -> str:
     """Put 'a' or 'an' in front. Names with a 'u' take 'an' as well: the only one is umbrella."""
     return ("an " if words[0] in "aeiou" else "a ") + words
@@ -35,6 +52,11 @@ def relation(scene: Scene, *, second_first: bool) -> str:
     first, second = with_article(noun(scene.first)), with_article(noun(scene.second))
     words, reverse = RELATIONS[scene.axis]
     return f"{second} {reverse} {first}" if second_first else f"{first} {words} {second}"
+
+
+def training_templates() -> tuple[str, ...]:
+    """Return the prompts that a token is trained with, {} for the token."""
+    return TRAINING_TEMPLATES
 
 
 def prompt_for(scene: Scene, number: int) -> str:

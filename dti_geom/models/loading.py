@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import DtiGeomError, ModelFilesError, first_line
+from dti_geom.errors import DtiGeomError, ModelFilesError, first_line, missing_memory
 from dti_geom.models.downloads import TOKENIZER_FILES
 from dti_geom.models.sources import Source
 from dti_geom.models.weights import Weights
@@ -36,9 +36,11 @@ def explained(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DtiGeomError, MemoryError, torch.OutOfMemoryError):
+    except DtiGeomError:
         raise
     except Exception as error:
+        if missing_memory(error) is not None:
+            raise  # no fault of the files
         if "trust_remote_code" in str(error):
             raise ModelFilesError(
                 f"{what}: it needs code that came with the model (auto_map), and such code is "

@@ -10,12 +10,26 @@ from torch import Tensor
 
 from dti_geom.errors import DoesNotApply, ModelFilesError
 
+TIMES = ("uniform", "logit-normal")  # how a flow's times may be drawn
+
 
 class Noising(Protocol):
-    """A forward process and its prediction target."""
+    """A forward process and its prediction target.
+
+    times: how they are drawn, one of TIMES; None where there is no choice.
+    """
+
+    times: str | None
+
+    def with_times(self, times: str) -> "Noising":
+        """Return the same process with times drawn in this way, one of TIMES.
+
+        Raises DoesNotApply where there is no choice.
+        """
+        ...
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
-        """Return (n,) on the CPU: a time per generator, drawn as in the model's own training."""
+        """Return (n,) on the CPU: a time per generator."""
         ...
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -40,6 +54,8 @@ class Diffusion:
     Stable Diffusion, SDXL.
     """
 
+    times: str | None = None
+
     def __init__(self, scheduler_config: Any) -> None:
         """Read betas and prediction type from the configuration of any diffusers scheduler."""
         from diffusers import DDPMScheduler
@@ -54,6 +70,13 @@ class Diffusion:
         self.signal: Tensor = scheduler.alphas_cumprod.sqrt()  # (T,): √ᾱ
         self.noise: Tensor = (1 - scheduler.alphas_cumprod).sqrt()
 
+    def with_times(self, times: str) -> Noising:
+        """Raise DoesNotApply: the model itself was trained at uniform times."""
+        raise DoesNotApply(
+            f"times '{times}' belongs to flow models; this diffusion model draws uniformly from "
+            f"its {len(self.signal)} steps, as in its own training. Leave --times out."
+        )
+
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
         """Draw uniformly from the T discrete times."""
         return torch.cat(
@@ -62,41 +85,58 @@ class Diffusion:
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return √ᾱ·x + √(1 − ᾱ)·ε."""
+        self._follow(x)
         return _per_sample(self.signal, t, x) * x + _per_sample(self.noise, t, x) * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return ε, or v = √ᾱ·ε − √(1 − ᾱ)·x."""
         if self.prediction == "epsilon":
             return noise
+        self._follow(x)
         return _per_sample(self.signal, t, x) * noise - _per_sample(self.noise, t, x) * x
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
         """Return min(SNR, γ) / SNR for ε, min(SNR, γ) / (SNR + 1) for v."""
-        snr: Tensor = (self.signal / self.noise).to(t.device)[t] ** 2
+        self._follow(t)
+        snr: Tensor = (self.signal / self.noise)[t] ** 2
         return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+    def _follow(self, tensor: Tensor) -> None:
+        """Keep the tables where they are read: a copy at each step waits for the GPU."""
+        self.signal, self.noise = self.signal.to(tensor.device), self.noise.to(tensor.device)
 
 
 class Flow:
-    """Rectified flow: x and ε are mixed linearly, and the velocity ε − x is predicted (SANA)."""
+    """Rectified flow: x and ε are mixed linearly, and the velocity ε − x is predicted (SANA).
 
-    times = 1000
+    Times are 1000·σ, σ in (0, 1).
+    """
 
-    def __init__(self, shift: float) -> None:
-        """Set the shift of times toward noise, as in sampling; SANA 1.5 uses 3."""
-        self.shift = shift
+    scale = 1000
+    times: str | None
+
+    def __init__(self, shift: float, times: str = "uniform") -> None:
+        """shift: of logit-normal times toward noise, as in sampling; SANA 1.5 uses 3.
+
+        times: "uniform" as Kim et al. (2026) train tokens, or "logit-normal" as SANA was trained.
+        """
+        self.shift, self.times = shift, times
+
+    def with_times(self, times: str) -> "Flow":
+        """Return the same flow with times drawn in this way."""
+        return Flow(self.shift, times)
 
     def draw_times(self, generators: list[torch.Generator]) -> Tensor:
-        """Draw 1000·σ, σ logit-normal and then shifted: σ ← shift·σ / (1 + (shift − 1)·σ).
-
-        This is SANA's own training.
-        """
+        """Draw σ uniformly, or logit-normally and then shifted: shift·σ / (1 + (shift − 1)·σ)."""
+        if self.times == "uniform":
+            return self.scale * torch.cat([torch.rand(1, generator=own) for own in generators])
         normal = torch.cat([torch.randn(1, generator=generator) for generator in generators])
         sigma = normal.sigmoid()
-        return self.times * self.shift * sigma / (1 + (self.shift - 1) * sigma)
+        return self.scale * self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return (1 − σ)·x + σ·ε."""
-        sigma = (t / self.times).view(-1, *[1] * (x.ndim - 1)).to(x)
+        sigma = (t / self.scale).view(-1, *[1] * (x.ndim - 1)).to(x)
         return (1 - sigma) * x + sigma * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Profile:
     image_encoder: str | None = None  # compares its pictures, a name of IMAGE_ENCODERS
     text_scorer: str | None = None  # judges whether a picture follows its prompt
     prompts: str | None = None  # what its tokens are evaluated on, a name of PROMPT_SETS
+    template_list: str | None = None  # "module:function" that returns training prompts
     concept_list: str | None = None  # "module:function" that returns its concepts by name
 
     def concepts(self) -> dict[str, BundledConcept]:
@@ -40,6 +41,13 @@ class Profile:
             return {}
         concepts: dict[str, BundledConcept] = load_by_name(self.concept_list)()
         return concepts
+
+    def templates(self) -> tuple[str, ...] | None:
+        """Return the model's own training prompts for objects, or None if it brings none."""
+        if self.template_list is None:
+            return None
+        templates: tuple[str, ...] = load_by_name(self.template_list)()
+        return templates
 
 
 NO_PROFILE = Profile()

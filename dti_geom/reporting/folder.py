@@ -1,7 +1,7 @@
 """A report on disk: its page, and one result file for each section."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from dti_geom import __version__
 from dti_geom.errors import FileExists, ResultFileError
 from dti_geom.files import dumps, load_result, save_result, write_text
 from dti_geom.files.results import FORMAT
+from dti_geom.progress import notice
 from dti_geom.reporting.registry import SECTIONS, result_type
 from dti_geom.reporting.renderers.page import page_html
 from dti_geom.reporting.report import Report
@@ -37,6 +38,9 @@ class Contents:
     keys: dict[str, str] = field(default_factory=dict)  # by section: equal keys, equal results
     reasons: dict[str, str] = field(default_factory=dict)  # of sections without a result
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by section
+    # What the page was made from, as it calls them; losing one of `given` is never silent.
+    given: tuple[str, ...] = ()  # runs, and results of other commands
+    files: tuple[str, ...] = ()  # of learned embeddings
 
 
 class ReportFolder:
@@ -63,6 +67,23 @@ class ReportFolder:
                 self._file(name).unlink(missing_ok=True)
             stored = None
         self._contents = stored or Contents(model)
+
+    def take(self, given: Sequence[str], files: Sequence[str]) -> None:
+        """Note what the page will be made from.
+
+        Raises FileExists if the page shows runs or results that are not among them, unless
+        `overwrite`. Embedding files that go are named in a notice.
+        """
+        lost = [name for name in self._contents.given if name not in given]
+        if lost and not self._overwrite:
+            raise FileExists(
+                f"the page in {self.path} also shows {', '.join(lost)}. Name them again to keep "
+                "them, choose another --out, or pass --overwrite to leave them out."
+            )
+        gone = [name for name in self._contents.files if name not in files]
+        if gone:
+            notice(f"no longer on the page: {', '.join(gone)}")
+        self._contents = replace(self._contents, given=tuple(given), files=tuple(files))
 
     def kept(self, section: str, key: str) -> Made | None:
         """Return what is kept of a section under this key, or None."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from dti_geom.errors import TrainingError
 from dti_geom.models.magnitude import parse_magnitude
+from dti_geom.models.noising import TIMES
+from dti_geom.models.templates import TEMPLATES
 
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
+MEMORY = ("auto", "fast", "low")
 MAX_CROPS = 1000
 MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
@@ -19,7 +22,8 @@ MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an updat
 class ConceptConfig:
     """One subject to learn, and the token that will stand for it.
 
-    images: folder of images, or a dataset's folder with one folder per subject.
+    images: folder of images, a dataset's folder with one folder per subject, or the name of a
+        concept that ships with a model.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
     vectors: None for one per word of `init`, or as many as the start has.
@@ -46,7 +50,8 @@ class ConceptConfig:
 class MethodConfig:
     """How a token learns. None takes the method's own value.
 
-    learning_rate: per update, not multiplied by the batch size; for `dti` in radians.
+    learning_rate: of an update, whatever the batch size; for `dti` in radians. A rate of a trainer
+        that scales rates is to be multiplied by its batch size, accumulation and processes.
     magnitude: in the language of `dti_geom.models.magnitude`.
     average_last: take the average over that many last updates (directions on the sphere) as the
         result; 0 takes the last update.
@@ -88,17 +93,28 @@ class DataConfig:
     """How images become training samples.
 
     crops: fixed views of every image: the centre, then random cuts of a slightly enlarged image.
+    random_crops: cut every sample at a random place of its image instead; encoded at each draw.
     captions: NAME.txt beside an image holds its prompt, with {} for the token.
     masks: folder of NAME.png; the loss counts where it is white.
-    templates: prompts with {} for the token; None takes the model's own.
+    learn: what the token stands for, object or style; chooses the templates.
+    templates: prompts with {} for the token; None takes those of `learn`.
+    instruction: put SANA's instruction before each prompt, as its generation does; None takes the
+        model's own, which is yes where there is one. Previews do as training does.
+    zero_pad: put a random number of zero vectors, 0 to 15, before the prompt of every sample.
+    times: uniform or logit-normal, for flow models; None takes the model's.
     """
 
-    resolution: int | None = None  # pixels of a side; None: what the model was trained at
+    resolution: int | None = None  # pixels of a side; None: the model's, see `TrainingDefaults`
     crops: int = 1
+    random_crops: bool = False
     flip: bool = False  # also the mirror image of every view
     captions: bool = False
     masks: str | None = None
+    learn: str = "object"
     templates: tuple[str, ...] | None = None
+    instruction: bool | None = None
+    zero_pad: bool = False
+    times: str | None = None
 
     def __post_init__(self) -> None:
         """Raise TrainingError for what no run could do."""
@@ -106,6 +122,10 @@ class DataConfig:
         _check(large, "resolution", self.resolution, "8 pixels or more")
         # Every view of every image is kept in memory.
         _check(1 <= self.crops <= MAX_CROPS, "crops", self.crops, f"1 to {MAX_CROPS}")
+        fixed = not self.random_crops or self.crops == 1
+        _check(fixed, "crops", self.crops, "1, because random_crops has no fixed crops")
+        _check(self.learn in TEMPLATES, "learn", self.learn, " or ".join(TEMPLATES))
+        _check(self.times in (None, *TIMES), "times", self.times, " or ".join(TIMES))
         bad = [template for template in self.templates or () if "{}" not in template]
         usable = not bad and self.templates != ()
         _check(usable, "templates", bad or "none", "prompts with {} where the token goes")
@@ -115,10 +135,10 @@ class DataConfig:
 class PreviewConfig:
     """The pictures a run paints during training; with `every` 0 there are none."""
 
-    every: int = 200  # updates; also before the first and after the last
+    every: int = 200  # updates; also after the last
     prompts: tuple[str, ...] = ("a photo of a {}",)
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    steps: int | None = None  # of the sampler; None: the model's own
+    steps: int | None = None  # of the sampler; None: the model's own, 25 at most
     guidance: float | None = None
 
     def __post_init__(self) -> None:
@@ -136,6 +156,7 @@ class RunConfig:
     accumulate: backward passes per update. The batches grow, the number of updates does not.
     min_snr: γ of the min-SNR loss weights; None leaves the loss unweighted.
     dtype: of the frozen parts; what learns is always float32. None takes the device's best.
+    memory: fast, low (slower, for small cards), or auto: what fits the device by an estimate.
     """
 
     model: str
@@ -152,6 +173,9 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    deterministic: bool = False  # on CUDA, kernels that repeat their results; a CPU always does
+    memory: str = "auto"
+    memory_reason: str | None = None  # why auto became what it is; a run fills it in
     extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more
 
     def __post_init__(self) -> None:
@@ -168,6 +192,7 @@ class RunConfig:
         above_zero = self.min_snr is None or self.min_snr > 0
         _check(above_zero, "min_snr", self.min_snr, "a number above 0; the paper's is 5")
         _check(self.dtype in (None, *DTYPES), "dtype", self.dtype, ", ".join(DTYPES))
+        _check(self.memory in MEMORY, "memory", self.memory, " or ".join(MEMORY))
 
 
 def _check(holds: bool, name: str, value: object, expected: str) -> None:

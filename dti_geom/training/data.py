@@ -1,23 +1,26 @@
 """A folder of images as training samples.
 
-Images become a fixed set of views; samples are drawn from the views by number, seeded, without end.
+Images become views, encoded once, or again for every sample if it is cut at a random place. Samples
+are drawn from the views by number, seeded, without end.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dti_geom.errors import TrainingError, first_line
 from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright, reader_to_install
+from dti_geom.models.catalog import known_concepts
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
+from dti_geom.models.transfer import sent
 from dti_geom.progress import notice
-from dti_geom.training.config import ConceptConfig, DataConfig
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 CLASSES_FILE = "prompts_and_classes.txt"  # in the DreamBooth dataset
 TEXT = (".txt", ".md", ".json", ".jsonl", ".csv", ".yaml", ".yml")  # captions and notes
 ENLARGED = 9 / 8  # short side that random crops are cut from, as a multiple of the resolution
-ENCODED_AT_ONCE = 4  # images; more costs memory and saves no time
+ZERO_PAD_MEAN, ZERO_PAD_MOST = 2.0, 15  # zero vectors before a prompt, as Kim et al. (2026) draw
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,18 @@ def image_files(concept: ConceptConfig) -> list[Path]:
     return files
 
 
+def located(run: RunConfig) -> RunConfig:
+    """Return the run with folders in place of the names of concepts that ship with a model."""
+    bundled = known_concepts()
+
+    def locate(concept: ConceptConfig) -> ConceptConfig:
+        if Path(concept.images).exists() or concept.images not in bundled:
+            return concept
+        return replace(concept, images=str(bundled[concept.images].images))
+
+    return replace(run, concepts=tuple(map(locate, run.concepts)))
+
+
 def ignored_files(concept: ConceptConfig) -> list[str]:
     """Return the names of what lies among the images and is neither image, text nor folder."""
     return sorted(
@@ -123,9 +138,9 @@ def load_views(
     """Return every view of every image, in the order of the images' names.
 
     Images are upright and opaque (see `open_rgb`). The short side is resized to the resolution
-    (bicubic) and the centre is cut out. Further crops are cut at random places of a slightly larger
-    image; the seed and the image's number decide the places. Raises TrainingError naming every
-    image that does not open.
+    (bicubic) and the centre is cut out; with `random_crops` the whole image is the view. Further
+    crops are cut at random places of a slightly larger image; the seed and the image's number
+    decide the places. Raises TrainingError naming every image that does not open.
     """
     ignored = ignored_files(concept)
     if ignored:
@@ -157,23 +172,43 @@ def _views_of(
         side = resolution if centre else round(ENLARGED * resolution)
         scale = side / min(picture.size)
         width, height = (max(side, round(scale * length)) for length in picture.size)
+        whole = ImageView(
+            path=path,
+            pixels=_resized(picture, (width, height)).permute(2, 0, 1) * 2 - 1,
+            view=View((picture.height, picture.width), (0, 0), (height, width)),
+            prompt=prompt,
+            mask=None if mask is None else _resized(mask, (width, height))[None],
+        )
+        wholes = [whole, mirrored(whole)] if config.flip else [whole]
+        if config.random_crops:
+            yield from wholes
+            continue
         spare = (width - resolution, height - resolution)
         left, top = (x // 2 if centre else int(rng.integers(x + 1)) for x in spare)
-        box = (left, top, left + resolution, top + resolution)
-        pixels = _cut(picture, (width, height), box).permute(2, 0, 1) * 2 - 1
-        weights = None if mask is None else _cut(mask, (width, height), box)[None]
-        view = View((picture.height, picture.width), (top, left), (resolution, resolution))
-        yield ImageView(path, pixels, view, prompt=prompt, mask=weights)
-        if config.flip:
-            flipped = None if weights is None else weights.flip(-1)
-            yield ImageView(path, pixels.flip(-1), view, prompt=prompt, mask=flipped)
+        # The mirror image of a cut is another cut of the mirror image.
+        for view, start in zip(wholes, (left, spare[0] - left), strict=False):
+            yield cut(view, (top, start), resolution)
 
 
-def _cut(image: "Image", size: tuple[int, int], box: tuple[int, int, int, int]) -> Tensor:
-    """Resize to `size` and cut out `box`. Returns (h, w) or (h, w, 3) in [0, 1]."""
+def mirrored(whole: ImageView) -> ImageView:
+    """Return the mirror image of a view of a whole image."""
+    mask = None if whole.mask is None else whole.mask.flip(-1)
+    return replace(whole, pixels=whole.pixels.flip(-1), mask=mask)
+
+
+def cut(whole: ImageView, corner: tuple[int, int], side: int) -> ImageView:
+    """Return a square of a view of a whole image. corner: top, left."""
+    rows, columns = (slice(start, start + side) for start in corner)
+    mask = None if whole.mask is None else whole.mask[:, rows, columns]
+    view = replace(whole.view, corner=corner, size=(side, side))
+    return replace(whole, pixels=whole.pixels[:, rows, columns], view=view, mask=mask)
+
+
+def _resized(image: "Image", size: tuple[int, int]) -> Tensor:
+    """Return an image resized to `size` (width, height): (h, w) or (h, w, 3), in [0, 1]."""
     from PIL import Image
 
-    resized = image.resize(size, Image.Resampling.BICUBIC).crop(box)
+    resized = image.resize(size, Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(resized, np.float32) / 255)
 
 
@@ -201,6 +236,33 @@ def _caption_of(path: Path) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Views of one size as the denoiser sees them."""
+
+    latents: Latents
+    views: list[View]
+    masks: Tensor | None  # (n, 1, h, w) of the latents
+
+    @classmethod
+    def of(cls, model: TextToImage, views: Sequence[ImageView]) -> Self:
+        """Encode views; none depends on its neighbours."""
+        latents = model.encode_images(torch.stack([view.pixels for view in views]))
+        masks = [view.mask for view in views if view.mask is not None]
+        size = (latents.mean.shape[-2], latents.mean.shape[-1])
+        pooled = nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
+        return cls(latents, [view.view for view in views], pooled)
+
+    def rows(self, rows: Sequence[int]) -> "Encoded":
+        """Return some of the views."""
+        picked = torch.tensor(rows)
+        return Encoded(
+            self.latents[sent(picked, self.latents.mean.device)],
+            [self.views[row] for row in rows],
+            None if self.masks is None else self.masks[picked],
+        )
+
+
 class Samples:
     """The samples of one concept; sample k depends on nothing but k and the seed.
 
@@ -217,62 +279,88 @@ class Samples:
         token: str,
         templates: Sequence[str],
         seed: int,
+        random_side: int | None = None,
+        zero_pad: bool = False,
     ) -> None:
-        """Encode every view once; the pixels are not kept."""
-        self.latents = _encoded(model, views)
-        self.views = [view.view for view in views]
+        """Encode every view once and forget its pixels, unless each sample is cut anew.
+
+        random_side: pixels of a side that every sample cuts at a random place of a whole image.
+        zero_pad: put zero vectors before prompts. Raises TrainingError for a prompt so long that
+        its token is cut off.
+        """
+        self.model, self.seed, self.zero_pad = model, seed, zero_pad
+        self.count, self.random_side = len(views), random_side
+        self.whole = views if random_side else ()
+        with model.room_for_vae():
+            self.encoded = None if random_side else Encoded.of(model, views)
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
             allowed = [view.prompt] if view.prompt else templates
             self.prompts.append([template.replace("{}", token) for template in allowed])
-        masks = [view.mask for view in views if view.mask is not None]
-        size = (self.latents.mean.shape[-2], self.latents.mean.shape[-1])
-        self.masks = (
-            torch.nn.functional.adaptive_avg_pool2d(torch.stack(masks), size) if masks else None
-        )
-        self.seed = seed
+        self.room: dict[str, int] = {}  # zero vectors that fit before each prompt
+        for prompts in self.prompts:
+            for prompt in prompts:
+                self.room[prompt] = _room_before(model, prompt, token)
 
     def draw(self, numbers: Sequence[int], noising: Noising) -> Batch:
         """Return the samples of these numbers, on the latents' device."""
-        rows = torch.tensor([self._row(number) for number in numbers])
+        rows = [self._row(number) for number in numbers]
+        picked = self._picked(rows, numbers)
         generators = [_generator(self.seed, 1, number) for number in numbers]
         times = noising.draw_times(generators)
-        shape, device = self.latents.mean.shape[1:], self.latents.mean.device
+        mean, std = picked.latents.mean, picked.latents.std
         # For each sample: the noise, and the draw from the latent's distribution.
-        drawn = [torch.randn(2, *shape, generator=generator) for generator in generators]
-        noise, spread = torch.stack(drawn).to(device).unbind(dim=1)
-        picked = self.latents[rows.to(device)]
-        x = picked.mean if picked.std is None else picked.mean + picked.std * spread
-        choices = [int(torch.randint(2**31, (1,), generator=generator)) for generator in generators]
-        prompts = [
-            self.prompts[row][choice % len(self.prompts[row])]
-            for row, choice in zip(rows.tolist(), choices, strict=True)
-        ]
+        drawn = [torch.randn(2, *mean.shape[1:], generator=generator) for generator in generators]
+        noise, spread = sent(torch.stack(drawn), mean.device).unbind(dim=1)
         return Batch(
-            x=x,
+            x=mean if std is None else mean + std * spread,
             noise=noise,
-            times=times.to(device),
-            prompts=tuple(prompts),
-            views=tuple(self.views[row] for row in rows.tolist()),
-            mask=None if self.masks is None else self.masks[rows].to(device),
+            times=sent(times, mean.device),
+            prompts=tuple(map(self._prompt, rows, generators)),
+            views=tuple(picked.views),
+            mask=None if picked.masks is None else sent(picked.masks, mean.device),
             noising=noising,
         )
 
+    def _picked(self, rows: Sequence[int], numbers: Sequence[int]) -> Encoded:
+        """Return the view of each sample, encoded now if it is cut at a random place."""
+        if self.encoded is not None:
+            return self.encoded.rows(rows)
+        assert self.random_side is not None
+        cuts = []
+        for row, number in zip(rows, numbers, strict=True):
+            whole, generator = self.whole[row], _generator(self.seed, 2, number)
+            spare = [length - self.random_side for length in whole.view.size]
+            top, left = (int(torch.randint(x + 1, (1,), generator=generator)) for x in spare)
+            cuts.append(cut(whole, (top, left), self.random_side))
+        return Encoded.of(self.model, cuts)
+
+    def _prompt(self, row: int, generator: torch.Generator) -> str:
+        """Return the prompt of a sample, after zero vectors if the run puts them there."""
+        choice = int(torch.randint(2**31, (1,), generator=generator))
+        prompt = self.prompts[row][choice % len(self.prompts[row])]
+        if not self.zero_pad:
+            return prompt
+        wanted = torch.empty(1).exponential_(1 / ZERO_PAD_MEAN, generator=generator)
+        count = int(wanted.clamp(max=ZERO_PAD_MOST))
+        return self.model.padded(prompt, min(count, self.room[prompt]))
+
     def _row(self, number: int) -> int:
         """Return the view of a sample."""
-        epoch, place = divmod(number, len(self.views))
-        order = torch.randperm(len(self.views), generator=_generator(self.seed, 0, epoch))
+        epoch, place = divmod(number, self.count)
+        order = torch.randperm(self.count, generator=_generator(self.seed, 0, epoch))
         return int(order[place])
 
 
-def _encoded(model: TextToImage, views: Sequence[ImageView]) -> Latents:
-    """Return the latents of all views, encoded a few at a time."""
-    parts = []
-    for start in range(0, len(views), ENCODED_AT_ONCE):
-        pixels = [view.pixels for view in views[start : start + ENCODED_AT_ONCE]]
-        parts.append(model.encode_images(torch.stack(pixels)))
-    stds = [part.std for part in parts if part.std is not None]
-    return Latents(torch.cat([part.mean for part in parts]), torch.cat(stds) if stds else None)
+def _room_before(model: TextToImage, prompt: str, token: str) -> int:
+    """Return `model.room_before`. Raises TrainingError where the token itself is cut off."""
+    room = model.room_before(prompt, token)
+    if room < 0:
+        raise TrainingError(
+            f"'{prompt}' is too long: the text encoder stops reading {-room} tokens before the end "
+            f"of {token}. Shorten the caption or the template."
+        )
+    return room
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -1,9 +1,44 @@
-"""Checkpoints that version 0.1.0 wrote, read by this version."""
+"""Configurations and checkpoints that version 0.1.0 wrote, read by this version."""
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
+
+from dti_geom.errors import TrainingError
+from dti_geom.mini.wording import training_templates
+from dti_geom.models.pipelines import TextToImage
+from dti_geom.training.config import RunConfig
+from dti_geom.training.methods.registry import method_named
+
+
+def with_old_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
+    """Return a stopped run's configuration with the values that version 0.1.0 left open in it.
+
+    This version names every value in the file and leaves nothing to fill in. Raises TrainingError
+    for a method that computes something else today.
+    """
+    method, kappa, decay = method_named(config.method.name), None, None
+    if method.optimizer == "sphere":
+        kappa = method.kappa or 1e-4 if config.method.kappa is None else config.method.kappa
+    else:
+        decay = 1e-2 if config.method.weight_decay is None else config.method.weight_decay
+    filled = replace(
+        config,
+        method=replace(config.method, kappa=kappa, weight_decay=decay),
+        data=replace(
+            config.data,
+            templates=config.data.templates or training_templates(),
+            times=config.data.times or ("logit-normal" if model.flow else None),
+        ),
+    )
+    if filled != config and method.pull:
+        raise TrainingError(
+            f"the run was started by version 0.1.0, whose '{method.name}' had another start and "
+            "another pull. Train again with --overwrite."
+        )
+    return filled
 
 
 def renamed(state: Mapping[str, Tensor], towers: Sequence[str]) -> dict[str, Tensor]:

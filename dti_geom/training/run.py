@@ -24,7 +24,14 @@ from pathlib import Path
 import torch
 
 from dti_geom import __version__
-from dti_geom.errors import FileExists, TrainingError, TrainingStopped, first_line
+from dti_geom.errors import (
+    FileExists,
+    OutOfMemory,
+    TrainingError,
+    TrainingStopped,
+    first_line,
+    missing_memory,
+)
 from dti_geom.files import (
     alone_in,
     atomic_path,
@@ -42,10 +49,16 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.data import located
+from dti_geom.training.estimates import choose_memory
+from dti_geom.training.kernels import kernels
+from dti_geom.training.old_states import with_old_defaults
+from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
 from dti_geom.training.stopping import stop_between_updates
 from dti_geom.training.token_vectors import TokenVectors
@@ -102,7 +115,7 @@ def train(
     """Learn the tokens of a configuration.
 
     out: folder for everything the run leaves; None writes nothing.
-    model: an open model; by default `config.model` is opened.
+    model: an open model, which keeps the run's memory setting; by default `config.model` is opened.
     progress: called after each update with its record and the number of updates.
     stage: called with what begins, such as "painting previews", where no update is made.
     download: called with the bytes of a model that is not on this machine yet.
@@ -117,8 +130,10 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
+    config = located(config)
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(config, folder, listeners, model=model, build=build, fresh=True)
+    with kernels(config.device, deterministic=config.deterministic):
+        return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
 def resume(
@@ -136,8 +151,9 @@ def resume(
 
     steps: a larger number of updates than the run was asked for; config.json keeps the earlier
     numbers in `extended_from`. The learned vectors are byte-identical to those of a run without
-    the stop. A finished run returns its result, unless it is extended. Raises TrainingError if
-    `out` is not the folder of a run or cannot be extended, and what `train` raises.
+    the stop, on a CPU and with `deterministic` on a GPU. A finished run returns its result, unless
+    it is extended. Raises TrainingError if `out` is not the folder of a run or cannot be extended,
+    and what `train` raises.
     """
     folder = Path(out)
     if not (folder / "config.json").is_file():
@@ -151,7 +167,8 @@ def resume(
             (folder / "result.json").unlink(missing_ok=True)
             save_result(folder / "config.json", extended, overwrite=True)
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(extended, folder, listeners, model=model, build=build, fresh=False)
+    with kernels(extended.device, deterministic=extended.deterministic):
+        return _train(extended, folder, listeners, model=model, build=build, fresh=False)
 
 
 def _extended(config: RunConfig, steps: int) -> RunConfig:
@@ -211,12 +228,19 @@ def _train(
     if opened_here:
         check_before_loading(config)
         listeners.stage(f"opening {config.model}")
-    model = model or open_text_to_image(
-        config.model, device=config.device, dtype=dtype, progress=listeners.download
-    )
+    config = _with_memory_chosen(config)
+    with _explain_out_of_memory("loading the model", config):
+        model = model or open_text_to_image(
+            config.model, device=config.device, dtype=dtype, progress=listeners.download
+        )
+    if not fresh:
+        config = with_old_defaults(config, model)
+    reset_peak_memory(model.device)
+    spend_memory(model, config.memory)
     listeners.stage("encoding images")
-    trainer = Trainer(model, config, build=build)
-    if opened_here and not config.preview.every:
+    with _explain_out_of_memory("encoding the images", config):
+        trainer = Trainer(model, config, build=build)
+    if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()
@@ -239,14 +263,23 @@ def _train(
                 raise _holds_a_run(folder)  # another process has started one meanwhile
             writer.restore()
             records = load_events(folder) if trainer.step else []
-        for record in trainer.updates():
-            records.append(record)
-            track(record)
-            listeners.progress(record, config.steps or 0)
-            writer.keep(record)
-            if stop.signal is not None and record.step != config.steps:
-                writer.stop(record.step, stop.signal)
+        with _explain_out_of_memory("training", config):
+            for record in trainer.updates():
+                records.append(record)
+                track(record)
+                listeners.progress(record, config.steps or 0)
+                writer.keep(record)
+                if stop.signal is not None and record.step != config.steps:
+                    writer.stop(record.step, stop.signal)
         return writer.finish(records, started)
+
+
+def _with_memory_chosen(config: RunConfig) -> RunConfig:
+    """Return the configuration with `auto` memory decided, and say what was chosen for a card."""
+    chosen = choose_memory(config)
+    if chosen != config and torch.device(config.device).type == "cuda" and Processes().is_main:
+        notice(f"memory: {chosen.memory}, because {chosen.memory_reason}.")
+    return chosen
 
 
 class _RunWriter:
@@ -271,8 +304,6 @@ class _RunWriter:
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         kept = [line + "\n" for line in lines[: self.trainer.step]]
         write_text(events, "".join(kept), overwrite=True)
-        if self.trainer.step == 0:
-            self._preview(0)
 
     def _load_last_state(self, folder: Path) -> None:
         """Load the latest state that is whole. A crash of the disk may damage the last one."""
@@ -313,13 +344,14 @@ class _RunWriter:
             self._checkpoint(record.step)
 
     def finish(self, records: Sequence[StepRecord], started: float) -> TrainingResult:
-        """Return the result; write it and what was learned.
+        """Return the result; write what was learned, and leave it in the model.
 
         started: by `time.monotonic`, when this process began.
         """
         learned = self.trainer.learned()
         vectors: list[LearnedVectorResult] = []
         for concept, values in zip(self.trainer.concepts, learned, strict=True):
+            concept.trainable.place_values(self.trainer.model, values)
             vectors += concept.trainable.results(values)
         tail = records[-max(1, len(records) // 10) :]
         seconds = sorted(record.seconds for record in records)
@@ -370,10 +402,11 @@ class _RunWriter:
         repeatable = {
             "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
             "seeds": preview.seeds,
-            "steps": preview.steps or model.sampling_steps,
+            "steps": preview.steps,
             "guidance": model.guidance if preview.guidance is None else preview.guidance,
             "size": self.config.data.resolution,
             "dtype": self.config.dtype,
+            "instruction": model.instruction,
         }
         return {
             "tool": f"dti-geom {__version__}",
@@ -397,13 +430,14 @@ class _RunWriter:
         for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
             token = concept.config.token
             concept.trainable.place_values(model, values)
-            pictures = model.generate(
-                [prompt.replace("{}", token) for prompt, _ in wanted],
-                [seed for _, seed in wanted],
-                steps=preview.steps,
-                guidance=preview.guidance,
-                size=self.config.data.resolution,
-            )
+            with _explain_out_of_memory("painting previews", self.config):
+                pictures = model.generate(
+                    [prompt.replace("{}", token) for prompt, _ in wanted],
+                    [seed for _, seed in wanted],
+                    steps=preview.steps,
+                    guidance=preview.guidance,
+                    size=self.config.data.resolution,
+                )
             place = token_folder(self.folder, token, self.tokens) / "previews"
             for number, picture in enumerate(pictures):
                 path = place / f"step-{step:06d}-{number:02d}.png"
@@ -491,6 +525,38 @@ def _explain_full_disk(folder: Path | None) -> Iterator[None]:
             f"{error.filename or folder}: {error.strerror}. Make room, then continue with: "
             f"dti-geom train --resume {folder}"
         ) from error
+
+
+@contextmanager
+def _explain_out_of_memory(work: str, config: RunConfig) -> Iterator[None]:
+    """Turn an error of missing memory into one that says what needed it and what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        missing = missing_memory(error)
+        if missing is None:
+            raise
+        raise OutOfMemory(
+            f"out of memory while {work}: {missing}. {_advice(work, config)}"
+        ) from None
+
+
+def _advice(work: str, config: RunConfig) -> str:
+    """Return which options take less memory than this run's, for the work that failed."""
+    options: list[str] = []
+    if work == "loading the model" and config.dtype == "float32":
+        options.append("--dtype bfloat16")
+    if work != "loading the model":
+        if config.memory != "low":
+            options.append("--memory low")
+        if work == "training" and config.batch_size > 1:
+            accumulate = config.batch_size * config.accumulate
+            options.append(f"--batch-size 1 --accumulate {accumulate} (the same updates)")
+        if work == "painting previews":
+            options.append("--preview-every 0")
+        options.append("a smaller --resolution")
+    options.append("a card or machine with more memory")
+    return f"What helps: {', or '.join(options)}. --dry-run estimates the need."
 
 
 @contextmanager

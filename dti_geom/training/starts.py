@@ -48,7 +48,7 @@ def start_of(
     if kind == "word":
         vectors = words
     elif kind == "output":
-        vectors = _output_states(model, tower, concept.init, len(rows))
+        vectors = _output_states(tower, concept.init, rows, model.device)
     elif kind == "mean":
         vectors = table[table.any(dim=1)].mean(dim=0, keepdim=True)
     elif kind == "random":
@@ -78,25 +78,21 @@ def _repeated(vectors: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _output_states(model: TextToImage, tower: Tower, word: str, count: int) -> Tensor:
-    """Return the encoder's output at a word of `count` tokens, (count, d), averaged over prompts.
+def _output_states(tower: Tower, word: str, rows: list[int], device: torch.device) -> Tensor:
+    """Return the encoder's output, after its final norm, at each row of a bare word, (n, d).
 
-    After Cross Initialization (Pang et al., CVPR 2024), which starts from E(word) instead of the
-    word's row. The average over prompts leaves no single context in it.
+    Cross Initialization (Pang et al., CVPR 2024) starts from it, at its own norm and not centred.
+    Nothing stands around the word but the tokenizer's special tokens.
     """
-    states = []
-    for template in model.templates:
-        ids = tower.tokenizer(template.replace("{}", word), return_tensors="pt").input_ids[0]
-        rows = torch.tensor(tower.vocabulary.rows(word))
-        places = [i for i in range(len(ids) - count + 1) if torch.equal(ids[i : i + count], rows)]
-        if places:
-            output = tower.module(input_ids=ids[None].to(model.device))
-            states.append(output.last_hidden_state[0, places[0] : places[0] + count].float())
-    if not states:
-        raise TrainingError(
-            f"'{word}' is split differently inside prompts; start from the word itself instead."
-        )
-    return torch.stack(states).mean(dim=0)
+    whole: list[int] = tower.tokenizer(word)["input_ids"]
+    bare: list[int] = tower.tokenizer(word, add_special_tokens=False)["input_ids"]
+    length = len(bare)
+    place = next(i for i in range(len(whole)) if whole[i : i + length] == bare)
+    # The rows, not the ids of the text: a word may be a row number, such as #320, or have its row
+    # only after a space.
+    ids = torch.tensor([whole[:place] + rows + whole[place + length :]], device=device)
+    states: Tensor = tower.module(input_ids=ids).last_hidden_state
+    return states[0, place : place + len(rows)].float()
 
 
 def _stored(model: TextToImage, number: int, path: Path) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from dti_geom import __version__
+from dti_geom_cli import main
 from dti_geom_cli.main import COMMANDS, app
 from warm import Run
 
@@ -70,3 +71,19 @@ def test_output_into_a_closed_pipe_is_no_error(run: Run, sd15_folder: Path) -> N
 
 def test_no_colour_codes_reach_a_file(run: Run) -> None:
     assert "\x1b[" not in run("models").stdout
+
+
+def test_missing_memory_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_options: object) -> None:
+        raise MemoryError("Unable to allocate 7.45 GiB for an array")
+
+    monkeypatch.setattr(main, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["dti-geom", "norms"])
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+    printed = capsys.readouterr()
+    assert "out of memory: 7.45 GiB" in printed.err
+    assert "bug" not in printed.err
+    assert not printed.out

@@ -91,6 +91,7 @@ def test_every_option_reaches_the_configuration(
         *tiny,
         *(part for pair in options.items() for part in pair),
         "--flip",
+        "--zero-pad",
         "--out",
         tmp_path / "run",
     )
@@ -107,6 +108,7 @@ def test_every_option_reaches_the_configuration(
         2,
     )
     assert (data.crops, data.flip, data.templates) == (2, True, ("one {}",))
+    assert data.zero_pad
     assert (config.batch_size, config.accumulate, config.min_snr, config.seed) == (1, 2, 5, 7)
     assert (config.checkpoint_every, config.preview.every, config.preview.prompts) == (
         3,
@@ -165,6 +167,18 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
             ["--concept", "round-teapot", "--token", "fox", "--out", "run"],
             "fox is a word of this model already",
         ),
+        (
+            ["--concept", "round-teapot", "--learn", "styles", "--out", "run"],
+            "learn is 'styles'; expected object or style",
+        ),
+        (
+            ["--concept", "round-teapot", "--learn", "style", "--template", "{{}}", "--out", "run"],
+            "--template and --learn",
+        ),
+        (
+            ["--concept", "round-teapot", "--times", "uniform", "--out", "run"],
+            "times 'uniform' belongs to flow models",
+        ),
         (["--images", "{images}/none", "--init", "fox", "--out", "run"], "is not a folder"),
         (["--resume", "{images}"], "is not the folder of a run"),
     ],
@@ -196,3 +210,16 @@ def test_a_stopped_run_says_how_to_resume_and_a_resumed_one_takes_no_other_setti
     assert "--method, --device: a resumed run keeps the settings" in refused.stderr
     longer = run("train", "--resume", folder, "--steps", 5, "--json")
     assert json.loads(longer.stdout)["config"]["extended_from"] == [4]
+
+
+def test_a_dry_run_estimates_and_leaves_nothing(
+    run: Run, sd15_pipeline: Path, images: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", sd15_pipeline, "--images", images, "--init", "dog"]
+    out = tmp_path / "run"
+    done = run("train", *arguments, "--dry-run", "--json", "--out", out, "--batch-size", 2)
+    assert done.returncode == 0, done.stderr
+    estimate = json.loads(done.stdout)
+    assert estimate["config"]["batch_size"] == 2
+    assert [part["memory"] for part in estimate["memory"]] == ["fast", "low"]
+    assert not out.exists()

@@ -49,8 +49,19 @@ def test_flow_mixes_linearly_and_aims_at_the_velocity() -> None:
     torch.testing.assert_close(mixed[1] + 0.75 * noising.target(x, noise, t)[1], noise[1])
 
 
-def test_flow_times_have_the_shifted_median() -> None:
-    times = Flow(3.0).draw_times(generators(4000))
+def test_flow_times_are_uniform_and_belong_to_their_generator() -> None:
+    noising = Flow(3.0)
+    times = noising.draw_times(generators(4000))
+    for share in (0.25, 0.5, 0.75):
+        assert abs(times.quantile(share) - 1000 * share) < 25  # 3 standard errors are 24
+    assert 0 <= times.min() < times.max() <= 1000
+    assert torch.equal(noising.draw_times(generators(10)), times[:10])
+
+
+def test_logit_normal_times_have_the_shifted_median() -> None:
+    noising = Flow(3.0).with_times("logit-normal")
+    assert noising.times == "logit-normal"
+    times = noising.draw_times(generators(4000))
     assert abs(times.median() - 750) < 10  # σ = ½ goes to 3·½ / (1 + 2·½) = ¾
     assert 0 < times.min() < times.max() < 1000
 
@@ -62,6 +73,13 @@ def test_min_snr_weights_are_diffusers_own_formula(prediction: str) -> None:
     snr = library("diffusers.training_utils").compute_snr(scheduler, t)
     expected = snr.clamp(max=5.0) / (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(Diffusion(scheduler.config).min_snr_weights(t, 5.0), expected)
+
+
+def test_a_diffusion_model_has_no_choice_of_times() -> None:
+    noising = Diffusion(library("diffusers").DDPMScheduler(**BETAS).config)
+    assert noising.times is None
+    with pytest.raises(DoesNotApply, match="'logit-normal' belongs to flow models"):
+        noising.with_times("logit-normal")
 
 
 def test_flow_has_no_snr_and_an_unknown_prediction_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from dti_geom.models.catalog import MODELS, embedded_folder, profile_of
 from dti_geom.models.profiles import NO_PROFILE, load_by_name
+from dti_geom.models.templates import TEMPLATES
 
 
 def test_the_embedded_model_has_one_profile_by_name_and_by_folder(
@@ -37,3 +38,13 @@ def test_the_embedded_model_paints_with_the_settings_of_its_profile(model: str) 
     opened = open_text_to_image(model)
     assert (opened.guidance, opened.sampling_steps) == (5.0, 25)
     assert opened.profile == profile_of("mini")
+
+
+def test_a_model_may_bring_its_own_prompts_for_objects() -> None:
+    from dti_geom.models.pipelines import open_text_to_image
+
+    mini = open_text_to_image("mini")
+    own = mini.templates()
+    assert own == profile_of("mini").templates() != TEMPLATES["object"]
+    assert mini.templates("style") == TEMPLATES["style"]
+    assert NO_PROFILE.templates() is None

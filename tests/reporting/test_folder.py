@@ -79,6 +79,20 @@ def test_a_folder_of_another_model_is_emptied_only_when_asked(norms: Made, tmp_p
     assert not (tmp_path / "results" / "norms.json").exists()
 
 
+def test_runs_and_results_leave_the_page_only_when_asked_and_files_with_a_notice(
+    norms: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = ReportFolder(tmp_path, "mini")
+    folder.take(["the run a", "the run b"], ["x.pt"])
+    folder.keep("norms", "key", norms)
+    with pytest.raises(FileExists, match="also shows the run a"):
+        ReportFolder(tmp_path, "mini").take(["the run b", "the sweep"], ["x.pt"])
+    ReportFolder(tmp_path, "mini").take(["the run a", "the run b", "the sweep"], ["x.pt"])
+    assert caplog.text == ""
+    ReportFolder(tmp_path, "mini", overwrite=True).take(["the run b"], [])
+    assert "no longer on the page: x.pt" in caplog.text
+
+
 def test_a_report_of_a_newer_version_is_refused(norms: Made, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path, "mini")
     folder.keep("norms", "key", norms)

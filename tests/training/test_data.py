@@ -1,4 +1,5 @@
 import io
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from PIL import Image
 from dti_geom.errors import TrainingError
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training.config import ConceptConfig, DataConfig
 from dti_geom.training.data import ImageView, Samples, class_word, image_files, join, load_views
 
@@ -85,6 +87,25 @@ def test_further_crops_are_seeded_inside_and_different(images: Path) -> None:
     assert torch.equal(first[1].pixels, first[0].pixels.flip(-1))
 
 
+def test_a_mirrored_view_is_where_its_corner_says_in_the_mirrored_image(tmp_path: Path) -> None:
+    """Every column has a value of its own, so a view shows where it was cut."""
+    columns = np.tile(np.arange(80, dtype=np.uint8), (64, 1))
+    Image.fromarray(columns).convert("RGB").save(tmp_path / "0.png")
+    found = views(tmp_path, crops=6, flip=True)
+    lefts = set()
+    for plain, mirrored in zip(found[::2], found[1::2], strict=True):
+        side = (64, 80) if plain is found[0] else (72, 90)  # as resized
+        whole = Image.open(tmp_path / "0.png").resize(side[::-1], Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.asarray(whole, np.float32)).permute(2, 0, 1) / 127.5 - 1
+        for view, image in ((plain, pixels), (mirrored, pixels.flip(-1))):
+            top, left = view.view.corner
+            cut = image[:, top : top + 64, left : left + 64]
+            torch.testing.assert_close(view.pixels, cut)
+        lefts.add((plain.view.corner[1], mirrored.view.corner[1]))
+    assert (8, 8) in lefts
+    assert any(left != right for left, right in lefts)
+
+
 def test_masks_and_captions_belong_to_their_image(images: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -135,25 +156,42 @@ Build = Callable[..., tuple[Samples, Noising]]
 
 @pytest.fixture
 def samples(tiny: Callable[[], TextToImage], images: Path) -> Build:
-    def build(seed: int = 0, **options: Any) -> tuple[Samples, Noising]:
+    def build(
+        seed: int = 0,
+        *,
+        zero_pad: bool = False,
+        templates: Any = ("a {}", "one {}"),
+        **options: Any,
+    ) -> tuple[Samples, Noising]:
         model = tiny()
+        model.place_zero_pad()
+        model.place("<x>", [torch.ones(1, 32)])
         stream = Samples(
-            model, views(images, **options), token="<x>", templates=["a {}", "one {}"], seed=seed
+            model,
+            views(images, **options),
+            token="<x>",
+            templates=templates,
+            seed=seed,
+            random_side=64 if options.get("random_crops") else None,
+            zero_pad=zero_pad,
         )
         return stream, model.noising
 
     return build
 
 
-def test_a_sample_is_the_same_wherever_it_is_drawn(samples: Build) -> None:
-    stream, noising = samples()
+@pytest.mark.parametrize("random_crops", [False, True])
+def test_a_sample_is_the_same_wherever_it_is_drawn(samples: Build, random_crops: bool) -> None:
+    stream, noising = samples(random_crops=random_crops, zero_pad=True)
     together = stream.draw(range(8), noising)
     alone = [stream.draw([number], noising) for number in range(8)]
-    for part in ("x", "noise", "times", "prompts"):
+    for part in ("x", "noise", "times", "prompts", "views"):
         whole = getattr(together, part)
         parts = [getattr(one, part) for one in alone]
         assert (
-            whole == sum(parts, ()) if part == "prompts" else torch.equal(whole, torch.cat(parts))
+            whole == sum(parts, ())
+            if isinstance(whole, tuple)
+            else torch.equal(whole, torch.cat(parts))
         )
 
 
@@ -180,10 +218,88 @@ def test_latents_are_drawn_from_their_distribution_again_for_every_sample(sample
     stream, noising = samples()
     rows = torch.tensor([stream._row(number) for number in range(30)])
     batch = stream.draw(range(30), noising)
-    assert stream.latents.std is not None
-    z = (batch.x - stream.latents.mean[rows]) / stream.latents.std[rows]
+    assert stream.encoded is not None
+    latents = stream.encoded.latents
+    assert latents.std is not None
+    z = (batch.x - latents.mean[rows]) / latents.std[rows]
     assert abs(z.mean()) < 0.05
     assert abs(z.std() - 1) < 0.05
+
+
+def test_random_crops_lie_anywhere_in_the_image_and_are_what_is_encoded(
+    samples: Build, tmp_path: Path
+) -> None:
+    """Every image has a mask that grows with the column, so a cut shows where it is from."""
+    columns = np.tile(np.arange(80, dtype=np.uint8), (64, 1))
+    for number in range(3):
+        Image.fromarray(columns).save(tmp_path / f"{number}.png")
+    stream, noising = samples(random_crops=True, flip=True, masks=str(tmp_path))
+    batch = stream.draw(range(60), noising)
+    assert {view.corner[0] for view in batch.views} == {0}
+    assert {view.corner[1] for view in batch.views} == set(range(17))
+    assert {(view.original, view.size) for view in batch.views} == {((64, 80), (64, 64))}
+    assert batch.mask is not None
+    for number, view in enumerate(batch.views):
+        left, whole = view.corner[1], stream.whole[stream._row(number)]
+        values = (batch.mask[number, 0] * 255).mean(dim=0)  # of each column of the latent
+        column = torch.arange(left, left + 64).view(8, 8).float().mean(dim=1)
+        mirror = whole.mask is not None and bool(whole.mask[0, 0, 0] > 0)
+        torch.testing.assert_close(values, 79 - column if mirror else column, atol=0.1, rtol=0)
+        pixels = whole.pixels[:, :, left : left + 64]
+        expected = stream.model.encode_images(pixels[None])
+        assert expected.std is not None
+        assert (batch.x[number] - expected.mean[0]).abs().max() < 6 * expected.std.max()
+
+
+def test_random_crops_have_no_fixed_crops_beside_them() -> None:
+    with pytest.raises(TrainingError, match="crops is 3; expected 1"):
+        DataConfig(random_crops=True, crops=3)
+
+
+def test_zero_vectors_before_a_prompt_are_exponential_in_number(samples: Build) -> None:
+    """⌊clip(Exp(mean 2), 0, 15)⌋: k with e^(−k/2)·(1 − e^(−1/2)), and 15 with what is left."""
+    stream, _ = samples(zero_pad=True, templates=["{}"])
+    stream.room = dict.fromkeys(stream.room, 99)
+    draws = 4000
+    counts = torch.zeros(17)
+    for number in range(draws):
+        generator = torch.Generator().manual_seed(number)
+        counts[stream._prompt(0, generator).count(ZERO_PAD)] += 1
+    shares = torch.tensor([math.exp(-k / 2) for k in range(16)] + [0.0])
+    expected = shares - torch.cat([shares[1:], shares[-1:]])
+    expected[15] = shares[15]
+    assert counts[16] == 0
+    errors = (counts / draws - expected).abs()
+    assert (errors < 4 * (expected * (1 - expected) / draws).sqrt() + 1e-3).all()
+
+
+def test_a_run_without_zero_vectors_draws_what_it_drew_before(samples: Build) -> None:
+    plain, noising = samples()
+    padded, _ = samples(zero_pad=True)
+    first, second = plain.draw(range(8), noising), padded.draw(range(8), noising)
+    assert torch.equal(first.x, second.x)
+    assert torch.equal(first.noise, second.noise)
+    stripped = [prompt.replace(ZERO_PAD, "").strip() for prompt in second.prompts]
+    assert list(first.prompts) == stripped
+    assert first.prompts != second.prompts
+
+
+def test_zero_vectors_never_push_the_token_out_of_the_prompt(samples: Build) -> None:
+    """The tokenizer reads 77 tokens. Of this prompt the begin, 70 words and the token are 72."""
+    stream, noising = samples(zero_pad=True, templates=["a " * 70 + "{} cat"])
+    assert set(stream.room.values()) == {4}
+    (tower,) = stream.model.towers
+    counts = set()
+    for prompt in stream.draw(range(200), noising).prompts:
+        ids = tower.tokenizer(prompt, truncation=True, max_length=77).input_ids
+        assert tower.learned_ids()[-1] in ids
+        counts.add(prompt.count(ZERO_PAD))
+    assert counts == {0, 1, 2, 3, 4}
+
+
+def test_a_prompt_whose_token_is_cut_off_is_refused(samples: Build) -> None:
+    with pytest.raises(TrainingError, match="stops reading 2 tokens before the end of <x>"):
+        samples(templates=["a " * 76 + "{}"])
 
 
 def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(

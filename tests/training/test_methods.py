@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dti_geom.errors import TrainingError
 from dti_geom.geometry import angle, normalize, norms, summarize_norms
+from dti_geom.models.pipelines import TrainingDefaults
 from dti_geom.training.config import MethodConfig
 from dti_geom.training.methods import METHODS, method_named
 from dti_geom.training.methods.base import VocabularyStats, decide
@@ -111,12 +112,12 @@ def test_std_retraction_scales_by_the_tenth_power_of_the_ratio() -> None:
     torch.testing.assert_close(retracted, free * (STATS.std / free.std()) ** 0.1)
 
 
-def test_the_pull_of_crossinit_is_the_squared_distance_to_its_start() -> None:
+def test_the_pull_of_crossinit_is_the_mean_squared_distance_to_its_start() -> None:
     learned = build("crossinit")
     assert learned.pull().item() == 0
     pull_toward(learned, target(), 3)
-    distance = (learned.vectors() - TABLE[:2]).square().sum()
-    torch.testing.assert_close(learned.pull(), 1e-5 * distance)
+    expected = torch.nn.functional.mse_loss(learned.vectors(), TABLE[:2])
+    torch.testing.assert_close(learned.pull() / 1e-5, expected)
 
 
 def test_a_learned_magnitude_moves_stays_positive_and_survives_the_retraction() -> None:
@@ -184,9 +185,27 @@ def test_an_unknown_method_names_the_known_ones() -> None:
 
 def test_a_method_may_have_its_own_value_of_every_option() -> None:
     method = replace(METHODS["dti"], schedule="cosine", warmup=3, average_last=5, beta=0.9)
-    settings = decide(method, MethodConfig("dti", warmup=7), direction_rate=0.04)
+    settings = decide(method, MethodConfig("dti", warmup=7))
     assert (settings.schedule, settings.average_last, settings.beta) == ("cosine", 5, 0.9)
-    assert (settings.warmup, settings.learning_rate, settings.kappa) == (7, 0.04, 1e-4)
+    assert settings.warmup == 7
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_run_decides_before_the_method_and_the_method_before_the_model(name: str) -> None:
+    defaults = TrainingDefaults(direction_rate=0.3, vector_rate=0.2, kappa=7.0, weight_decay=0.5)
+    method = METHODS[name]
+    on_sphere = method.optimizer == "sphere"
+    settings = decide(method, MethodConfig(name), defaults)
+    rate = method.learning_rate or (0.3 if on_sphere else 0.2)
+    assert settings.learning_rate == rate
+    assert settings.kappa == (method.kappa or 7.0)
+    assert settings.weight_decay == (method.weight_decay or 0.5)
+    asked = (
+        MethodConfig(name, 0.1, kappa=3.0) if on_sphere else MethodConfig(name, 0.1, weight_decay=0)
+    )
+    settings = decide(method, asked, defaults)
+    assert settings.learning_rate == 0.1
+    assert (settings.kappa if on_sphere else settings.weight_decay) == (3.0 if on_sphere else 0.0)
 
 
 def test_every_method_is_registered_under_its_own_name() -> None:

@@ -1,10 +1,14 @@
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
 
-from dti_geom.models.pipelines import TextToImage
-from dti_geom.training import MethodConfig, RunConfig, Trainer
-from dti_geom.training.old_states import renamed
+from dti_geom.errors import TrainingError
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.training import METHODS, MethodConfig, RunConfig, Trainer
+from dti_geom.training.old_states import renamed, with_old_defaults
+from dti_geom.training.trainer import with_defaults
 
 
 def test_numbers_through_all_concepts_and_towers_become_names() -> None:
@@ -21,6 +25,42 @@ def test_numbers_through_all_concepts_and_towers_become_names() -> None:
         "recent/1/two",
         "0/two/optimizer0.0.exp_avg",
     ]
+
+
+@pytest.mark.parametrize("name", ["dti", "dti-tuned", "ti", "adamw-sphere"])
+def test_a_configuration_of_version_0_1_0_keeps_the_values_it_had(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    sana_pipeline: Path,
+    name: str,
+) -> None:
+    old = config(method=MethodConfig(name, 0.01))
+    sana = open_text_to_image(str(sana_pipeline))
+    for model, times in ((tiny(), None), (sana, "logit-normal")):
+        kept = with_old_defaults(old, model)
+        kappa = {"dti": 1e-4, "dti-tuned": 1e-2}.get(name)
+        assert kept.method.kappa == kappa
+        assert kept.method.weight_decay == (1e-2 if kappa is None else None)
+        assert kept.data.times == times
+        assert kept.data.templates is not None
+        assert len(kept.data.templates) == 12
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_configuration_of_this_version_names_every_value(
+    config: Callable[..., RunConfig], sana_pipeline: Path, name: str
+) -> None:
+    model = open_text_to_image(str(sana_pipeline))
+    saved = with_defaults(config(method=MethodConfig(name)), model)
+    assert with_old_defaults(saved, model) == saved
+    assert with_defaults(saved, model) == saved
+
+
+def test_cross_initialization_of_version_0_1_0_is_not_continued(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    with pytest.raises(TrainingError, match="'crossinit' had another start"):
+        with_old_defaults(config(method=MethodConfig("crossinit")), tiny())
 
 
 def test_a_run_resumes_from_a_state_of_version_0_1_0(

@@ -15,7 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dti_geom.errors import FileExists, FolderInUse, TrainingDiverged, TrainingError, UnknownToken
+from dti_geom.errors import (
+    FileExists,
+    FolderInUse,
+    OutOfMemory,
+    TrainingDiverged,
+    TrainingError,
+    UnknownToken,
+)
 from dti_geom.files import load_result, read_embeddings
 from dti_geom.files.run_layout import token_folder
 from dti_geom.models.pipelines import TextToImage
@@ -40,7 +47,7 @@ def learned_bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["dti", "ti"])
+@pytest.mark.parametrize("method", ["dti", "ti", "crossinit"])
 def test_every_family_learns_a_token_end_to_end(
     family: str,
     method: str,
@@ -55,14 +62,14 @@ def test_every_family_learns_a_token_end_to_end(
     )
     result = train(asked, tmp_path / "run")
     moved = [one.angle_to_start for one in result.vectors]
-    assert min(moved) > 0.01
+    assert min(moved) > (0.001 if method == "crossinit" else 0.01)  # it starts from long vectors
     if method == "dti":
         assert [one.inflation for one in result.vectors] == pytest.approx(
             [1] * len(moved), rel=1e-5
         )
     files = learned_bytes(tmp_path / "run")
     assert len(files) == (2 if family == "sdxl" else 1)
-    assert [preview.step for preview in result.previews] == [0, 6]
+    assert [preview.step for preview in result.previews] == [6]
     stored = [read_embeddings(tmp_path / "run" / name).tokens[0].vectors for name in files]
     norms = [float(row.norm()) for rows in stored for row in rows]
     assert norms == pytest.approx([one.norm for one in result.vectors], rel=1e-5)
@@ -96,7 +103,7 @@ def test_a_run_leaves_what_it_promises(config: Callable[..., RunConfig], tmp_pat
     assert sorted(path.name for path in (out / "checkpoints").glob("*.state")) == [
         f"step-00000{step}.state" for step in (2, 4, 6)
     ]
-    assert len(result.previews) == 2 * 3
+    assert len(result.previews) == 2 * 2
     metadata = read_embeddings(out / "learned_embeds.safetensors").metadata
     assert (metadata["token"], metadata["method"], metadata["step"], metadata["init"]) == (
         "<x>",
@@ -297,6 +304,17 @@ def test_what_a_linked_folder_points_to_is_never_removed(
     assert not (tmp_path / "run" / "checkpoints").is_symlink()
 
 
+def test_a_concept_that_ships_is_trained_by_its_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    concept = ConceptConfig("<x>", "green-fox", "fox")
+    asked = RunConfig("mini", (concept,), steps=1, preview=PreviewConfig(every=0))
+    (trained,) = train(asked).config.concepts
+    assert Path(trained.images).is_dir()
+    assert Path(trained.images).name == "green-fox"
+
+
 def test_what_takes_long_between_updates_is_named(
     config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -445,3 +463,60 @@ def test_the_events_go_to_a_tracker_of_accelerates(
     pytest.importorskip("tensorboard")
     train(config(), tmp_path / "run", tracker="tensorboard")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("average_last", [0, 3])
+def test_the_model_is_left_with_what_was_learned(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    tmp_path: Path,
+    average_last: int,
+) -> None:
+    model = tiny()
+    method = MethodConfig("ti", average_last=average_last)
+    train(config(steps=4, method=method), tmp_path / "run", model=model)
+    (written,) = read_embeddings(tmp_path / "run" / "learned_embeds.safetensors").tokens
+    assert torch.equal(model.towers[0].learned["<x>"], written.vectors)
+    assert not model.towers[0].learned["<x>"].requires_grad
+
+
+def out_of_memory(*_args: object, **_kwargs: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("part", "work", "helps"),
+    [
+        ("predict", "training", "--batch-size 1 --accumulate 4"),
+        ("encode_images", "encoding the images", "--memory low"),
+        ("generate", "painting previews", "--preview-every 0"),
+    ],
+)
+def test_missing_memory_says_what_needed_it_and_what_helps(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    part: str,
+    work: str,
+    helps: str,
+) -> None:
+    model = tiny()
+    monkeypatch.setattr(model, part, out_of_memory)
+    run = config(batch_size=4, preview=PreviewConfig(every=1, steps=1))
+    with pytest.raises(OutOfMemory, match=f"while {work}: 2.25 GiB") as caught:
+        train(run, tmp_path / "run", model=model)
+    assert helps in str(caught.value)
+
+
+def test_no_option_is_named_that_the_run_uses_already(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny()
+    monkeypatch.setattr(model, "predict", out_of_memory)
+    with pytest.raises(OutOfMemory) as caught:
+        train(config(batch_size=1, memory="low"), model=model)
+    assert "--memory low" not in str(caught.value)
+    assert "--batch-size" not in str(caught.value)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from dti_geom.errors import EmbeddingFileError, TrainingError, UnknownToken
 from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.methods import METHODS
 from dti_geom.training.starts import Start, start_of
 from dti_geom.training.token_vectors import TokenVectors
+from pipelines import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +73,39 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(
     assert torch.equal(first.prior, start(model).prior)
 
 
-def test_cross_initialization_starts_from_the_encoders_output_at_the_word(
-    model: TextToImage,
+def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before a text and after it."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
+    first = mask.index(0)
+    return ids[:first], [row for row, special in zip(ids, mask, strict=True) if special][first:]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_cross_initialization_starts_from_the_encoders_output_for_the_bare_word(
+    pipeline_folder: Callable[[str], Path], name: str
 ) -> None:
-    expected = []
-    for template in model.templates:
-        ids = (
-            model.towers[0].tokenizer(template.replace("{}", "dog"), return_tensors="pt").input_ids
-        )
-        place = ids[0].tolist().index(model.towers[0].vocabulary.rows("dog")[0])
-        expected.append(model.towers[0].module(ids).last_hidden_state[0, place])
-    for found in (start(model, "crossinit").vectors, start(model, "ti", start="output").vectors):
-        torch.testing.assert_close(found[0], torch.stack(expected).mean(dim=0))
+    """As its authors compute it: the output less those of the tokenizer's own special tokens."""
+    model = open_text_to_image(str(pipeline_folder(name)), dtype=torch.float32)
+    for init in ("cat", "red dog", "phone"):
+        for number, tower in enumerate(model.towers):
+            pieces = ConceptConfig("<x>", "nowhere", init, vectors=9)  # "phone" is in pieces here
+            rows = init_rows(tower.vocabulary, pieces, model.name)
+            begin, end = special_ids(tower.tokenizer)
+            ids = torch.tensor([[*begin, *rows, *end]])
+            output = tower.module(input_ids=ids).last_hidden_state[0]
+            expected = output[len(begin) : len(begin) + len(rows)]
+            for method, kind in (("crossinit", "word"), ("ti", "output")):
+                concept = replace(pieces, start=kind, vectors=len(rows))
+                found = start_of(model, number, concept, METHODS[method], 0)
+                torch.testing.assert_close(found.vectors, expected)
+                assert torch.equal(found.prior, tower.token_table[rows])
+
+
+def test_cross_initialization_takes_a_row_by_its_number(model: TextToImage) -> None:
+    (row,) = model.towers[0].vocabulary.rows("dog")
+    named, numbered = (start(model, "crossinit", init).vectors for init in ("dog", f"#{row}"))
+    assert torch.equal(named, numbered)
 
 
 def test_an_embedding_file_is_a_start_if_exactly_one_token_fits(

@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from dti_geom.errors import TrainingDiverged
+from dti_geom.errors import DoesNotApply, TrainingDiverged
 from dti_geom.geometry import frechet_mean, normalize, norms
-from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
 from dti_geom.training.methods.base import decide
 from dti_geom.training.token_vectors import average_vectors
@@ -108,10 +109,15 @@ def test_concepts_that_share_batches_learn_what_they_learn_alone(
         )
 
 
+FRESH = DataConfig(resolution=64, random_crops=True, flip=True, zero_pad=True)
+
+
+@pytest.mark.parametrize("data", [DataConfig(resolution=64), FRESH], ids=["fixed", "fresh"])
 def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(
-    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], data: DataConfig
 ) -> None:
-    asked = config(method=MethodConfig("dti", optimizer="adam", average_last=3, schedule="cosine"))
+    method = MethodConfig("dti", optimizer="adam", average_last=3, schedule="cosine")
+    asked = config(method=method, data=data)
     whole, _ = trained(tiny(), asked)
     stopped = Trainer(tiny(), asked)
     updates = stopped.updates()
@@ -122,6 +128,32 @@ def test_a_run_taken_up_from_its_state_ends_on_the_same_bytes(
     assert [record.step for record in resumed.updates()] == [5, 6]
     assert torch.equal(only(resumed), only(whole))
     assert save(resumed.state()) == save(whole.state())
+
+
+def test_fresh_crops_and_zero_vectors_reach_the_denoiser_and_the_text_encoder(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    trainer = Trainer(tiny(), config(data=FRESH, batch_size=8))
+    batch = trainer._batch(0)
+    assert len({view.corner for view in batch.views}) > 1
+    assert any(prompt.startswith(ZERO_PAD) for prompt in batch.prompts)
+    (tower,) = trainer.model.towers
+    assert tower.learned[ZERO_PAD].abs().max() == 0
+    trainer.run()
+    assert tower.learned[ZERO_PAD].abs().max() == 0
+
+
+def test_times_are_the_models_own_or_those_asked_for(
+    sana_pipeline: Path, tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    sana = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
+    for asked, times in ((None, "uniform"), ("logit-normal", "logit-normal")):
+        data = DataConfig(resolution=64, times=asked)
+        trainer = Trainer(sana, config(data=data, concept={"vectors": 3}))  # "dog" is in pieces
+        assert trainer.config.data.times == trainer.noising.times == times
+    assert Trainer(tiny(), config()).config.data.times is None
+    with pytest.raises(DoesNotApply, match="belongs to flow models"):
+        Trainer(tiny(), config(data=DataConfig(resolution=64, times="uniform")))
 
 
 def test_average_last_is_the_frechet_mean_at_the_mean_norm(
@@ -140,11 +172,32 @@ def test_the_average_of_equal_vectors_is_that_vector() -> None:
     torch.testing.assert_close(average_vectors([one, one.clone(), one.clone()]), one)
 
 
+def test_a_run_decides_whether_prompts_follow_sanas_instruction(
+    sana_pipeline: Path, config: Callable[..., RunConfig], images: Path
+) -> None:
+    losses = []
+    for asked in (None, True, False):
+        data = DataConfig(resolution=64, instruction=asked)
+        concept = ConceptConfig("<x>", str(images), "e")
+        model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
+        trainer = Trainer(model, config(concepts=(concept,), data=data, steps=1))
+        assert trainer.config.data.instruction is (asked is not False)
+        (record,) = trainer.updates()
+        losses.append(record.losses["<x>"])
+    assert losses[0] == losses[1]
+    assert losses[1] != pytest.approx(losses[2], rel=1e-4)
+
+
+def test_an_instruction_is_refused_where_there_is_none(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    with pytest.raises(DoesNotApply, match="no instruction"):
+        Trainer(tiny(), config(data=DataConfig(resolution=64, instruction=False)))
+
+
 def test_in_bfloat16_the_vectors_stay_float32(
     sd15_pipeline: Path, config: Callable[..., RunConfig]
 ) -> None:
-    from dti_geom.models.pipelines import open_text_to_image
-
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.bfloat16)
     trainer, records = trained(model, config())
     assert model.denoiser.dtype == model.towers[0].module.dtype == torch.bfloat16

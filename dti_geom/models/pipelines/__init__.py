@@ -1,6 +1,13 @@
 """Text-to-image pipelines behind one small interface: one file per family."""
 
-from dti_geom.models.pipelines.base import Conditioning, Latents, TextToImage, Tower, View
+from dti_geom.models.pipelines.base import (
+    Conditioning,
+    Latents,
+    TextToImage,
+    Tower,
+    TrainingDefaults,
+    View,
+)
 from dti_geom.models.pipelines.opening import default_dtype, open_text_to_image
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
 
@@ -10,6 +17,7 @@ __all__ = [
     "Latents",
     "TextToImage",
     "Tower",
+    "TrainingDefaults",
     "View",
     "default_dtype",
     "family_of",

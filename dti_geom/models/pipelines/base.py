@@ -6,39 +6,45 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import UnknownToken
+from dti_geom.errors import DoesNotApply, UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
+from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
+from dti_geom.models.templates import TEMPLATES
+from dti_geom.models.transfer import sent
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+ZERO_PAD = "<zero-pad>"  # reserved for a zero vector, which may stand before a prompt
+
 Conditioning = dict[str, Tensor]  # what the denoiser reads beside the noisy latents, batch first
 
-# Ways of naming a subject; {} stands for the token. Used where a model brings no templates.
-TEMPLATES = (
-    "a photo of a {}",
-    "a photo of one {}",
-    "a photo of the {}",
-    "a photo of my {}",
-    "a picture of a {}",
-    "an image of a {}",
-    "a close-up photo of a {}",
-    "a cropped photo of a {}",
-    "a good photo of a {}",
-    "a bright photo of a {}",
-    "a dark photo of a {}",
-    "a rendering of a {}",
-)
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What a family's tokens are trained with where a run does not say.
+
+    Rates are per update at a batch of 4. They are the rates of the launchers of Kim et al. (2026)
+    times their batch size and accumulation, which their option --scale_lr multiplies in.
+    """
+
+    resolution: int | None = None  # largest side in pixels; None: what the model was trained at
+    steps: int = 400  # updates
+    direction_rate: float = 0.04  # radians, on the sphere
+    vector_rate: float = 0.02  # of AdamW on free vectors
+    kappa: float = 1e-4  # strength of the prior
+    weight_decay: float = 1e-2  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,12 @@ class Tower:
     module: nn.Module
     learned: dict[str, Tensor] = field(default_factory=dict)  # token → (n, d)
     _ids: dict[str, list[int]] = field(default_factory=dict)
+    _sent_ids: tuple[list[int], Tensor] | None = None  # the learned ids, and where they were needed
 
     def __post_init__(self) -> None:
         """Hook the module's token lookup."""
         self.vocabulary = Vocabulary(self.tokenizer, len(self.token_table))
+        self._reserve_zero_pad()
         lookup = self.module.get_input_embeddings()  # type: ignore[operator]
         lookup.register_forward_pre_hook(self._hide_learned)
         lookup.register_forward_hook(self._insert_learned)
@@ -101,6 +109,25 @@ class Tower:
             )
         self.learned[token] = vectors
 
+    def place_zero_pad(self) -> None:
+        """Let ZERO_PAD stand for a zero vector."""
+        table = self.token_table
+        self.learned[ZERO_PAD] = torch.zeros(1, table.shape[1], device=table.device)
+
+    def place_of_end(self, prompt: str, token: str) -> int:
+        """Return how many tokens of a prompt end with its last `token`; 0 if it has none."""
+        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        learned = self._ids.get(token, [])
+        return max((place for place, row in enumerate(ids, 1) if row in learned), default=0)
+
+    def _reserve_zero_pad(self) -> None:
+        from tokenizers import AddedToken
+
+        # Its id is below those of learned tokens: SDXL pools at a prompt's largest id. Spaces
+        # before it are not read: those of SANA's instruction would be a token of their own.
+        self.tokenizer.add_tokens(AddedToken(ZERO_PAD, lstrip=True, normalized=False))
+        self._ids[ZERO_PAD] = [self.tokenizer.convert_tokens_to_ids(ZERO_PAD)]
+
     def _new_id(self, name: str) -> int:
         if self._is_word(name) or not self.tokenizer.add_tokens(name):
             raise UnknownToken(
@@ -115,11 +142,18 @@ class Tower:
         except UnknownToken:
             return False
 
-    def _learned_ids(self, device: torch.device) -> Tensor:
-        rows: list[int] = []
+    def learned_ids(self) -> list[int]:
+        """Return the ids of the learned tokens, in the order of their vectors."""
+        ids: list[int] = []
         for token in self.learned:
-            rows += self._ids[token]
-        return torch.tensor(rows, device=device)
+            ids += self._ids[token]
+        return ids
+
+    def _learned_ids(self, device: torch.device) -> Tensor:
+        ids = self.learned_ids()
+        if self._sent_ids is None or self._sent_ids[0] != ids or self._sent_ids[1].device != device:
+            self._sent_ids = ids, sent(torch.tensor(ids), device)
+        return self._sent_ids[1]
 
     def _hide_learned(self, _lookup: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Look up row 0 for learned tokens, which have no row; keep their ids for the next hook."""
@@ -153,10 +187,9 @@ class TextToImage:
     taps: ClassVar[Mapping[str, Tap]] = {}
     guidance: float = 7.5
     sampling_steps: int = 50
-    training_steps = 400
-    # Radians per step of Directional Textual Inversion at batch 4 (Kim et al., table of settings).
-    direction_rate = 0.04
-    templates = TEMPLATES
+    training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    # Whether prompts follow the pipeline's instruction, for families that have one.
+    instruction: bool | None = None
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.
@@ -171,6 +204,7 @@ class TextToImage:
         pipeline.set_progress_bar_config(disable=True)
         self.vae: Any = pipeline.vae.eval().requires_grad_(False)
         self.denoiser: Any = getattr(pipeline, self.denoiser_name).eval().requires_grad_(False)
+        keep_no_inputs(self.denoiser)
         self.towers = tuple(
             Tower(
                 part,
@@ -180,13 +214,17 @@ class TextToImage:
             for part, module in sorted(pipeline.components.items())
             if part.startswith("text_encoder") and module is not None
         )
+        self.low_memory = False  # `spend_memory` sets it
+        self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
         _choose_attention(self)
+        if self.device.type == "cuda":
+            lay_channels_last(self)
 
     @property
     def device(self) -> torch.device:
         """Where the denoiser computes."""
-        return next(iter(self.denoiser.parameters())).device  # type: ignore[no-any-return]
+        return self._home or next(iter(self.denoiser.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -198,6 +236,14 @@ class TextToImage:
         """Whether the model is trained by flow matching."""
         return isinstance(self.noising, Flow)
 
+    def templates(self, learn: str = "object") -> tuple[str, ...]:
+        """Return training prompts, {} for the token.
+
+        learn: what the token stands for, `object` or `style`. For objects a model may have its own.
+        """
+        own = self.profile.templates() if learn == "object" else None
+        return own or TEMPLATES[learn]
+
     def place(self, token: str, vectors: Sequence[Tensor]) -> None:
         """Let `token` stand for vectors, (n, d) for each tower in order.
 
@@ -205,6 +251,35 @@ class TextToImage:
         """
         for tower, rows in zip(self.towers, vectors, strict=True):
             tower.place(token, rows)
+
+    def place_zero_pad(self) -> None:
+        """Let ZERO_PAD stand for a zero vector in every tower, for `padded`."""
+        for tower in self.towers:
+            tower.place_zero_pad()
+
+    def padded(self, prompt: str, count: int) -> str:
+        """Return the prompt after `count` zero vectors, the first behind the begin token.
+
+        The prompt's own tokens stay what they are. Call `place_zero_pad` before.
+        """
+        return f"{ZERO_PAD * count} {prompt}" if count else prompt
+
+    def room_before(self, prompt: str, token: str) -> int:
+        """Return how many more tokens may come before a prompt until its `token` is cut off.
+
+        Below 0, it is cut off already.
+        """
+        # As it stands behind a zero vector: at its very start a prompt may have other tokens.
+        behind = self.spelled(self.padded(prompt, 1))
+        return 1 + min(
+            self.prompt_tokens(tower) - tower.place_of_end(behind, token) for tower in self.towers
+        )
+
+    def spelled(self, prompt: str) -> str:
+        """Return the prompt with every token of several vectors spelled out: <x> <x>_1 …"""
+        for token, vectors in self.towers[0].learned.items():
+            prompt = prompt.replace(token, " ".join(names_of(token, len(vectors))))
+        return prompt
 
     def forget(self) -> None:
         """Remove every learned token, as in a model just opened.
@@ -214,6 +289,20 @@ class TextToImage:
         for tower in self.towers:
             tower.learned.clear()
 
+    def follow_instruction(self, follow: bool | None) -> None:
+        """Put the pipeline's instruction before prompts from now on, or leave it out.
+
+        None changes nothing. Raises DoesNotApply for a family without an instruction.
+        """
+        if follow is None:
+            return
+        if self.instruction is None:
+            raise DoesNotApply(
+                f"{self.name} puts no instruction before its prompts, as SANA does. "
+                "Leave the option out."
+            )
+        self.instruction = follow
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
@@ -222,23 +311,48 @@ class TextToImage:
         """Move the autoencoder off the GPU until it is needed again."""
         self.vae.to("cpu")
 
+    @contextmanager
+    def room_for_vae(self) -> Iterator[None]:
+        """Keep the denoiser and the text encoders off the GPU inside, where memory is low."""
+        parts = [self.denoiser, *(tower.module for tower in self.towers)] if self.low_memory else []
+        self._home = self.device
+        try:
+            for part in parts:
+                part.to("cpu")
+            yield
+        finally:
+            if self.low_memory:
+                self.rest_vae()
+            for part in parts:
+                part.to(self._home)
+            self._home = None
+
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Latents:
         """Return the distribution of the latents of images, in the denoiser's units.
 
-        pixels: (n, 3, h, w) in [−1, 1]. The latents are on the denoiser's device.
+        pixels: (n, 3, h, w) in [−1, 1], encoded one by one: more at once takes memory and saves no
+        time. The latents are on the denoiser's device.
         """
-        mean, std = self.autoencode(pixels)
+        means, stds = [], []
+        for image in pixels.split(1):
+            mean, std = self.autoencode(image)
+            means.append(mean)
+            stds += [] if std is None else [std]
         shift, scale = self.latent_statistics()
-        latent_mean = (self.arrange_latents(mean) - shift) * scale
+        mean = (self.arrange_latents(torch.cat(means)) - shift) * scale
         # A shift moves the mean alone.
-        return Latents(latent_mean, None if std is None else self.arrange_latents(std) * scale)
+        return Latents(mean, self.arrange_latents(torch.cat(stds)) * scale if stds else None)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Return the images of latents in the denoiser's units: (n, 3, h, w), about [−1, 1]."""
+        """Return the images of latents in the denoiser's units: (n, 3, h, w), about [−1, 1].
+
+        They are decoded one by one.
+        """
         shift, scale = self.latent_statistics()
-        return self.autodecode(self.restore_latents(latents.to(self.vae.dtype) / scale + shift))
+        own = self.restore_latents(latents.to(self.vae.dtype) / scale + shift)
+        return torch.cat([self.autodecode(latent) for latent in own.split(1)])
 
     def encode_prompts(self, prompts: Sequence[str], views: Sequence[View]) -> Conditioning:
         """Return the conditioning of each prompt, differentiable in learned tokens.
@@ -246,7 +360,7 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = torch.tensor([unique.index(prompt) for prompt in prompts], device=self.device)
+        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
         encoded = self.encode_text(unique)
         by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
         return by_prompt | self.describe_views(views)
@@ -267,19 +381,31 @@ class TextToImage:
         side. Latents are decoded in float32.
         """
         side = size or self.resolution
-        result = self.pipeline(
-            prompt=[self.written(prompt) for prompt in prompts],
-            num_inference_steps=steps or self.sampling_steps,
-            height=side,
-            width=side,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="latent",
-            **self.call_options(self.guidance if guidance is None else guidance),
-        )
-        pixels = self.decode_generated(result.images, side)
+        at_once = 1 if self.low_memory else len(prompts)
+        latents = []
+        for first in range(0, len(prompts), at_once):
+            result = self.pipeline(
+                prompt=[self.written(prompt) for prompt in prompts[first : first + at_once]],
+                num_inference_steps=steps or self.sampling_steps,
+                height=side,
+                width=side,
+                generator=[
+                    torch.Generator().manual_seed(seed) for seed in seeds[first : first + at_once]
+                ],
+                output_type="latent",
+                **self.call_options(self.guidance if guidance is None else guidance),
+            )
+            latents.append(result.images)
+        with self.room_for_vae():
+            pixels = self.decode_generated(torch.cat(latents), side)
         return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
+
+    @classmethod
+    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Return the dtype of each part by its name, and under "default" that of the others."""
+        return {"vae": torch.float32, "default": dtype}
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""
@@ -296,6 +422,11 @@ class TextToImage:
     def resolution(self) -> int:
         """Pixels of a side that the model was trained at."""
         return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
+
+    @property
+    def training_resolution(self) -> int:
+        """Pixels of a side that tokens are trained at where a run does not say."""
+        return min(self.resolution, self.training.resolution or self.resolution)
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
@@ -348,6 +479,10 @@ class TextToImage:
         """Return the prompt as the pipeline takes it."""
         return prompt
 
+    def prompt_tokens(self, tower: Tower) -> int:
+        """Return how many tokens are read up to a prompt's last, its begin token among them."""
+        return int(tower.tokenizer.model_max_length) - 1
+
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the family's own arguments of the pipeline's call, guidance among them."""
         return {"guidance_scale": guidance}
@@ -361,6 +496,13 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def names_of(token: str, count: int) -> list[str]:
     """Return diffusers' names for the vectors of a token: <x>, <x>_1, <x>_2, …"""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
+
+
+def lay_channels_last(model: TextToImage) -> None:
+    """Lay out the weights of convolutions as a GPU's tensor cores read them."""
+    convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
+    for part in convolving:
+        part.to(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:

@@ -10,7 +10,6 @@ from dti_geom.errors import ModelFilesError
 from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
 from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
-    FLOAT32_PARTS,
     UNUSED_PARTS,
     Download,
     fetch,
@@ -68,7 +67,7 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
     options: dict[str, Any] = {}
     if "safety_checker" in index:
         options = {"requires_safety_checker": False}
-    dtypes = dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
+    dtypes = family_of(kind).part_dtypes(dtype)
     names = {file.name: file.loaded_as for file in plan.files}
     absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
     problem = f"{source.name} did not open as a {kind}"

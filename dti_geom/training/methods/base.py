@@ -8,7 +8,10 @@ from torch import Tensor
 
 from dti_geom.errors import TrainingError
 from dti_geom.geometry import NormSummary
+from dti_geom.models.pipelines import TrainingDefaults
 from dti_geom.training.config import MethodConfig
+
+DEFAULTS = TrainingDefaults()
 
 Form = Literal["direction", "free", "normalized"]
 
@@ -32,9 +35,9 @@ class Method:
     form: how a vector e is parametrised. "direction": e = m·v with v on the unit sphere.
         "free": e itself. "normalized": e = m·u/|u|.
     optimizer: "sphere" moves v along the unit sphere, "adamw" moves the parameters freely.
-    learning_rate: per update at batch 4; None takes the model's rate for directions.
+    learning_rate, kappa, weight_decay: None takes the model's own, see `TrainingDefaults`.
     magnitude: see `dti_geom.models.magnitude`; None leaves the norm free.
-    pull: adds pull·|e − start|² to the loss.
+    pull: adds pull·mean((e − start)²), over all numbers of a tower's vectors, to the loss.
     after_step: changes the parameters after each update.
     objectives: names from `dti_geom.training.objectives`, whose losses are added.
     """
@@ -43,10 +46,10 @@ class Method:
     summary: str
     form: Form
     optimizer: Literal["sphere", "adamw"] = "adamw"
-    learning_rate: float | None = 0.02
+    learning_rate: float | None = None
     magnitude: str | None = None
-    kappa: float = 0.0  # strength of the prior, for "sphere"
-    weight_decay: float = 1e-2  # of the parameters, for "adamw"
+    kappa: float | None = None  # strength of the prior, for "sphere"
+    weight_decay: float | None = None  # of the parameters, for "adamw"
     pull: float = 0.0
     start: str = "word"
     after_step: AfterStep | None = None
@@ -76,18 +79,20 @@ class Settings:
     average_last: int
 
 
-def decide(method: Method, config: MethodConfig, direction_rate: float = 0.0) -> Settings:
+def decide(method: Method, config: MethodConfig, defaults: TrainingDefaults = DEFAULTS) -> Settings:
     """Return the value of every option of a method.
 
-    direction_rate: the model's learning rate for directions, for methods without their own.
+    defaults: the model's, for options that neither the run nor the method decides.
     Raises TrainingError for an option that has no effect on this method.
     """
+    on_sphere = method.optimizer == "sphere"
+    rate = defaults.direction_rate if on_sphere else defaults.vector_rate
     settings = Settings(
         method=method,
-        learning_rate=_first(config.learning_rate, method.learning_rate, direction_rate),
+        learning_rate=_first(config.learning_rate, method.learning_rate, rate),
         magnitude=config.magnitude or method.magnitude,
-        kappa=_first(config.kappa, method.kappa),
-        weight_decay=_first(config.weight_decay, method.weight_decay),
+        kappa=_first(config.kappa, method.kappa, defaults.kappa),
+        weight_decay=_first(config.weight_decay, method.weight_decay, defaults.weight_decay),
         beta=_first(config.beta, method.beta),
         optimizer=config.optimizer or method.sphere_optimizer,
         momentum=_first(config.momentum, method.momentum),

@@ -8,7 +8,5 @@ METHOD = Method(
     "magnitude fixed (Kim et al., 2026)",
     form="direction",
     optimizer="sphere",
-    learning_rate=None,
     magnitude="mean",
-    kappa=1e-4,
 )

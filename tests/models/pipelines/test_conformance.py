@@ -13,7 +13,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
-from dti_geom.models.pipelines import PIPELINES, TextToImage, View, family_of
+from dti_geom.models.pipelines import (
+    PIPELINES,
+    TextToImage,
+    Tower,
+    View,
+    family_of,
+    open_text_to_image,
+)
+from dti_geom.models.pipelines.base import ZERO_PAD, lay_channels_last
+from dti_geom.training import RunConfig
 from pipelines import FAMILIES, Family, Sample, library, published
 
 VIEW = View((640, 480), (10, 0), (64, 64))
@@ -115,19 +124,21 @@ def check_latents(model: TextToImage, family: Family) -> None:
 
 
 def check_tap(model: TextToImage, folder: Path) -> None:
-    """Each state of the conditioning is one that the towers' taps name, for the same input."""
+    """Each state of the conditioning is one that the towers' taps name, for generation's input."""
     inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
     hooks = []
     for tower in model.towers:
 
         def keep(_module: Any, args: Any, kwargs: Any, name: str = tower.name) -> None:
             ids = args[0] if args else kwargs["input_ids"]
-            inputs[name] = (ids, kwargs.get("attention_mask"))
+            # The negative prompt comes second.
+            inputs.setdefault(name, (ids, kwargs.get("attention_mask")))
 
         hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
-    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
+    model.generate(["a red cat"], [0], steps=1, size=SIDE)
     for hook in hooks:
         hook.remove()
+    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
     read = []
     for encoder in open_encoders(str(folder), dtype=torch.float32):
         ids, mask = inputs[encoder.name]
@@ -166,6 +177,69 @@ def test_a_token_that_equals_a_word_gives_bit_identical_conditioning(
 
 
 @per_family
+def test_zero_vectors_stand_right_before_the_words_and_are_exactly_zero(
+    opened: Opened, name: str
+) -> None:
+    """In every tower the tokens are those of the prompt alone, with the zero vectors among them."""
+    model, family = opened(name), FAMILIES[name]
+    model.place_zero_pad()
+    model.place("<x>", random_vectors(model))
+    prompt = family.prompt.format("<x>")
+    for tower in model.towers:
+        plain, _ = _looked_up(model, tower, prompt)
+        padded, states = _looked_up(model, tower, model.padded(prompt, 3))
+        zero = tower.tokenizer.convert_tokens_to_ids(ZERO_PAD)
+        places = [place for place, row in enumerate(padded) if row == zero]
+        first = places[0]
+        assert places == [first, first + 1, first + 2]
+        assert states[places].abs().max() == 0
+        assert states[first + 3].abs().max() > 0
+        rest = padded[first + 3 :]
+        assert padded[:first] + rest == plain[: len(padded) - 3]
+        read = tower.tokenizer.decode(rest, skip_special_tokens=False)
+        assert read.replace(" ", "").startswith(prompt.replace(" ", ""))
+
+
+def _looked_up(model: TextToImage, tower: Tower, prompt: str) -> tuple[list[int], Tensor]:
+    """Return the tokens that a tower looks up for a prompt, and what it finds, (n, d)."""
+    seen: dict[str, Any] = {}
+    lookup: Any = tower.module.get_input_embeddings()  # type: ignore[operator]
+
+    def keep_ids(_module: Any, args: Any, kwargs: Any) -> None:
+        seen["ids"] = (args[0] if args else kwargs["input_ids"])[0].tolist()
+
+    def keep_states(_module: Any, _args: Any, output: Tensor) -> None:
+        seen["states"] = output[0]
+
+    hooks = [
+        tower.module.register_forward_pre_hook(keep_ids, with_kwargs=True),
+        lookup.register_forward_hook(keep_states),
+    ]
+    with torch.no_grad():
+        model.encode_prompts([prompt], [VIEW])
+    for hook in hooks:
+        hook.remove()
+    return seen["ids"], seen["states"]
+
+
+@per_family
+def test_a_token_is_cut_off_where_the_room_before_its_prompt_ends(
+    opened: Opened, name: str
+) -> None:
+    model = opened(name)
+    token = "<three>"
+    width = [tower.token_table.shape[1] for tower in model.towers]
+    model.place_zero_pad()
+    model.place(token, [torch.ones(3, size) for size in width])
+    room = model.room_before(f"a {token} cat", token)
+    for count, there in ((room, True), (room + 1, False)):
+        for tower in model.towers:
+            ids, _ = _looked_up(model, tower, model.padded(f"a {token} cat", count))
+            last = tower.tokenizer.convert_tokens_to_ids(f"{token}_2")
+            assert (last in ids) == there
+
+
+@per_family
 def test_gradients_into_the_vectors_agree_with_finite_differences(
     opened: Opened, name: str
 ) -> None:
@@ -199,6 +273,32 @@ def test_gradients_into_the_vectors_agree_with_finite_differences(
 @per_family
 def test_the_loss_is_the_published_formula(opened: Opened, name: str) -> None:
     check_loss(opened(name), FAMILIES[name])
+
+
+@per_family
+def test_rates_prior_decay_and_steps_are_those_of_the_launchers(opened: Opened, name: str) -> None:
+    defaults, launcher = opened(name).training, FAMILIES[name].launcher
+    images = launcher.batch_size * launcher.accumulate
+    assert images == RunConfig.batch_size
+    assert defaults.direction_rate == pytest.approx(launcher.learning_rate * images)
+    assert defaults.vector_rate == pytest.approx(launcher.vector_rate * images)
+    assert (defaults.kappa, defaults.weight_decay) == (launcher.kappa, launcher.weight_decay)
+    assert defaults.steps == launcher.steps
+
+
+@per_family
+def test_a_tiny_model_is_trained_at_its_own_resolution(opened: Opened, name: str) -> None:
+    assert opened(name).training_resolution == opened(name).resolution == SIDE
+
+
+@per_family
+def test_weights_laid_out_for_a_gpu_are_the_same_model(pipeline_folder: Folders, name: str) -> None:
+    model = open_text_to_image(str(pipeline_folder(name)), dtype=torch.float32)
+    lay_channels_last(model)
+    check_loss(model, FAMILIES[name])
+    check_latents(model, FAMILIES[name])
+    weights = [part for part in model.vae.parameters() if part.ndim == 4 and part.shape[2] > 1]
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in weights)
 
 
 @per_family
@@ -288,7 +388,8 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     vectors = [rows.to("meta").requires_grad_() for rows in random_vectors(model)]
     model.place("<x>", vectors)
     conditioning = model.encode_prompts(["a photo of a <x>"] * 2, [VIEW] * 2)
-    side = model.resolution
+    side = model.training_resolution
+    assert side == family.launcher.resolution
     noisy = model.encode_images(torch.empty(2, 3, side, side, device="meta")).mean
     t = model.noising.draw_times([torch.Generator()] * 2).to("meta")
     prediction = model.predict(noisy, t, conditioning)

@@ -1,0 +1,135 @@
+"""The lines in docs/ do what they say."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dti_geom.models.pipelines import View, family_of, open_text_to_image
+from dti_geom.training import METHODS, ConceptConfig
+from dti_geom.training.starts import start_of, vocabulary_stats
+from pipelines import FAMILIES, library
+from prose import assert_shown
+
+DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.with_name("README.md").read_text(encoding="utf-8")
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+LOADING = (DOCS / "loading.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", LOADING, re.DOTALL)
+VIEW = View((64, 64), (0, 0), (64, 64))
+
+
+def block_for(pipeline_class: str) -> str:
+    """Return the lines that open a pipeline of this class."""
+    blocks: list[str] = [block for block in BLOCKS if f"= {pipeline_class}.from" in block]
+    (block,) = blocks
+    return block
+
+
+def run_block(pipeline_class: str, model: Path, run: Path) -> dict[str, Any]:
+    """Run those lines with another model and another run. Returns what they define."""
+    code = block_for(pipeline_class).replace("runs/dog", str(run))
+    scope: dict[str, Any] = {}
+    exec(re.sub(r'(from_pretrained)\("[^"]*"\)', rf'\1("{model}")', code), scope)  # noqa: S102
+    return scope
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_lines_for_diffusers_encode_prompts_as_training_does(
+    pipeline_folder: Callable[[str], Path], tmp_path: Path, name: str, count: int
+) -> None:
+    folder = pipeline_folder(name)
+    model = open_text_to_image(str(folder), dtype=torch.float32)
+    vectors = []
+    for number, tower in enumerate(model.towers, 1):
+        width = tower.token_table.shape[1]
+        rows = torch.randn(count, width, generator=torch.Generator().manual_seed(number))
+        file = "learned_embeds.safetensors" if number == 1 else "learned_embeds_2.safetensors"
+        save_file({"<my-dog>": rows}, tmp_path / file)
+        vectors.append(rows)
+    model.place("<my-dog>", vectors)
+    scope = run_block(FAMILIES[name].pipeline_class, folder, tmp_path)
+    loaded = type(model)(scope["pipe"], name)
+    expected = model.encode_prompts(["a photo of a <my-dog>"], [VIEW])
+    found = loaded.encode_prompts([scope["prompt"]], [VIEW])
+    assert set(found) == set(expected)
+    for part, value in expected.items():
+        torch.testing.assert_close(found[part], value)
+
+
+def test_the_lines_for_sana_keep_every_row_of_a_table_with_spare_rows(
+    sana_pipeline: Path, tmp_path: Path
+) -> None:
+    pipeline = library("diffusers").SanaPipeline.from_pretrained(sana_pipeline)
+    rows = len(pipeline.tokenizer) + 8
+    pipeline.text_encoder.resize_token_embeddings(rows, mean_resizing=False)
+    pipeline.save_pretrained(tmp_path / "wide")
+    save_file({"<my-dog>": torch.ones(1, 32)}, tmp_path / "learned_embeds.safetensors")
+    loaded = run_block("SanaPipeline", tmp_path / "wide", tmp_path)["pipe"]
+    table = loaded.text_encoder.get_input_embeddings().weight
+    assert len(table) == rows
+    new = loaded.tokenizer.convert_tokens_to_ids("<my-dog>")
+    assert torch.equal(table[new], torch.ones(32))
+    before = pipeline.text_encoder.get_input_embeddings().weight
+    kept = torch.arange(rows) != new
+    assert torch.equal(table[kept], before[kept])
+
+
+def rows_of_settings() -> list[list[str]]:
+    """Return the cells of each row of the table in settings.md, its head left out."""
+    lines = [line for line in SETTINGS.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_the_tests_that_the_settings_name_exist() -> None:
+    there: set[str] = set()
+    for path in DOCS.with_name("tests").rglob("test_*.py"):
+        there |= set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    for row in rows_of_settings():
+        named = re.findall(r"`(test_\w+)`", row[-1])
+        assert named, row[0]
+        assert set(named) <= there, row[0]
+
+
+@pytest.mark.parametrize(
+    ("point", "field"),
+    [
+        ("rate of `dti`, rad", "direction_rate"),
+        ("rate of `ti`, `crossinit`", "vector_rate"),
+        ("κ", "kappa"),
+        ("AdamW's weight decay", "weight_decay"),
+        ("updates", "steps"),
+    ],
+)
+def test_the_settings_show_the_values_of_each_family(point: str, field: str) -> None:
+    (row,) = [row for row in rows_of_settings() if row[0] == point]
+    for name, cell in zip(("sd15", "sdxl", "sana"), row[1:4], strict=True):
+        family = family_of(FAMILIES[name].pipeline_class)
+        assert float(cell) == getattr(family.training, field)
+
+
+def test_a_start_by_cross_initialization_is_as_long_as_the_settings_say() -> None:
+    mini = open_text_to_image("mini")
+    mean = vocabulary_stats(mini.towers[0]).norms.mean
+    for word in ("fox", "teapot"):
+        concept = ConceptConfig("<x>", "nowhere", word)
+        start = start_of(mini, 0, concept, METHODS["crossinit"], 0)
+        assert_shown(SETTINGS, f"{float(start.vectors.norm()) / mean:.0f} times")
+        assert_shown(README, f"{float(start.vectors.norm()) / mean:.0f} times")
+
+
+def test_the_settings_show_what_fresh_crops_cost_on_mini() -> None:
+    path = DOCS.with_name("benchmarks") / "results" / "2026-11-27-crops.json"
+    section = " ".join(SETTINGS.split("## Crops")[1].split("\n## ")[0].split())
+    for difference in json.loads(path.read_text())["random less fixed"].values():
+        for score in ("subject", "text"):
+            mean, error = (difference[score][name] for name in ("mean", "error"))
+            assert mean < 0
+            assert f"{-mean:.3f} ± {error:.3f}" in section
+        assert_shown(section, str(difference["pictures"]))
