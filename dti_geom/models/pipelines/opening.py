@@ -18,7 +18,7 @@ from dti_geom.models.downloads import (
 from dti_geom.models.loading import explained, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
-from dti_geom.models.sources import Source, read_json
+from dti_geom.models.sources import HubRepository, Source, read_json
 from dti_geom.models.weights import stored_dtype
 from dti_geom.progress import Progress, notice, silent
 
@@ -56,7 +56,10 @@ def open_text_to_image(
     pipeline = _load(source, plan, index, wanted)
     with explained(f"{source.name} did not open as a {kind}"):
         pipeline = pipeline.to(device)
-    return family_of(kind)(pipeline, model, profile_of(model))
+    opened = family_of(kind)(pipeline, model, profile_of(model))
+    if isinstance(source, HubRepository):
+        opened.commit = source.commit()
+    return opened
 
 
 def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dtype) -> Any:
