@@ -361,7 +361,7 @@ class _RunWriter:
         seconds = sorted(record.seconds for record in records)
         result = TrainingResult(
             config=self.config,
-            versions=versions(),
+            versions=versions(self.trainer.model),
             steps=len(records),
             seconds_per_step=seconds[len(seconds) // 2],
             seconds=sum(seconds),
@@ -477,12 +477,13 @@ def _preview_prompts(preview: PreviewConfig) -> list[tuple[str, int]]:
     return list(product(preview.prompts, preview.seeds))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the software that a result depends on."""
+def versions(model: TextToImage) -> dict[str, str]:
+    """Return the versions of the software that a result depends on, and a Hub model's commit."""
     packages = ("torch", "transformers", "diffusers", "numpy")
-    return {"dti-geom": __version__, "python": platform.python_version()} | {
-        name: version(name) for name in packages
-    }
+    found = {"dti-geom": __version__, "python": platform.python_version()}
+    if model.commit is not None:
+        found[model.name] = model.commit
+    return found | {name: version(name) for name in packages}
 
 
 def _start_folder(folder: Path, *, overwrite: bool) -> None:
