@@ -184,6 +184,14 @@ def train(
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
     ] = None,
+    instruction: Annotated[
+        bool | None,
+        typer.Option(
+            "--instruction/--no-instruction",
+            help="Put SANA's instruction before each prompt, as its generation does (default), or "
+            "leave it out, as the paper's trainer does; previews do the same.",
+        ),
+    ] = None,
     zero_pad: Annotated[
         bool,
         typer.Option(
@@ -208,7 +216,10 @@ def train(
         typer.Option("--preview-prompt", help="Prompt of previews, with {} for the token."),
     ] = None,
     preview_steps: Annotated[
-        int | None, typer.Option("--preview-steps", help="Sampler steps of previews.")
+        int | None,
+        typer.Option(
+            "--preview-steps", help="Sampler steps of previews. Default: the model's, 25 at most."
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
@@ -254,6 +265,14 @@ def train(
         ),
     ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On CUDA, use kernels that repeat their results to the byte; slower. A CPU always "
+            "does so.",
+        ),
+    ] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
     ] = None,
@@ -262,7 +281,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
+    --deterministic. Ctrl-C ends a run after the
     current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
@@ -323,6 +343,7 @@ def train(
             masks=str(masks) if masks else None,
             learn=learn,
             templates=tuple(template) if template else None,
+            instruction=instruction,
             zero_pad=zero_pad,
             times=times,
         ),
@@ -336,6 +357,7 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        deterministic=deterministic,
         memory=memory,
     )
     if dry_run or out is None:

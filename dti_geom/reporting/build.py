@@ -301,7 +301,10 @@ def _make(
 
 
 def _digest(file: Path) -> str:
+    # Whoever reads the file says what is wrong with it.
+    if not file.is_file():  # a pipe would be waited for
+        return ""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
-        return ""  # whoever reads the file says what is wrong with it
+        return ""

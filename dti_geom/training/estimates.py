@@ -19,7 +19,7 @@ from dti_geom.models.pipelines.blueprint import meta_model
 from dti_geom.models.pipelines.memory import MEMORY, spend_memory
 from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, RunConfig
-from dti_geom.training.data import Batch, image_files
+from dti_geom.training.data import Batch, image_files, located
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
 from dti_geom.training.trainer import with_defaults
@@ -96,6 +96,7 @@ def estimate_run(config: RunConfig) -> Estimate:
 
     Raises UnknownModel, ModelFilesError, TrainingError, UnknownToken.
     """
+    config = located(config)
     model = _without_weights(config)
     config = with_defaults(config, model)
     download = plan_download(config.model, config.dtype or "float32")
@@ -181,6 +182,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     spend_memory(model, memory)
     vectors = _place(model, config)
     batch = _batch(model, config, latents)
+    # SANA reads its instruction before the first step, and keeps it.
+    model.encode_prompts(batch.prompts[:1], batch.views[:1])
     step, activations = _step(model, config, batch)
     kept = _kept(config, latents, vectors)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)
@@ -205,7 +208,9 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 
 def _without_weights(config: RunConfig) -> TextToImage:
     dtype = getattr(torch, config.dtype) if config.dtype else default_dtype(config.device)
-    return meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model = meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model.follow_instruction(config.data.instruction)
+    return model
 
 
 def _weights(model: TextToImage) -> Iterator[PartWeights]:

@@ -69,7 +69,7 @@ def test_every_family_learns_a_token_end_to_end(
         )
     files = learned_bytes(tmp_path / "run")
     assert len(files) == (2 if family == "sdxl" else 1)
-    assert [preview.step for preview in result.previews] == [0, 6]
+    assert [preview.step for preview in result.previews] == [6]
     stored = [read_embeddings(tmp_path / "run" / name).tokens[0].vectors for name in files]
     norms = [float(row.norm()) for rows in stored for row in rows]
     assert norms == pytest.approx([one.norm for one in result.vectors], rel=1e-5)
@@ -103,7 +103,7 @@ def test_a_run_leaves_what_it_promises(config: Callable[..., RunConfig], tmp_pat
     assert sorted(path.name for path in (out / "checkpoints").glob("*.state")) == [
         f"step-00000{step}.state" for step in (2, 4, 6)
     ]
-    assert len(result.previews) == 2 * 3
+    assert len(result.previews) == 2 * 2
     metadata = read_embeddings(out / "learned_embeds.safetensors").metadata
     assert (metadata["token"], metadata["method"], metadata["step"], metadata["init"]) == (
         "<x>",
@@ -302,6 +302,17 @@ def test_what_a_linked_folder_points_to_is_never_removed(
     train(config(steps=2), tmp_path / "run", overwrite=True)
     assert sorted(path.name for path in elsewhere.iterdir()) == kept
     assert not (tmp_path / "run" / "checkpoints").is_symlink()
+
+
+def test_a_concept_that_ships_is_trained_by_its_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    concept = ConceptConfig("<x>", "green-fox", "fox")
+    asked = RunConfig("mini", (concept,), steps=1, preview=PreviewConfig(every=0))
+    (trained,) = train(asked).config.concepts
+    assert Path(trained.images).is_dir()
+    assert Path(trained.images).name == "green-fox"
 
 
 def test_what_takes_long_between_updates_is_named(
