@@ -1,6 +1,7 @@
 # make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
 # make test   environment, install with test extras, a browser where one can be had, and all tests
 # make test-fast  the tests that need no browser, notebook, wheel or long run: about two minutes
+# make test-lowest  geometry, files and commands on the lowest versions that pyproject.toml declares
 # make lab    environment with JupyterLab, opened on the notebooks
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
@@ -14,7 +15,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast lab check format wheel reference reports bench mini mini-eval chromium clean
+.PHONY: demo test test-fast test-lowest lab check format wheel reference reports bench mini mini-eval chromium clean
 
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
@@ -27,6 +28,16 @@ test: .venv/.installed-test chromium
 
 test-fast: .venv/.installed-test
 	$(PYTEST) -m "not slow and not browser and not install" tests
+
+# An environment of its own. LOWEST=torch==2.13.0 takes another version of a dependency instead.
+# Old versions may warn of what newer ones of their own dependencies deprecate.
+test-lowest:
+	test -d build/lowest || $(PYTHON) -m venv build/lowest
+	.ci/lowest $(LOWEST) > build/lowest/constraints.txt
+	build/lowest/bin/pip --disable-pip-version-check install --quiet \
+	  --constraint build/lowest/constraints.txt --editable . pytest pytest-xdist hypothesis geoopt
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --numprocesses auto --dist loadscope -W default \
+	  -m "not slow and not browser and not install" tests/geometry tests/files tests/cli
 
 lab: .venv/.installed-notebooks
 	$(BIN)/jupyter lab notebooks
@@ -67,7 +78,7 @@ $(RUNS)/evaluation/evaluation.json: $(RUNS)/ti/result.json $(RUNS)/dti/result.js
 	$(ONE) evaluate $(RUNS)/ti $(RUNS)/dti --out $(RUNS)/evaluation --overwrite
 
 $(RUNS)/%/result.json: | .venv/.installed
-	$(ONE) train --images dti_geom/mini/weights/concepts/round-teapot --init teapot --method $* --token "<$*>" \
+	$(ONE) train --concept round-teapot --method $* --token "<$*>" \
 	  --out $(RUNS)/$* --overwrite
 
 bench: .venv/.installed-bench

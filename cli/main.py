@@ -115,6 +115,10 @@ class _Notices(logging.Handler):
 
 def main() -> None:
     """Run the command line; errors become one red line and exit code 1."""
+    from .output import accept_any_text
+
+    for stream in (sys.stdout, sys.stderr):
+        accept_any_text(stream)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     logging.getLogger("dti_geom").addHandler(_Notices())

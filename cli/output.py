@@ -1,6 +1,11 @@
 """Print results on standard output, and notices on standard error."""
 
-from typing import TYPE_CHECKING, Any
+import codecs
+import io
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -10,6 +15,11 @@ from dti_geom.reporting.renderers.terminal import filled, visible
 
 if TYPE_CHECKING:
     from dti_geom.reporting.blocks import Section
+
+# One character for one, so that columns stay aligned where the output has no Unicode.
+_PLAIN = {"×": "x", "÷": "/", "–": "-", "—": "-", "−": "-", "…": ".", "“": '"', "”": '"', "’": "'"}
+_PLAIN |= {"·": ".", "→": ">", "│": "|", "─": "-"}
+_PLAIN |= dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼━╸╺", "-")
 
 _out = Console(highlight=False)
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,7 +50,37 @@ def print_json(result: Any) -> None:
     """Print the result as JSON and nothing else."""
     from dti_geom.files import dumps
 
-    print(dumps(result))
+    print(escaped_json(dumps(result), sys.stdout.encoding or "utf-8"))
+
+
+def escaped_json(text: str, encoding: str) -> str:
+    """Return JSON of the same value, without characters that steer a terminal.
+
+    Characters that the encoding lacks are escaped too.
+    """
+    return re.sub(r"[^\n -~]", lambda match: _escaped(match[0], encoding), text)
+
+
+def _escaped(character: str, encoding: str) -> str:
+    if character.isprintable() and character.encode(encoding, "ignore"):
+        return character
+    return json.dumps(character)[1:-1]
+
+
+def accept_any_text(stream: TextIO) -> None:
+    """Let a stream write what its encoding lacks in plain characters, or escaped."""
+    if isinstance(stream, io.TextIOWrapper):
+        codecs.register_error("plain", _in_plain)
+        stream.reconfigure(errors="plain")
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    parts = [
+        _PLAIN.get(character, character.encode("ascii", "backslashreplace").decode())
+        for character in error.object[error.start : error.end]
+    ]
+    return "".join(parts), error.end
 
 
 def print_section(section: "Section") -> None:

@@ -113,6 +113,7 @@ def _display(
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int | None, note: str = "") -> None:
+            name, note = visible(name), visible(note)
             key = "" if together else name
             if key not in tasks:
                 # What was done before says nothing about the pace.

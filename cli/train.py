@@ -13,7 +13,7 @@ from .output import print_json, print_line, print_notice, print_section
 from .progress import training_progress
 
 if TYPE_CHECKING:
-    from dti_geom.training import ConceptConfig
+    from dti_geom.training import ConceptConfig, RunConfig
     from dti_geom.training.run import TrainingResult
 
 Concepts = Annotated[
@@ -237,6 +237,14 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only estimate the run: files, memory by part, cards that fit, operations. It "
+            "loads no weights and needs no --out.",
+        ),
+    ] = False,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
@@ -295,7 +303,7 @@ def train(
             )
         _show(result, resume, json)
         return
-    if out is None:
+    if out is None and not dry_run:
         raise TrainingError("--out is missing: the folder for the run.")
     if template and learn != "object":
         raise TrainingError("--template and --learn both say how to ask. Give one of them.")
@@ -352,6 +360,9 @@ def train(
         deterministic=deterministic,
         memory=memory,
     )
+    if dry_run or out is None:
+        _show_estimate(config, json)
+        return
     with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
@@ -363,6 +374,18 @@ def train(
             tracker=tracker,
         )
     _show(result, out, json)
+
+
+def _show_estimate(config: "RunConfig", json: bool) -> None:
+    """Print what a run would download, need and compute."""
+    from dti_geom.reporting.sections.estimate import estimate_section
+    from dti_geom.training.estimates import estimate_run
+
+    estimate = estimate_run(config)
+    if json:
+        print_json(estimate)
+    else:
+        print_section(estimate_section(estimate))
 
 
 @contextmanager

@@ -6,13 +6,14 @@ correction.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 Z_95 = 1.959964  # two-sided 95 % point of the standard normal
 DRAWS = 2000  # of the bootstrap
 LEVEL = 0.95
+FEW_SUBJECTS = 5  # with fewer, an interval over subjects may exclude its own estimate
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,16 @@ class Interval:
     """A mean over subjects of equal weight, with its 95 % interval."""
 
     mean: float
-    low: float | None  # None with one subject and one seed, whose spread is unknown
+    low: float | None  # None with one subject and one seed, or for too few subjects
     high: float | None
     subjects: int
     values: int  # of all subjects together
+
+    def for_enough_subjects(self) -> "Interval":
+        """Return the interval; without its ends if it is over fewer than FEW_SUBJECTS subjects."""
+        if self.subjects >= FEW_SUBJECTS:
+            return self
+        return replace(self, low=None, high=None)
 
 
 def bootstrap_interval(

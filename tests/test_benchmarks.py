@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import wilcoxon
 
 from dti_geom.evaluation.scores import ImageScore
@@ -249,3 +250,36 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
     sweep = Namespace(courses=courses)
     assert bakeoff.norm_against_text(sweep) < -0.9
     assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)
+
+
+def test_widened_pictures_have_the_picture_itself_in_their_middle(tmp_path: Path) -> None:
+    crops = script("crops")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    wide = np.asarray(Image.open(crops.widened(tmp_path, tmp_path / "wide") / "0.png"))
+    assert wide.shape == (64, 64 + 2 * crops.MARGIN, 3)
+    assert np.array_equal(wide[:, crops.MARGIN : -crops.MARGIN], pixels)
+
+
+def test_crops_are_compared_picture_by_picture() -> None:
+    crops = script("crops")
+    images = []
+    for method in crops.METHODS:
+        for number, (fixed, random) in enumerate([(0.5, 0.4), (0.7, 0.4)]):
+            for way, score in (("fixed", fixed), ("random", random)):
+                images.append(
+                    Namespace(
+                        method=f"{way}-{method}",
+                        subject="fox",
+                        prompt=f"a {{}} {number}",
+                        seed=0,
+                        subject_score=score,
+                        text_score=1.0,
+                    )
+                )
+    found = crops.summary(images)
+    assert found["means"]["fixed-ti"] == pytest.approx({"subject": 0.6, "text": 1.0})
+    less = found["random less fixed"]["dti"]
+    assert less["pictures"] == 2
+    assert less["subject"] == pytest.approx({"mean": -0.2, "error": 0.1})
+    assert less["text"] == {"mean": 0, "error": 0}

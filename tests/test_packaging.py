@@ -1,9 +1,11 @@
 """The wheel holds the package, the command line and the embedded model, and works without more."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,20 @@ def test_the_citation_and_the_changelog_name_the_version_and_its_date() -> None:
     assert citation["version"] == __version__
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\n## {__version__} ({citation['date-released']})\n" in changelog
+
+
+def test_every_dependency_has_a_lowest_version_below_the_one_that_is_installed() -> None:
+    command = [str(ROOT / ".ci" / "lowest"), "torch==2.13.0"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lowest = dict(line.split("==") for line in printed.splitlines())
+    assert lowest["torch"] == "2.13.0"
+    assert {"typer", "transformers", "pytest"} <= lowest.keys()
+    for name in lowest.keys() & {each.name for each in distributions()}:
+        assert _numbers(lowest[name]) <= _numbers(version(name)), name
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]+", text)]
 
 
 USE = """

@@ -1,12 +1,11 @@
 """Scores for other programs: a CSV of every picture, a LaTeX table of the methods."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dti_geom.evaluation.evaluation import ALL, Evaluation
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.files.csv_text import csv_text
 from dti_geom.statistics import Interval
 
 COLUMNS = (
@@ -44,13 +43,11 @@ def csv_of_scores(
     columns: Sequence[str], rows: Iterable[tuple[Sequence[Any], ImageScore]], checks: Sequence[str]
 ) -> str:
     """Return a CSV of rows of values under `columns`, followed by the checks of their pictures."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*columns, *checks])
+    lines: list[list[Any]] = [[*columns, *checks]]
     for values, score in rows:
         results = (int(score.checks[name]) if name in score.checks else "" for name in checks)
-        writer.writerow([*values, *results])
-    return file.getvalue()
+        lines.append([*values, *results])
+    return csv_text(lines)
 
 
 def latex_table(evaluation: Evaluation) -> str:

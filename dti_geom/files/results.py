@@ -82,6 +82,8 @@ def load_result(path: Path, cls: type[Result]) -> Result:
 
 
 def _read_envelope(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ResultFileError(f"{path} is not a regular file; expected a result of dti-geom.")
     try:
         envelope = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -65,7 +65,7 @@ def load_concepts(folder: Path) -> tuple[Concept, ...]:
             f"{path} is missing. It ships with the embedded model, so this installation is "
             "incomplete: install dti-geom again."
         )
-    return tuple(_concept_from(entry) for entry in json.loads(path.read_text()))
+    return tuple(_concept_from(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
 
 
 def concept_files(folder: Path, concept: Concept) -> list[Path]:

@@ -35,7 +35,7 @@ class Figures:
 
 def load_figures(path: Path) -> Figures:
     """Read what `Figures.save` wrote."""
-    return decode(Figures, json.loads(path.read_text()), str(path))
+    return decode(Figures, json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 def shipped_figures() -> Figures:

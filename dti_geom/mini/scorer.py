@@ -110,7 +110,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
 
 def load_scorer(folder: Path) -> Scorer:
     """Read a scorer, in single precision."""
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     scorer = Scorer({name: tuple(classes) for name, classes in config["readings"].items()})
     scorer.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return scorer.float().eval()

@@ -34,9 +34,9 @@ from dti_geom.models.image_encoders import (
     open_image_encoder,
     open_image_text_encoder,
 )
-from dti_geom.sweeps.plan import Cell, EvaluationConfig, located
+from dti_geom.sweeps.plan import Cell, EvaluationConfig
 from dti_geom.training.config import RunConfig
-from dti_geom.training.data import image_files
+from dti_geom.training.data import image_files, located
 from dti_geom.training.run import TrainingResult, resume, train
 from dti_geom.training.story import learned_files
 from dti_geom.training.trainable import LearnedVectorResult

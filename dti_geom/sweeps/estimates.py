@@ -10,9 +10,10 @@ from typing import Any
 
 from dti_geom.images import png_bytes
 from dti_geom.sweeps.cells import open_model, prompts_of, use_threads
-from dti_geom.sweeps.plan import Cell, Plan, located
+from dti_geom.sweeps.plan import Cell, Plan
 from dti_geom.sweeps.sweep import DONE, CellState, read_states
 from dti_geom.training import train
+from dti_geom.training.data import located
 
 UPDATES = 5  # timed ones; one before them is not timed
 

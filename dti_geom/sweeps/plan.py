@@ -16,7 +16,7 @@ from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_nam
 from dti_geom.files.decoding import check_keys, decode
 from dti_geom.files.yaml_files import read_yaml
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
-from dti_geom.training.data import image_files
+from dti_geom.training.data import image_files, located
 
 # The format of a cell's folder, part of every address. Raise it when a cell with the same settings
 # would come out differently, so that old cells are not taken for new ones.
@@ -115,20 +115,6 @@ def plan_of(content: Any, name: str) -> Plan:
         return _plan(decode(SweepFile, content, from_yaml=True), name)
     except DecodingError as error:
         raise SweepError(str(error)) from error
-
-
-def located(run: RunConfig) -> RunConfig:
-    """Return the run with folders in place of the names of concepts that ship with a model."""
-    from dti_geom.models.catalog import known_concepts
-
-    bundled = known_concepts()
-
-    def locate(concept: ConceptConfig) -> ConceptConfig:
-        if Path(concept.images).exists() or concept.images not in bundled:
-            return concept
-        return replace(concept, images=str(bundled[concept.images].images))
-
-    return replace(run, concepts=tuple(map(locate, run.concepts)))
 
 
 # --- The file ---
@@ -361,8 +347,10 @@ def _address(content: Any) -> str:
 
 @cache
 def _digest(files: tuple[Path, ...]) -> str:
-    """Return a hash of the names and bytes of files."""
+    """Return a hash of the names and bytes of files. Raises SweepError."""
     digest = hashlib.sha256()
     for path in files:
+        if not path.is_file():  # a pipe would be waited for
+            raise SweepError(f"{path} is not a regular file; expected an image. Remove it.")
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import (
@@ -24,6 +24,7 @@ from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
 
 PLAN = "plan.json"
+Scored = TypeVar("Scored", Summary, Difference)
 DONE, FAILED, STARTED, WAITING = "done", "failed", "started", "waiting"
 
 # Called with a cell that has ended (None at the start), the number of those, and of all cells.
@@ -82,7 +83,8 @@ class MethodCost:
 class Sweep:
     """Scores, norms and costs of all finished cells together.
 
-    Intervals are over subjects and picture seeds; training seeds are averaged first.
+    Intervals are over subjects and picture seeds; training seeds are averaged first. Scores of
+    fewer than `FEW_SUBJECTS` subjects have none.
     """
 
     name: str
@@ -190,12 +192,19 @@ def collect(finished: Finished) -> Sweep:
         image_encoder=first.image_encoder,
         text_encoder=first.text_encoder,
         text_unit=first.text_unit,
-        summaries=tuple(summarize(scores)),
-        differences=tuple(paired_differences(scores)),
+        summaries=tuple(map(_without_few, summarize(scores))),
+        differences=tuple(map(_without_few, paired_differences(scores))),
         norms=tuple(_norms(done)),
         courses=tuple(_courses(done)),
         costs=tuple(_costs(state for state, _ in done)),
         accuracy=_accuracy(first.image_encoder),
+    )
+
+
+def _without_few(row: Scored) -> Scored:
+    """Return a row of scores, without intervals over too few subjects."""
+    return replace(
+        row, subject=row.subject.for_enough_subjects(), text=row.text.for_enough_subjects()
     )
 
 

@@ -22,7 +22,8 @@ MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an updat
 class ConceptConfig:
     """One subject to learn, and the token that will stand for it.
 
-    images: folder of images, or a dataset's folder with one folder per subject.
+    images: folder of images, a dataset's folder with one folder per subject, or the name of a
+        concept that ships with a model.
     init: the class word or words: the direction of the prior and, by default, the start.
     start: word, output, mean, random, or the path of an embedding file.
     vectors: None for one per word of `init`, or as many as the start has.

@@ -54,6 +54,7 @@ from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
 from dti_geom.training.kernels import kernels
 from dti_geom.training.old_states import with_old_defaults
@@ -129,6 +130,7 @@ def train(
     if folder is not None and processes.is_main:
         _start_folder(folder, overwrite=overwrite)
     processes.wait()
+    config = located(config)
     listeners = _Listeners(progress, stage, download, tracker)
     with kernels(config.device, deterministic=config.deterministic):
         return _train(config, folder, listeners, model=model, build=build, fresh=True)

@@ -258,7 +258,8 @@ def _pictures(folder: Path, previews: Sequence[PreviewPicture]) -> tuple[Embedde
         if not path.exists():
             continue
         try:
-            uri = png_uri(path.read_bytes())
+            # A pipe would be waited for.
+            uri = png_uri(path.read_bytes() if path.is_file() else b"")
         except ValueError as error:
             raise TrainingError(
                 f"{path} is not a PNG file. Remove it, and the page leaves it out."

@@ -18,6 +18,7 @@ from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import Batch, Samples, join, load_views
+from dti_geom.training.loss_scale import LossScale
 from dti_geom.training.methods.base import Settings, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
@@ -127,6 +128,7 @@ class Trainer:
         if config.compile:
             # The pipeline keeps its own: previews have other shapes, which would be compiled too.
             model.denoiser = torch.compile(model.denoiser)
+        self.loss_scale = LossScale(model.dtype)
         self.step = 0
         # What each trainable had learned after the last updates, as many as are averaged.
         self._recent: list[list[Values]] = []
@@ -162,7 +164,10 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a resumed run needs, as tensors on the CPU."""
-        state = {"step": torch.tensor(self.step)}
+        state = {
+            "step": torch.tensor(self.step),
+            "loss_scale": torch.tensor(self.loss_scale.value),
+        }
         for number, concept in enumerate(self.concepts):
             for name, value in concept.trainable.state().items():
                 state[f"{number}/{name}"] = value.detach().cpu()
@@ -181,6 +186,8 @@ class Trainer:
         state = renamed(state, [tower.name for tower in self.model.towers])
         try:
             self.step = int(state["step"])
+            # States of version 0.1.0 have none.
+            self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))
             recent = []
             for number, concept in enumerate(self.concepts):
                 concept.trainable.load_state(with_prefix(state, f"{number}/"))
@@ -193,10 +200,23 @@ class Trainer:
             ) from error
 
     def _backward(self) -> Tensor:
-        """Compute the gradients of one update, over its micro-batches and processes.
+        """Compute the gradients of one update; again at another scale where float16 overflows.
 
         Returns the mean data loss of each concept, (concepts,), where the model computes.
         """
+        while True:
+            losses = self._scaled_backward()
+            gradients = [parameter.grad for parameter in self._parameters()]
+            # No scale helps a loss that is not finite itself. Without a scale nothing is read here,
+            # so a GPU need not be waited for.
+            unscaled = self.loss_scale.value == 1
+            if unscaled or not _is_finite(losses) or self.loss_scale.undo(gradients):
+                return losses
+            for parameter in self._parameters():
+                parameter.grad = None
+
+    def _scaled_backward(self) -> Tensor:
+        """Compute the gradients of the scaled loss, over its micro-batches and processes."""
         accumulate = self.config.accumulate
         sums = torch.zeros(len(self.concepts), device=self.model.device)
         for micro in range(accumulate):
@@ -206,7 +226,7 @@ class Trainer:
             penalties = [concept.trainable.penalty() for concept in self.concepts]
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
-            (torch.stack(terms).sum() / accumulate).backward()
+            (torch.stack(terms).sum() / accumulate * self.loss_scale.value).backward()
             sums += losses.detach() / accumulate
         for concept in self.concepts:  # the graph is freed; the model must not keep it
             concept.trainable.place(self.model, differentiable=False)

@@ -1,5 +1,7 @@
 """What commands print is aligned, fits, and cannot steer the terminal."""
 
+import io
+import json
 import os
 import pty
 import shlex
@@ -13,7 +15,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import warm
-from dti_geom_cli import output
+from dti_geom.reporting.renderers.terminal import visible
+from dti_geom.sweeps import plan_of
+from dti_geom.sweeps.engines import Outcome
+from dti_geom_cli import output, progress
 from warm import Run
 
 WIDE = "<" + "深層学習の東京" * 6 + ">"  # 86 cells
@@ -159,6 +164,72 @@ def test_colour_is_for_terminals_and_for_those_who_want_it(run: Run) -> None:
 
 
 def test_json_is_pure_on_a_terminal_too() -> None:
-    import json
-
     assert json.loads(on_a_terminal("models", "--json", NO_COLOR="1"))
+
+
+STEERING = "\x9b31m\u202egnp\x7f\u2066\x1b[2J\u2028"
+
+
+def test_json_has_the_value_of_what_would_steer_a_terminal_and_not_its_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = {STEERING: [f"<é深{STEERING}>", -1.5, "\U0001f600\U000e0041"]}
+    output.print_json(result)
+    text = capsys.readouterr().out
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "é深" in text
+    assert json.loads(text) == result
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_json_has_the_same_value_in_any_encoding(encoding: str) -> None:
+    text = json.dumps({"×": "<é深\U0001f600>"}, ensure_ascii=False)
+    escaped = output.escaped_json(text, encoding)
+    assert json.loads(escaped.encode(encoding).decode(encoding)) == json.loads(text)
+
+
+NO_UNICODE = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["norms", "norms --json", "inspect files", "--help"])
+@pytest.mark.parametrize("variables", NO_UNICODE, ids=["ascii", "C"])
+def test_commands_work_where_the_output_has_no_unicode(
+    command: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    torch.save({"<深×>": torch.ones(256)}, tmp_path / "files" / "é.bin")
+    done = warm.run(*command.split(), cwd=tmp_path, env=os.environ | variables, interpreter=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    if "norms" in command:
+        assert " x1.38" in done.stdout or json.loads(done.stdout)
+
+
+def test_without_unicode_columns_stay_aligned_and_other_characters_are_escaped() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    output.accept_any_text(stream)
+    stream.write("× ÷ – … 深 \udc80")
+    stream.flush()
+    assert raw.getvalue() == rb"x / - . \u6df1 \udc80"
+
+
+@pytest.mark.parametrize("label", ["x[/nope]", "[red]x", "\x1b[2Jx", "[link=x]"])
+def test_no_label_or_file_name_ends_or_steers_a_bar(
+    label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120)
+    for module in (output, progress):
+        monkeypatch.setattr(module, "ERRORS", console)
+    (cell,) = plan_of(
+        {"concepts": ["green-fox"], "methods": [{"name": "dti", "label": label}]}, "x"
+    ).cells
+    with progress.cell_progress() as cells:
+        cells(None, 0, 2)
+        cells(Outcome(cell, "no"), 1, 2)
+    with progress.working_progress() as work:
+        work(label, 1, 2)
+    assert visible(label) in written.getvalue()
+    assert "\x1b[2Jx" not in written.getvalue()

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.pictures import SamplerSettings
@@ -40,6 +41,15 @@ def test_the_csv_has_a_line_for_each_picture_and_a_column_for_each_check() -> No
     )
     assert (first["background"], first["order"]) == ("1", "")
     assert (second["background"], second["order"]) == ("0", "1")
+
+
+def test_neither_a_label_nor_the_name_of_a_check_is_a_formula() -> None:
+    scores = evaluation('=HYPERLINK("x")').images
+    checked = [replace(score, checks={"＝check": True}) for score in scores]
+    text = csv_of_images(replace(evaluation(), images=tuple(checked)))
+    first, second = csv.DictReader(io.StringIO(text))
+    assert first["method"] == second["method"] == '\'=HYPERLINK("x")'
+    assert first["'＝check"] == "1"
 
 
 def test_the_latex_table_has_a_row_for_each_method_and_escapes_its_name() -> None:

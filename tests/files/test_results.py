@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,4 +97,10 @@ def test_another_kind_another_format_or_another_field_is_refused(
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "outer.json").write_text(text)
     with pytest.raises(ResultFileError, match="is not a result file"):
+        load_result(tmp_path / "outer.json", Outer)
+
+
+def test_a_pipe_in_place_of_a_result_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "outer.json")
+    with pytest.raises(ResultFileError, match="is not a regular file"):
         load_result(tmp_path / "outer.json", Outer)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from dti_geom.files import from_json, to_json
 from dti_geom.mini import concepts
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.sweeps import plan_of, read_plan
-from dti_geom.sweeps.plan import Plan, located
+from dti_geom.sweeps.plan import Plan
 from dti_geom.training import MethodConfig
+from dti_geom.training.data import located
 
 LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}
 
@@ -208,6 +210,12 @@ def test_an_address_follows_what_decides_the_result_and_not_where_it_lies(tmp_pa
     run, cell = address("a", "red", evaluate={"seeds": 9})
     assert run == first[0]  # the training is shared
     assert cell != first[1]
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.png")
+    with pytest.raises(SweepError, match=r"0\.png is not a regular file"):
+        plan_of(LEAST | {"concepts": [{"images": str(tmp_path), "init": "dog"}]}, "x")
 
 
 def test_a_shipped_concept_is_found_wherever_the_package_lies() -> None:

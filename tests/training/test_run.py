@@ -304,6 +304,17 @@ def test_what_a_linked_folder_points_to_is_never_removed(
     assert not (tmp_path / "run" / "checkpoints").is_symlink()
 
 
+def test_a_concept_that_ships_is_trained_by_its_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    concept = ConceptConfig("<x>", "green-fox", "fox")
+    asked = RunConfig("mini", (concept,), steps=1, preview=PreviewConfig(every=0))
+    (trained,) = train(asked).config.concepts
+    assert Path(trained.images).is_dir()
+    assert Path(trained.images).name == "green-fox"
+
+
 def test_what_takes_long_between_updates_is_named(
     config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

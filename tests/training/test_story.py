@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,10 @@ def test_only_pictures_of_the_run_itself_are_taken(tmp_path: Path) -> None:
     preview = folder / result.previews[0].file
     (tmp_path / "private.png").write_bytes(preview.read_bytes())
     preview.write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match="is not a PNG"):
+        read_run(folder)
+    preview.unlink()
+    os.mkfifo(preview)  # nothing waits for its writer
     with pytest.raises(TrainingError, match="is not a PNG"):
         read_run(folder)
     preview.unlink()

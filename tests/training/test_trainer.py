@@ -148,7 +148,8 @@ def test_times_are_the_models_own_or_those_asked_for(
 ) -> None:
     sana = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
     for asked, times in ((None, "uniform"), ("logit-normal", "logit-normal")):
-        trainer = Trainer(sana, config(data=DataConfig(resolution=64, times=asked)))
+        data = DataConfig(resolution=64, times=asked)
+        trainer = Trainer(sana, config(data=data, concept={"vectors": 3}))  # "dog" is in pieces
         assert trainer.config.data.times == trainer.noising.times == times
     assert Trainer(tiny(), config()).config.data.times is None
     with pytest.raises(DoesNotApply, match="belongs to flow models"):

@@ -335,11 +335,10 @@ class TextToImage:
         time. The latents are on the denoiser's device.
         """
         means, stds = [], []
-        with self.room_for_vae():
-            for image in pixels.split(1):
-                mean, std = self.autoencode(image)
-                means.append(mean)
-                stds += [] if std is None else [std]
+        for image in pixels.split(1):
+            mean, std = self.autoencode(image)
+            means.append(mean)
+            stds += [] if std is None else [std]
         shift, scale = self.latent_statistics()
         mean = (self.arrange_latents(torch.cat(means)) - shift) * scale
         # A shift moves the mean alone.
@@ -353,8 +352,7 @@ class TextToImage:
         """
         shift, scale = self.latent_statistics()
         own = self.restore_latents(latents.to(self.vae.dtype) / scale + shift)
-        with self.room_for_vae():
-            return torch.cat([self.autodecode(latent) for latent in own.split(1)])
+        return torch.cat([self.autodecode(latent) for latent in own.split(1)])
 
     def encode_prompts(self, prompts: Sequence[str], views: Sequence[View]) -> Conditioning:
         """Return the conditioning of each prompt, differentiable in learned tokens.
@@ -398,7 +396,8 @@ class TextToImage:
                 **self.call_options(self.guidance if guidance is None else guidance),
             )
             latents.append(result.images)
-        pixels = self.decode_generated(torch.cat(latents), side)
+        with self.room_for_vae():
+            pixels = self.decode_generated(torch.cat(latents), side)
         return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.

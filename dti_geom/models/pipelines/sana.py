@@ -20,6 +20,7 @@ from torch import Tensor
 from dti_geom.errors import UnknownToken
 from dti_geom.models.noising import Flow, Noising
 from dti_geom.models.pipelines.base import (
+    ZERO_PAD,
     Conditioning,
     TextToImage,
     Tower,
@@ -82,6 +83,13 @@ class Sana(TextToImage):
         Other pipelines do so themselves (`maybe_convert_prompt`); this one does not.
         """
         return self.spelled(prompt)
+
+    def padded(self, prompt: str, count: int) -> str:
+        """Return the prompt after `count` zero vectors.
+
+        A space separates its first word from the instruction; without one there is none.
+        """
+        return super().padded(prompt, count) if self.instruction else ZERO_PAD * count + prompt
 
     def prompt_tokens(self, tower: Tower) -> int:
         """Return the pipeline's own limit: Gemma's tokenizer has none, and writes no end token."""

@@ -1,12 +1,9 @@
 """Render the tables of a section as one CSV text."""
 
-import csv
-import io
 from collections.abc import Sequence
 
+from dti_geom.files.csv_text import csv_text
 from dti_geom.reporting.blocks import Section, Span, Table, Value, tables
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 def section_csv(section: Section) -> str:
@@ -25,19 +22,8 @@ def section_csv(section: Section) -> str:
     if not lines:
         return ""
     columns = list(dict.fromkeys(head for _, cells in lines for head in cells))
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["table", *map(safe_cell, columns)])
-    for name, cells in lines:
-        writer.writerow([safe_cell(name), *(safe_cell(cells.get(column)) for column in columns)])
-    return text.getvalue()
-
-
-def safe_cell(value: Value) -> Value:
-    """Return a text that a spreadsheet does not take for a formula; numbers stay."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    rows = [[name, *(cells.get(column) for column in columns)] for name, cells in lines]
+    return csv_text([["table", *columns], *rows])
 
 
 def _heads(table: Table) -> list[str]:

@@ -44,7 +44,7 @@ from dti_geom.reporting.sections.evaluation import (
     score_text,
 )
 from dti_geom.reporting.text import number, plot_text, quoted, shown, times
-from dti_geom.statistics import Interval
+from dti_geom.statistics import FEW_SUBJECTS, Interval
 from dti_geom.sweeps.estimates import Estimate
 from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep, state_counts
 
@@ -63,10 +63,12 @@ CELLS_SHOWN = 200  # rows of a table that people still read, and a terminal prin
 def sweep_section(result: Sweep) -> Section:
     """Show the scores of each method, their paired differences, and their cost."""
     finding = methods_finding(result)
+    caption = _CAPTION if subjects_of(result) >= FEW_SUBJECTS else _CAPTION_OF_FEW
     blocks: list[Block] = [
         Finding(finding),
         Note(_measured(result)),
-        Figure(lambda: scores_figure(result), _CAPTION, finding),
+        *_too_few(result),
+        Figure(lambda: scores_figure(result), caption, finding),
         Table("Scores over all prompts", _SCORE_COLUMNS, _score_rows(result)),
         *_group_tables(result),
         *_difference_blocks(result),
@@ -197,12 +199,11 @@ def methods_finding(sweep: Sweep) -> str:
     text = max(summaries, key=lambda summary: summary.text.mean)
     sentence = (
         f"{shown(subject.method, 40)} looks most like its subject, "
-        f"{score_text(subject.subject.mean)} ({interval_text(subject.subject)}), and "
-        f"{shown(text.method, 40)} follows prompts best, {score_text(text.text.mean)} "
-        f"({interval_text(text.text)})"
+        f"{_score_and_interval(subject.subject)}, and "
+        f"{shown(text.method, 40)} follows prompts best, {_score_and_interval(text.text)}"
     )
     pairs = overall_differences(sweep)
-    if not pairs:
+    if not pairs or subjects_of(sweep) < FEW_SUBJECTS:
         return f"{sentence}."
     clear_subject = sum(is_clear(pair.subject) for pair in pairs)
     clear_text = sum(is_clear(pair.text) for pair in pairs)
@@ -213,23 +214,36 @@ def methods_finding(sweep: Sweep) -> str:
     )
 
 
+def subjects_of(sweep: Sweep) -> int:
+    """Return the number of subjects that the sweep's scores are of."""
+    return max(summary.subject.subjects for summary in sweep.summaries)
+
+
+def _score_and_interval(interval: Interval) -> str:
+    if interval.low is None:
+        return score_text(interval.mean)
+    return f"{score_text(interval.mean)} ({interval_text(interval)})"
+
+
 def norm_score_finding(sweep: Sweep) -> str:
     """Say the rank correlation of norm and text score over all learned tokens."""
     correlation = rank_correlation(sweep.courses)
     if correlation is None:
         return "All learned tokens have the same norm, so nothing can depend on it."
-    return (
+    finding = (
         f"Over {number(len(sweep.courses))} learned tokens, norm and text score have a rank "
-        f"correlation of {score_text(correlation.mean)} (95 % interval over subjects "
-        f"{interval_text(correlation)})."
+        f"correlation of {score_text(correlation.mean)}"
     )
+    if correlation.low is None:
+        return f"{finding}."
+    return f"{finding} (95 % interval over subjects {interval_text(correlation)})."
 
 
 def rank_correlation(courses: Sequence[Course]) -> Interval | None:
     """Return Spearman's correlation of norm and text score, with a bootstrap interval.
 
     None if all norms or all scores are equal. Tokens of one subject are alike, so the percentile
-    bootstrap draws subjects, not tokens.
+    bootstrap draws subjects, not tokens. Fewer than `FEW_SUBJECTS` have no interval.
     """
     from scipy.stats import spearmanr
 
@@ -245,7 +259,7 @@ def rank_correlation(courses: Sequence[Course]) -> Interval | None:
     if np.ptp(rounded, axis=0).min() == 0:
         return None
     rng = np.random.default_rng(0)
-    draws = _DRAWS if len(groups) > 1 else 0
+    draws = _DRAWS if len(groups) >= FEW_SUBJECTS else 0
     drawn = [_drawn_correlation(groups, rng) for _ in range(draws)]
     low, high = None, None
     if drawn:
@@ -342,6 +356,19 @@ _CAPTION = (
     "seeds, training seeds averaged. Methods with overlapping bars may still differ: the paired "
     "differences decide."
 )
+_CAPTION_OF_FEW = "Diamonds: means over subjects, training seeds averaged."
+
+
+def _too_few(result: Sweep) -> list[Block]:
+    count = subjects_of(result)
+    if count >= FEW_SUBJECTS:
+        return []
+    return [
+        Note(
+            f"Subjects: {count}. That is too few for intervals or for a verdict on any difference; "
+            f"{FEW_SUBJECTS} or more have them."
+        )
+    ]
 
 
 def _measured(result: Sweep) -> str:
@@ -389,7 +416,8 @@ def _difference_blocks(result: Sweep) -> list[Block]:
     differences = overall_differences(result)
     if not differences:
         return []
-    rows = [
+    title = "Paired differences over all prompts"
+    rows: list[list[Value]] = [
         [
             difference.first,
             difference.second,
@@ -398,8 +426,10 @@ def _difference_blocks(result: Sweep) -> list[Block]:
         ]
         for difference in differences
     ]
+    if subjects_of(result) < FEW_SUBJECTS:
+        return [Table(title, _DIFFERENCE_COLUMNS[:-1], [row[:-1] for row in rows])]
     return [
-        Table("Paired differences over all prompts", _DIFFERENCE_COLUMNS, rows),
+        Table(title, _DIFFERENCE_COLUMNS, rows),
         Note(
             "“Differs in”: the 95 % interval excludes 0. There is no correction for the number of "
             "pairs: of equal methods, about one pair in twenty would differ."

@@ -163,3 +163,17 @@ def test_a_token_with_capitals_is_refused_where_prompts_are_lowered(sana_pipelin
     model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
     with pytest.raises(UnknownToken, match="lower case"):
         model.place("<MyDog>", [torch.ones(1, 32)])
+
+
+@pytest.mark.parametrize("instruction", [True, False])
+def test_zero_vectors_leave_the_tokens_of_a_prompt_as_they_are(
+    sana_pipeline: Path, instruction: bool
+) -> None:
+    model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
+    model.follow_instruction(instruction)
+    model.place_zero_pad()
+    zero = model.towers[0].learned_ids()[0]
+    (plain, padded), _ = model._tokens(["red cat", model.padded("red cat", 3)])  # type: ignore[attr-defined]
+    place = padded.index(zero)
+    assert padded[place : place + 3] == [zero] * 3
+    assert padded[:place] + padded[place + 3 :] == plain

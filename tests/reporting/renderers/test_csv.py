@@ -4,7 +4,7 @@ import io
 import pytest
 
 from dti_geom.reporting.blocks import Column, Note, Section, Span, Table
-from dti_geom.reporting.renderers.csv import safe_cell, section_csv
+from dti_geom.reporting.renderers.csv import section_csv
 
 
 def rows_of(section: Section) -> list[dict[str, str]]:
@@ -39,7 +39,3 @@ def test_a_token_is_never_a_formula(text: str) -> None:
     table = Table(text, [Column(text, kind="token")], [(text,)])
     lines = list(csv.reader(io.StringIO(section_csv(Section("", [table])), newline="")))
     assert lines == [["table", f"'{text}"], [f"'{text}", f"'{text}"]]
-
-
-def test_a_negative_number_stays_a_number() -> None:
-    assert safe_cell(-1.5) == -1.5

@@ -24,9 +24,16 @@ from dti_geom.reporting.sections.sweep import (
 )
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.estimates import Estimate
-from dti_geom.sweeps.sweep import CellState, Course, LearnedNorm, MethodCost, Sweep
+from dti_geom.sweeps.sweep import (
+    CellState,
+    Course,
+    LearnedNorm,
+    MethodCost,
+    Sweep,
+    _without_few,
+)
 
-SUBJECTS = ("dog", "cat", "fox", "owl")
+SUBJECTS = ("dog", "cat", "fox", "owl", "bee")
 
 
 def scores(method: str, better: float) -> list[ImageScore]:
@@ -105,10 +112,52 @@ def test_every_method_has_a_mean_with_its_interval_in_both_scores(sweep: Sweep) 
 
 def test_the_finding_names_who_leads_and_counts_differences_that_are_clear(sweep: Sweep) -> None:
     finding = methods_finding(sweep)
-    assert "dti follows prompts best, 0.705" in finding
+    assert "dti follows prompts best, 0.755" in finding
     assert "of 3 pairs of methods, 0 differ in subject and 3 in text" in finding
     tied = replace(sweep, differences=())
     assert methods_finding(tied).endswith(").")
+
+
+def few(sweep: Sweep, count: int) -> Sweep:
+    """The sweep over its first subjects alone, as `collect` returns it."""
+    images: list[ImageScore] = []
+    for method, better in (("dti", 0.05), ("ti", 0.0)):
+        images += [score for score in scores(method, better) if score.subject in SUBJECTS[:count]]
+    courses = [course for course in sweep.courses if course.subject in SUBJECTS[:count]]
+    return replace(
+        sweep,
+        summaries=tuple(map(_without_few, summarize(images))),
+        differences=tuple(map(_without_few, paired_differences(images))),
+        courses=tuple(courses),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_few_subjects_have_points_and_neither_intervals_nor_verdicts(
+    sweep: Sweep, count: int
+) -> None:
+    section = sweep_section(few(sweep, count))
+    for name in ("Scores over all", "Text score by", "Paired differences"):
+        spans = [cell for row in table(section, name).rows for cell in row if type(cell) is Span]
+        assert spans
+        assert set(spans) == {Span(None, None)}
+    assert table(section, "Paired differences").columns[-1].title == "95 %"
+    (warning,) = [block.text for block in blocks(section, Note) if "too few" in block.text]
+    assert warning.startswith(f"Subjects: {count}.")
+    (part,) = blocks(section, Section)
+    for finding in (*blocks(section, Finding), *blocks(part, Finding)):
+        assert "differ" not in finding.text
+        assert "interval" not in finding.text
+        assert "–" not in finding.text
+
+
+def test_five_subjects_have_intervals_and_verdicts(sweep: Sweep) -> None:
+    section = sweep_section(few(sweep, 5))
+    assert table(section, "Paired differences").rows[0][-1] == "text"
+    assert not any("too few" in block.text for block in blocks(section, Note))
+    correlation = rank_correlation(sweep.courses)
+    assert correlation is not None
+    assert correlation.low is not None
 
 
 def test_a_difference_is_clear_when_its_interval_leaves_0_out(sweep: Sweep) -> None:
@@ -260,8 +309,8 @@ def test_costs_are_seconds_of_each_method(section: Section) -> None:
 def test_cells_are_rows_with_their_state_and_minutes(sweep: Sweep) -> None:
     section = cells_section(sweep.cells)
     assert table(section, "").rows == [
-        ["done", 0, "dti", "dog cat fox owl", 100 / 60],
-        ["failed", 0, "ti", "dog cat fox owl", None],
+        ["done", 0, "dti", "dog cat fox owl bee", 100 / 60],
+        ["failed", 0, "ti", "dog cat fox owl bee", None],
     ]
     assert not blocks(section, Finding)
 
