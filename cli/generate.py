@@ -124,6 +124,7 @@ def generate(
     drawn = chosen_seeds(seed, seeds)
     files = token_files(embedding or ())
     number = dtype.value if dtype else None
+    recorded = None
     if preview is not None:
         if wanted or files or seed or seeds:
             raise EvaluationError(
@@ -133,7 +134,7 @@ def generate(
         recorded = read_preview(files[0])
         wanted, drawn = list(recorded.prompts), list(recorded.seeds)
         model, number = model or recorded.model, number or recorded.dtype
-        # In one batch, as the trainer painted them, the files are byte-identical.
+        # In one batch, as the trainer painted them, the files are byte-identical on a CPU.
         own = {
             "steps": recorded.steps,
             "guidance": recorded.guidance,
@@ -142,8 +143,10 @@ def generate(
         }
         asked = {name: own[name] if value is None else value for name, value in asked.items()}
     painter = open_painter(model or "mini", device, number)
+    if recorded is not None:
+        painter.follow_instruction(recorded.instruction)
     tokens = load_tokens(painter, files)
-    if preview is not None and len(tokens) != 1:
+    if recorded is not None and len(tokens) != 1:
         raise EvaluationError(
             f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one "
             "of them."

@@ -13,7 +13,7 @@ from .output import print_json, print_line, print_notice, print_section
 from .progress import training_progress
 
 if TYPE_CHECKING:
-    from dti_geom.training import ConceptConfig
+    from dti_geom.training import ConceptConfig, RunConfig
     from dti_geom.training.run import TrainingResult
 
 Concepts = Annotated[
@@ -184,6 +184,14 @@ def train(
         list[str] | None,
         typer.Option("--template", help="Training prompt, with {} for the token; repeatable."),
     ] = None,
+    instruction: Annotated[
+        bool | None,
+        typer.Option(
+            "--instruction/--no-instruction",
+            help="Put SANA's instruction before each prompt, as its generation does (default), or "
+            "leave it out, as the paper's trainer does; previews do the same.",
+        ),
+    ] = None,
     zero_pad: Annotated[
         bool,
         typer.Option(
@@ -208,7 +216,10 @@ def train(
         typer.Option("--preview-prompt", help="Prompt of previews, with {} for the token."),
     ] = None,
     preview_steps: Annotated[
-        int | None, typer.Option("--preview-steps", help="Sampler steps of previews.")
+        int | None,
+        typer.Option(
+            "--preview-steps", help="Sampler steps of previews. Default: the model's, 25 at most."
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="Updates between checkpoints.")
@@ -226,6 +237,14 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue the stopped run in this folder.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only estimate the run: files, memory by part, cards that fit, operations. It "
+            "loads no weights and needs no --out.",
+        ),
+    ] = False,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "cpu",
@@ -246,6 +265,14 @@ def train(
         ),
     ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the denoiser.")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On CUDA, use kernels that repeat their results to the byte; slower. A CPU always "
+            "does so.",
+        ),
+    ] = False,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb.")
     ] = None,
@@ -254,7 +281,8 @@ def train(
 
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
-    stopped run with --resume RUN; it ends with byte-identical vectors. Ctrl-C ends a run after the
+    stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
+    --deterministic. Ctrl-C ends a run after the
     current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
@@ -275,7 +303,7 @@ def train(
             )
         _show(result, resume, json)
         return
-    if out is None:
+    if out is None and not dry_run:
         raise TrainingError("--out is missing: the folder for the run.")
     if template and learn != "object":
         raise TrainingError("--template and --learn both say how to ask. Give one of them.")
@@ -315,6 +343,7 @@ def train(
             masks=str(masks) if masks else None,
             learn=learn,
             templates=tuple(template) if template else None,
+            instruction=instruction,
             zero_pad=zero_pad,
             times=times,
         ),
@@ -328,8 +357,12 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        deterministic=deterministic,
         memory=memory,
     )
+    if dry_run or out is None:
+        _show_estimate(config, json)
+        return
     with _stopping(), training_progress() as (progress, stage, download):
         result = train_run(
             config,
@@ -341,6 +374,18 @@ def train(
             tracker=tracker,
         )
     _show(result, out, json)
+
+
+def _show_estimate(config: "RunConfig", json: bool) -> None:
+    """Print what a run would download, need and compute."""
+    from dti_geom.reporting.sections.estimate import estimate_section
+    from dti_geom.training.estimates import estimate_run
+
+    estimate = estimate_run(config)
+    if json:
+        print_json(estimate)
+    else:
+        print_section(estimate_section(estimate))
 
 
 @contextmanager

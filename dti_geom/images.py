@@ -9,17 +9,34 @@ Pillow is loaded when a function runs, so that importing this module costs nothi
 import base64
 import io
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+HEIC = (".heic", ".heif")  # read by pillow-heif, where it is installed
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
+    *HEIC,
+)
 BROKEN = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no image
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PREFIX = "data:image/png;base64,"
+
+
+def reader_to_install(path: str | Path) -> str | None:
+    """Return the command that installs what opens this kind of picture; None where it is here."""
+    from PIL import features
+
+    suffix = Path(path).suffix.lower()
+    if suffix in HEIC and find_spec("pillow_heif") is None:
+        return "pip install 'dti-geom[heic]'"
+    if suffix == ".avif" and not features.check("avif"):
+        return "pip install 'pillow>=11.3'"
+    return None
 
 
 def open_rgb(path: str | Path) -> "Image":
@@ -50,6 +67,10 @@ def open_upright(path: str | Path) -> "Image":
         raise FileNotFoundError("does not exist")
     if not Path(path).is_file():  # a pipe would be waited for
         raise OSError("not a regular file")
+    if Path(path).suffix.lower() in HEIC and reader_to_install(path) is None:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     with warnings.catch_warnings():
         # Pillow warns of a large image, and raises for one of twice that size.
         warnings.simplefilter("error", Image.DecompressionBombWarning)

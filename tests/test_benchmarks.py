@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import wilcoxon
 
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
+from pipelines import FAMILIES, published_folder
 from scripts import script
 
 
@@ -23,6 +25,39 @@ def train_step() -> Any:
 @pytest.fixture(scope="module")
 def bakeoff() -> Any:
     return script("bakeoff")
+
+
+@pytest.mark.parametrize(("family", "towers"), [("sd15", 1), ("sdxl", 2), ("sana", 0)])
+@pytest.mark.parametrize("method", ["dti", "ti"])
+def test_an_update_waits_for_a_gpu_once_and_once_for_each_clip_tower(
+    family: str, towers: int, method: str, request: pytest.FixtureRequest
+) -> None:
+    """diffusers sends the ids of a CLIP tower by a plain copy; all results are read at once."""
+    folder = str(request.getfixturevalue(f"{family}_pipeline"))
+    waits = script("waits").count(folder, method, FAMILIES[family].word)
+    assert waits.read == 1
+    assert waits.sent <= towers
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+def test_a_step_costs_little_more_than_the_models_own_passes(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    """A public loop costs more: it encodes images each time."""
+    folder = str(request.getfixturevalue(f"{family}_pipeline"))
+    counted = script("flops").count(folder, 64, 2)
+    assert 1 <= counted["step"] / counted["floor"] < 1.05
+    assert counted["textbook"] > 1.02 * counted["step"]
+    assert family in script("flops").table([{"model": family, **counted}])
+
+
+@pytest.mark.slow
+def test_at_published_size_a_step_on_sana_costs_what_its_prompts_cost(tmp_path: Path) -> None:
+    """At the tests' tiny sizes the attention to the instruction would outweigh the rest."""
+    published_folder(tmp_path, "sana")
+    counted = script("flops").count(str(tmp_path), 1024, 4)
+    assert 1 <= counted["step"] / counted["floor"] < 1.05
+    assert counted["textbook"] > 2 * counted["step"]
 
 
 @pytest.mark.parametrize("pipeline", ["sd15_pipeline", "sdxl_pipeline"])
@@ -175,3 +210,36 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
     sweep = Namespace(courses=courses)
     assert bakeoff.norm_against_text(sweep) < -0.9
     assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)
+
+
+def test_widened_pictures_have_the_picture_itself_in_their_middle(tmp_path: Path) -> None:
+    crops = script("crops")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    wide = np.asarray(Image.open(crops.widened(tmp_path, tmp_path / "wide") / "0.png"))
+    assert wide.shape == (64, 64 + 2 * crops.MARGIN, 3)
+    assert np.array_equal(wide[:, crops.MARGIN : -crops.MARGIN], pixels)
+
+
+def test_crops_are_compared_picture_by_picture() -> None:
+    crops = script("crops")
+    images = []
+    for method in crops.METHODS:
+        for number, (fixed, random) in enumerate([(0.5, 0.4), (0.7, 0.4)]):
+            for way, score in (("fixed", fixed), ("random", random)):
+                images.append(
+                    Namespace(
+                        method=f"{way}-{method}",
+                        subject="fox",
+                        prompt=f"a {{}} {number}",
+                        seed=0,
+                        subject_score=score,
+                        text_score=1.0,
+                    )
+                )
+    found = crops.summary(images)
+    assert found["means"]["fixed-ti"] == pytest.approx({"subject": 0.6, "text": 1.0})
+    less = found["random less fixed"]["dti"]
+    assert less["pictures"] == 2
+    assert less["subject"] == pytest.approx({"mean": -0.2, "error": 0.1})
+    assert less["text"] == {"mean": 0, "error": 0}

@@ -1,5 +1,6 @@
 """The lines in docs/ do what they say."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,14 @@ def test_a_start_by_cross_initialization_is_as_long_as_the_settings_say() -> Non
         start = start_of(mini, 0, concept, METHODS["crossinit"], 0)
         assert_shown(SETTINGS, f"{float(start.vectors.norm()) / mean:.0f} times")
         assert_shown(README, f"{float(start.vectors.norm()) / mean:.0f} times")
+
+
+def test_the_settings_show_what_fresh_crops_cost_on_mini() -> None:
+    path = DOCS.with_name("benchmarks") / "results" / "2026-11-27-crops.json"
+    section = " ".join(SETTINGS.split("## Crops")[1].split("\n## ")[0].split())
+    for difference in json.loads(path.read_text())["random less fixed"].values():
+        for score in ("subject", "text"):
+            mean, error = (difference[score][name] for name in ("mean", "error"))
+            assert mean < 0
+            assert f"{-mean:.3f} ± {error:.3f}" in section
+        assert_shown(section, str(difference["pictures"]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dti_geom import images
 from dti_geom.images import (
     BROKEN,
     open_rgb,
@@ -17,6 +18,7 @@ from dti_geom.images import (
     png_base64,
     png_bytes,
     png_uri,
+    reader_to_install,
     thumbnail,
 )
 
@@ -131,3 +133,25 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="not a regular file"):
         open_rgb(tmp_path / "pipe.png")
+
+
+def test_heic_opens_where_its_reader_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    picture = Image.new("RGB", (64, 32), (200, 30, 30))
+    heif.from_pillow(picture).save(tmp_path / "phone.HEIC")
+    assert reader_to_install(tmp_path / "phone.HEIC") is None
+    opened = open_rgb(tmp_path / "phone.HEIC")
+    assert opened.size == (64, 32)
+    pixel = opened.getpixel((30, 15))
+    assert isinstance(pixel, tuple)
+    assert pixel[0] > 150 > 60 > max(pixel[1:])
+
+
+def test_a_format_without_its_reader_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import features
+
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    monkeypatch.setattr(features, "check", lambda name: False)
+    assert reader_to_install("phone.HEIC") == "pip install 'dti-geom[heic]'"
+    assert reader_to_install("web.avif") == "pip install 'pillow>=11.3'"
+    assert reader_to_install("photo.jpg") is None

@@ -81,11 +81,12 @@ def paint_pictures(
     A picture's noise comes from its own seed, so a picture does not depend on the others in its
     batch, except for rounding: matrix products of another shape may sum in another order. Two
     batch sizes differ by at most 2 of 255 on the embedded model, in float32 and in bfloat16
-    (`tests/evaluation/test_pictures.py`). The same batches give the same bytes.
+    (`tests/evaluation/test_pictures.py`). The same batches give the same bytes on a CPU.
 
     A file is named after a hash of everything that decides the picture: weights, sampler,
-    precision, prompt, the vectors of the tokens in it, seed, steps, guidance and size, but not the
-    device. So a stopped call resumes where it stopped, and changed settings paint new files.
+    precision, SANA's instruction, prompt, the vectors of the tokens in it, seed, steps, guidance
+    and size, but not the device. So a stopped call resumes where it stopped, and changed settings
+    paint new files.
 
     Raises EvaluationError for what cannot be painted, before anything is written.
     """
@@ -301,7 +302,9 @@ def _fingerprint(model: TextToImage) -> str:
     weights = [parameter.flatten() for module in modules for parameter in module.parameters()]
     scheduler = model.pipeline.scheduler
     config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
-    named = [type(model.pipeline).__name__, type(scheduler).__name__, config]
+    named: list[Any] = [type(model.pipeline).__name__, type(scheduler).__name__, config]
+    if model.instruction is False:
+        named.append("no instruction")
     sampled = _hash([weight[:: max(1, len(weight) // _SAMPLE)][:_SAMPLE] for weight in weights])
     return sampled + json.dumps(named, sort_keys=True, default=str)
 

@@ -12,7 +12,7 @@ class Preview:
     """The settings of a preview.
 
     `paint_pictures` with these settings, the token placed, and all pictures in one batch gives
-    byte-identical files.
+    byte-identical files on a CPU.
     """
 
     model: str
@@ -22,6 +22,7 @@ class Preview:
     guidance: float
     size: int  # pixels of a side
     dtype: str  # of the model
+    instruction: bool | None = None  # whether prompts follow SANA's; None: the model's own
 
 
 def read_preview(file: EmbeddingFile) -> Preview:

@@ -9,7 +9,7 @@ from torch.optim.optimizer import ParamsT
 
 from dti_geom.errors import GeometryError
 from dti_geom.geometry._checks import check_same_space, check_unit, check_vectors, working_dtype
-from dti_geom.geometry.sphere import normalize, norms, project_tangent, retract
+from dti_geom.geometry.sphere import _norms, _tangent, _unit
 
 
 class _SphereOptimizer(torch.optim.Optimizer):
@@ -88,6 +88,7 @@ class RiemannianSGD(_SphereOptimizer):
         beta: float = 0.0,
         eps: float = 1e-8,
         momentum: float = 0.0,
+        check: bool = True,
     ) -> None:
         """Check the options and the parameters.
 
@@ -98,6 +99,8 @@ class RiemannianSGD(_SphereOptimizer):
         prior_direction: μ, unit, (d,) or any shape that broadcasts to the parameter. Needed if
             kappa > 0.
         beta, momentum: β and ρ in [0, 1). eps: ε ≥ 0, in the units of the gradient.
+        check: at each step, raise GeometryError for a gradient that is not finite or a row that is
+            not unit. On a GPU every check waits for it; without them a NaN spreads.
 
         Raises GeometryError for an option out of range or a row that is not unit.
         """
@@ -108,6 +111,7 @@ class RiemannianSGD(_SphereOptimizer):
             "beta": beta,
             "eps": eps,
             "momentum": momentum,
+            "check": check,
         }
         super().__init__(params, defaults)
 
@@ -122,7 +126,7 @@ class RiemannianSGD(_SphereOptimizer):
         state["steps"] += moves
         state["second_moment"] = torch.where(
             moves,
-            beta * state["second_moment"] + (1 - beta) * norms(g) ** 2,
+            beta * state["second_moment"] + (1 - beta) * _norms(g) ** 2,
             state["second_moment"],
         )
         # The average starts at 0; dividing by 1 − βⁿ corrects for that (Kingma and Ba 2015, §3).
@@ -132,11 +136,10 @@ class RiemannianSGD(_SphereOptimizer):
         if group["momentum"] > 0:
             before = state.setdefault("momentum", torch.zeros_like(g))
             # The last step was tangent at the last v; projection carries it to the present v.
-            g = torch.where(
-                moves[..., None], group["momentum"] * project_tangent(param, before) + g, before
-            )
+            carried = group["momentum"] * _tangent(_unit(param.to(g.dtype)), before) + g
+            g = torch.where(moves[..., None], carried, before)
             state["momentum"] = g
-        param[moves] = retract(param[moves], -group["lr"] * g[moves]).to(param.dtype)
+        _move(param, moves, -group["lr"] * g)
 
 
 class RiemannianAdam(_SphereOptimizer):
@@ -161,6 +164,7 @@ class RiemannianAdam(_SphereOptimizer):
         prior_direction: Tensor | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        check: bool = True,
     ) -> None:
         """Check the options and the parameters, as `RiemannianSGD` does.
 
@@ -172,6 +176,7 @@ class RiemannianAdam(_SphereOptimizer):
             "prior_direction": prior_direction,
             "betas": betas,
             "eps": eps,
+            "check": check,
         }
         super().__init__(params, defaults)
 
@@ -185,20 +190,21 @@ class RiemannianAdam(_SphereOptimizer):
         (beta1, beta2), steps = group["betas"], state["steps"]
         steps += moves
         # The first moment was tangent at the last v; projection carries it to the present v.
-        carried = beta1 * project_tangent(param, state["first_moment"]) + (1 - beta1) * g
+        carried = beta1 * _tangent(_unit(param.to(g.dtype)), state["first_moment"])
+        carried = carried + (1 - beta1) * g
         first = state["first_moment"] = torch.where(
             moves[..., None], carried, state["first_moment"]
         )
         second = state["second_moment"] = torch.where(
             moves,
-            beta2 * state["second_moment"] + (1 - beta2) * norms(g) ** 2,
+            beta2 * state["second_moment"] + (1 - beta2) * _norms(g) ** 2,
             state["second_moment"],
         )
         # Both averages start at 0; 1 − βⁿ corrects for that. Rows with n = 0 are left out below.
         count = steps.to(g.dtype)
         size = (second / (1 - beta2**count)).sqrt() + group["eps"]
         step = -group["lr"] * first / (1 - beta1**count)[..., None] / size[..., None]
-        param[moves] = retract(param[moves], step[moves]).to(param.dtype)
+        _move(param, moves, step)
 
 
 def _tangent_gradient(param: Tensor, grad: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -206,13 +212,22 @@ def _tangent_gradient(param: Tensor, grad: Tensor, group: dict[str, Any]) -> tup
 
     The gradient is in at least float32.
     """
-    check_vectors(grad, "the gradient")
+    if group["check"]:
+        check_vectors(grad, "the gradient")
+        check_vectors(param, "a parameter")
+        check_unit(param, "a parameter")
     g = grad.to(working_dtype(param))
     if group["kappa"] > 0:
         # log p(v) = κ·μᵀv + constant, so the loss −log p has the gradient −κ·μ.
-        g = g - group["kappa"] * normalize(group["prior_direction"].to(g))
+        g = g - group["kappa"] * _unit(group["prior_direction"].to(g))
     # Rows are told apart by the data gradient: with the prior every row would move in every step.
-    return grad.any(dim=-1), project_tangent(param, g)
+    return grad.any(dim=-1), _tangent(_unit(param.to(g.dtype)), g)
+
+
+def _move(param: Tensor, moves: Tensor, step: Tensor) -> None:
+    """Retract the rows that move, in place. A choice, not an index: an index waits for the GPU."""
+    there = _unit(_unit(param.to(step.dtype)) + step).to(param.dtype)
+    param.copy_(torch.where(moves[..., None], there, param))
 
 
 def _check_group(group: dict[str, Any]) -> None:

@@ -201,9 +201,20 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        # For a name that PyTorch does not know, it lists every backend it was ever ported to.
+        listed = first_line(error).startswith("Expected one of")
+        reason = "" if listed else f" ({first_line(error)})"
         raise DtiGeomError(
-            f"device '{device}' cannot be used here ({first_line(error)}). --device cpu always can."
+            f"device '{device}' cannot be used here{reason}. Here: {', '.join(_devices())}."
         ) from error
+
+
+def _devices() -> list[str]:
+    """Return the devices of this machine, as --device takes them."""
+    import torch
+
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,11 @@ def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -
             folder, local_files_only=True, trust_remote_code=False
         )
     except LOADING_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            raise ModelFilesError(
+                f"{folder}: the tokenizer needs code that came with the model (auto_map), and such "
+                "code is never run. Use a model whose tokenizer transformers knows."
+            ) from error
         raise ModelFilesError(
             f"{folder}: the tokenizer does not load ({first_line(error)})."
         ) from error

@@ -85,18 +85,25 @@ class Diffusion:
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return √ᾱ·x + √(1 − ᾱ)·ε."""
+        self._follow(x)
         return _per_sample(self.signal, t, x) * x + _per_sample(self.noise, t, x) * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return ε, or v = √ᾱ·ε − √(1 − ᾱ)·x."""
         if self.prediction == "epsilon":
             return noise
+        self._follow(x)
         return _per_sample(self.signal, t, x) * noise - _per_sample(self.noise, t, x) * x
 
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
         """Return min(SNR, γ) / SNR for ε, min(SNR, γ) / (SNR + 1) for v."""
-        snr: Tensor = (self.signal / self.noise).to(t.device)[t] ** 2
+        self._follow(t)
+        snr: Tensor = (self.signal / self.noise)[t] ** 2
         return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+    def _follow(self, tensor: Tensor) -> None:
+        """Keep the tables where they are read: a copy at each step waits for the GPU."""
+        self.signal, self.noise = self.signal.to(tensor.device), self.noise.to(tensor.device)
 
 
 class Flow:

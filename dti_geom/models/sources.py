@@ -223,7 +223,10 @@ class HubRepository:
         from huggingface_hub import model_info
 
         with self._reachable():
-            return model_info(self.name, revision=self.revision, files_metadata=True)
+            try:
+                return model_info(self.name, revision=self.revision, files_metadata=True)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise OSError(f"the answer is no list of files: {first_line(error)}") from error
 
     def _snapshot(self) -> Path | None:
         """Return the folder of the cached files of this revision, or None."""
@@ -258,7 +261,8 @@ class HubRepository:
                 "`hf auth login`), and no local folder of that name."
             ) from error
         except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-            raise self._unreachable(error) from error
+            # Its cause says why the Hub's library gave up.
+            raise self._unreachable(error.__cause__ or error) from error
         except errors.EntryNotFoundError:
             raise
         except ModelFilesError:
@@ -268,7 +272,7 @@ class HubRepository:
                 raise
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: Exception) -> ModelFilesError:
+    def _unreachable(self, error: BaseException) -> ModelFilesError:
         status = getattr(getattr(error, "response", None), "status_code", None)
         busy = status is not None and (status == 429 or status >= 500)
         advice = (

@@ -62,7 +62,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of a cell. Every engine computes the same bytes for the same cell."""
+    """The result of a cell. On CPUs every engine computes the same bytes for a cell."""
 
     method: str  # its name; scores of baselines have their own
     seed: int

@@ -1,6 +1,6 @@
 """Engines that compute cells: worker processes of this machine, or an existing Ray cluster.
 
-Both call `try_cell`, and no cell depends on another, so both compute the same bytes.
+Both call `try_cell`, and no cell depends on another, so both compute the same bytes on CPUs.
 """
 
 import logging

@@ -35,12 +35,18 @@ def check_before_loading(config: RunConfig) -> None:
 def init_rows(vocabulary: Vocabulary, concept: ConceptConfig, model: str) -> list[int]:
     """Return the rows of a concept's init words, one for each word.
 
-    More rows than words are taken only if `concept.vectors` asks for that many vectors: a word in
-    pieces is no start that anybody means. model: its name, for messages. Raises TrainingError for
-    a word in pieces, UnknownToken for one that has no rows.
+    A word that is one token only after a space, as many nouns are in Gemma's vocabulary, gets that
+    row: it is the one that stands in prompts. More rows than words are taken only if
+    `concept.vectors` asks for that many vectors: a word in pieces is no start that anybody means.
+    model: its name, for messages. Raises TrainingError for a word in pieces, UnknownToken for one
+    that has no rows.
     """
     rows = vocabulary.rows(concept.init)
-    if concept.vectors is not None or len(rows) <= len(concept.init.split()):
+    words = len(concept.init.split())
+    if len(rows) > words:
+        inside = vocabulary.rows(f" {concept.init}")
+        rows = inside if len(inside) <= words else rows
+    if concept.vectors is not None or len(rows) <= words:
         return rows
     pieces = vocabulary.tokens(rows)
     similar = get_close_matches(concept.init, _words(vocabulary), n=NEAREST, cutoff=0.5)

@@ -98,6 +98,8 @@ class DataConfig:
     masks: folder of NAME.png; the loss counts where it is white.
     learn: what the token stands for, object or style; chooses the templates.
     templates: prompts with {} for the token; None takes those of `learn`.
+    instruction: put SANA's instruction before each prompt, as its generation does; None takes the
+        model's own, which is yes where there is one. Previews do as training does.
     zero_pad: put a random number of zero vectors, 0 to 15, before the prompt of every sample.
     times: uniform or logit-normal, for flow models; None takes the model's.
     """
@@ -110,6 +112,7 @@ class DataConfig:
     masks: str | None = None
     learn: str = "object"
     templates: tuple[str, ...] | None = None
+    instruction: bool | None = None
     zero_pad: bool = False
     times: str | None = None
 
@@ -132,10 +135,10 @@ class DataConfig:
 class PreviewConfig:
     """The pictures a run paints during training; with `every` 0 there are none."""
 
-    every: int = 200  # updates; also before the first and after the last
+    every: int = 200  # updates; also after the last
     prompts: tuple[str, ...] = ("a photo of a {}",)
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    steps: int | None = None  # of the sampler; None: the model's own
+    steps: int | None = None  # of the sampler; None: the model's own, 25 at most
     guidance: float | None = None
 
     def __post_init__(self) -> None:
@@ -170,6 +173,7 @@ class RunConfig:
     device: str = "cpu"
     dtype: str | None = None
     compile: bool = False  # compile the denoiser
+    deterministic: bool = False  # on CUDA, kernels that repeat their results; a CPU always does
     memory: str = "auto"
     memory_reason: str | None = None  # why auto became what it is; a run fills it in
     extended_from: tuple[int, ...] = ()  # numbers of updates before a resumed run was given more

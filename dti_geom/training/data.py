@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import TrainingError, first_line
-from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright
+from dti_geom.images import BROKEN, SUFFIXES, open_rgb, open_upright, reader_to_install
 from dti_geom.models.catalog import known_concepts
 from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import Latents, TextToImage, View
+from dti_geom.models.transfer import sent
+from dti_geom.progress import notice
 from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CLASSES_FILE = "prompts_and_classes.txt"  # in the DreamBooth dataset
+TEXT = (".txt", ".md", ".json", ".jsonl", ".csv", ".yaml", ".yml")  # captions and notes
 ENLARGED = 9 / 8  # short side that random crops are cut from, as a multiple of the resolution
 ZERO_PAD_MEAN, ZERO_PAD_MOST = 2.0, 15  # zero vectors before a prompt, as Kim et al. (2026) draw
 
@@ -55,20 +58,22 @@ class Batch:
 def image_files(concept: ConceptConfig) -> list[Path]:
     """Return the images of a concept, sorted by name.
 
-    Raises TrainingError for a folder that is missing or holds no image.
+    Raises TrainingError for a folder that is missing or holds no image, and for images in a format
+    that nothing installed here reads.
     """
-    folder = Path(concept.images)
-    if concept.subject:
-        folder = folder / concept.subject
+    folder = _folder_of(concept)
     if not folder.is_dir():
         subjects = _folders_in(folder.parent) if concept.subject else []
         there = f" There are: {', '.join(subjects)}." if subjects else ""
         raise TrainingError(f"{folder} is not a folder.{there} --images takes a folder of images.")
-    files = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    files = sorted(path for path in folder.iterdir() if _is_readable(path, SUFFIXES))
+    for command in dict.fromkeys(map(reader_to_install, files)):
+        if command is not None:
+            names = ", ".join(path.name for path in files if reader_to_install(path) == command)
+            raise TrainingError(
+                f"{folder} holds {names}, and nothing installed here reads that format. Run: "
+                f"{command}. Or save them as JPEG or PNG."
+            )
     if not files:
         subjects = _folders_in(folder)
         advice = (
@@ -88,6 +93,24 @@ def located(run: RunConfig) -> RunConfig:
         return replace(concept, images=str(bundled[concept.images].images))
 
     return replace(run, concepts=tuple(map(locate, run.concepts)))
+
+
+def ignored_files(concept: ConceptConfig) -> list[str]:
+    """Return the names of what lies among the images and is neither image, text nor folder."""
+    return sorted(
+        path.name
+        for path in _folder_of(concept).iterdir()
+        if not (_is_readable(path, (*SUFFIXES, *TEXT)) or path.is_dir() or path.name[0] == ".")
+    )
+
+
+def _folder_of(concept: ConceptConfig) -> Path:
+    return Path(concept.images, concept.subject or "")
+
+
+def _is_readable(path: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a path is a visible file of one of these kinds; a named pipe is no file."""
+    return path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
 
 
 def _folders_in(folder: Path) -> list[str]:
@@ -119,6 +142,9 @@ def load_views(
     crops are cut at random places of a slightly larger image; the seed and the image's number
     decide the places. Raises TrainingError naming every image that does not open.
     """
+    ignored = ignored_files(concept)
+    if ignored:
+        notice(f"ignored in {_folder_of(concept)}: {', '.join(ignored)} (no pictures for Pillow)")
     views: list[ImageView] = []
     broken: list[str] = []
     for number, path in enumerate(image_files(concept)):
@@ -231,7 +257,7 @@ class Encoded:
         """Return some of the views."""
         picked = torch.tensor(rows)
         return Encoded(
-            self.latents[picked.to(self.latents.mean.device)],
+            self.latents[sent(picked, self.latents.mean.device)],
             [self.views[row] for row in rows],
             None if self.masks is None else self.masks[picked],
         )
@@ -265,7 +291,8 @@ class Samples:
         self.model, self.seed, self.zero_pad = model, seed, zero_pad
         self.count, self.random_side = len(views), random_side
         self.whole = views if random_side else ()
-        self.encoded = None if random_side else Encoded.of(model, views)
+        with model.room_for_vae():
+            self.encoded = None if random_side else Encoded.of(model, views)
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
             allowed = [view.prompt] if view.prompt else templates
@@ -284,14 +311,14 @@ class Samples:
         mean, std = picked.latents.mean, picked.latents.std
         # For each sample: the noise, and the draw from the latent's distribution.
         drawn = [torch.randn(2, *mean.shape[1:], generator=generator) for generator in generators]
-        noise, spread = torch.stack(drawn).to(mean.device).unbind(dim=1)
+        noise, spread = sent(torch.stack(drawn), mean.device).unbind(dim=1)
         return Batch(
             x=mean if std is None else mean + std * spread,
             noise=noise,
-            times=times.to(mean.device),
+            times=sent(times, mean.device),
             prompts=tuple(map(self._prompt, rows, generators)),
             views=tuple(picked.views),
-            mask=None if picked.masks is None else picked.masks.to(mean.device),
+            mask=None if picked.masks is None else sent(picked.masks, mean.device),
             noising=noising,
         )
 

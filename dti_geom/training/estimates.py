@@ -4,7 +4,7 @@ The model is built on the meta device from its configuration, and the objectives
 through it forward and backward, as in training: see `dti_geom.models.metering` for what is counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dti_geom.errors import DtiGeomError, first_line
 from dti_geom.models.catalog import find_source, profile_of
+from dti_geom.models.downloads import NeededFile, plan_download
 from dti_geom.models.metering import Meter, metered
 from dti_geom.models.pipelines import TextToImage, View, default_dtype
 from dti_geom.models.pipelines.blueprint import meta_model
@@ -28,6 +29,7 @@ GIB = 2**30
 # in use for the allocator's gaps.
 RESERVE = 1 * GIB
 GAPS = 0.05
+CARDS = (8, 12, 16, 24, 40, 48, 80)  # GiB
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class MemoryEstimate:
     activations: int  # kept for the backward pass
     working: int  # at the peak of a step, beyond these
     latents: int  # of the images, and what learns with its optimiser
-    training: int  # the four together
+    training: int  # the four together, and the autoencoder where samples are cut anew
     loading: int  # all parts on the device
     encoding: int  # of the images
     painting: int  # of the previews; 0 without previews
@@ -67,14 +69,26 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A common size of a card, and how a run fits it."""
+
+    gib: int
+    memory: str | None  # the fastest setting that fits; None: neither does
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a run will cost, and its configuration with every default filled in."""
 
     config: RunConfig
+    files: tuple[NeededFile, ...]  # that the model is opened from
+    bytes: int  # of all of them
+    bytes_to_download: int
     parts: tuple[PartWeights, ...]
     trainable: int  # numbers that learn
     images: int
     memory: tuple[MemoryEstimate, ...]  # fast, low
+    cards: tuple[Card, ...]
 
 
 def estimate_run(config: RunConfig) -> Estimate:
@@ -85,15 +99,26 @@ def estimate_run(config: RunConfig) -> Estimate:
     config = located(config)
     model = _without_weights(config)
     config = with_defaults(config, model)
+    download = plan_download(config.model, config.dtype or "float32")
+    memory = tuple(estimate_memory(model, config, memory) for memory in MEMORY)
     widths = sum(tower.token_table.shape[1] for tower in model.towers)
     vectors = sum(vector_count(model, concept) for concept in config.concepts)
     return Estimate(
         config=config,
+        files=download.files,
+        bytes=download.bytes,
+        bytes_to_download=download.bytes - download.cached_bytes,
         parts=tuple(_weights(model)),
         trainable=vectors * widths,
         images=sum(len(image_files(concept)) for concept in config.concepts),
-        memory=tuple(estimate_memory(model, config, memory) for memory in MEMORY),
+        memory=memory,
+        cards=tuple(Card(gib, _fitting(memory, gib * GIB)) for gib in CARDS),
     )
+
+
+def _fitting(memory: Sequence[MemoryEstimate], available: int) -> str | None:
+    """Return the first setting that fits, or None."""
+    return next((part.memory for part in memory if part.needed <= available), None)
 
 
 def choose_memory(config: RunConfig) -> RunConfig:
@@ -157,10 +182,14 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     spend_memory(model, memory)
     vectors = _place(model, config)
     batch = _batch(model, config, latents)
+    # SANA reads its instruction before the first step, and keeps it.
+    model.encode_prompts(batch.prompts[:1], batch.views[:1])
     step, activations = _step(model, config, batch)
     kept = _kept(config, latents, vectors)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)
     sampling = _sampling(model, batch, pictures)
+    # Samples that are cut anew are encoded in each update, with everything on the device.
+    anew = config.data.random_crops
     with_vae = vae if low else total
     painting = max(resident + sampling.peak, with_vae + decoding.peak)
     return MemoryEstimate(
@@ -169,9 +198,9 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
         activations=activations,
         working=step.peak - activations,
         latents=kept,
-        training=resident + step.peak + kept,
+        training=resident + (vae if anew else 0) + step.peak + kept,
         loading=total,
-        encoding=with_vae + encoding.peak + kept,
+        encoding=(total if anew else with_vae) + encoding.peak + kept,
         painting=painting + kept if config.preview.every else 0,
         flops=step.flops * config.accumulate,
     )

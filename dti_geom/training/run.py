@@ -56,6 +56,7 @@ from dti_geom.training.checks import check_before_loading
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.kernels import kernels
 from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.peak_memory import reset_peak_memory
 from dti_geom.training.processes import Processes
@@ -131,7 +132,8 @@ def train(
     processes.wait()
     config = located(config)
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(config, folder, listeners, model=model, build=build, fresh=True)
+    with kernels(config.device, deterministic=config.deterministic):
+        return _train(config, folder, listeners, model=model, build=build, fresh=True)
 
 
 def resume(
@@ -149,8 +151,9 @@ def resume(
 
     steps: a larger number of updates than the run was asked for; config.json keeps the earlier
     numbers in `extended_from`. The learned vectors are byte-identical to those of a run without
-    the stop. A finished run returns its result, unless it is extended. Raises TrainingError if
-    `out` is not the folder of a run or cannot be extended, and what `train` raises.
+    the stop, on a CPU and with `deterministic` on a GPU. A finished run returns its result, unless
+    it is extended. Raises TrainingError if `out` is not the folder of a run or cannot be extended,
+    and what `train` raises.
     """
     folder = Path(out)
     if not (folder / "config.json").is_file():
@@ -164,7 +167,8 @@ def resume(
             (folder / "result.json").unlink(missing_ok=True)
             save_result(folder / "config.json", extended, overwrite=True)
     listeners = _Listeners(progress, stage, download, tracker)
-    return _train(extended, folder, listeners, model=model, build=build, fresh=False)
+    with kernels(extended.device, deterministic=extended.deterministic):
+        return _train(extended, folder, listeners, model=model, build=build, fresh=False)
 
 
 def _extended(config: RunConfig, steps: int) -> RunConfig:
@@ -300,8 +304,6 @@ class _RunWriter:
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         kept = [line + "\n" for line in lines[: self.trainer.step]]
         write_text(events, "".join(kept), overwrite=True)
-        if self.trainer.step == 0:
-            self._preview(0)
 
     def _load_last_state(self, folder: Path) -> None:
         """Load the latest state that is whole. A crash of the disk may damage the last one."""
@@ -400,10 +402,11 @@ class _RunWriter:
         repeatable = {
             "prompts": [prompt.replace("{}", token) for prompt in preview.prompts],
             "seeds": preview.seeds,
-            "steps": preview.steps or model.sampling_steps,
+            "steps": preview.steps,
             "guidance": model.guidance if preview.guidance is None else preview.guidance,
             "size": self.config.data.resolution,
             "dtype": self.config.dtype,
+            "instruction": model.instruction,
         }
         return {
             "tool": f"dti-geom {__version__}",

@@ -48,7 +48,7 @@ def start_of(
     if kind == "word":
         vectors = words
     elif kind == "output":
-        vectors = _output_states(tower, concept.init, model.device)
+        vectors = _output_states(tower, concept.init, rows, model.device)
     elif kind == "mean":
         vectors = table[table.any(dim=1)].mean(dim=0, keepdim=True)
     elif kind == "random":
@@ -78,18 +78,18 @@ def _repeated(vectors: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _output_states(tower: Tower, word: str, device: torch.device) -> Tensor:
-    """Return the encoder's output, after its final norm, at each token of a bare word, (n, d).
+def _output_states(tower: Tower, word: str, rows: list[int], device: torch.device) -> Tensor:
+    """Return the encoder's output, after its final norm, at each row of a bare word, (n, d).
 
     Cross Initialization (Pang et al., CVPR 2024) starts from it, at its own norm and not centred.
     Nothing stands around the word but the tokenizer's special tokens.
     """
-    rows = tower.vocabulary.rows(word)
     whole: list[int] = tower.tokenizer(word)["input_ids"]
     bare: list[int] = tower.tokenizer(word, add_special_tokens=False)["input_ids"]
     length = len(bare)
     place = next(i for i in range(len(whole)) if whole[i : i + length] == bare)
-    # The rows, not the ids of the text: a word may be a row number, such as #320.
+    # The rows, not the ids of the text: a word may be a row number, such as #320, or have its row
+    # only after a space.
     ids = torch.tensor([whole[:place] + rows + whole[place + length :]], device=device)
     states: Tensor = tower.module(input_ids=ids).last_hidden_state
     return states[0, place : place + len(rows)].float()

@@ -121,15 +121,22 @@ class TokenVectors:
         tokens = [LearnedToken(self.token, tower, rows) for tower, rows in values.items()]
         write_embeddings(folder, tokens, metadata=metadata, overwrite=True)
 
-    def records(self, *, nearest: bool) -> tuple[VectorRecord, ...]:
+    def figures(self) -> list[Tensor]:
+        """Return the vectors after the last step and its gradients, tower by tower."""
+        figures = []
+        for vectors in self.vectors:
+            figures += [vectors.vectors().detach(), vectors.gradient]
+        return figures
+
+    def records(self, figures: Sequence[Tensor], *, nearest: bool) -> tuple[VectorRecord, ...]:
         """Describe every vector after a step."""
         records = []
-        for tower, learned in zip(self.towers, self.vectors, strict=True):
-            rows = learned.vectors().detach()
+        for number, (tower, learned) in enumerate(zip(self.towers, self.vectors, strict=True)):
+            rows, gradient = figures[2 * number : 2 * number + 2]
             directions = geometry.normalize(rows)
-            norms = geometry.norms(rows).tolist()
-            angles = geometry.angle(directions, geometry.normalize(learned.start)).tolist()
-            cosines = (directions * learned.prior).sum(dim=-1).tolist()
+            norms, gradient_norms = geometry.norms(rows).tolist(), geometry.norms(gradient).tolist()
+            angles = geometry.angle(directions, learned.start_direction).tolist()
+            cosines = (directions * learned.prior_direction).sum(dim=-1).tolist()
             records += [
                 VectorRecord(
                     token=self.token,
@@ -138,7 +145,7 @@ class TokenVectors:
                     norm=norms[index],
                     angle_to_start=angles[index],
                     cosine_to_prior=cosines[index],
-                    gradient_norm=learned.gradient_norms[index],
+                    gradient_norm=gradient_norms[index],
                     nearest=nearest_words(tower, row) if nearest else (),
                 )
                 for index, row in enumerate(rows)
@@ -198,7 +205,10 @@ class TowerVectors:
             # The logarithm learns: the magnitude stays positive, and no retraction resets it.
             self.log_magnitude = self.magnitude.log().requires_grad_()
         self.optimizers = self._optimizers()
-        self.gradient_norms = [0.0] * len(start)  # before the last step, of `parameter`
+        self.gradient = torch.zeros_like(self.start)  # of `parameter`, at the last step
+        # On the CPU, where records are made.
+        self.start_direction = geometry.normalize(self.start.cpu())
+        self.prior_direction = self.prior.cpu()
 
     def vectors(self) -> Tensor:
         """Return e, (n, d), float32, differentiable in the parameters."""
@@ -224,10 +234,7 @@ class TowerVectors:
     def step(self, share: float) -> None:
         """Move along the gradients at `share` of the learning rate, and clear them."""
         gradient = self.parameter.grad
-        if gradient is None:
-            self.gradient_norms = [0.0] * len(self.parameter)
-        else:
-            self.gradient_norms = geometry.norms(gradient).tolist()
+        self.gradient = torch.zeros_like(self.start) if gradient is None else gradient
         for optimizer, rate in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
@@ -285,6 +292,7 @@ class TowerVectors:
                 lr=settings.learning_rate,
                 kappa=settings.kappa,
                 prior_direction=self.prior,
+                check=False,  # the loop refuses what is not finite, reading all at once
             )
         return geometry.RiemannianSGD(
             parameters,
@@ -293,6 +301,7 @@ class TowerVectors:
             prior_direction=self.prior,
             beta=settings.beta,
             momentum=settings.momentum,
+            check=False,
         )
 
 

@@ -82,10 +82,13 @@ class Trainable(Protocol):
     def save(self, folder: Path, values: Values, metadata: Mapping[str, str]) -> None:
         """Write values as files that other tools load, replacing earlier ones."""
 
-    def records(self, *, nearest: bool) -> tuple[VectorRecord, ...]:
+    def figures(self) -> list[Tensor]:
+        """Return, where they are, the float32 tensors that `records` needs after a step."""
+
+    def records(self, figures: Sequence[Tensor], *, nearest: bool) -> tuple[VectorRecord, ...]:
         """Describe the vectors after a step; () for a trainable without vectors.
 
-        nearest: also look up the nearest words, which is slow.
+        figures: on the CPU. nearest: also look up the nearest words, which is slow.
         """
 
     def results(self, values: Values) -> tuple[LearnedVectorResult, ...]:

@@ -8,14 +8,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 
 from dti_geom.errors import TrainingDiverged, TrainingError
 from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.transfer import fetched
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import Batch, Samples, join, load_views
+from dti_geom.training.loss_scale import LossScale
 from dti_geom.training.methods.base import Settings, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
@@ -25,6 +28,7 @@ from dti_geom.training.processes import Processes
 from dti_geom.training.token_vectors import TokenVectors, with_prefix
 from dti_geom.training.trainable import Build, Trainable, Values, VectorRecord
 
+PREVIEW_STEPS = 25  # of the sampler at most, where a run does not say
 NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
 
 
@@ -49,6 +53,37 @@ class Concept:
     samples: Samples
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What an update did, as float32 tensors on the CPU."""
+
+    losses: Tensor  # (concepts,)
+    gradients: list[Tensor]
+    learned: list[list[Tensor]]  # by concept, its parameters after the step
+    described: list[list[Tensor]]  # by concept, what its trainable's records need
+
+    @classmethod
+    def read(
+        cls,
+        losses: Tensor,
+        gradients: list[Tensor],
+        learned: list[list[Tensor]],
+        described: list[list[Tensor]],
+    ) -> "Figures":
+        """Copy all from where the model computes, in one copy."""
+        tensors = iter(fetched([losses, *gradients, *chain(*learned), *chain(*described)]))
+
+        def take(like: list[Tensor]) -> list[Tensor]:
+            return list(islice(tensors, len(like)))
+
+        return cls(
+            losses=next(tensors),
+            gradients=take(gradients),
+            learned=[take(part) for part in learned],
+            described=[take(part) for part in described],
+        )
+
+
 class Trainer:
     """A model, the concepts it learns, and everything the next step depends on."""
 
@@ -64,6 +99,7 @@ class Trainer:
 
         build: makes the trainable of each concept.
         """
+        model.follow_instruction(config.data.instruction)
         self.model, self.config = model, with_defaults(config, model)
         self.settings = decide(method_named(config.method.name), self.config.method)
         self.processes = processes or Processes()
@@ -90,7 +126,9 @@ class Trainer:
             )
             self.concepts.append(Concept(concept, trainable, samples))
         if config.compile:
-            model.denoiser.compile()
+            # The pipeline keeps its own: previews have other shapes, which would be compiled too.
+            model.denoiser = torch.compile(model.denoiser)
+        self.loss_scale = LossScale(model.dtype)
         self.step = 0
         # What each trainable had learned after the last updates, as many as are averaged.
         self._recent: list[list[Values]] = []
@@ -106,14 +144,11 @@ class Trainer:
         while self.step < total:
             started = time.perf_counter()
             losses = self._backward()
-            self._refuse_non_finite(losses)
             share = learning_rate_share(self.settings, self.step, total)
-            for concept in self.concepts:
-                concept.trainable.step(share)
-                self._refuse_non_finite_parameters(concept)
+            figures = self._move(losses, share)
             self.step += 1
             self._keep_recent()
-            yield self._record(losses, share, time.perf_counter() - started)
+            yield self._record(figures, share, time.perf_counter() - started)
 
     def learned(self) -> list[Values]:
         """Return what every concept's trainable has learned, float32 on the CPU.
@@ -129,7 +164,10 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a resumed run needs, as tensors on the CPU."""
-        state = {"step": torch.tensor(self.step)}
+        state = {
+            "step": torch.tensor(self.step),
+            "loss_scale": torch.tensor(self.loss_scale.value),
+        }
         for number, concept in enumerate(self.concepts):
             for name, value in concept.trainable.state().items():
                 state[f"{number}/{name}"] = value.detach().cpu()
@@ -148,6 +186,8 @@ class Trainer:
         state = renamed(state, [tower.name for tower in self.model.towers])
         try:
             self.step = int(state["step"])
+            # States of version 0.1.0 have none.
+            self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))
             recent = []
             for number, concept in enumerate(self.concepts):
                 concept.trainable.load_state(with_prefix(state, f"{number}/"))
@@ -159,11 +199,24 @@ class Trainer:
                 "configuration or by another version. Train again with --overwrite."
             ) from error
 
-    def _backward(self) -> dict[str, float]:
-        """Compute the gradients of one update, over its micro-batches and processes.
+    def _backward(self) -> Tensor:
+        """Compute the gradients of one update; again at another scale where float16 overflows.
 
-        Returns the mean data loss of each concept, by its token.
+        Returns the mean data loss of each concept, (concepts,), where the model computes.
         """
+        while True:
+            losses = self._scaled_backward()
+            gradients = [parameter.grad for parameter in self._parameters()]
+            # No scale helps a loss that is not finite itself. Without a scale nothing is read here,
+            # so a GPU need not be waited for.
+            unscaled = self.loss_scale.value == 1
+            if unscaled or not _is_finite(losses) or self.loss_scale.undo(gradients):
+                return losses
+            for parameter in self._parameters():
+                parameter.grad = None
+
+    def _scaled_backward(self) -> Tensor:
+        """Compute the gradients of the scaled loss, over its micro-batches and processes."""
         accumulate = self.config.accumulate
         sums = torch.zeros(len(self.concepts), device=self.model.device)
         for micro in range(accumulate):
@@ -173,14 +226,36 @@ class Trainer:
             penalties = [concept.trainable.penalty() for concept in self.concepts]
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
-            (torch.stack(terms).sum() / accumulate).backward()
+            (torch.stack(terms).sum() / accumulate * self.loss_scale.value).backward()
             sums += losses.detach() / accumulate
         for concept in self.concepts:  # the graph is freed; the model must not keep it
             concept.trainable.place(self.model, differentiable=False)
         self.processes.average([parameter.grad for parameter in self._parameters()])
         self.processes.average([sums])
-        tokens = [concept.config.token for concept in self.concepts]
-        return dict(zip(tokens, sums.tolist(), strict=True))
+        return sums
+
+    def _move(self, losses: Tensor, share: float) -> "Figures":
+        """Step every trainable, and read what that did: the only wait for a GPU in an update.
+
+        Raises TrainingDiverged and puts the parameters back if anything is not finite.
+        """
+        trainables = [concept.trainable for concept in self.concepts]
+        parameters = self._parameters()
+        before = [parameter.detach().clone() for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for trainable in trainables:
+            trainable.step(share)
+        learned = [trainable.parameters() for trainable in trainables]
+        described = [trainable.figures() for trainable in trainables]
+        figures = Figures.read(losses, gradients, learned, described)
+        try:
+            self._refuse_non_finite(figures)
+        except TrainingDiverged:
+            with torch.no_grad():
+                for parameter, value in zip(parameters, before, strict=True):
+                    parameter.copy_(value)
+            raise
+        return figures
 
     def _batch(self, micro: int) -> Batch:
         """Draw the samples of one micro-batch, those of all concepts together."""
@@ -206,24 +281,26 @@ class Trainer:
             parameters += concept.trainable.parameters()
         return parameters
 
-    def _refuse_non_finite(self, losses: dict[str, float]) -> None:
-        """Raise TrainingDiverged before a step would spoil what is learned."""
-        bad = [token for token, loss in losses.items() if not math.isfinite(loss)]
-        gradients = [parameter.grad for parameter in self._parameters()]
-        if not bad and all(gradient is None or _is_finite(gradient) for gradient in gradients):
-            return
-        cause = f"the loss of {', '.join(bad)}" if bad else "a gradient"
-        raise TrainingDiverged(
-            f"{cause} is not finite at step {self.step + 1}; the vectors of step {self.step} are "
-            "kept. Try a lower learning rate, or --dtype float32."
-        )
-
-    def _refuse_non_finite_parameters(self, concept: Concept) -> None:
-        if not all(_is_finite(parameter) for parameter in concept.trainable.parameters()):
+    def _refuse_non_finite(self, figures: "Figures") -> None:
+        """Raise TrainingDiverged for a loss, a gradient or a parameter that is not finite."""
+        tokens = [concept.config.token for concept in self.concepts]
+        bad = [
+            token
+            for token, loss in zip(tokens, figures.losses, strict=True)
+            if not _is_finite(loss)
+        ]
+        if bad or not all(map(_is_finite, figures.gradients)):
+            cause = f"the loss of {', '.join(bad)}" if bad else "a gradient"
             raise TrainingDiverged(
-                f"what {concept.config.token} learned is not finite after step {self.step + 1}; "
-                "the last checkpoint is kept. Try a lower learning rate."
+                f"{cause} is not finite at step {self.step + 1}; the vectors of step {self.step} "
+                "are kept. Try a lower learning rate, or --dtype float32."
             )
+        for token, parameters in zip(tokens, figures.learned, strict=True):
+            if not all(map(_is_finite, parameters)):
+                raise TrainingDiverged(
+                    f"what {token} learned is not finite after step {self.step + 1}; the vectors "
+                    f"of step {self.step} are kept. Try a lower learning rate."
+                )
 
     def _keep_recent(self) -> None:
         count = self.settings.average_last
@@ -231,16 +308,17 @@ class Trainer:
             self._recent.append([concept.trainable.values() for concept in self.concepts])
             del self._recent[:-count]
 
-    def _record(self, losses: dict[str, float], share: float, seconds: float) -> StepRecord:
+    def _record(self, figures: "Figures", share: float, seconds: float) -> StepRecord:
         total = self.config.steps or 1
         every = max(1, total // NEAREST_TIMES)
         nearest = self.step in (1, total) or self.step % every == 0
         vectors: list[VectorRecord] = []
-        for concept in self.concepts:
-            vectors += concept.trainable.records(nearest=nearest)
+        for concept, described in zip(self.concepts, figures.described, strict=True):
+            vectors += concept.trainable.records(described, nearest=nearest)
+        tokens = [concept.config.token for concept in self.concepts]
         return StepRecord(
             step=self.step,
-            losses=losses,
+            losses=dict(zip(tokens, figures.losses.tolist(), strict=True)),
             learning_rate=share * self.settings.learning_rate,
             vectors=tuple(vectors),
             seconds=seconds,
@@ -279,8 +357,10 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
         warmup=settings.warmup,
         average_last=settings.average_last,
     )
+    preview_steps = config.preview.steps or min(PREVIEW_STEPS, model.sampling_steps)
     return replace(
         config,
+        preview=replace(config.preview, steps=preview_steps),
         steps=config.steps or model.training.steps,
         dtype=str(model.dtype).removeprefix("torch."),
         method=method,
@@ -288,6 +368,7 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
             data,
             resolution=data.resolution or model.training_resolution,
             templates=data.templates or model.templates(data.learn),
+            instruction=model.instruction,
             times=data.times or model.noising.times,
         ),
     )

@@ -74,6 +74,30 @@ def test_a_preview_needs_nothing_but_the_token_file(
     assert result["model"] == str(sd15_pipeline)
 
 
+def test_a_preview_of_sana_follows_the_instruction_if_the_run_did(
+    run_json: RunJson, sana_pipeline: Path, tmp_path: Path
+) -> None:
+    files = []
+    for instruction in (None, True, False):
+        settings = {
+            "prompts": ["a <x>"],
+            "seeds": [3],
+            "steps": 1,
+            "guidance": 2.0,
+            "size": 64,
+            "dtype": "float32",
+        }
+        settings |= {} if instruction is None else {"instruction": instruction}
+        metadata = {"base_model": str(sana_pipeline), "preview": json.dumps(settings)}
+        token = tmp_path / "learned_embeds.safetensors"
+        save_file({"<x>": torch.full((1, 32), 0.1)}, token, metadata)
+        result = run_json("generate", "--preview", token, "--out", tmp_path / "out")
+        files.append(result["pictures"][0]["file"])
+    assert files[0] == files[1] != files[2]
+    with_it, without = ((tmp_path / "out" / file).read_bytes() for file in files[1:])
+    assert with_it != without
+
+
 def test_what_contradicts_itself_is_one_red_line(run: Run, tmp_path: Path) -> None:
     both = run(
         "generate", "--prompt", "a dog", "--seed", "1", "--seeds", "2", "--out", tmp_path / "out"

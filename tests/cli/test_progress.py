@@ -79,7 +79,7 @@ def test_stages_are_named_and_no_count_is_shown_before_there_is_one(
     terminal: bool, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = printed(monkeypatch, terminal=terminal)
-    with training_progress() as (_update, stage):
+    with training_progress() as (_update, stage, _download):
         seconds(6)
         stage("opening [/mini]")
         if terminal:
@@ -87,3 +87,19 @@ def test_stages_are_named_and_no_count_is_shown_before_there_is_one(
     assert "opening [/mini]" in stream.getvalue()
     assert "0/" not in stream.getvalue()
     assert "None" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_download_is_counted_in_megabytes_before_the_updates(
+    terminal: bool, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = printed(monkeypatch, terminal=terminal)
+    with training_progress() as (_update, _stage, download):
+        download("downloading x", 0, 6_900_000_000)
+        seconds(10)
+        download("downloading x", 690_000_000, 6_900_000_000)
+        if terminal:
+            seconds(1)
+    assert "downloading x" in stream.getvalue()
+    assert "MB" in stream.getvalue()
+    assert ("690/6900" if terminal else "690 of 6900, 0:01:30 left") in stream.getvalue()

@@ -210,3 +210,16 @@ def test_a_stopped_run_says_how_to_resume_and_a_resumed_one_takes_no_other_setti
     assert "--method, --device: a resumed run keeps the settings" in refused.stderr
     longer = run("train", "--resume", folder, "--steps", 5, "--json")
     assert json.loads(longer.stdout)["config"]["extended_from"] == [4]
+
+
+def test_a_dry_run_estimates_and_leaves_nothing(
+    run: Run, sd15_pipeline: Path, images: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", sd15_pipeline, "--images", images, "--init", "dog"]
+    out = tmp_path / "run"
+    done = run("train", *arguments, "--dry-run", "--json", "--out", out, "--batch-size", 2)
+    assert done.returncode == 0, done.stderr
+    estimate = json.loads(done.stdout)
+    assert estimate["config"]["batch_size"] == 2
+    assert [part["memory"] for part in estimate["memory"]] == ["fast", "low"]
+    assert not out.exists()

@@ -1,6 +1,10 @@
 import contextlib
+import http.client
 import itertools
 import json
+import socket
+import ssl
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +145,110 @@ def test_an_absent_repository_is_one_line(
     assert said in got.stderr
     assert "Traceback" not in got.stderr
     assert got.stdout == ""
+
+
+def failing(answer: bytes) -> Iterator[str]:
+    """The address of a server that sends these bytes, whatever is asked, and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed at the end of the test
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\nETag: x\r\nX-Repo-Commit: " + b"1" * 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "scheme", "said"),
+    [
+        (b"HTTP/1.1 503 Oops\r\nContent-Length: 0\r\n\r\n", "http", "try again in a few minutes"),
+        (b"HTTP/1.1 429 Oops\r\nContent-Length: 0\r\n\r\n", "http", "try again in a few minutes"),
+        (b"SSH-2.0-OpenSSH\r\n", "http", "Check the network"),
+        (b"no TLS", "https", "Check the network"),
+        (CUT + b"\r\n\r\n{", "http", "Check the network"),
+    ],
+    ids=["503", "429", "garbage", "no TLS", "truncated"],
+)
+def test_a_server_in_trouble_is_one_line(
+    answer: bytes, scheme: str, said: str, tmp_path: Path
+) -> None:
+    with contextlib.contextmanager(failing)(answer) as url:
+        got = run(url.replace("http", scheme), tmp_path, "norms", "--model", "some/model")
+    assert got.returncode == 1
+    assert "Traceback" not in got.stderr
+    assert "bug" not in got.stderr
+    (line,) = [line for line in got.stderr.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert "--model ./my-model" in line
+
+
+def network_errors() -> list[Exception]:
+    import httpx
+    import requests
+    import urllib3.exceptions
+
+    pool: Any = None
+    return [
+        requests.exceptions.ConnectionError("refused"),
+        requests.exceptions.ReadTimeout("slow"),
+        requests.exceptions.ProxyError("proxy"),
+        urllib3.exceptions.ProtocolError("broken"),
+        urllib3.exceptions.MaxRetryError(pool, "/file"),
+        httpx.ConnectTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        http.client.IncompleteRead(b"half"),
+        http.client.RemoteDisconnected("gone"),
+        ssl.SSLCertVerificationError("certificate"),
+        socket.gaierror(-2, "no such name"),
+        TimeoutError("slow"),
+    ]
+
+
+@pytest.mark.parametrize("error", network_errors(), ids=lambda error: type(error).__name__)
+def test_network_errors_of_every_library_are_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
+    with pytest.raises(ModelFilesError, match="Check the network") as raised:
+        HubRepository("some/model").has("config.json")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_error_of_our_own_is_not_called_one_of_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
+    with pytest.raises(ZeroDivisionError):
+        HubRepository("some/model").has("config.json")
+
+
+@pytest.mark.parametrize("answer", ["<html>Log in to the hotel</html>", "[]", "3"])
+def test_a_list_of_files_that_is_none_is_one_line(
+    answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def parse(*_: object, **__: object) -> Any:
+        return huggingface_hub.ModelInfo(**json.loads(answer))  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr("huggingface_hub.model_info", parse)
+    with pytest.raises(ModelFilesError, match="the answer is no list of files"):
+        HubRepository("some/model").sizes()
 
 
 def test_a_folder_reads_just_the_bytes_asked_for(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from dti_geom.files import from_json, to_json
 from dti_geom.mini import concepts
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.sweeps import plan_of, read_plan
-from dti_geom.sweeps.plan import Plan, located
+from dti_geom.sweeps.plan import Plan
 from dti_geom.training import MethodConfig
+from dti_geom.training.data import located
 
 LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}
 

@@ -45,6 +45,15 @@ def test_a_word_in_pieces_is_taken_where_that_many_vectors_are_asked_for(
     assert rows == vocabulary.rows("dog")
 
 
+def test_a_word_that_is_one_token_after_a_space_alone_gets_that_row(sana_pipeline: Path) -> None:
+    (encoder,) = open_encoders(str(sana_pipeline))
+    assert len(encoder.vocabulary.rows("dog")) > 1
+    (row,) = init_rows(encoder.vocabulary, replace(FOX, init="dog"), "sana")
+    assert encoder.vocabulary.token(row) == "dog"
+    assert encoder.tokenizer is not None
+    assert row in encoder.tokenizer("a photo of a dog").input_ids
+
+
 def test_words_of_like_spelling_are_named(vocabulary: Vocabulary) -> None:
     with pytest.raises(TrainingError, match=r"Words spelled like it: .*\bfrog\b"):
         init_rows(vocabulary, replace(FOX, init="frogg"), "mini")
@@ -59,7 +68,7 @@ def test_words_of_like_spelling_are_named(vocabulary: Vocabulary) -> None:
         ({"concepts": (replace(FOX, init="dog"),)}, TrainingError, "splits into"),
         ({"concepts": (replace(FOX, init="狐"),)}, UnknownToken, "not made of tokens"),
         ({"model": "sd1.6"}, UnknownModel, "no model called"),
-        ({"device": "gpu"}, DtiGeomError, "'gpu' cannot be used here"),
+        ({"device": "gpu"}, DtiGeomError, r"'gpu' cannot be used here\. Here: cpu"),
     ],
 )
 def test_what_no_run_could_do_is_refused_before_a_model_is_opened(

@@ -1,5 +1,6 @@
 import io
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -312,3 +313,25 @@ def test_joined_batches_keep_their_order_and_a_missing_mask_counts_everywhere(
     assert both.prompts == first.prompts + second.prompts
     assert both.mask is not None
     assert both.mask.flatten(1).mean(dim=1).tolist() == [1, 1, 0, 0, 0]
+
+
+def test_pictures_that_nothing_reads_are_named_with_the_remedy(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "phone.HEIC").write_bytes(b"a picture")
+    monkeypatch.setattr("dti_geom.images.find_spec", lambda name: None)
+    with pytest.raises(
+        TrainingError, match=r"holds phone\.HEIC, .* pip install 'dti-geom\[heic\]'"
+    ):
+        image_files(concept(images))
+
+
+def test_other_files_among_the_pictures_are_named_and_text_is_not(
+    images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("raw.CR2", "film.mp4", "notes.txt", "list.csv", ".hidden.xyz"):
+        (images / name).write_bytes(b"something")
+    os.mkfifo(images / "pipe.png")
+    views = load_views(concept(images), DataConfig(), 64, seed=0)
+    assert len(views) == 3
+    assert f"ignored in {images}: film.mp4, pipe.png, raw.CR2 (" in caplog.text

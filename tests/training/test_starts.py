@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dti_geom.errors import EmbeddingFileError, TrainingError, UnknownToken
 from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.geometry import norms, row_norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, MethodConfig
 from dti_geom.training.methods import METHODS
 from dti_geom.training.starts import Start, start_of
@@ -71,6 +73,14 @@ def test_a_random_start_has_the_mean_norm_is_seeded_and_keeps_the_words_prior(
     assert torch.equal(first.prior, start(model).prior)
 
 
+def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before a text and after it."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
+    first = mask.index(0)
+    return ids[:first], [row for row, special in zip(ids, mask, strict=True) if special][first:]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cross_initialization_starts_from_the_encoders_output_for_the_bare_word(
     pipeline_folder: Callable[[str], Path], name: str
@@ -79,15 +89,17 @@ def test_cross_initialization_starts_from_the_encoders_output_for_the_bare_word(
     model = open_text_to_image(str(pipeline_folder(name)), dtype=torch.float32)
     for init in ("cat", "red dog", "phone"):
         for number, tower in enumerate(model.towers):
-            encoded = tower.tokenizer(init, return_tensors="pt", return_special_tokens_mask=True)
-            output = tower.module(input_ids=encoded.input_ids).last_hidden_state[0]
-            expected = output[encoded.special_tokens_mask[0] == 0]
+            pieces = ConceptConfig("<x>", "nowhere", init, vectors=9)  # "phone" is in pieces here
+            rows = init_rows(tower.vocabulary, pieces, model.name)
+            begin, end = special_ids(tower.tokenizer)
+            ids = torch.tensor([[*begin, *rows, *end]])
+            output = tower.module(input_ids=ids).last_hidden_state[0]
+            expected = output[len(begin) : len(begin) + len(rows)]
             for method, kind in (("crossinit", "word"), ("ti", "output")):
-                count = len(expected)  # a word may be in pieces
-                concept = ConceptConfig("<x>", "nowhere", init, start=kind, vectors=count)
+                concept = replace(pieces, start=kind, vectors=len(rows))
                 found = start_of(model, number, concept, METHODS[method], 0)
                 torch.testing.assert_close(found.vectors, expected)
-                assert torch.equal(found.prior, tower.token_table[tower.vocabulary.rows(init)])
+                assert torch.equal(found.prior, tower.token_table[rows])
 
 
 def test_cross_initialization_takes_a_row_by_its_number(model: TextToImage) -> None:

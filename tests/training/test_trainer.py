@@ -148,7 +148,8 @@ def test_times_are_the_models_own_or_those_asked_for(
 ) -> None:
     sana = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
     for asked, times in ((None, "uniform"), ("logit-normal", "logit-normal")):
-        trainer = Trainer(sana, config(data=DataConfig(resolution=64, times=asked)))
+        data = DataConfig(resolution=64, times=asked)
+        trainer = Trainer(sana, config(data=data, concept={"vectors": 3}))  # "dog" is in pieces
         assert trainer.config.data.times == trainer.noising.times == times
     assert Trainer(tiny(), config()).config.data.times is None
     with pytest.raises(DoesNotApply, match="belongs to flow models"):
@@ -171,11 +172,32 @@ def test_the_average_of_equal_vectors_is_that_vector() -> None:
     torch.testing.assert_close(average_vectors([one, one.clone(), one.clone()]), one)
 
 
+def test_a_run_decides_whether_prompts_follow_sanas_instruction(
+    sana_pipeline: Path, config: Callable[..., RunConfig], images: Path
+) -> None:
+    losses = []
+    for asked in (None, True, False):
+        data = DataConfig(resolution=64, instruction=asked)
+        concept = ConceptConfig("<x>", str(images), "e")
+        model = open_text_to_image(str(sana_pipeline), dtype=torch.float32)
+        trainer = Trainer(model, config(concepts=(concept,), data=data, steps=1))
+        assert trainer.config.data.instruction is (asked is not False)
+        (record,) = trainer.updates()
+        losses.append(record.losses["<x>"])
+    assert losses[0] == losses[1]
+    assert losses[1] != pytest.approx(losses[2], rel=1e-4)
+
+
+def test_an_instruction_is_refused_where_there_is_none(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    with pytest.raises(DoesNotApply, match="no instruction"):
+        Trainer(tiny(), config(data=DataConfig(resolution=64, instruction=False)))
+
+
 def test_in_bfloat16_the_vectors_stay_float32(
     sd15_pipeline: Path, config: Callable[..., RunConfig]
 ) -> None:
-    from dti_geom.models.pipelines import open_text_to_image
-
     model = open_text_to_image(str(sd15_pipeline), dtype=torch.bfloat16)
     trainer, records = trained(model, config())
     assert model.denoiser.dtype == model.towers[0].module.dtype == torch.bfloat16

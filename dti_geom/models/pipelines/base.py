@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import UnknownToken
+from dti_geom.errors import DoesNotApply, UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.templates import TEMPLATES
+from dti_geom.models.transfer import sent
 from dti_geom.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Tower:
     module: nn.Module
     learned: dict[str, Tensor] = field(default_factory=dict)  # token → (n, d)
     _ids: dict[str, list[int]] = field(default_factory=dict)
+    _sent_ids: tuple[list[int], Tensor] | None = None  # the learned ids, and where they were needed
 
     def __post_init__(self) -> None:
         """Hook the module's token lookup."""
@@ -148,7 +150,10 @@ class Tower:
         return ids
 
     def _learned_ids(self, device: torch.device) -> Tensor:
-        return torch.tensor(self.learned_ids(), device=device)
+        ids = self.learned_ids()
+        if self._sent_ids is None or self._sent_ids[0] != ids or self._sent_ids[1].device != device:
+            self._sent_ids = ids, sent(torch.tensor(ids), device)
+        return self._sent_ids[1]
 
     def _hide_learned(self, _lookup: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Look up row 0 for learned tokens, which have no row; keep their ids for the next hook."""
@@ -183,6 +188,8 @@ class TextToImage:
     guidance: float = 7.5
     sampling_steps: int = 50
     training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    # Whether prompts follow the pipeline's instruction, for families that have one.
+    instruction: bool | None = None
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.
@@ -211,6 +218,8 @@ class TextToImage:
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
         _choose_attention(self)
+        if self.device.type == "cuda":
+            lay_channels_last(self)
 
     @property
     def device(self) -> torch.device:
@@ -280,6 +289,20 @@ class TextToImage:
         for tower in self.towers:
             tower.learned.clear()
 
+    def follow_instruction(self, follow: bool | None) -> None:
+        """Put the pipeline's instruction before prompts from now on, or leave it out.
+
+        None changes nothing. Raises DoesNotApply for a family without an instruction.
+        """
+        if follow is None:
+            return
+        if self.instruction is None:
+            raise DoesNotApply(
+                f"{self.name} puts no instruction before its prompts, as SANA does. "
+                "Leave the option out."
+            )
+        self.instruction = follow
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
@@ -312,11 +335,10 @@ class TextToImage:
         time. The latents are on the denoiser's device.
         """
         means, stds = [], []
-        with self.room_for_vae():
-            for image in pixels.split(1):
-                mean, std = self.autoencode(image)
-                means.append(mean)
-                stds += [] if std is None else [std]
+        for image in pixels.split(1):
+            mean, std = self.autoencode(image)
+            means.append(mean)
+            stds += [] if std is None else [std]
         shift, scale = self.latent_statistics()
         mean = (self.arrange_latents(torch.cat(means)) - shift) * scale
         # A shift moves the mean alone.
@@ -330,8 +352,7 @@ class TextToImage:
         """
         shift, scale = self.latent_statistics()
         own = self.restore_latents(latents.to(self.vae.dtype) / scale + shift)
-        with self.room_for_vae():
-            return torch.cat([self.autodecode(latent) for latent in own.split(1)])
+        return torch.cat([self.autodecode(latent) for latent in own.split(1)])
 
     def encode_prompts(self, prompts: Sequence[str], views: Sequence[View]) -> Conditioning:
         """Return the conditioning of each prompt, differentiable in learned tokens.
@@ -339,7 +360,7 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = torch.tensor([unique.index(prompt) for prompt in prompts], device=self.device)
+        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
         encoded = self.encode_text(unique)
         by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
         return by_prompt | self.describe_views(views)
@@ -375,7 +396,8 @@ class TextToImage:
                 **self.call_options(self.guidance if guidance is None else guidance),
             )
             latents.append(result.images)
-        pixels = self.decode_generated(torch.cat(latents), side)
+        with self.room_for_vae():
+            pixels = self.decode_generated(torch.cat(latents), side)
         return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
@@ -474,6 +496,13 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def names_of(token: str, count: int) -> list[str]:
     """Return diffusers' names for the vectors of a token: <x>, <x>_1, <x>_2, …"""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
+
+
+def lay_channels_last(model: TextToImage) -> None:
+    """Lay out the weights of convolutions as a GPU's tensor cores read them."""
+    convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
+    for part in convolving:
+        part.to(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:

@@ -40,11 +40,11 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
         raise ModelFilesError(
             f"{source.name} is a {kind}; a token can be trained on {', '.join(PIPELINES)}."
         )
-    pipeline_class: Any = getattr(diffusers, kind)
     dtypes = family_of(kind).part_dtypes(dtype)
     components = {}
     try:
         with quiet(import_transformers()), quiet(diffusers):
+            pipeline_class: Any = getattr(diffusers, kind)
             for name in inspect.signature(pipeline_class).parameters:
                 library, class_name = _named(index, name)
                 if class_name is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.errors import ModelFilesError, first_line, missing_memory
 from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
 from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
@@ -77,6 +77,8 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
                 folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
             )
     except LOADING_ERRORS as error:
+        if missing_memory(error) is not None:
+            raise  # no fault of the files
         raise ModelFilesError(
             f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
         ) from error

@@ -1,11 +1,18 @@
 """SANA 1.5: Gemma-2 with an instruction before every prompt, a linear transformer, flow matching.
 
 Its autoencoder is deterministic and divides sides by 32.
+
+The pipeline encodes about 490 tokens for every prompt: an instruction, 10 to 20 of the prompt, and
+padding. Gemma is causal, so the instruction does not change with the prompt, and padding changes
+nothing. Training encodes the instruction once, and then only the tokens of the prompts. The
+conditioning is that of the pipeline without its padding.
 """
 
+import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,21 +20,43 @@ from torch import Tensor
 from dti_geom.errors import UnknownToken
 from dti_geom.models.noising import Flow, Noising
 from dti_geom.models.pipelines.base import (
+    ZERO_PAD,
     Conditioning,
     TextToImage,
     Tower,
     TrainingDefaults,
     at_least_float32,
 )
+from dti_geom.models.profiles import NO_PROFILE, Profile
+from dti_geom.models.transfer import sent
+
+
+class Prefix(NamedTuple):
+    """Tokens that stand before every prompt, as the text encoder has read them."""
+
+    key: object  # the tokens, and where and in which dtype they were read
+    begin: Tensor  # (1, 1, d): state of the begin token
+    cache: Any  # keys and values of transformers, which reading on does not change
 
 
 class Sana(TextToImage):
     """SANA 1.5."""
 
+    instruction = True
+
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20
     training = TrainingDefaults(steps=500, kappa=5e-5, weight_decay=0.0)
+
+    def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
+        """Freeze the pipeline, as every family does."""
+        super().__init__(pipeline, name, profile)
+        self._read_before: Prefix | None = None
+        for layer in self.towers[0].module.layers:  # type: ignore[union-attr]
+            # transformers drops the keys and values of layers that are checkpointed, because
+            # computing them twice would add to the cache twice. This one is only read.
+            layer._can_checkpoint_with_cache = True
 
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -55,22 +84,88 @@ class Sana(TextToImage):
         """
         return self.spelled(prompt)
 
+    def padded(self, prompt: str, count: int) -> str:
+        """Return the prompt after `count` zero vectors.
+
+        A space separates its first word from the instruction; without one there is none.
+        """
+        return super().padded(prompt, count) if self.instruction else ZERO_PAD * count + prompt
+
     def prompt_tokens(self, tower: Tower) -> int:
         """Return the pipeline's own limit: Gemma's tokenizer has none, and writes no end token."""
         call = inspect.signature(self.pipeline.encode_prompt)
         return int(call.parameters["max_sequence_length"].default)
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
-        """Return `states`, (n, 300, d), and their `mask`, (n, 300)."""
-        # The instruction that generation puts before each prompt is a default of the call.
-        call = inspect.signature(type(self.pipeline).__call__)
-        states, mask, _, _ = self.pipeline.encode_prompt(
-            [self.written(prompt) for prompt in prompts],
-            do_classifier_free_guidance=False,
-            device=self.device,
-            complex_human_instruction=call.parameters["complex_human_instruction"].default,
-        )
+        """Return `states`, (n, s, d), and their `mask`, (n, s), with s of the longest prompt.
+
+        Those of the pipeline's `encode_prompt`, without the places that are padding in all prompts.
+        """
+        rows, hidden = self._tokens(prompts)
+        # A learned token in the instruction gets gradients there; then all is encoded each time.
+        learned = set(self.towers[0].learned_ids())
+        known = [row[:hidden] == rows[0][:hidden] for row in rows]
+        if all(known) and learned.isdisjoint(rows[0][:hidden]):
+            states, mask = self._read([row[hidden:] for row in rows], rows[0][:hidden])
+        else:
+            states, mask = self._read(rows, [])
+            seen = [0, *range(hidden, states.shape[1])]
+            states, mask = states[:, seen], mask[:, seen]
         return {"states": states, "mask": mask}
+
+    def _tokens(self, prompts: list[str]) -> tuple[list[list[int]], int]:
+        """Return the tokens of each prompt, and how many begin them that no prompt changes.
+
+        The transformer reads the first of these, and everything behind them: the instruction's
+        last token too.
+        """
+        tokenizer, instruction = self.towers[0].tokenizer, "\n".join(self.instruction_lines())
+        before = len(tokenizer.encode(instruction)) if instruction else 2
+        # The pipeline lowers and strips prompts, and counts the begin token twice.
+        texts = [instruction + self.written(prompt).lower().strip() for prompt in prompts]
+        length = before + self.prompt_tokens(self.towers[0]) - 2
+        cut = tokenizer(texts, max_length=length, truncation=True)
+        return cut["input_ids"], before - 1 if instruction else 0
+
+    def instruction_lines(self) -> list[str]:
+        """Return the lines that generation puts before each prompt: a default of its call."""
+        if not self.instruction:
+            return []
+        call = inspect.signature(type(self.pipeline).__call__)
+        return call.parameters["complex_human_instruction"].default  # type: ignore[no-any-return]
+
+    def _read(self, rows: list[list[int]], before: list[int]) -> tuple[Tensor, Tensor]:
+        """Return states and mask of rows of tokens that follow `before`, of whose states the first.
+
+        (n, s, d) and (n, s); with `before`, place 0 is the begin token's.
+        """
+        width = max(1, *(len(row) for row in rows))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        ids, mask = sent(ids, self.device), sent(mask, self.device)
+        encoder: Any = self.towers[0].module
+        if not before:
+            return encoder(ids, attention_mask=mask, use_cache=False)[0], mask
+        prefix = self._prefix(before)
+        attended = torch.cat([mask.new_ones(len(rows), len(before)), mask], dim=1)
+        states = encoder(ids, attention_mask=attended, past_key_values=prefix.cache)[0]
+        begin = prefix.begin.expand(len(rows), -1, -1)
+        return torch.cat([begin, states], dim=1), attended[:, len(before) - 1 :]
+
+    @torch.no_grad()
+    def _prefix(self, tokens: list[int]) -> Prefix:
+        """Return what the encoder makes of tokens that no gradient reaches; the last is kept."""
+        from transformers import DynamicCache
+
+        encoder: Any = self.towers[0].module
+        key = (tokens, self.device, encoder.dtype)
+        if self._read_before is None or self._read_before.key != key:
+            cache: Any = DynamicCache(config=encoder.config)
+            ids = torch.tensor([tokens], device=self.device)
+            states = encoder(ids, past_key_values=cache)[0]
+            cache.update = partial(_joined, cache.layers)
+            self._read_before = Prefix(key, states[:, :1].clone(), cache)
+        return self._read_before
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the transformer's velocity in float32."""
@@ -86,4 +181,22 @@ class Sana(TextToImage):
 
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the options that paint at the size asked for, not at the nearest published one."""
-        return {"guidance_scale": guidance, "use_resolution_binning": False}
+        return {
+            "guidance_scale": guidance,
+            "use_resolution_binning": False,
+            "complex_human_instruction": self.instruction_lines(),
+        }
+
+
+def _joined(
+    layers: Sequence[Any], keys: Tensor, values: Tensor, layer: int
+) -> tuple[Tensor, Tensor]:
+    """Return a cached layer's keys and values with new ones behind them.
+
+    Takes the place of a cache's `update`. The cache stays as it is: for the next prompts, and for
+    checkpointing, which computes a layer twice.
+    """
+    joined = copy.copy(layers[layer])
+    joined.keys = joined.keys.expand(len(keys), -1, -1, -1)
+    joined.values = joined.values.expand(len(values), -1, -1, -1)
+    return joined.update(keys, values)  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from dti_geom.models.pipelines.base import (
     View,
     at_least_float32,
 )
+from dti_geom.models.transfer import sent
 
 
 class StableDiffusionXL(TextToImage):
@@ -43,7 +44,7 @@ class StableDiffusionXL(TextToImage):
         """Return `time_ids`, (n, 6): original size, corner of the crop, size of the crop."""
         # In float32 whatever the UNet computes in: bfloat16 has no 1023.
         numbers = [[*view.original, *view.corner, *view.size] for view in views]
-        return {"time_ids": torch.tensor(numbers, device=self.device, dtype=torch.float32)}
+        return {"time_ids": sent(torch.tensor(numbers, dtype=torch.float32), self.device)}
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the UNet's prediction in float32."""

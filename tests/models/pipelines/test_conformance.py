@@ -13,8 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
-from dti_geom.models.pipelines import PIPELINES, TextToImage, Tower, View, family_of
-from dti_geom.models.pipelines.base import ZERO_PAD
+from dti_geom.models.pipelines import (
+    PIPELINES,
+    TextToImage,
+    Tower,
+    View,
+    family_of,
+    open_text_to_image,
+)
+from dti_geom.models.pipelines.base import ZERO_PAD, lay_channels_last
 from dti_geom.training import RunConfig
 from pipelines import FAMILIES, Family, Sample, library, published
 
@@ -117,19 +124,21 @@ def check_latents(model: TextToImage, family: Family) -> None:
 
 
 def check_tap(model: TextToImage, folder: Path) -> None:
-    """Each state of the conditioning is one that the towers' taps name, for the same input."""
+    """Each state of the conditioning is one that the towers' taps name, for generation's input."""
     inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
     hooks = []
     for tower in model.towers:
 
         def keep(_module: Any, args: Any, kwargs: Any, name: str = tower.name) -> None:
             ids = args[0] if args else kwargs["input_ids"]
-            inputs[name] = (ids, kwargs.get("attention_mask"))
+            # The negative prompt comes second.
+            inputs.setdefault(name, (ids, kwargs.get("attention_mask")))
 
         hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
-    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
+    model.generate(["a red cat"], [0], steps=1, size=SIDE)
     for hook in hooks:
         hook.remove()
+    states = model.encode_prompts(["a red cat"], [VIEW])["states"]
     read = []
     for encoder in open_encoders(str(folder), dtype=torch.float32):
         ids, mask = inputs[encoder.name]
@@ -280,6 +289,16 @@ def test_rates_prior_decay_and_steps_are_those_of_the_launchers(opened: Opened, 
 @per_family
 def test_a_tiny_model_is_trained_at_its_own_resolution(opened: Opened, name: str) -> None:
     assert opened(name).training_resolution == opened(name).resolution == SIDE
+
+
+@per_family
+def test_weights_laid_out_for_a_gpu_are_the_same_model(pipeline_folder: Folders, name: str) -> None:
+    model = open_text_to_image(str(pipeline_folder(name)), dtype=torch.float32)
+    lay_channels_last(model)
+    check_loss(model, FAMILIES[name])
+    check_latents(model, FAMILIES[name])
+    weights = [part for part in model.vae.parameters() if part.ndim == 4 and part.shape[2] > 1]
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in weights)
 
 
 @per_family

@@ -6,6 +6,7 @@ import torch
 
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.pipelines import default_dtype, open_text_to_image
+from pipelines import library
 
 
 def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(
@@ -33,3 +34,16 @@ def test_emulated_bfloat16_is_not_a_default(
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert default_dtype("cuda") == dtype
+
+
+def test_missing_memory_is_no_fault_of_the_files(
+    sd15_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+
+    monkeypatch.setattr(library("diffusers").StableDiffusionPipeline, "from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        open_text_to_image(str(sd15_pipeline))
