@@ -193,13 +193,17 @@ def _extended(config: RunConfig, steps: int) -> RunConfig:
 def load_events(folder: str | Path) -> list[StepRecord]:
     """Return the updates of a run, in order. Raises TrainingError if they cannot be read."""
     path = Path(folder) / "events.jsonl"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise TrainingError(f"{path} is not a regular file; expected the events of a run.")
     try:
         return [
             from_json(StepRecord, json.loads(line))
             for line in path.read_text(encoding="utf-8").splitlines()
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} does not hold the events of a run ({error}).") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrainingError(
+            f"{path} does not hold the events of a run ({first_line(error)})."
+        ) from error
 
 
 @dataclass(frozen=True)

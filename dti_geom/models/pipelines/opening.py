@@ -51,8 +51,8 @@ def open_text_to_image(
     fetch(source, plan, progress)
     if isinstance(source, Checkpoint) and source.kind.doubt and model == source.name:
         notice(f"{model} is {source.kind.what}: {source.kind.doubt}.")
-    if wanted == torch.float32:
-        _say_if_half(source, plan)
+    if dtype == torch.float32:
+        _say_if_half(model, source, plan)
     pipeline = _load(source, plan, index, wanted)
     with explained(f"{source.name} did not open as a {kind}"):
         pipeline = pipeline.to(device)
@@ -115,16 +115,15 @@ def _load_checkpoint(
         ) from error
 
 
-def _say_if_half(source: Source, plan: Download) -> None:
+def _say_if_half(model: str, source: Source, plan: Download) -> None:
     """Say which parts are stored in half precision although float32 was asked for."""
     halves = (torch.float16, torch.bfloat16)
     stored = [file.name for file in plan.files if stored_dtype(source, file.name) in halves]
     if stored:
         parts = ", ".join(dict.fromkeys(name.split("/")[0] for name in stored))
         notice(
-            f"{source.name} stores {parts} in half precision only. float32 takes twice the "
-            "memory and brings no lost digit back; --dtype bfloat16 or float16 takes them as "
-            "they are."
+            f"{model} stores {parts} in half precision only. In float32 they take twice the "
+            "memory and gain no digits; --dtype bfloat16 or float16 leaves them as they are."
         )
 
 
