@@ -1,12 +1,15 @@
 """Hold the estimate of a training update's memory against what updates use on the CPU.
 
     python benchmarks/memory.py [--family sdxl …] [--json]
+    python benchmarks/memory.py --published [--json]
 
 Every family is built at a middle size with random weights: denoisers of the published depth of
 blocks and a fraction of their width, in float32. Each measurement has a process of its own: one
 update to warm up, then the growth of its resident memory in the next. The estimate is made from the
 configuration, as `dti-geom train --dry-run` makes it: activations and working buffers. Weights are
 left out of both; they are known exactly.
+
+--published prints the estimates alone, for the published sizes in bfloat16 with a batch of 4.
 """
 
 import argparse
@@ -46,6 +49,14 @@ MIDDLE: dict[str, tuple[dict[str, Any], int]] = {
         512,
     ),
 }
+# By name: family, denoiser, pixels of a side.
+PUBLISHED = {
+    "sd15": ("sd15", "sd15-unet", 512),
+    "sd21": ("sd21", "sd21-base-unet", 768),
+    "sdxl": ("sdxl", "sdxl-unet", 768),
+    "sana-1.6b": ("sana", "sana15-1.6b-transformer", 1024),
+    "sana-4.8b": ("sana", "sana15-4.8b-transformer", 1024),
+}
 # glibc then gives freed memory back at once, so that resident memory is memory in use.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
@@ -56,6 +67,7 @@ def main() -> None:
     )
     parser.add_argument("--family", nargs="+", choices=MIDDLE, default=list(MIDDLE))
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--published", action="store_true", help="estimate the published sizes")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "MEMORY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -64,6 +76,11 @@ def main() -> None:
         print(measured(Path(folder), options.family[0], memory, options.batch_size))
         return
     rows: list[dict[str, Any]] = []
+    if options.published:
+        for name in PUBLISHED:
+            rows += published_rows(name)
+        print(json.dumps(rows, indent=1) if options.json else published_table(rows))
+        return
     for family in options.family:
         with tempfile.TemporaryDirectory() as place:
             rows += compared(Path(place), family, options.batch_size)
@@ -73,6 +90,52 @@ def main() -> None:
     for row in rows:
         print("{family:<6} {memory:<5} estimated {estimated_mib:7.1f} MiB  ".format(**row), end="")
         print("measured {measured_mib:7.1f} MiB  ratio {ratio:.3f}".format(**row))
+
+
+def published_rows(name: str) -> list[dict[str, Any]]:
+    """Return the estimates of a published size, with fast and with low memory; sizes in GiB."""
+    import torch
+
+    sys.path.insert(0, str(TESTS))
+    from dti_geom.models.pipelines.blueprint import meta_model
+    from dti_geom.models.pipelines.memory import MEMORY
+    from dti_geom.models.sources import Folder
+    from dti_geom.training import ConceptConfig, DataConfig, RunConfig
+    from dti_geom.training.estimates import CARDS, GIB, estimate_memory
+    from dti_geom.training.trainer import with_defaults
+    from pipelines import FAMILIES, published_folder
+
+    family, denoiser, side = PUBLISHED[name]
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        published_folder(Path(place) / "model", family, denoiser)
+        pictures(Path(place) / "images", 5)
+        model = meta_model(Folder(Path(place) / "model"), torch.bfloat16)
+        concept = ConceptConfig("<x>", f"{place}/images", FAMILIES[family].word)
+        config = RunConfig(str(place), (concept,), data=DataConfig(resolution=side))
+        config = with_defaults(config, model)
+        for memory in MEMORY:
+            part = estimate_memory(model, config, memory)
+            parts = ("weights", "activations", "working", "training")
+            phases = ("loading", "encoding", "painting", "needed")
+            row = {field: getattr(part, field) / GIB for field in parts + phases}
+            card = next((gib for gib in CARDS if part.needed <= gib * GIB), None)
+            flops = {"tflop": part.flops / 1e12, "card": card}
+            rows.append({"model": name, "side": side, "memory": memory} | row | flops)
+    return rows
+
+
+def published_table(rows: list[dict[str, Any]]) -> str:
+    """Return the estimates as a Markdown table."""
+    fields = [key for key in rows[0] if key not in ("model", "memory")]
+    lines = ["| model | memory | " + " | ".join(fields) + " |", "|---" * (len(fields) + 2) + "|"]
+    for row in rows:
+        cells = [
+            f"{row[field]:.1f}" if isinstance(row[field], float) else str(row[field])
+            for field in fields
+        ]
+        lines.append(f"| {row['model']} | {row['memory']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def compared(place: Path, family: str, batch_size: int) -> list[dict[str, Any]]:
@@ -106,7 +169,6 @@ def compared(place: Path, family: str, batch_size: int) -> list[dict[str, Any]]:
 def build(place: Path, family: str) -> None:
     """Write the folder of a middle-sized model, and pictures to train on."""
     import torch
-    from PIL import Image
 
     sys.path.insert(0, str(TESTS))
     from pipelines import FAMILIES, library
@@ -118,9 +180,16 @@ def build(place: Path, family: str) -> None:
     torch.manual_seed(0)
     denoiser = getattr(library("diffusers"), config["_class_name"]).from_config(config)
     denoiser.save_pretrained(place / "model" / part)
-    (place / "images").mkdir()
-    for number in range(2):
-        Image.new("RGB", (64, 64), (90 * number, 90, 20)).save(place / "images" / f"{number}.png")
+    pictures(place / "images", 2)
+
+
+def pictures(folder: Path, count: int) -> None:
+    """Write pictures of one colour each."""
+    from PIL import Image
+
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (64, 64), (40 * number, 90, 20)).save(folder / f"{number}.png")
 
 
 def config_of(place: Path, family: str, memory: str, batch_size: int) -> Any:

@@ -253,6 +253,14 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
 
 
 @pytest.mark.slow
+def test_the_documented_estimates_are_those_of_the_benchmark() -> None:
+    memory = script("memory")
+    text = (Path(__file__).parents[1] / "docs" / "memory.md").read_text(encoding="utf-8")
+    for line in memory.published_table(memory.published_rows("sd15")).splitlines():
+        assert line in text
+
+
+@pytest.mark.slow
 def test_the_estimate_of_memory_is_within_15_percent_of_what_an_update_uses(tmp_path: Path) -> None:
     rows = script("memory").compared(tmp_path, "sd15", 2)
     assert [row["memory"] for row in rows] == ["fast", "low"]

@@ -6,7 +6,6 @@ block again; denoiser and text encoders leave the device while the autoencoder w
 are painted one by one. Losses, gradients and pictures are the same.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,22 +42,17 @@ def _recompute(layer: nn.Module, wanted: bool) -> None:
     """Let a layer's backward pass compute the layer again, or no longer.
 
     transformers does so in training mode alone, where it would also drop out and lose the cache.
+    A cache that is passed in must not grow: the layer is called twice.
     """
     layer.__dict__.pop("forward", None)
     if not wanted:
         return
     forward = layer.forward
 
-    def forward_with_copies(*args: Any, **kwargs: Any) -> Any:
-        # A layer adds its keys to the cache, so each of its two passes gets a cache of its own.
-        if (cache := kwargs.get("past_key_values")) is not None:
-            kwargs["past_key_values"] = _copy_of(cache)
-        return forward(*args, **kwargs)
-
     def forward_or_recomputed(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return _recomputed(forward_with_copies, *args, **kwargs)
+        return _recomputed(forward, *args, **kwargs)
 
     layer.__dict__["forward"] = forward_or_recomputed
 
@@ -67,10 +61,3 @@ def _recomputed(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a function and keep its arguments alone for the backward pass."""
     # Frozen models in evaluation mode draw no random numbers.
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-
-
-def _copy_of(cache: Any) -> Any:
-    """Return a cache of keys and values that grows on its own; the tensors are shared."""
-    copied = copy.copy(cache)
-    copied.layers = [copy.copy(layer) for layer in cache.layers]
-    return copied
