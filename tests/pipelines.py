@@ -282,7 +282,9 @@ def clip_tower(
     config.save_pretrained(encoder)
     state = model.state_dict()
     if not projection:
-        state = {f"text_model.{name}": value for name, value in state.items()}
+        # transformers 5.0 still has the prefix.
+        bare = {name.removeprefix("text_model."): value for name, value in state.items()}
+        state = {f"text_model.{name}": value for name, value in bare.items()}
     save_file(
         {name: value.contiguous() for name, value in state.items()},
         encoder / "model.safetensors",

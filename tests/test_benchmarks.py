@@ -252,6 +252,13 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
     assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)
 
 
+@pytest.mark.slow
+def test_the_estimate_of_memory_is_within_15_percent_of_what_an_update_uses(tmp_path: Path) -> None:
+    rows = script("memory").compared(tmp_path, "sd15", 2)
+    assert [row["memory"] for row in rows] == ["fast", "low"]
+    assert all(0.85 < row["ratio"] < 1.15 for row in rows), rows
+
+
 def test_widened_pictures_have_the_picture_itself_in_their_middle(tmp_path: Path) -> None:
     crops = script("crops")
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -185,7 +185,13 @@ class HubRepository:
                 response.status_code != 206
             ):  # the server ignores ranges and would send the whole file
                 return Folder(self.local(file).parent).read(Path(file).name, start, stop)
-            for chunk in response.iter_bytes(1 << 20):
+            if not response.headers.get("content-range", "").startswith(f"bytes {start}-"):
+                raise ModelFilesError(
+                    f"{self.name}: the server sent another part of {file} than was asked for. "
+                    "Check HF_ENDPOINT and the proxy."
+                )
+            # Raw: a packed answer, which was not asked for, could unpack to gigabytes.
+            for chunk in response.iter_raw(1 << 20):
                 buffer += chunk
                 progress(f"{self.name} {file}", len(buffer), stop - start)
                 if len(buffer) > stop - start:
@@ -194,6 +200,10 @@ class HubRepository:
                         "Check HF_ENDPOINT and the proxy."
                     )
         return buffer
+
+    def commit(self) -> str:
+        """Return the commit whose files are read: the one that the revision names now."""
+        return self.local("model_index.json").parent.name
 
     def identity(self, file: str) -> str | None:
         """Return repository, commit and file; None if the whole file is cached."""
@@ -280,6 +290,8 @@ class HubRepository:
         )
 
 
+_LARGEST_JSON = 2**26  # bytes of a configuration or an index; the longest index has a few million
+
 # Packages whose errors say that a connection failed, beside the standard library's OSError.
 _NETWORK_PACKAGES = (
     *("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "huggingface_hub"),
@@ -316,9 +328,14 @@ def _listening(file: str, progress: Progress) -> type:
 def read_json(source: Source, file: str) -> dict[str, Any]:
     """Return a JSON object of the model. Raises ModelFilesError for anything else."""
     path = source.local(file)
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ModelFilesError(
+            f"{path} has {path.stat().st_size} bytes; expected a JSON file of at most "
+            f"{_LARGEST_JSON}. Fetch the file again."
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFilesError(
             f"{path} is not valid JSON ({error}). Fetch the file again."
         ) from error

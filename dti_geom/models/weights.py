@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dti_geom.errors import ModelFilesError, first_line
 from dti_geom.files.atomic import atomic_path
+from dti_geom.files.refusals import shown
 from dti_geom.models.sources import Source, first_existing, read_weight_map
 from dti_geom.progress import Progress, silent
 
@@ -36,6 +38,18 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 # Bytes; the headers of all published text encoders fit. A longer one takes a second request.
 _FIRST_READ = 1 << 17
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
+_LARGEST_TENSOR = 2**34  # bytes; the largest token table that is published has a quarter of it
+_MAX_DIMENSIONS = 8
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor lies in a file, as its header says."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  # bytes after the header, as the next
+    stop: int
 
 
 @dataclass
@@ -113,31 +127,47 @@ class Weights:
 
     def shape(self, name: str) -> torch.Size:
         """Return the shape of a tensor in a safetensors file, without reading it."""
-        header, _ = self._header(self.files()[name])
-        return torch.Size(header[name]["shape"])
+        return torch.Size(self._place(self.files()[name], name).shape)
 
     def _slice(self, file: str, name: str, progress: Progress) -> Tensor:
-        header, base = self._header(file)
-        entry = header[name]
-        dtype = _DTYPES.get(entry["dtype"])
+        _, base = self._header(file)
+        place = self._place(file, name)
+        dtype = _DTYPES.get(place.dtype)
         if dtype is None:
             raise ModelFilesError(
-                f"{file}: {name} is stored as {entry['dtype']}. "
+                f"{file}: {name} is stored as {shown(place.dtype)}. "
                 f"Expected one of {', '.join(_DTYPES)}; "
                 "quantised weights have no geometry of their own, use the original ones."
             )
-        start, stop = entry["data_offsets"]
-        shape = torch.Size(entry["shape"])
-        if start < 0 or stop - start != shape.numel() * dtype.itemsize:
+        size = place.stop - place.start
+        if size != prod(place.shape) * dtype.itemsize:
+            raise self._contradiction(file, name)
+        if size > _LARGEST_TENSOR:
             raise ModelFilesError(
-                f"{file}: the header contradicts itself on {name}. Fetch the file again."
+                f"{file}: {shown(name)} would have {size} bytes; expected at most "
+                f"{_LARGEST_TENSOR}. Fetch the file again."
             )
-        data = self.source.read(file, base + start, base + stop, progress)
-        if len(data) != stop - start:
+        data = self.source.read(file, base + place.start, base + place.stop, progress)
+        if len(data) != size:
             raise ModelFilesError(
-                f"{file} ends inside {name}: it is truncated. Fetch the file again."
+                f"{file} ends inside {shown(name)}: it is truncated. Fetch the file again."
             )
-        return torch.frombuffer(data, dtype=dtype).reshape(shape)
+        return torch.frombuffer(data, dtype=dtype).reshape(place.shape)
+
+    def _place(self, file: str, name: str) -> _Place:
+        """Return where a header says that a tensor lies. Negative numbers would be the header."""
+        header, _ = self._header(file)
+        match header.get(name):
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]}:
+                whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+                if whole and start <= stop and len(shape) <= _MAX_DIMENSIONS:
+                    return _Place(dtype, tuple(shape), start, stop)
+        raise self._contradiction(file, name)
+
+    def _contradiction(self, file: str, name: str) -> ModelFilesError:
+        return ModelFilesError(
+            f"{file}: the header contradicts itself on {shown(name)}. Fetch the file again."
+        )
 
     def _header(self, file: str) -> tuple[dict[str, Any], int]:
         """Return the header of a safetensors file, and the offset of its first tensor."""
@@ -152,11 +182,15 @@ class Weights:
                 data += self.source.read(file, len(data), 8 + length)
             try:
                 header = json.loads(data[8 : 8 + length])
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ModelFilesError(
                     f"{file}: the safetensors header is broken. Fetch the file again."
                 ) from error
             header.pop("__metadata__", None)
+            if not all(map(_is_entry, header.values())):
+                raise ModelFilesError(
+                    f"{file}: the safetensors header describes no tensors. Fetch the file again."
+                )
             mine = {
                 name.removeprefix(self.prefix): entry
                 for name, entry in header.items()
@@ -182,15 +216,27 @@ class Weights:
         return self._pickles[file]
 
 
+def _is_entry(entry: object) -> bool:
+    """Whether a value of a header describes a tensor: its dtype, its shape, and its place."""
+    if not isinstance(entry, dict):
+        return False
+    shape, place = entry.get("shape"), entry.get("data_offsets")
+    if not (isinstance(shape, list) and isinstance(place, list) and len(place) == 2):
+        return False
+    return isinstance(entry.get("dtype"), str) and all(
+        isinstance(number, int) and 0 <= number < 1 << 63 for number in (*shape, *place)
+    )
+
+
 def stored_dtype(source: Source, file: str) -> torch.dtype | None:
     """Return the dtype of a safetensors file's largest tensor; None for other files."""
     if not file.endswith(".safetensors"):
         return None
-    header, _ = Weights(source, "")._header(file)
-    sizes = {
-        entry["data_offsets"][1] - entry["data_offsets"][0]: entry for entry in header.values()
-    }
-    return _DTYPES.get(sizes[max(sizes)]["dtype"]) if sizes else None
+    weights = Weights(source, "")
+    header, _ = weights._header(file)
+    places = [weights._place(file, name) for name in header]
+    largest = max(places, key=lambda place: place.stop - place.start, default=None)
+    return None if largest is None else _DTYPES.get(largest.dtype)
 
 
 def cache_folder() -> Path:

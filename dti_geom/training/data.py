@@ -414,5 +414,5 @@ def _generator(*key: int) -> torch.Generator:
 
     The key is hashed into the seed, so that neighbouring keys give unrelated numbers.
     """
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator().manual_seed(seed)

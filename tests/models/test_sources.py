@@ -1,10 +1,12 @@
 import contextlib
+import hashlib
 import http.client
+import itertools
 import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,11 @@ def test_a_remote_pipeline_costs_what_its_plan_says_and_is_fetched_once(
     assert {name: sent for name, sent in local_hub.sent.items() if name != "listing"} == needed
     local_hub.sent.clear()
     again = open_remote(local_hub.url, tmp_path, "some/sd15")
-    assert again.stdout == "nothing to fetch\n"
+    commit = hashlib.sha1(b"main").hexdigest()  # as the local server names it
+    assert again.stdout == f"nothing to fetch\ncommit {commit}\n"
     assert set(local_hub.sent) == {"listing"}
     offline = open_remote(local_hub.url, tmp_path, "some/sd15", HF_HUB_OFFLINE="1")
-    assert offline.stdout == "nothing to fetch\n", offline.stderr
+    assert offline.stdout == again.stdout, offline.stderr
     words = ("neighbors", "cat", "--model", "some/sd15")
     measured = run(local_hub.url, tmp_path, *words, HF_HUB_OFFLINE="1")
     assert measured.returncode == 0, measured.stderr
@@ -267,3 +270,59 @@ def test_broken_json_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelFilesError, match=r"config\.json"):
         read_json(Folder(tmp_path), "config.json")
+
+
+class Answer:
+    """A server's answer to a range request."""
+
+    status_code = 206
+
+    def __init__(self, content_range: str, chunks: Iterable[bytes]) -> None:
+        self.headers = {"content-range": content_range} if content_range else {}
+        self.chunks = chunks
+
+    def raise_for_status(self) -> None:
+        """The status is that of a part."""
+
+    def iter_raw(self, size: int) -> Iterator[bytes]:
+        yield from self.chunks
+
+    @contextlib.contextmanager
+    def stream(self, *_: object, **__: object) -> Iterator["Answer"]:
+        yield self
+
+
+@pytest.mark.parametrize(
+    ("content_range", "chunks", "said"),
+    [
+        ("bytes 8-15/99", itertools.repeat(bytes(2**20)), "sent more of x than was asked for"),
+        ("bytes 8-15/99", [bytes(8), b"x"], "sent more of x than was asked for"),
+        ("bytes 0-7/99", [bytes(8)], "sent another part of x"),
+        ("", [bytes(8)], "sent another part of x"),
+    ],
+)
+def test_an_answer_other_than_what_was_asked_for_is_refused(
+    content_range: str, chunks: Iterable[bytes], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Answer(content_range, chunks)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: answer)
+    with pytest.raises(ModelFilesError, match=said):
+        HubRepository("a/b").read("x", 8, 16)
+
+
+def test_an_answer_that_does_not_say_its_length_is_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Answer("bytes 8-15/*", [b"abc", b"", b"defgh"])
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: answer)
+    assert HubRepository("a/b").read("x", 8, 16) == b"abcdefgh"
+
+
+def test_a_configuration_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "config.json", "wb") as file:
+        file.truncate(2**33)  # takes no room on the disk
+    with pytest.raises(ModelFilesError, match=r"config\.json has 8589934592 bytes"):
+        read_json(Folder(tmp_path), "config.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ModelFilesError, match="is not valid JSON"):
+        read_json(Folder(tmp_path), "deep.json")

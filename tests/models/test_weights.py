@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.sources import Folder
-from dti_geom.models.weights import Weights
+from dti_geom.models.weights import Weights, stored_dtype
 from dti_geom.progress import Progress, silent
 
 
@@ -143,6 +143,9 @@ def header_file(tmp_path: Path, entry: dict[str, object], body: bytes) -> Weight
     [
         ({"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]}, "truncated"),
         ({"dtype": "F32", "shape": [10**9, 2], "data_offsets": [0, 32]}, "contradicts itself"),
+        ({"dtype": "F32", "shape": [4, 2], "data_offsets": [-32, 0]}, "describes no tensors"),
+        ({"dtype": "F32", "shape": [4, "2"], "data_offsets": [0, 32]}, "describes no tensors"),
+        ({"dtype": "F32"}, "describes no tensors"),
         ({"dtype": "I8", "shape": [4, 2], "data_offsets": [0, 8]}, "stored as I8"),
     ],
 )
@@ -155,4 +158,46 @@ def test_a_lying_header_is_refused_before_memory_is_taken(
 
 def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"Looked for model\.safetensors"):
+        Weights(Folder(tmp_path), "").files()
+
+
+HOLLOW: list[dict[str, object]] = [
+    {"dtype": "F32", "shape": [2, 2], "data_offsets": [-16, 0]},
+    {"dtype": "F32", "shape": [-1, -4], "data_offsets": [0, 16]},
+    {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 0]},
+    {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16, 32]},
+    {"dtype": "F32", "shape": [2, 2], "data_offsets": [0.0, 16.0]},
+    {"dtype": "F32", "shape": [2**70], "data_offsets": [0, 16]},
+    {"dtype": "F32", "shape": [1] * 60_000, "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": "4", "data_offsets": [0, 16]},
+    {"dtype": ["F32"], "shape": [2, 2], "data_offsets": [0, 16]},
+    {"dtype": "F32", "data_offsets": [0, 16]},
+    {},
+]
+
+
+@pytest.mark.parametrize("entry", HOLLOW)
+def test_a_header_that_cannot_be_true_is_refused(tmp_path: Path, entry: dict[str, object]) -> None:
+    weights = header_file(tmp_path, entry, b"\0" * 16)
+    with pytest.raises(ModelFilesError, match="contradicts itself on w"):
+        weights.tensor("w")
+
+
+def test_the_dtype_of_a_file_is_not_taken_from_an_entry_that_cannot_be_true(tmp_path: Path) -> None:
+    weights = header_file(tmp_path, HOLLOW[0], b"")
+    with pytest.raises(ModelFilesError, match="contradicts itself on w"):
+        stored_dtype(weights.source, "model.safetensors")
+
+
+def test_a_tensor_of_20_gigabytes_is_not_asked_for(tmp_path: Path) -> None:
+    entry: dict[str, object]
+    entry = {"dtype": "F32", "shape": [5 * 2**30], "data_offsets": [0, 20 * 2**30]}
+    with pytest.raises(ModelFilesError, match=f"would have {20 * 2**30} bytes"):
+        header_file(tmp_path, entry, b"").tensor("w")
+
+
+def test_a_deep_header_is_broken(tmp_path: Path) -> None:
+    header = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelFilesError, match="header is broken"):
         Weights(Folder(tmp_path), "").files()
