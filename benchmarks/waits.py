@@ -118,6 +118,7 @@ def count(folder: str, method: str, word: str) -> Waits:
 def move(trainer: Any) -> None:
     """Move a trainer, which runs on the CPU, to the meta device with everything it needs."""
     trainer.model.pipeline.to(META)
+    trainer._ahead = None  # the next batch, drawn for the CPU
     for concept in trainer.concepts:
         encoded = concept.samples.encoded
         std = None if encoded.latents.std is None else encoded.latents.std.to(META)
