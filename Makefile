@@ -92,6 +92,7 @@ bench: .venv/.installed-bench
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/train_step.py --model mini
 	$(BIN)/python benchmarks/train_step.py --model sdxl-tiny
+	$(BIN)/python benchmarks/memory.py
 
 # One thread: on a busy machine the bfloat16 backward of convolutions is many times slower on two.
 mini: .venv/.installed

@@ -94,19 +94,22 @@ def count(folder: str, resolution: int, batch_size: int) -> dict[str, Any]:
     return {
         "resolution": resolution,
         "batch_size": batch_size,
-        "step": our_step(model, resolution, batch_size),
+        "step": estimate(folder, resolution, batch_size).flops,
         "floor": flops_of(floor(model, resolution, batch_size)),
         "textbook": flops_of(textbook(model, resolution, batch_size)),
     }
 
 
-def our_step(model: Any, resolution: int, batch_size: int) -> int:
-    """Return the operations of the trainer's update, as `dti-geom train --dry-run` counts them."""
+def estimate(folder: str, resolution: int, batch_size: int) -> Any:
+    """Return memory and operations of the trainer's update, as `dti-geom train --dry-run` does."""
     from dti_geom.models.catalog import profile_of
+    from dti_geom.models.pipelines.blueprint import meta_model
+    from dti_geom.models.sources import Folder
     from dti_geom.training import ConceptConfig, DataConfig, RunConfig
     from dti_geom.training.estimates import estimate_memory
     from dti_geom.training.trainer import with_defaults
 
+    model = meta_model(Folder(Path(folder)), torch.bfloat16)
     images = str(profile_of("mini").concepts()["round-teapot"].images)
     config = RunConfig(
         model=model.name,
@@ -114,7 +117,7 @@ def our_step(model: Any, resolution: int, batch_size: int) -> int:
         data=DataConfig(resolution=resolution),
         batch_size=batch_size,
     )
-    return int(estimate_memory(model, with_defaults(config, model), "fast").flops)
+    return estimate_memory(model, with_defaults(config, model), "fast")
 
 
 def floor(model: Any, resolution: int, batch_size: int) -> Callable[[], None]:

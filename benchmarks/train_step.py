@@ -18,10 +18,10 @@ Times are medians of steps taken in turns in the same process, so that a busy mo
 alike. Processor time is more reliable on a shared machine, most of all with one thread. Peak
 memories are of processes that do nothing else: resident on a CPU, allocated on a GPU.
 
---model: mini, sdxl-tiny (28 million parameters, 256 px), a pipeline folder, or full-sd15 and
-full-sdxl: published sizes with random weights, in bfloat16 on a CUDA GPU, at 512 and 768 px. All
-train on pictures that ship with mini. These are small: opening photographs would make the textbook
-loop slower.
+--model: mini, sdxl-tiny (28 million parameters, 256 px), a pipeline folder, or full-sd15,
+full-sdxl, full-sana-1.6b and others: published sizes with random weights, in bfloat16 on a CUDA
+GPU, at 512, 768 and 1024 px. All train on pictures that ship with mini. These are small: opening
+photographs would make the textbook loop slower.
 """
 
 import argparse
@@ -36,14 +36,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flops import MODELS, tests_pipelines
+
 # Heavy libraries are imported inside functions: the peak memory of a child process includes what
 # its parent had in memory.
 
-TESTS = Path(__file__).parents[1] / "tests"
 WAYS = ("floor", "towers", "step", "textbook", "textbook_same_precision")
 TOKEN = "<bench>"
 WARM_UP = 2  # steps before those that count
-FULL = {"full-sd15": 512, "full-sdxl": 768}  # pixels of a side
+FULL = {f"full-{name}": facts for name, facts in MODELS.items()}  # with random weights
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", default="mini", help="mini, sdxl-tiny, full-sd15, full-sdxl or a pipeline folder"
+        "--model", default="mini", help=f"mini, sdxl-tiny, {', '.join(FULL)} or a pipeline folder"
     )
     parser.add_argument("--steps", type=int, default=15, help="measured steps of each way")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the denoiser of floor and step"
     )
+    parser.add_argument("--word", help="one that is a single token of the model; default: dog")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--make", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -102,6 +104,7 @@ def in_processes(options: argparse.Namespace, place: str) -> dict[str, Any]:
         *(["--resolution", str(options.resolution)] if options.resolution else []),
         *(["--dtype", options.dtype] if options.dtype else []),
         *(["--compile"] if options.compile else []),
+        *(["--word", options.word] if options.word else []),
     ]  # fmt: skip
     measured: dict[str, Any] = json.loads(
         run(*given, "--steps", str(options.steps), "--only", *WAYS)
@@ -201,9 +204,9 @@ def prepare(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
             model = family_of(type(pipeline).__name__)(pipeline, options.model)
         else:
             model = open_text_to_image(options.model, device=options.device, dtype=dtype)
-        options.resolution = options.resolution or FULL.get(options.model) or model.resolution
+        options.resolution = options.resolution or side_of(options.model) or model.resolution
         if options.compile:
-            model.denoiser.compile()
+            model.denoiser = torch.compile(model.denoiser)
         if "floor" in options.only:
             steps["floor"] = floor(model, options)
         if "towers" in options.only:
@@ -288,6 +291,7 @@ def our_step(model: Any, options: argparse.Namespace) -> Callable[[], object]:
         device=options.device,
     )
     updates = Trainer(model, config).updates()
+    model.rest_vae()
     return lambda: next(updates)
 
 
@@ -334,7 +338,7 @@ def textbook(options: argparse.Namespace, precision: Any) -> Callable[[], object
     optimizer = torch.optim.AdamW(tables, lr=5e-4, weight_decay=1e-2)
     side = (
         options.resolution
-        or FULL.get(options.model)
+        or side_of(options.model)
         or unet.config.sample_size * pipeline.vae_scale_factor
     )
     options.resolution = side
@@ -409,61 +413,28 @@ def opened(path: Path, side: int) -> Any:
 
 def full_pipeline(model: str, device: str, dtype: Any) -> Any:
     """Return a pipeline of published size with random weights and the tests' tokenizers."""
-    import diffusers
     import torch
-    import transformers
+    from torch import nn
 
-    pipelines = tests_pipelines()
+    from dti_geom.models.pipelines.blueprint import meta_model
+    from dti_geom.models.sources import Folder
 
-    def build(name: str) -> Any:
-        facts = pipelines.published(name)
-        with torch.device(device):
-            if hasattr(diffusers, facts["cls"]):
-                return getattr(diffusers, facts["cls"])(**facts["config"]).to(dtype)
-            cls = getattr(transformers, facts["cls"])
-            return cls(cls.config_class(**facts["config"])).to(dtype)
-
-    def tokenizer(published_as: str, pad_token: str) -> Any:
-        with tempfile.TemporaryDirectory() as place:
-            pipelines.clip_tower(
-                Path(place), width=32, seed=0, published_as=published_as, pad_token=pad_token
-            )
-            return transformers.CLIPTokenizer.from_pretrained(Path(place) / "tokenizer")
-
-    noise = {
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "steps_offset": 1,
-    }
-    parts = {
-        "text_encoder": build("clip-vit-l-14-text"),
-        "tokenizer": tokenizer("clip-vit-l-14-text", "<|endoftext|>"),
-        "scheduler": diffusers.EulerDiscreteScheduler(**noise),
-    }
-    if model == "full-sd15":
-        parts |= {"unet": build("sd15-unet"), "vae": build("sd-vae").float()}
-        return diffusers.StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-    return diffusers.StableDiffusionXLPipeline(
-        **parts,
-        text_encoder_2=build("openclip-vit-bigg-14-text"),
-        tokenizer_2=tokenizer("openclip-vit-bigg-14-text", "!"),
-        unet=build("sdxl-unet"),
-        vae=build("sdxl-vae").float(),
-    )
+    facts = FULL[model]
+    with tempfile.TemporaryDirectory() as place:
+        tests_pipelines().published_folder(Path(place), facts.family, facts.denoiser)
+        pipeline = meta_model(Folder(Path(place)), dtype).pipeline
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            of_transformers = type(part).__module__.startswith("transformers")
+            build: Any = type(part) if of_transformers else type(part).from_config  # type: ignore[attr-defined]
+            with torch.device(device):
+                built = build(part.config).to(next(part.parameters()).dtype)
+            pipeline.register_modules(**{name: built})
+    return pipeline
 
 
 def make_tiny(folder: Path) -> None:
     tests_pipelines().build_sdxl(folder, bench=True)
-
-
-def tests_pipelines() -> Any:
-    sys.path.insert(0, str(TESTS))
-    import pipelines
-
-    return pipelines
 
 
 def pictures() -> Path:
@@ -472,9 +443,15 @@ def pictures() -> Path:
     return profile_of("mini").concepts()["round-teapot"].images
 
 
+def side_of(model: str) -> int | None:
+    """Return the pixels of a side that a model of published size is trained at."""
+    return FULL[model].resolution if model in FULL else None
+
+
 def word_of(options: argparse.Namespace) -> str:
     """Return a word that is a single token of the model."""
-    return "teapot" if options.model == "mini" else "dog"
+    word: str = options.word or ("teapot" if options.model == "mini" else "dog")
+    return word
 
 
 if __name__ == "__main__":

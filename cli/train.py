@@ -208,6 +208,14 @@ def train(
             "trained.",
         ),
     ] = None,
+    stratified: Annotated[
+        bool,
+        typer.Option(
+            "--stratified/--independent",
+            help="Spread the times of an update over their distribution: gradients vary less. "
+            "Default: draw each by itself.",
+        ),
+    ] = False,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
     ] = 200,
@@ -344,6 +352,7 @@ def train(
             learn=learn,
             templates=tuple(template) if template else None,
             instruction=instruction,
+            stratified=stratified,
             zero_pad=zero_pad,
             times=times,
         ),

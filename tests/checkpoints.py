@@ -129,10 +129,11 @@ def _open_clip(start: str, name: str) -> str:
 def _unet(folder: Path) -> Tensors:
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     config = json.loads((folder / "config.json").read_text())
-    return {
-        "model.diffusion_model." + _unet_name(name, config): value
-        for name, value in tensors.items()
-    }
+    return {original_unet_name(name, config): value for name, value in tensors.items()}
+
+
+def original_unet_name(name: str, config: dict[str, Any]) -> str:
+    return "model.diffusion_model." + _unet_name(name, config)
 
 
 def _unet_name(name: str, config: dict[str, Any]) -> str:

@@ -33,10 +33,11 @@ def open_remote(
     code = (
         "import sys, torch, dti_geom\n"
         "told = []\n"
-        "dti_geom.open_text_to_image(\n"
+        "model = dti_geom.open_text_to_image(\n"
         "    sys.argv[1], dtype=torch.bfloat16, progress=lambda *step: told.append(step)\n"
         ")\n"
         "print(told[-1] if told else 'nothing to fetch')\n"
+        "print('commit', model.commit)\n"
     )
     env = os.environ | hub_environment(hub_url, home) | environment
     command = [sys.executable, "-c", code, model]

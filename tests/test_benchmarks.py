@@ -1,11 +1,13 @@
 """The benchmarks still run; what they measure on a tiny model means nothing."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import wilcoxon
 
@@ -13,7 +15,7 @@ from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
-from pipelines import FAMILIES, published_folder
+from pipelines import FAMILIES, published, published_folder
 from scripts import script
 
 
@@ -74,11 +76,49 @@ def test_every_way_to_make_a_training_step_is_timed(
         dtype="bfloat16",
         device="cpu",
         compile=False,
+        word=None,
     )
     measured = train_step.measure(options)
     assert tuple(measured["seconds"]) == train_step.WAYS
     assert all(seconds > 0 for seconds in measured["seconds"].values())
     assert measured["resolution"] == 64
+
+
+@pytest.mark.slow
+def test_the_command_for_a_gpu_writes_a_dated_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = script("gpu")
+    monkeypatch.setattr(gpu, "NAMES", ("sana-1.6b",))
+    options = "--device cpu --tiny --no-compile --steps 1 --out"
+    monkeypatch.setattr("sys.argv", ["gpu.py", *options.split(), str(tmp_path)])
+    gpu.main()
+    (page,), (data,) = tmp_path.glob("*-gpu.md"), tmp_path.glob("*-gpu.json")
+    assert page.read_text() + "\n" == capsys.readouterr().out
+    result = json.loads(data.read_text())
+    (row,) = result["rows"]
+    assert result["machine"]["device"] == "cpu"
+    assert min(row["floor"], row["step"], row["peak"], row["estimated"]) > 0
+    assert row["step_compiled"] is None
+
+
+def test_time_that_is_up_leaves_places_empty(tmp_path: Path) -> None:
+    gpu = script("gpu")
+    assert gpu.child([], deadline=0.0) == {}
+    row = gpu.Row("sd15", 512, *[None] * 6, estimated=2.0)
+    page = gpu.write([row], {}, tmp_path).read_text()
+    assert "| sd15 | 512 | – | – | – | – | – | – | – | 2.00 | – |" in page
+
+
+@pytest.mark.parametrize("name", ["full-sd15", "full-sdxl", "full-sana-1.6b"])
+def test_models_with_random_weights_have_the_published_sizes(name: str, train_step: Any) -> None:
+    facts = train_step.FULL[name]
+    pipeline = train_step.full_pipeline(name, "meta", torch.bfloat16)
+    denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+    count = sum(parameter.numel() for parameter in denoiser.parameters())
+    assert count == published(facts.denoiser)["parameters"]
+    assert denoiser.dtype == torch.bfloat16
+    assert pipeline.vae.dtype == torch.float32
 
 
 def test_full_sizes_are_refused_without_a_gpu(
@@ -210,6 +250,13 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
     sweep = Namespace(courses=courses)
     assert bakeoff.norm_against_text(sweep) < -0.9
     assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)
+
+
+@pytest.mark.slow
+def test_the_estimate_of_memory_is_within_15_percent_of_what_an_update_uses(tmp_path: Path) -> None:
+    rows = script("memory").compared(tmp_path, "sd15", 2)
+    assert [row["memory"] for row in rows] == ["fast", "low"]
+    assert all(0.85 < row["ratio"] < 1.15 for row in rows), rows
 
 
 def test_widened_pictures_have_the_picture_itself_in_their_middle(tmp_path: Path) -> None:

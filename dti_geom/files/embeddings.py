@@ -24,6 +24,8 @@ from dti_geom.files.refusals import (
     plain_values,
     shown,
 )
+from dti_geom.files.run_layout import CHECKPOINTS, is_run
+from dti_geom.progress import notice
 
 SUFFIXES = (".bin", ".pt", ".safetensors")
 # Text encoders of one token. A pickled list of a million references to one tensor is a small file.
@@ -80,7 +82,9 @@ def find_embedding_files(path: str | Path) -> list[Path]:
     """Return the file itself, or the embedding files of a folder and its subfolders.
 
     Numbers are sorted by value: step-250 comes before step-1000. Hidden files, and links that lead
-    out of the folder, are left out. Raises EmbeddingFileError if there is no file.
+    out of the folder, are left out. So are the checkpoints of training runs in the folder, which
+    would count a run's token several times; a notice says so. Raises EmbeddingFileError if there
+    is no file.
     """
     path = Path(path)
     if not path.is_dir():
@@ -101,6 +105,12 @@ def _visible_files(path: Path) -> list[Path]:
     files: list[Path] = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if CHECKPOINTS in subfolders and is_run(Path(folder)):
+            subfolders.remove(CHECKPOINTS)
+            notice(
+                f"left out the checkpoints of {folder}: its token is there once. To see them, name "
+                f"{Path(folder, CHECKPOINTS)}."
+            )
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return files
 

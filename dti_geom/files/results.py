@@ -86,7 +86,7 @@ def _read_envelope(path: Path) -> dict[str, Any]:
         raise ResultFileError(f"{path} is not a regular file; expected a result of dti-geom.")
     try:
         envelope = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultFileError(
             f"{path} is not a result file of dti-geom ({first_line(error)})."
         ) from error

@@ -16,6 +16,12 @@ from pathlib import Path
 
 _LEARNED = "learned_embeds*.safetensors"
 _NUMBERED = "[0-9][0-9]-*"  # the folder of one token among several
+CHECKPOINTS = "checkpoints"
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a training run."""
+    return all((folder / name).is_file() for name in ("config.json", "events.jsonl"))
 
 
 def learned_name(tower: int = 1) -> str:
@@ -56,7 +62,7 @@ def token_folder(run: Path, token: str, tokens: Sequence[str]) -> Path:
 
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Return where a run keeps its tokens as they were after `step` updates."""
-    return run / "checkpoints" / f"step-{step:06d}"
+    return run / CHECKPOINTS / f"step-{step:06d}"
 
 
 def state_file(run: Path, step: int) -> Path:
@@ -66,4 +72,4 @@ def state_file(run: Path, step: int) -> Path:
 
 def state_files(run: Path) -> list[Path]:
     """Return the files that a run can resume from, the latest last."""
-    return sorted(run.glob("checkpoints/step-*.state"))
+    return sorted(run.glob(f"{CHECKPOINTS}/step-*.state"))

@@ -234,7 +234,7 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
         names = sorted(
             part
             for part, value in parts.items()
-            if part.startswith("text_encoder") and value and all(value)
+            if part.startswith("text_encoder") and isinstance(value, list) and all(value)
         )
         if not names:
             raise ModelFilesError(f"{source.name}: model_index.json names no text_encoder.")
@@ -243,7 +243,7 @@ def _encoder_places(source: Source) -> Iterator[_Place]:
                 name=name,
                 folder=f"{name}/",
                 tokenizer_folder=f"tokenizer{name.removeprefix('text_encoder')}/",
-                tap=tap_of(parts.get("_class_name"), name),
+                tap=tap_of(str(parts.get("_class_name")), name),
             )
     elif source.has("config.json"):
         name = Path(source.name).name or source.name

@@ -130,11 +130,11 @@ def used_parts(source: Source, index: Mapping[str, Any]) -> dict[str, list[str]]
         # An absent part is written as [null, null]; options are not lists.
         if not isinstance(value, list) or part.startswith("_") or part in UNUSED_PARTS:
             continue
-        if not all(value):
+        if value == [None, None]:
             continue
         if len(value) != 2 or value[0] not in _LIBRARIES:
             raise ModelFilesError(
-                f"{source.name}: model_index.json takes {part} from {value[0]}. Parts of "
+                f"{source.name}: model_index.json takes {part} from {value}. Parts of "
                 f"{' and '.join(_LIBRARIES)} are opened; other code is never run."
             )
         used[part] = value

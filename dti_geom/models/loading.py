@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.errors import DtiGeomError, ModelFilesError, first_line, missing_memory
 from dti_geom.models.downloads import TOKENIZER_FILES
 from dti_geom.models.sources import Source
 from dti_geom.models.weights import Weights
-
-# What transformers and diffusers raise for files that are missing, broken or of another class.
-LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
 
 
 def import_transformers() -> Any:
@@ -28,6 +25,30 @@ def import_transformers() -> Any:
             "since CLIPTextModel was rebuilt there. Run: pip install -U 'transformers>=5'"
         )
     return transformers
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn what a library raises for missing, broken or strange files into a ModelFilesError.
+
+    Only calls of libraries belong inside: they raise nearly every type for a damaged file.
+    what: begins the message, such as "the tokenizer does not load".
+    """
+    try:
+        yield
+    except DtiGeomError:
+        raise
+    except Exception as error:
+        if missing_memory(error) is not None:
+            raise  # no fault of the files
+        if "trust_remote_code" in str(error):
+            raise ModelFilesError(
+                f"{what}: it needs code that came with the model (auto_map), and such code is "
+                "never run. Use a model that transformers knows."
+            ) from error
+        raise ModelFilesError(
+            f"{what} ({first_line(error)}). Fetch its files again, or check what was edited there."
+        ) from error
 
 
 @contextmanager
@@ -75,19 +96,10 @@ def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -
     transformers = import_transformers()
     paths = [source.local(file) for file in files]
     folder = paths[0].parent
-    try:
+    with explained(f"{folder}: the tokenizer does not load"):
         return getattr(transformers, tokenizer_class).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except LOADING_ERRORS as error:
-        if "trust_remote_code" in str(error):
-            raise ModelFilesError(
-                f"{folder}: the tokenizer needs code that came with the model (auto_map), and such "
-                "code is never run. Use a model whose tokenizer transformers knows."
-            ) from error
-        raise ModelFilesError(
-            f"{folder}: the tokenizer does not load ({first_line(error)})."
-        ) from error
 
 
 def load_module(
@@ -105,7 +117,8 @@ def load_module(
         names |= {shard: Path(shard).name for shard in weights.files().values()}
         names[weights.entry] = _without_variant(Path(weights.entry).name)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with quiet(transformers), laid_out(source, names) as folder:
+    problem = f"{source.name}: {weights.folder or 'the folder'} does not open as a {module_class}"
+    with explained(problem), quiet(transformers), laid_out(source, names) as folder:
         if weights.prefix:
             tensors = _with_names_of_transformers(_float_tensors(weights))
             stored = next(iter(tensors.values())).dtype

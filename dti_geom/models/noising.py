@@ -32,6 +32,10 @@ class Noising(Protocol):
         """Return (n,) on the CPU: a time per generator."""
         ...
 
+    def times_at(self, quantiles: Tensor) -> Tensor:
+        """Return (n,): the times below which these shares, in [0, 1), of drawn times lie."""
+        ...
+
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return the noisy latents at t."""
         ...
@@ -83,6 +87,11 @@ class Diffusion:
             [torch.randint(len(self.signal), (1,), generator=generator) for generator in generators]
         )
 
+    def times_at(self, quantiles: Tensor) -> Tensor:
+        """Return discrete times."""
+        last = len(self.signal) - 1  # a product may round up to T
+        return (quantiles * len(self.signal)).long().clamp(max=last)
+
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return √ᾱ·x + √(1 − ᾱ)·ε."""
         self._follow(x)
@@ -131,7 +140,16 @@ class Flow:
         if self.times == "uniform":
             return self.scale * torch.cat([torch.rand(1, generator=own) for own in generators])
         normal = torch.cat([torch.randn(1, generator=generator) for generator in generators])
-        sigma = normal.sigmoid()
+        return self._shifted(normal.sigmoid())
+
+    def times_at(self, quantiles: Tensor) -> Tensor:
+        """Return 1000·σ; the shift keeps the order."""
+        if self.times == "uniform":
+            return self.scale * quantiles
+        # At 0 the normal's quantile is −∞ and σ is 0.
+        return self._shifted(torch.special.ndtri(quantiles).sigmoid())
+
+    def _shifted(self, sigma: Tensor) -> Tensor:
         return self.scale * self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:

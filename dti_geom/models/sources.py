@@ -201,6 +201,10 @@ class HubRepository:
                     )
         return buffer
 
+    def commit(self) -> str:
+        """Return the commit whose files are read: the one that the revision names now."""
+        return self.local("model_index.json").parent.name
+
     def identity(self, file: str) -> str | None:
         """Return repository, commit and file; None if the whole file is cached."""
         if self._cached(file):

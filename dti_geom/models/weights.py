@@ -187,6 +187,10 @@ class Weights:
                     f"{file}: the safetensors header is broken. Fetch the file again."
                 ) from error
             header.pop("__metadata__", None)
+            if not all(map(_is_entry, header.values())):
+                raise ModelFilesError(
+                    f"{file}: the safetensors header describes no tensors. Fetch the file again."
+                )
             mine = {
                 name.removeprefix(self.prefix): entry
                 for name, entry in header.items()
@@ -210,6 +214,18 @@ class Weights:
                 name: value for name, value in loaded.items() if isinstance(value, Tensor)
             }
         return self._pickles[file]
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether a value of a header describes a tensor: its dtype, its shape, and its place."""
+    if not isinstance(entry, dict):
+        return False
+    shape, place = entry.get("shape"), entry.get("data_offsets")
+    if not (isinstance(shape, list) and isinstance(place, list) and len(place) == 2):
+        return False
+    return isinstance(entry.get("dtype"), str) and all(
+        isinstance(number, int) and 0 <= number < 1 << 63 for number in (*shape, *place)
+    )
 
 
 def stored_dtype(source: Source, file: str) -> torch.dtype | None:

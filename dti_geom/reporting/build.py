@@ -167,7 +167,9 @@ def _open_subject(
     places = [model]
     for run in finished:
         config = run.result.config
-        files += [read_embeddings(path) for path in learned_files(run.folder, config)]
+        there = {file.path.resolve() for file in files}  # named as embeddings too
+        learned = learned_files(run.folder, config)
+        files += [read_embeddings(path) for path in learned if path.resolve() not in there]
         places += [config.model, run.folder, *(concept.images for concept in config.concepts)]
     names = shown_paths([*(file.path for file in files), *map(Path, places)])
     encoders = open_encoders(model, device=device, dtype=torch.float32, progress=progress)

@@ -100,6 +100,8 @@ class DataConfig:
     templates: prompts with {} for the token; None takes those of `learn`.
     instruction: put SANA's instruction before each prompt, as its generation does; None takes the
         model's own, which is yes where there is one. Previews do as training does.
+    stratified: spread the times of an update: one in each of as many equal parts of their
+        distribution as it has samples of a concept. Each time is distributed as before.
     zero_pad: put a random number of zero vectors, 0 to 15, before the prompt of every sample.
     times: uniform or logit-normal, for flow models; None takes the model's.
     """
@@ -113,6 +115,7 @@ class DataConfig:
     learn: str = "object"
     templates: tuple[str, ...] | None = None
     instruction: bool | None = None
+    stratified: bool = False
     zero_pad: bool = False
     times: str | None = None
 

@@ -281,14 +281,16 @@ class Samples:
         seed: int,
         random_side: int | None = None,
         zero_pad: bool = False,
+        strata: int | None = None,
     ) -> None:
         """Encode every view once and forget its pixels, unless each sample is cut anew.
 
         random_side: pixels of a side that every sample cuts at a random place of a whole image.
-        zero_pad: put zero vectors before prompts. Raises TrainingError for a prompt so long that
+        zero_pad: put zero vectors before prompts. strata: spread the times of every so many
+        samples, which are those of an update. Raises TrainingError for a prompt so long that
         its token is cut off.
         """
-        self.model, self.seed, self.zero_pad = model, seed, zero_pad
+        self.model, self.seed, self.zero_pad, self.strata = model, seed, zero_pad, strata
         self.count, self.random_side = len(views), random_side
         self.whole = views if random_side else ()
         with model.room_for_vae():
@@ -307,7 +309,7 @@ class Samples:
         rows = [self._row(number) for number in numbers]
         picked = self._picked(rows, numbers)
         generators = [_generator(self.seed, 1, number) for number in numbers]
-        times = noising.draw_times(generators)
+        times = self._times(numbers, generators, noising)
         mean, std = picked.latents.mean, picked.latents.std
         # For each sample: the noise, and the draw from the latent's distribution.
         drawn = [torch.randn(2, *mean.shape[1:], generator=generator) for generator in generators]
@@ -321,6 +323,19 @@ class Samples:
             mask=None if picked.masks is None else sent(picked.masks, mean.device),
             noising=noising,
         )
+
+    def _times(
+        self, numbers: Sequence[int], generators: list[torch.Generator], noising: Noising
+    ) -> Tensor:
+        """Return the time of each sample, (n,): by itself, or one in each part of an update's."""
+        if self.strata is None:
+            return noising.draw_times(generators)
+        quantiles = []
+        for number, generator in zip(numbers, generators, strict=True):
+            update, place = divmod(number, self.strata)
+            order = torch.randperm(self.strata, generator=_generator(self.seed, 3, update))
+            quantiles.append((order[place] + torch.rand(1, generator=generator)) / self.strata)
+        return noising.times_at(torch.cat(quantiles))
 
     def _picked(self, rows: Sequence[int], numbers: Sequence[int]) -> Encoded:
         """Return the view of each sample, encoded now if it is cut at a random place."""

@@ -208,7 +208,9 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 
 def _without_weights(config: RunConfig) -> TextToImage:
     dtype = getattr(torch, config.dtype) if config.dtype else default_dtype(config.device)
-    return meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model = meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model.follow_instruction(config.data.instruction)
+    return model
 
 
 def _weights(model: TextToImage) -> Iterator[PartWeights]:

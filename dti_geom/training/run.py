@@ -193,13 +193,17 @@ def _extended(config: RunConfig, steps: int) -> RunConfig:
 def load_events(folder: str | Path) -> list[StepRecord]:
     """Return the updates of a run, in order. Raises TrainingError if they cannot be read."""
     path = Path(folder) / "events.jsonl"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise TrainingError(f"{path} is not a regular file; expected the events of a run.")
     try:
         return [
             from_json(StepRecord, json.loads(line))
             for line in path.read_text(encoding="utf-8").splitlines()
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} does not hold the events of a run ({error}).") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrainingError(
+            f"{path} does not hold the events of a run ({first_line(error)})."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -357,7 +361,7 @@ class _RunWriter:
         seconds = sorted(record.seconds for record in records)
         result = TrainingResult(
             config=self.config,
-            versions=versions(),
+            versions=versions(self.trainer.model),
             steps=len(records),
             seconds_per_step=seconds[len(seconds) // 2],
             seconds=sum(seconds),
@@ -473,12 +477,13 @@ def _preview_prompts(preview: PreviewConfig) -> list[tuple[str, int]]:
     return list(product(preview.prompts, preview.seeds))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the software that a result depends on."""
+def versions(model: TextToImage) -> dict[str, str]:
+    """Return the versions of the software that a result depends on, and a Hub model's commit."""
     packages = ("torch", "transformers", "diffusers", "numpy")
-    return {"dti-geom": __version__, "python": platform.python_version()} | {
-        name: version(name) for name in packages
-    }
+    found = {"dti-geom": __version__, "python": platform.python_version()}
+    if model.commit is not None:
+        found[model.name] = model.commit
+    return found | {name: version(name) for name in packages}
 
 
 def _start_folder(folder: Path, *, overwrite: bool) -> None:

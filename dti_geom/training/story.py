@@ -3,6 +3,7 @@
 Its curves are thinned; previews and nearest words come with it.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,11 +141,7 @@ def read_run(folder: str | Path) -> TrainingRun:
         )
     result = load_result(folder / "result.json", TrainingResult)
     records = load_events(folder)
-    if len(records) != result.steps or not records:
-        raise TrainingError(
-            f"{folder / 'events.jsonl'} holds {len(records)} updates, but result.json counts "
-            f"{result.steps}. The folder mixes two runs; train again with --overwrite."
-        )
+    _check_whole(folder, result, records)
     shown = thinned(len(records))
     half = max(2, len(records) // 40)  # of the running median's window
     numbers = range(len(records[0].vectors))
@@ -163,6 +160,27 @@ def read_run(folder: str | Path) -> TrainingRun:
         words=tuple(words),
         pictures=_pictures(folder, result.previews),
     )
+
+
+def _check_whole(folder: Path, result: TrainingResult, records: Sequence[StepRecord]) -> None:
+    """Raise TrainingError for a result and events that no single run wrote."""
+    events = folder / "events.jsonl"
+    if len(records) != result.steps or not records:
+        raise TrainingError(
+            f"{events} holds {len(records)} updates, but result.json counts {result.steps}. The "
+            "folder mixes two runs; train again with --overwrite."
+        )
+    tokens = {concept.token for concept in result.config.concepts}
+    whole = len(result.vectors) > 0 and result.last_losses.keys() == tokens
+    for record in records:
+        numbers = [*record.losses.values(), *(vector.norm for vector in record.vectors)]
+        whole &= len(record.vectors) == len(result.vectors) and record.losses.keys() == tokens
+        whole &= all(map(math.isfinite, numbers))
+    if not whole:
+        raise TrainingError(
+            f"{events} and result.json do not name the same tokens and vectors, or hold numbers "
+            "that are not finite. They were changed after the run; train again with --overwrite."
+        )
 
 
 def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:

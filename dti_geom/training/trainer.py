@@ -123,6 +123,7 @@ class Trainer:
                 seed=config.seed,
                 random_side=resolution if data.random_crops else None,
                 zero_pad=data.zero_pad,
+                strata=self._samples_of_update() if data.stratified else None,
             )
             self.concepts.append(Concept(concept, trainable, samples))
         if config.compile:
@@ -130,6 +131,7 @@ class Trainer:
             model.denoiser = torch.compile(model.denoiser)
         self.loss_scale = LossScale(model.dtype)
         self.step = 0
+        self._ahead: tuple[int, Batch] | None = None  # the next micro-batch and its number
         # What each trainable had learned after the last updates, as many as are averaged.
         self._recent: list[list[Values]] = []
 
@@ -222,12 +224,13 @@ class Trainer:
         for micro in range(accumulate):
             for concept in self.concepts:
                 concept.trainable.place(self.model, differentiable=True)
-            losses = self._losses(self._batch(micro))
+            losses = self._losses(self._batch(self.step * accumulate + micro))
             penalties = [concept.trainable.penalty() for concept in self.concepts]
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
             (torch.stack(terms).sum() / accumulate * self.loss_scale.value).backward()
             sums += losses.detach() / accumulate
+            self._draw_ahead(self.step * accumulate + micro + 1)
         for concept in self.concepts:  # the graph is freed; the model must not keep it
             concept.trainable.place(self.model, differentiable=False)
         self.processes.average([parameter.grad for parameter in self._parameters()])
@@ -257,12 +260,24 @@ class Trainer:
             raise
         return figures
 
-    def _batch(self, micro: int) -> Batch:
-        """Draw the samples of one micro-batch, those of all concepts together."""
-        accumulate, processes = self.config.accumulate, self.processes
+    def _samples_of_update(self) -> int:
+        """Return how many samples of a concept an update has, in all passes and processes."""
+        return self.config.batch_size * self.config.accumulate * self.processes.count
+
+    def _batch(self, number: int) -> Batch:
+        """Return a micro-batch by its number in the run."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == number else self._draw(number)
+
+    def _draw_ahead(self, number: int) -> None:
+        """Draw the next micro-batch on the processor, while a GPU still computes this one."""
+        if number < (self.config.steps or 0) * self.config.accumulate:
+            self._ahead = number, self._draw(number)
+
+    def _draw(self, number: int) -> Batch:
+        """Draw the samples of a micro-batch, those of all concepts together."""
         # Samples are numbered through the run, so that accumulation and processes share them out.
-        batch = self.step * accumulate * processes.count + micro * processes.count
-        first = (batch + processes.index) * self.config.batch_size
+        first = (number * self.processes.count + self.processes.index) * self.config.batch_size
         numbers = range(first, first + self.config.batch_size)
         return join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
 

@@ -74,6 +74,15 @@ def test_runs_are_shown_with_their_tokens_among_the_others(
     assert "<script>alert(1)" not in page
 
 
+def test_a_run_that_is_also_named_as_an_embedding_counts_once(
+    run: Run, sd15_folder: Path, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "dti", model=str(sd15_folder))
+    given = ("--run", tmp_path / "dti", "--embedding", tmp_path / "dti")
+    assert run("report", *given, "--out", tmp_path / "report").returncode == 0
+    assert len(results_of(tmp_path / "report")["norms"].encoders[0].learned) == 1
+
+
 def test_runs_of_two_models_are_refused(run: Run, tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", model="sdxl")

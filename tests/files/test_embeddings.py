@@ -17,7 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError
-from dti_geom.files import EmbeddingFile, find_embedding_files, read_embeddings
+from dti_geom.files import (
+    EmbeddingFile,
+    LearnedToken,
+    find_embedding_files,
+    read_embeddings,
+    write_embeddings,
+)
 from dti_geom.files.embeddings import LAYOUTS
 from dti_geom.files.refusals import MAX_BYTES
 
@@ -785,3 +791,20 @@ def test_published_latent_diffusion_files_hold_a_parameter_dict(shared_data: Pat
         assert b"torch.nn.modules.container\nParameterDict" in path.read_bytes()
         file = read_embeddings(path)
         assert (file.format, file.tokens[0].token) == ("ldm", path.stem)
+
+
+def test_a_runs_token_is_found_once_and_its_checkpoints_where_they_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "runs" / "dog"
+    ended, earlier = run / "learned_embeds.safetensors", run / "checkpoints" / "step-000100"
+    for folder in (run, earlier):
+        write_embeddings(folder, [LearnedToken("<x>", "text_encoder", torch.ones(1, 4))])
+    both = [earlier / "learned_embeds.safetensors", ended]
+    assert find_embedding_files(tmp_path) == both  # any folder may be called checkpoints
+    for name in ("config.json", "events.jsonl"):
+        (run / name).touch()
+    assert caplog.text == ""
+    assert find_embedding_files(tmp_path / "runs") == [ended]
+    assert f"left out the checkpoints of {run}" in caplog.text
+    assert find_embedding_files(run / "checkpoints") == both[:1]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import configurations, write_checkpoint
+from checkpoints import configurations, original_unet_name, write_checkpoint
 from dti_geom.errors import ModelFilesError
 from dti_geom.models import open_encoders
 from dti_geom.models.checkpoints import kind_of
 from dti_geom.models.downloads import plan_download
 from dti_geom.models.pipelines import open_text_to_image
+from pipelines import published
 from remote import open_remote, run
 
 KINDS = ("sd15", "sd21", "sdxl")
@@ -38,11 +39,11 @@ def test_a_checkpoint_holds_the_parameters_of_its_pipeline(
     ours = open_text_to_image(checkpoints[kind], dtype=torch.float32)
     theirs = open_text_to_image(str(pipeline_folder(kind)), dtype=torch.float32)
     modules = [(ours.denoiser, theirs.denoiser), (ours.vae, theirs.vae)]
-    for mine, published in zip(ours.towers, theirs.towers, strict=True):
-        assert mine.name == published.name
-        modules.append((mine.module, published.module))
-    for mine, published in modules:
-        expected = published.state_dict()
+    for mine, other in zip(ours.towers, theirs.towers, strict=True):
+        assert mine.name == other.name
+        modules.append((mine.module, other.module))
+    for mine, other in modules:
+        expected = other.state_dict()
         got = mine.state_dict()
         assert got.keys() == expected.keys()
         assert all(torch.equal(got[name], value) for name, value in expected.items())
@@ -57,16 +58,40 @@ def test_probes_read_the_same_tables_and_states_from_a_checkpoint(
 ) -> None:
     ours = open_encoders(checkpoints[kind])
     theirs = open_encoders(str(pipeline_folder(kind)))
-    for mine, published in zip(ours, theirs, strict=True):
-        assert mine.name == published.name
-        assert mine.tap == published.tap
-        assert torch.equal(mine.token_table, published.token_table)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.name == other.name
+        assert mine.tap == other.tap
+        assert torch.equal(mine.token_table, other.token_table)
         assert mine.position_table is not None
-        assert published.position_table is not None
-        assert torch.equal(mine.position_table, published.position_table)
+        assert other.position_table is not None
+        assert torch.equal(mine.position_table, other.position_table)
         ids = torch.tensor([mine.vocabulary.rows("cat dog")])
-        assert torch.equal(mine.hidden_states(ids).last, published.hidden_states(ids).last)
+        assert torch.equal(mine.hidden_states(ids).last, other.hidden_states(ids).last)
         assert mine.identity[0].startswith(f"{kind}.safetensors ")
+
+
+@pytest.mark.parametrize("name", ["sd15-unet", "sd21-base-unet", "sdxl-unet"])
+def test_names_of_the_published_size_lead_back_to_the_denoiser(name: str) -> None:
+    """The files of the tests have two or three levels; the published ones have up to four."""
+    import diffusers
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    config = published(name)["config"]
+    with torch.device("meta"):
+        unet: Any = diffusers.UNet2DConditionModel(**config)
+    expected = unet.state_dict()
+    original = {original_unet_name(name, config): value for name, value in expected.items()}
+    assert len(original) == len(expected)
+    if name == "sd15-unet":
+        # These are in the published file, which has 12 blocks on each side.
+        assert "model.diffusion_model.output_blocks.11.0.skip_connection.weight" in original
+        assert "model.diffusion_model.output_blocks.8.2.conv.weight" in original
+        assert "model.diffusion_model.output_blocks.2.1.conv.weight" in original
+        assert "model.diffusion_model.input_blocks.9.0.op.weight" in original
+    back = convert_ldm_unet_checkpoint(original, config)
+    assert {name: value.shape for name, value in back.items()} == {
+        name: value.shape for name, value in expected.items()
+    }
 
 
 def test_the_token_table_is_a_slice_of_the_checkpoint(

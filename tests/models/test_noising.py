@@ -87,3 +87,17 @@ def test_flow_has_no_snr_and_an_unknown_prediction_is_refused() -> None:
         Flow(3.0).min_snr_weights(torch.tensor([1.0]), 5.0)
     with pytest.raises(ModelFilesError, match="'sample'"):
         Diffusion(library("diffusers").DDPMScheduler(prediction_type="sample").config)
+
+
+def test_quantiles_of_times_are_those_of_the_distribution() -> None:
+    half = torch.tensor([0.0, 0.5, 1.0])
+    assert Flow(3.0).times_at(half).tolist() == [0, 500, 1000]
+    # The logit-normal's median is σ = 1/2, and 3σ / (1 + 2σ) of it 3/4.
+    assert Flow(3.0, "logit-normal").times_at(half).tolist() == pytest.approx([0, 750, 1000])
+    discrete = Diffusion(library("diffusers").DDPMScheduler(**BETAS).config)
+    assert discrete.times_at(half).tolist() == [0, 500, 999]
+    flow, generator = Flow(3.0, "logit-normal"), torch.Generator().manual_seed(0)
+    drawn = flow.draw_times([generator] * 2000)
+    spread = flow.times_at((torch.arange(2000) + 0.5) / 2000)
+    quarters = torch.tensor([0.25, 0.5, 0.75])
+    torch.testing.assert_close(drawn.quantile(quarters), spread.quantile(quarters), atol=20, rtol=0)

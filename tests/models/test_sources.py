@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import http.client
 import itertools
 import json
@@ -95,10 +96,11 @@ def test_a_remote_pipeline_costs_what_its_plan_says_and_is_fetched_once(
     assert {name: sent for name, sent in local_hub.sent.items() if name != "listing"} == needed
     local_hub.sent.clear()
     again = open_remote(local_hub.url, tmp_path, "some/sd15")
-    assert again.stdout == "nothing to fetch\n"
+    commit = hashlib.sha1(b"main").hexdigest()  # as the local server names it
+    assert again.stdout == f"nothing to fetch\ncommit {commit}\n"
     assert set(local_hub.sent) == {"listing"}
     offline = open_remote(local_hub.url, tmp_path, "some/sd15", HF_HUB_OFFLINE="1")
-    assert offline.stdout == "nothing to fetch\n", offline.stderr
+    assert offline.stdout == again.stdout, offline.stderr
     words = ("neighbors", "cat", "--model", "some/sd15")
     measured = run(local_hub.url, tmp_path, *words, HF_HUB_OFFLINE="1")
     assert measured.returncode == 0, measured.stderr

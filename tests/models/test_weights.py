@@ -143,6 +143,9 @@ def header_file(tmp_path: Path, entry: dict[str, object], body: bytes) -> Weight
     [
         ({"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]}, "truncated"),
         ({"dtype": "F32", "shape": [10**9, 2], "data_offsets": [0, 32]}, "contradicts itself"),
+        ({"dtype": "F32", "shape": [4, 2], "data_offsets": [-32, 0]}, "describes no tensors"),
+        ({"dtype": "F32", "shape": [4, "2"], "data_offsets": [0, 32]}, "describes no tensors"),
+        ({"dtype": "F32"}, "describes no tensors"),
         ({"dtype": "I8", "shape": [4, 2], "data_offsets": [0, 8]}, "stored as I8"),
     ],
 )

@@ -161,6 +161,7 @@ def samples(tiny: Callable[[], TextToImage], images: Path) -> Build:
         *,
         zero_pad: bool = False,
         templates: Any = ("a {}", "one {}"),
+        strata: int | None = None,
         **options: Any,
     ) -> tuple[Samples, Noising]:
         model = tiny()
@@ -174,15 +175,18 @@ def samples(tiny: Callable[[], TextToImage], images: Path) -> Build:
             seed=seed,
             random_side=64 if options.get("random_crops") else None,
             zero_pad=zero_pad,
+            strata=strata,
         )
         return stream, model.noising
 
     return build
 
 
-@pytest.mark.parametrize("random_crops", [False, True])
-def test_a_sample_is_the_same_wherever_it_is_drawn(samples: Build, random_crops: bool) -> None:
-    stream, noising = samples(random_crops=random_crops, zero_pad=True)
+@pytest.mark.parametrize(("random_crops", "strata"), [(False, None), (True, None), (False, 4)])
+def test_a_sample_is_the_same_wherever_it_is_drawn(
+    samples: Build, random_crops: bool, strata: int | None
+) -> None:
+    stream, noising = samples(random_crops=random_crops, zero_pad=True, strata=strata)
     together = stream.draw(range(8), noising)
     alone = [stream.draw([number], noising) for number in range(8)]
     for part in ("x", "noise", "times", "prompts", "views"):
@@ -193,6 +197,16 @@ def test_a_sample_is_the_same_wherever_it_is_drawn(samples: Build, random_crops:
             if isinstance(whole, tuple)
             else torch.equal(whole, torch.cat(parts))
         )
+
+
+def test_stratified_times_lie_one_in_each_part_and_are_uniform_at_each_place(
+    samples: Build,
+) -> None:
+    stream, noising = samples(strata=4)
+    times = stream.draw(range(4 * 300), noising).times.view(300, 4).float()
+    assert torch.equal((times / 250).long().sort(dim=1).values, torch.arange(4).expand(300, 4))
+    means = times.mean(dim=0)
+    assert (means - 499.5).abs().max() < 50  # 3 standard errors of 300 uniform draws: 50
 
 
 def test_every_pass_shows_every_view_once(samples: Build) -> None:

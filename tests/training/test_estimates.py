@@ -162,7 +162,7 @@ def test_a_run_with_low_memory_ends_with_the_same_vectors_and_says_so(
 
 AIMS = {  # family, published size, pixels of a side, GB of the card that it fits with fast and low
     "sdxl": ("sdxl", "sdxl-unet", 768, 24, 12),
-    "sana-1.6b": ("sana", "sana15-1.6b-transformer", 1024, 40, 12),
+    "sana-1.6b": ("sana", "sana15-1.6b-transformer", 1024, 24, 12),
     "sana-4.8b": ("sana", "sana15-4.8b-transformer", 1024, 80, 24),
 }
 

@@ -25,7 +25,7 @@ from dti_geom.errors import (
 )
 from dti_geom.files import load_result, read_embeddings
 from dti_geom.files.run_layout import token_folder
-from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.training import (
     ConceptConfig,
     MethodConfig,
@@ -34,7 +34,7 @@ from dti_geom.training import (
     resume,
     train,
 )
-from dti_geom.training.run import load_events
+from dti_geom.training.run import load_events, versions
 from dti_geom.training.token_vectors import TokenVectors
 from dti_geom.training.trainer import StepRecord
 
@@ -520,3 +520,10 @@ def test_no_option_is_named_that_the_run_uses_already(
         train(config(batch_size=1, memory="low"), model=model)
     assert "--memory low" not in str(caught.value)
     assert "--batch-size" not in str(caught.value)
+
+
+def test_a_result_names_the_commit_of_a_model_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_text_to_image("mini")
+    assert "mini" not in versions(model)
+    monkeypatch.setattr(model, "commit", "1" * 40)
+    assert versions(model)["mini"] == "1" * 40

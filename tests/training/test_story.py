@@ -142,6 +142,34 @@ def test_what_is_no_finished_run_is_refused_with_what_to_do(tmp_path: Path) -> N
         read_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("events.jsonl", '"norm": 0.4', '"norm": NaN'),
+        ("events.jsonl", '{"<x>"', '{"<y>"'),
+        ("result.json", '"<x>": 0.2', '"<y>": 0.2'),
+        ("events.jsonl", '"step": 40', '"step": ' + "[" * 100_000),
+    ],
+)
+def test_a_run_whose_files_were_changed_is_refused(
+    file: str, old: str, new: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    with pytest.raises(TrainingError, match=r"events\.jsonl"):
+        read_run(tmp_path)
+
+
+def test_a_pipe_in_place_of_the_events_is_not_waited_for(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "events.jsonl").unlink()
+    os.mkfifo(tmp_path / "events.jsonl")
+    with pytest.raises(TrainingError, match="not a regular file"):
+        read_run(tmp_path)
+
+
 @pytest.mark.parametrize("tokens", [("<x>",), ("<b>", "<a>")])
 def test_learned_files_come_in_the_order_of_the_concepts(tmp_path: Path, tokens: list[str]) -> None:
     config = write_run(tmp_path, tokens=tokens).config
@@ -167,5 +195,5 @@ def test_a_run_that_was_just_trained_reads_back(tmp_path: Path) -> None:
     run = read_run(tmp_path)
     assert run.result == result
     assert run.vectors[0].norms[-1] == result.vectors[0].norm
-    assert [one.preview.step for one in run.pictures] == [0, 2]
+    assert [one.preview.step for one in run.pictures] == [2]
     assert run.words[-1].words == result.vectors[0].nearest

@@ -16,9 +16,10 @@ from dti_geom.geometry import frechet_mean, normalize, norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
+from dti_geom.training.data import Batch
 from dti_geom.training.methods.base import decide
 from dti_geom.training.token_vectors import average_vectors
-from dti_geom.training.trainer import StepRecord, Trainer, learning_rate_share
+from dti_geom.training.trainer import Figures, StepRecord, Trainer, learning_rate_share
 
 
 def trained(model: TextToImage, config: RunConfig) -> tuple[Trainer, list[StepRecord]]:
@@ -69,14 +70,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("method", ["dti", "ti"])
+@pytest.mark.parametrize(("method", "stratified"), [("dti", False), ("ti", False), ("ti", True)])
 def test_accumulating_is_a_larger_batch_with_as_many_updates(
-    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], method: str
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    method: str,
+    stratified: bool,
 ) -> None:
-    large, large_records = trained(tiny(), config(batch_size=4, method=MethodConfig(method)))
-    small, small_records = trained(
-        tiny(), config(batch_size=2, accumulate=2, method=MethodConfig(method))
-    )
+    data = DataConfig(resolution=64, stratified=stratified)
+    asked = config(batch_size=4, method=MethodConfig(method), data=data)
+    large, large_records = trained(tiny(), asked)
+    small, small_records = trained(tiny(), replace(asked, batch_size=2, accumulate=2))
     assert len(large_records) == len(small_records) == 6
     torch.testing.assert_close(only(small), only(large), atol=1e-4, rtol=0)
     for one, other in zip(small_records, large_records, strict=True):
@@ -154,6 +158,28 @@ def test_times_are_the_models_own_or_those_asked_for(
     assert Trainer(tiny(), config()).config.data.times is None
     with pytest.raises(DoesNotApply, match="belongs to flow models"):
         Trainer(tiny(), config(data=DataConfig(resolution=64, times="uniform")))
+
+
+def test_every_batch_is_drawn_once_and_before_the_results_of_the_last_are_read(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(tiny(), config(steps=2, accumulate=2))
+    draw, move, seen = trainer._draw, trainer._move, list[Any]()
+
+    def drawn(number: int) -> Batch:
+        seen.append(number)
+        return draw(number)
+
+    def moved(losses: Tensor, share: float) -> Figures:
+        seen.append("read")
+        return move(losses, share)
+
+    monkeypatch.setattr(trainer, "_draw", drawn)
+    monkeypatch.setattr(trainer, "_move", moved)
+    assert len(list(trainer.updates())) == 2
+    assert seen == [0, 1, 2, "read", 3, "read"]
 
 
 def test_average_last_is_the_frechet_mean_at_the_mean_norm(

@@ -11,9 +11,8 @@ def _module_class(config: Mapping[str, Any]) -> str:
 
     A whole CLIP (text and vision) is opened as its text tower, whose states need no projection.
     """
-    named = config.get("architectures") or []
     projected = "CLIPTextModelWithProjection"
-    return projected if projected in named else "CLIPTextModel"
+    return projected if config.get("architectures") == [projected] else "CLIPTextModel"
 
 
 ARCHITECTURE = Architecture(

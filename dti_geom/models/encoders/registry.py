@@ -22,7 +22,7 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
 
     where: the file, for the message. Raises ModelFilesError for an unknown `model_type`.
     """
-    model_type = config.get("model_type", "(none)")
+    model_type = str(config.get("model_type", "(none)"))
     known: dict[str, Architecture] = {}
     for architecture in ARCHITECTURES:
         known |= dict.fromkeys(architecture.model_types, architecture)

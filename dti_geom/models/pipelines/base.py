@@ -190,6 +190,8 @@ class TextToImage:
     training: ClassVar[TrainingDefaults] = TrainingDefaults()
     # Whether prompts follow the pipeline's instruction, for families that have one.
     instruction: bool | None = None
+    # Of the Hub repository that the model was opened from.
+    commit: str | None = None
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze a pipeline of this family's diffusers class.

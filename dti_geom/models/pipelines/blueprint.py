@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dti_geom.errors import ModelFilesError, first_line
+from dti_geom.errors import ModelFilesError
 from dti_geom.models.loading import (
-    LOADING_ERRORS,
+    explained,
     import_transformers,
     load_tokenizer,
     quiet,
@@ -42,23 +42,18 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
         )
     dtypes = family_of(kind).part_dtypes(dtype)
     components = {}
-    try:
-        with quiet(import_transformers()), quiet(diffusers):
-            pipeline_class: Any = getattr(diffusers, kind)
-            for name in inspect.signature(pipeline_class).parameters:
-                library, class_name = _named(index, name)
-                if class_name is not None:
-                    part_dtype = dtypes.get(name, dtypes["default"])
-                    components[name] = _part(source, name, library, class_name, part_dtype)
-                elif name in ("safety_checker", "feature_extractor"):
-                    components[name] = None
-            options = {"requires_safety_checker": False} if "safety_checker" in components else {}
-            pipeline = pipeline_class(**components, **options)
-    except LOADING_ERRORS as error:
-        raise ModelFilesError(
-            f"the configuration of {source.name} does not describe a {kind} "
-            f"({first_line(error)}). Fetch its configuration files again."
-        ) from error
+    problem = f"the configuration of {source.name} does not describe a {kind}"
+    with explained(problem), quiet(import_transformers()), quiet(diffusers):
+        pipeline_class: Any = getattr(diffusers, kind)
+        for name in inspect.signature(pipeline_class).parameters:
+            library, class_name = _named(index, name)
+            if class_name is not None:
+                part_dtype = dtypes.get(name, dtypes["default"])
+                components[name] = _part(source, name, library, class_name, part_dtype)
+            elif name in ("safety_checker", "feature_extractor"):
+                components[name] = None
+        options = {"requires_safety_checker": False} if "safety_checker" in components else {}
+        pipeline = pipeline_class(**components, **options)
     return family_of(kind)(pipeline, source.name, profile)
 
 

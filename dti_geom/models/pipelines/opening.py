@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dti_geom.errors import ModelFilesError, first_line, missing_memory
+from dti_geom.errors import ModelFilesError
 from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
 from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
@@ -15,10 +15,10 @@ from dti_geom.models.downloads import (
     fetch,
     needed_files,
 )
-from dti_geom.models.loading import LOADING_ERRORS, import_transformers, laid_out, quiet
+from dti_geom.models.loading import explained, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
-from dti_geom.models.sources import Source, read_json
+from dti_geom.models.sources import HubRepository, Source, read_json
 from dti_geom.models.weights import stored_dtype
 from dti_geom.progress import Progress, notice, silent
 
@@ -51,10 +51,15 @@ def open_text_to_image(
     fetch(source, plan, progress)
     if isinstance(source, Checkpoint) and source.kind.doubt and model == source.name:
         notice(f"{model} is {source.kind.what}: {source.kind.doubt}.")
-    if wanted == torch.float32:
-        _say_if_half(source, plan)
+    if dtype == torch.float32:
+        _say_if_half(model, source, plan)
     pipeline = _load(source, plan, index, wanted)
-    return family_of(kind)(pipeline.to(device), model, profile_of(model))
+    with explained(f"{source.name} did not open as a {kind}"):
+        pipeline = pipeline.to(device)
+    opened = family_of(kind)(pipeline, model, profile_of(model))
+    if isinstance(source, HubRepository):
+        opened.commit = source.commit()
+    return opened
 
 
 def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -68,20 +73,19 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
     dtypes = family_of(kind).part_dtypes(dtype)
     names = {file.name: file.loaded_as for file in plan.files}
     absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
-    try:
-        with quiet(import_transformers()), quiet(diffusers), laid_out(source, names) as folder:
-            (folder / "model_index.json").write_text(json.dumps(index | absent))
-            if isinstance(source, Checkpoint):
-                return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
-            return getattr(diffusers, kind).from_pretrained(
-                folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
-            )
-    except LOADING_ERRORS as error:
-        if missing_memory(error) is not None:
-            raise  # no fault of the files
-        raise ModelFilesError(
-            f"{source.name} did not open as a {kind} ({first_line(error)}). Fetch it again."
-        ) from error
+    problem = f"{source.name} did not open as a {kind}"
+    with (
+        explained(problem),
+        quiet(import_transformers()),
+        quiet(diffusers),
+        laid_out(source, names) as folder,
+    ):
+        (folder / "model_index.json").write_text(json.dumps(index | absent))
+        if isinstance(source, Checkpoint):
+            return _load_checkpoint(source, folder, kind, dtype=dtype, options=options)
+        return getattr(diffusers, kind).from_pretrained(
+            folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
+        )
 
 
 def _load_checkpoint(
@@ -111,16 +115,15 @@ def _load_checkpoint(
         ) from error
 
 
-def _say_if_half(source: Source, plan: Download) -> None:
+def _say_if_half(model: str, source: Source, plan: Download) -> None:
     """Say which parts are stored in half precision although float32 was asked for."""
     halves = (torch.float16, torch.bfloat16)
     stored = [file.name for file in plan.files if stored_dtype(source, file.name) in halves]
     if stored:
         parts = ", ".join(dict.fromkeys(name.split("/")[0] for name in stored))
         notice(
-            f"{source.name} stores {parts} in half precision only. float32 takes twice the "
-            "memory and brings no lost digit back; --dtype bfloat16 or float16 takes them as "
-            "they are."
+            f"{model} stores {parts} in half precision only. In float32 they take twice the "
+            "memory and gain no digits; --dtype bfloat16 or float16 leaves them as they are."
         )
 
 

@@ -1,10 +1,15 @@
+import contextlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from dti_geom.errors import ModelFilesError
+from dti_geom.errors import DtiGeomError, ModelFilesError
+from dti_geom.models import open_encoders
+from dti_geom.models.loading import explained
 from dti_geom.models.pipelines import default_dtype, open_text_to_image
 from pipelines import library
 
@@ -21,6 +26,40 @@ def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(
     index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
     with pytest.raises(ModelFilesError, match="a token can be trained on StableDiffusionPipeline"):
         open_text_to_image(str(tmp_path / "broken"))
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model_index.json", {"_class_name": []}),
+        ("model_index.json", {"text_encoder": None}),
+        ("model_index.json", {"unet": []}),
+        ("text_encoder/config.json", {"model_type": []}),
+        ("text_encoder/config.json", {"architectures": -1}),
+        ("text_encoder/config.json", {"hidden_act": "x"}),
+        ("text_encoder/config.json", {"attention_dropout": "x"}),
+        ("scheduler/scheduler_config.json", {"trained_betas": -1}),
+        ("unet/config.json", {"dual_cross_attention": "x"}),
+        ("vae/config.json", {"block_out_channels": 10**30}),
+    ],
+)
+def test_a_strange_value_in_a_folder_is_no_bug_of_ours(
+    file: str, change: dict[str, Any], sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "strange"
+    shutil.copytree(sd15_pipeline, folder)
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with contextlib.suppress(DtiGeomError):  # nothing else may come out
+        open_text_to_image(str(folder), dtype=torch.float32)
+    with contextlib.suppress(DtiGeomError):
+        for encoder in open_encoders(str(folder)):
+            _ = encoder.module, encoder.tokenizer
+
+
+def test_a_full_memory_is_not_called_a_broken_folder() -> None:
+    with pytest.raises(torch.OutOfMemoryError), explained("the model does not open"):
+        raise torch.OutOfMemoryError
 
 
 @pytest.mark.parametrize(
