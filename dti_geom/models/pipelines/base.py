@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import DoesNotApply, UnknownToken
+from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
@@ -423,7 +423,13 @@ class TextToImage:
     @property
     def resolution(self) -> int:
         """Pixels of a side that the model was trained at."""
-        return int(self.denoiser.config.sample_size * self.pipeline.vae_scale_factor)
+        size = self.denoiser.config.sample_size
+        if not isinstance(size, int):
+            raise ModelFilesError(
+                f"{self.name}: {self.denoiser_name}/config.json gives {size!r} as sample_size; "
+                "expected the number of rows of its latents. Fetch the file again."
+            )
+        return size * int(self.pipeline.vae_scale_factor)
 
     @property
     def training_resolution(self) -> int:

@@ -1,3 +1,5 @@
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dti_geom.errors import UnknownToken
+from dti_geom.errors import ModelFilesError, UnknownToken
 from dti_geom.models.noising import Flow
 from dti_geom.models.pipelines import Latents, TextToImage, View, family_of, open_text_to_image
 from dti_geom.models.profiles import Profile
@@ -137,3 +139,15 @@ def test_patches_with_statistics_of_each_channel_are_a_few_hooks() -> None:
 
 def test_flow_models_are_those_with_a_flow(model: TextToImage) -> None:
     assert model.flow == isinstance(model.noising_at(512), Flow)
+
+
+@pytest.mark.parametrize("size", [None, "many", 8.5])
+def test_a_size_that_is_no_number_of_rows_is_named(
+    size: object, sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd15_pipeline, folder)
+    place = folder / "unet" / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"sample_size": size}))
+    with pytest.raises(ModelFilesError, match="sample_size"):
+        open_text_to_image(str(folder), dtype=torch.float32)
