@@ -182,6 +182,26 @@ def test_every_batch_is_drawn_once_and_before_the_results_of_the_last_are_read(
     assert seen == [0, 1, 2, "read", 3, "read"]
 
 
+def test_compiling_leaves_the_pipeline_as_it_is_for_previews(
+    tiny: Callable[[], TextToImage],
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[torch.nn.Module] = []
+
+    def compile_nothing(module: torch.nn.Module) -> torch.nn.Module:
+        compiled.append(module)
+        return torch.nn.Sequential(module)
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    model = tiny()
+    painting = model.pipeline.unet
+    Trainer(model, config(compile=True))
+    assert compiled == [painting]
+    assert model.pipeline.unet is painting
+    assert model.denoiser is not painting
+
+
 def test_average_last_is_the_frechet_mean_at_the_mean_norm(
     tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
 ) -> None:
