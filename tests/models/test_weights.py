@@ -179,13 +179,13 @@ HOLLOW: list[dict[str, object]] = [
 @pytest.mark.parametrize("entry", HOLLOW)
 def test_a_header_that_cannot_be_true_is_refused(tmp_path: Path, entry: dict[str, object]) -> None:
     weights = header_file(tmp_path, entry, b"\0" * 16)
-    with pytest.raises(ModelFilesError, match="contradicts itself on w"):
+    with pytest.raises(ModelFilesError, match=r"contradicts itself on w|describes no tensors"):
         weights.tensor("w")
 
 
 def test_the_dtype_of_a_file_is_not_taken_from_an_entry_that_cannot_be_true(tmp_path: Path) -> None:
     weights = header_file(tmp_path, HOLLOW[0], b"")
-    with pytest.raises(ModelFilesError, match="contradicts itself on w"):
+    with pytest.raises(ModelFilesError, match=r"contradicts itself on w|describes no tensors"):
         stored_dtype(weights.source, "model.safetensors")
 
 
