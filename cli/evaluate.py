@@ -125,7 +125,9 @@ def evaluate(
     model = open_painter(name, device, dtype.value if dtype else None)
     candidates: list[Candidate] = []
     for label, folder, config in named:
-        candidates += run_candidates(label or method_label(config), folder, config, model)
+        candidates += run_candidates(
+            label or method_label(config, model.training.kappa), folder, config, model
+        )
     if baselines:
         candidates = with_baselines(candidates, model)
     with working_progress() as progress:
@@ -163,16 +165,20 @@ def _read(run: str) -> "tuple[str | None, Path, RunConfig]":
     return label or None, Path(place), read_run(place).result.config
 
 
-def method_label(config: "RunConfig") -> str:
-    """Name a method as the paper's tables do: with magnitude and prior that are not its own."""
+def method_label(config: "RunConfig", kappa: float) -> str:
+    """Name a method as the paper's tables do: with magnitude and prior that are not its own.
+
+    kappa: the prior of methods without one of their own, from the model.
+    """
     from dti_geom.training import METHODS
 
     method, own = config.method, METHODS[config.method.name]
     magnitude = (
         "" if method.magnitude in (None, own.magnitude) else f" m={_plain(method.magnitude)}"
     )
-    kappa = "" if method.kappa in (None, own.kappa) else f" κ={method.kappa:g}"
-    return method.name + magnitude + kappa
+    usual = (None, kappa if own.kappa is None else own.kappa)
+    prior = "" if method.kappa in usual else f" κ={method.kappa:g}"
+    return method.name + magnitude + prior
 
 
 def _plain(magnitude: str) -> str:

@@ -126,13 +126,11 @@ def test_a_run_is_labelled_as_the_papers_tables_tell_methods_apart(
     method: dict[str, Any], label: str
 ) -> None:
     from dti_geom.evaluation.reference import PUBLISHED
+    from dti_geom.models.pipelines.stable_diffusion_xl import StableDiffusionXL
     from dti_geom.training import ConceptConfig, MethodConfig, RunConfig
     from dti_geom_cli.evaluate import method_label
 
-    assert (
-        method_label(
-            RunConfig("sdxl", (ConceptConfig("<x>", "images", "dog"),), MethodConfig(**method))
-        )
-        == label
-    )
+    concept = ConceptConfig("<x>", "images", "dog")
+    config = RunConfig("sdxl", (concept,), MethodConfig(**method))
+    assert method_label(config, StableDiffusionXL.training.kappa) == label
     assert label in {row.method for row in PUBLISHED}

@@ -53,10 +53,6 @@ class Sana(TextToImage):
         """Freeze the pipeline, as every family does."""
         super().__init__(pipeline, name, profile)
         self._read_before: Prefix | None = None
-        for layer in self.towers[0].module.layers:  # type: ignore[union-attr]
-            # transformers drops the keys and values of layers that are checkpointed, because
-            # computing them twice would add to the cache twice. This one is only read.
-            layer._can_checkpoint_with_cache = True
 
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:

@@ -99,19 +99,6 @@ def test_an_instruction_longer_than_gemmas_window_is_read_as_the_pipeline_reads_
     check_conditioning(model, PROMPTS)
 
 
-def test_a_checkpointed_encoder_reads_the_instruction_once_for_every_pass(
-    opened: Callable[..., TextToImage],
-) -> None:
-    model = opened()
-    encoder: Any = model.towers[0].module.train()
-    encoder.activation_checkpointing_enable()
-    ours = model.encode_text(PROMPTS)
-    checkpointed = gradient(model, ours["states"], ours["mask"])
-    encoder.activation_checkpointing_disable()
-    states, mask = published(model, PROMPTS)
-    torch.testing.assert_close(checkpointed, gradient(model, states, mask))
-
-
 def test_the_instruction_is_read_anew_in_another_precision(
     opened: Callable[..., TextToImage],
 ) -> None:
