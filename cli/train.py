@@ -25,9 +25,8 @@ Concepts = Annotated[
     ),
 ]
 
-
 # What may be said beside --resume; everything else is in the run's config.json already.
-RESUMED = ("resume", "steps", "json", "tracker", "overwrite")
+RESUMED = ("resume", "steps", "json", "tracker")
 
 
 def train(
@@ -290,8 +289,7 @@ def train(
     The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
     learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
     stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
-    --deterministic. Ctrl-C ends a run after the
-    current update, with a checkpoint.
+    --deterministic. Ctrl-C ends a run after the current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
     from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
