@@ -16,7 +16,7 @@ from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_nam
 from dti_geom.files.decoding import check_keys, decode
 from dti_geom.files.yaml_files import read_yaml
 from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
-from dti_geom.training.data import image_files, located
+from dti_geom.training.data import image_files, located, located_concept
 
 # The format of a cell's folder, part of every address. Raise it when a cell with the same settings
 # would come out differently, so that old cells are not taken for new ones.
@@ -249,7 +249,8 @@ def _own_concept(entry: Any) -> ConceptConfig:
     subject = str(entry.get("subject") or Path(str(entry.get("images", "x"))).name)
     token = f"<{re.sub(r'[^a-z0-9]+', '-', subject.lower())}>"
     concept = decode(ConceptConfig, {"token": token} | entry, "concepts", from_yaml=True)
-    image_files(concept)  # raises now for missing images, rather than hours into the sweep
+    # Missing images raise now, rather than hours into the sweep.
+    image_files(located_concept(concept))
     return concept
 
 

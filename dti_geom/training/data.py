@@ -85,14 +85,15 @@ def image_files(concept: ConceptConfig) -> list[Path]:
 
 def located(run: RunConfig) -> RunConfig:
     """Return the run with folders in place of the names of concepts that ship with a model."""
+    return replace(run, concepts=tuple(map(located_concept, run.concepts)))
+
+
+def located_concept(concept: ConceptConfig) -> ConceptConfig:
+    """Return the concept with a folder in place of the name of one that ships with a model."""
     bundled = known_concepts()
-
-    def locate(concept: ConceptConfig) -> ConceptConfig:
-        if Path(concept.images).exists() or concept.images not in bundled:
-            return concept
-        return replace(concept, images=str(bundled[concept.images].images))
-
-    return replace(run, concepts=tuple(map(locate, run.concepts)))
+    if Path(concept.images).exists() or concept.images not in bundled:
+        return concept
+    return replace(concept, images=str(bundled[concept.images].images))
 
 
 def ignored_files(concept: ConceptConfig) -> list[str]:
