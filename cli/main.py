@@ -16,6 +16,7 @@ from .concepts import concepts
 from .convert import convert
 from .evaluate import evaluate
 from .generate import generate
+from .inflation import inflation
 from .inspect import inspect
 from .interpolate import interpolate
 from .merge import merge
@@ -48,6 +49,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         ),
     },
     "Train, paint, score": {
+        inflation: "dti-geom inflation --learning-rate 5e-4 --steps 3000 --model sd15",
         train: "dti-geom train --concept green-fox --steps 100 --out run",
         generate: (
             "dti-geom generate --embedding run --prompt 'a photo of a {}' --seeds 4 --out pictures"

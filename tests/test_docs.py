@@ -10,8 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dti_geom.geometry.inflation import Walk
+from dti_geom.models import open_encoders
 from dti_geom.models.pipelines import View, family_of, open_text_to_image
 from dti_geom.training import METHODS, ConceptConfig
+from dti_geom.training.inflation import predict_inflation
 from dti_geom.training.starts import start_of, vocabulary_stats
 from pipelines import FAMILIES, library
 from prose import assert_shown
@@ -133,3 +136,36 @@ def test_the_settings_show_what_fresh_crops_cost_on_mini() -> None:
             assert mean < 0
             assert f"{-mean:.3f} ± {error:.3f}" in section
         assert_shown(section, str(difference["pictures"]))
+
+
+INFLATION = (DOCS / "inflation.md").read_text(encoding="utf-8")
+
+
+def cells_of_inflation(section: str) -> list[list[str]]:
+    """Return the cells of the table in a section of inflation.md, its head left out."""
+    text = INFLATION.split(f"## {section}")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_the_predictions_beside_measured_norms_are_those_of_the_law() -> None:
+    rows = cells_of_inflation("Beside measured norms")
+    assert rows
+    for _, width, start, rate, steps, law, slowed, _ in rows:
+        walk = Walk(int(width), float(start), float(rate), 0.01)
+        assert law == f"{walk.norm(int(steps)):.3g}"
+        assert slowed == f"{walk.slowed_norms(int(steps))[-1]:.3g}"
+
+
+def test_the_predictions_on_mini_are_those_of_the_command() -> None:
+    encoders = open_encoders("mini")
+    rows = cells_of_inflation("On `mini`")
+    assert rows
+    for rate, *cells in rows:
+        for steps, cell in zip((100, 200, 300, 400), cells, strict=True):
+            (tower,) = predict_inflation(
+                "mini", encoders, learning_rate=float(rate), steps=steps, init="fox"
+            ).towers
+            assert cell.split(" / ")[:2] == [
+                f"{norms[-1]:.3g}" for norms in (tower.norms, tower.slowed_norms)
+            ]

@@ -18,6 +18,7 @@ from dti_geom.reporting.blocks import Limits, Note, Section
 OTHER_RESULTS = {
     "inspection": "dti_geom.probes.inspection:Inspection",
     "painted": "dti_geom.probes.painted:PaintedSwap",
+    "inflation": "dti_geom.training.inflation:PredictedInflation",
     "training": "dti_geom.training.story:TrainingRuns",
     "interpolation": "dti_geom.evaluation.interpolation:Interpolation",
     "evaluation": "dti_geom.evaluation.evaluation:Evaluation",

@@ -90,6 +90,7 @@ COMMANDS = [
     "inspect learned --model mini",
     "convert learned --to webui --rescale mean --model mini --out converted",
     f"merge '0.7*{WIDE} + 0.3*fox' -e 'learned/{LONG}' --out merged",
+    "inflation --learning-rate 5e-3 --steps 400 --init fox",
     "train --images photos --init fox --steps 2 --preview-every 0 --out trained",
     "report -e learned --run runs/dti --out report",
     "generate -e runs/dti --prompt 'a photo of a {}' --steps 1 --out pictures",

@@ -48,6 +48,7 @@ from dti_geom.reporting.report import Report
 from dti_geom.statistics import Share
 from dti_geom.sweeps.sweep import Sweep
 from dti_geom.training import read_run
+from dti_geom.training.inflation import PredictedInflation, TowerInflation
 from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import evaluation_result, interpolation_result, sweep_result
 from runs import write_run
@@ -513,6 +514,38 @@ def make_sweep() -> Callable[..., Sweep]:
 
 
 @pytest.fixture(scope="session")
+def make_predicted() -> Callable[..., PredictedInflation]:
+    """Four updates from 0.4, the mean norm, to twice that, in encoders of these names."""
+
+    def make(*towers: str) -> PredictedInflation:
+        return PredictedInflation(
+            "mini",
+            learning_rate=0.002,
+            weight_decay=0.01,
+            steps=4,
+            towers=tuple(
+                TowerInflation(
+                    tower=tower,
+                    width=8,
+                    start_norm=0.4,
+                    mean_norm=0.4,
+                    limit=0.5,
+                    updates=(0, 1, 2, 3, 4),
+                    norms=(0.4, 0.5, 0.6, 0.7, 0.8),
+                    slowed_norms=(0.4, 0.5, 0.55, 0.6, 0.7),
+                    leaves=2,
+                    slowed_leaves=2,
+                    plateau=9.0,
+                    rate_within=0.001,
+                )
+                for tower in towers or ("text_encoder",)
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def report(
     make_encoder: Callable[..., NormsResult],
     make_neighbors: Callable[..., TokenNeighbors],
@@ -525,6 +558,7 @@ def report(
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
+    make_predicted: Callable[..., PredictedInflation],
     placed: Callable[..., PlacedToken],
     run: tuple[InspectedFile, ...],
     trained: Callable[..., TrainingRun],
@@ -565,6 +599,7 @@ def report(
     }
     wide = make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)
     results["inspection"] = Inspection((*files, *run, wide))
+    results["inflation"] = make_predicted("text_encoder", HOSTILE[1])
     results["training"] = TrainingRuns(
         model,
         (
