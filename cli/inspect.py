@@ -33,7 +33,8 @@ def inspect(
     Nothing in a file is ever executed. Inflation is a vector's norm divided by the mean token norm
     of --model, or by the published mean for its width. With --model, each vector also gets the
     percentile of its norm and its nearest tokens. Checkpoints of one folder show how far each has
-    turned. --out writes inspection.json and index.html.
+    turned, and the learning rate that the growth of their norm amounts to. --out writes
+    inspection.json and index.html.
     """
     from dti_geom.models import open_encoders
     from dti_geom.probes.inspection import inspect_files

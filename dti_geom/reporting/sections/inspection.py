@@ -1,5 +1,6 @@
 """The inspection section: how inflated learned tokens are, and how norms grow in training."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import PurePath
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from dti_geom.geometry.inflation import implied_rate
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
 from dti_geom.reporting.blocks import (
     Column,
@@ -82,6 +84,7 @@ class Trajectory:
     token: str
     folder: str
     tower: str | None
+    width: int
     steps: tuple[int, ...]  # ascending
     norms: tuple[float, ...]  # embedding units; the mean where a checkpoint holds several vectors
     reference_norm: float | None  # mean norm of the vocabulary
@@ -286,6 +289,23 @@ def inflation_finding(files: Sequence[InspectedFile]) -> str:
     )
 
 
+def rate_finding(trajectory: Trajectory) -> str:
+    """Say which learning rate the growth amounts to, and the norm at twice the steps."""
+    implied = implied_rate(trajectory.steps, trajectory.norms, trajectory.width)
+    if implied is None or not implied.low:
+        return (
+            "Its squared norm does not clearly grow along a line: no learning rate follows from it."
+        )
+    last, twice = trajectory.steps[-1], 2 * trajectory.steps[-1]
+    norm = math.sqrt(trajectory.norms[-1] ** 2 + implied.rate**2 * trajectory.width * last)
+    return (
+        f"Its squared norm grows along a line with R² {number(implied.r_squared, 3)}. If AdamW "
+        f"moved it freely, the learning rate was about {number(implied.rate, 3)} (95 % interval "
+        f"of the line {number(implied.low, 3)} to {number(implied.high, 3)}), and the norm at step "
+        f"{number(twice)} would be {number(norm)}."
+    )
+
+
 def _trajectory_section(trajectory: Trajectory) -> Section:
     caption = (
         f"{len(trajectory.steps)} checkpoints in {quoted(short_path(trajectory.folder))}; L2 norm "
@@ -299,6 +319,7 @@ def _trajectory_section(trajectory: Trajectory) -> Section:
         title=f"{quoted(trajectory.token)} while training",
         blocks=[
             Finding(trajectory_finding(trajectory)),
+            Finding(rate_finding(trajectory)),
             Figure(lambda: trajectory_figure(trajectory), caption),
         ],
     )
@@ -378,6 +399,7 @@ def _trajectory(
         token=token,
         folder=folder,
         tower=tower,
+        width=example.dim,
         steps=tuple(steps),
         norms=tuple(fmean(vector.norm for vector in by_step[step]) for step in steps),
         reference_norm=example.norm / example.inflation if example.inflation else None,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dti_geom.geometry.inflation import Walk
 from dti_geom.probes.inspection import InspectedFile, Inspection, Turn
 from dti_geom.probes.neighbors import Similar
 from dti_geom.reporting.blocks import Section
@@ -12,6 +13,7 @@ from dti_geom.reporting.sections.inspection import (
     inflation_finding,
     inspection_section,
     ordered,
+    rate_finding,
     trajectories,
     trajectory_figure,
     trajectory_finding,
@@ -81,6 +83,27 @@ def test_trajectory_finding_says_what_the_norm_does(
         make_file(f"run/{step}.pt", [norm], step=step) for step, norm in enumerate(norms, start=1)
     ]
     assert trajectory_finding(trajectories(files)[0]) == f"The norm of “\u2068<x>\u2069” {sentence}"
+
+
+def test_growth_by_the_law_tells_its_rate_and_the_norm_at_twice_the_steps(
+    make_file: Callable[..., InspectedFile],
+) -> None:
+    walk = Walk(768, 0.4, 5e-4)
+    files = [
+        make_file(f"run/{step}.pt", [walk.norm(step)], step=step) for step in (500, 1000, 2000)
+    ]
+    finding = rate_finding(trajectories(files)[0])
+    for part in ("R² 1.00", "about 0.000500", "0.000500 to 0.000500"):
+        assert part in finding
+    assert f"at step 4,000 would be {walk.norm(4000):.4g}" in finding
+
+
+@pytest.mark.parametrize("norms", [(0.4, 0.4, 0.4), (0.8, 0.6, 0.4), (0.4, 0.8, 0.5)])
+def test_other_courses_tell_no_rate(make_file: Callable[..., InspectedFile], norms: Any) -> None:
+    files = [
+        make_file(f"run/{step}.pt", [norm], step=step) for step, norm in enumerate(norms, start=1)
+    ]
+    assert "no learning rate follows" in rate_finding(trajectories(files)[0])
 
 
 def test_trajectory_figure_holds_the_steps_and_norms(run: tuple[InspectedFile, ...]) -> None:
@@ -208,4 +231,5 @@ def test_every_vector_and_what_its_width_is_compared_with_are_listed(
 def test_a_run_is_a_section_of_its_own(run: tuple[InspectedFile, ...]) -> None:
     (trajectory,) = blocks_of(inspection_section(Inspection(run)), Section)
     assert "<x>" in trajectory.title
-    assert findings(trajectory) == [trajectory_finding(trajectories(run)[0])]
+    (course,) = trajectories(run)
+    assert findings(trajectory) == [trajectory_finding(course), rate_finding(course)]
