@@ -158,7 +158,12 @@ def test_a_published_run_grows_as_the_law_says(shared_data: Path) -> None:
     assert implied.rate == pytest.approx(4.3e-4, abs=5e-6)
     assert implied.low < implied.rate < implied.high
     usual = Walk(768, 0.387, 5e-4, 0.01)  # diffusers' rate, from the mean token of CLIP-L
-    assert usual.slowed_norms(5000)[-1] < norms[-1] < usual.norm(5000)
+    slowed = usual.slowed_norms(5000)
+    assert slowed[-1] < norms[-1] < usual.norm(5000)
+    expected = implied_rate(steps, [slowed[step] for step in steps], 768)
+    assert expected is not None
+    assert expected.rate == pytest.approx(4.27e-4, abs=1e-6)
+    assert implied.low < expected.rate < implied.high
 
 
 def test_public_tokens_of_sdxl_end_below_the_law_and_near_the_slowed_walk() -> None:

@@ -299,10 +299,10 @@ def rate_finding(trajectory: Trajectory) -> str:
     last, twice = trajectory.steps[-1], 2 * trajectory.steps[-1]
     norm = math.sqrt(trajectory.norms[-1] ** 2 + implied.rate**2 * trajectory.width * last)
     return (
-        f"Its squared norm grows along a line with R² {number(implied.r_squared, 3)}. If AdamW "
-        f"moved it freely, the learning rate was about {number(implied.rate, 3)} (95 % interval "
-        f"of the line {number(implied.low, 3)} to {number(implied.high, 3)}), and the norm at step "
-        f"{number(twice)} would be {number(norm)}."
+        f"Its squared norm grows along a line with R² {number(implied.r_squared, 3)}. A free "
+        f"vector of AdamW grows so at a learning rate of {number(implied.rate, 3)} (95 % interval "
+        f"of the line {number(implied.low, 3)} to {number(implied.high, 3)}), or at a higher one "
+        f"if gradients shrank. On that line the norm at step {number(twice)} is {number(norm)}."
     )
 
 
