@@ -302,7 +302,7 @@ def rate_finding(trajectory: Trajectory) -> str:
         f"Its squared norm grows along a line with R² {number(implied.r_squared, 3)}. A free "
         f"vector of AdamW grows so at a learning rate of {number(implied.rate, 3)} (95 % interval "
         f"of the line {number(implied.low, 3)} to {number(implied.high, 3)}), or at a higher one "
-        f"if gradients shrank. On that line the norm at step {number(twice)} is {number(norm)}."
+        f"if gradients shrank. Growing so, the norm at step {number(twice)} will be {number(norm)}."
     )
 
 

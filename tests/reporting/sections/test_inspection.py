@@ -95,7 +95,7 @@ def test_growth_by_the_law_tells_its_rate_and_the_norm_at_twice_the_steps(
     finding = rate_finding(trajectories(files)[0])
     for part in ("R² 1.00", "rate of 0.000500", "0.000500 to 0.000500"):
         assert part in finding
-    assert f"at step 4,000 is {walk.norm(4000):.4g}" in finding
+    assert f"at step 4,000 will be {walk.norm(4000):.4g}" in finding
 
 
 @pytest.mark.parametrize("norms", [(0.4, 0.4, 0.4), (0.8, 0.6, 0.4), (0.4, 0.8, 0.5)])
