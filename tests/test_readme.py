@@ -263,3 +263,19 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> Non
     final = next(row.values for row in words.sensitivity if row.layer == 0)
     sensitivity = [share(final[words.scales.index(scale)]) for scale in (1.0, 32.0)]
     assert_shown(claim("D: "), *entropies, *sensitivity)
+
+
+def test_the_attention_of_learned_tokens_is_that_of_the_published_report() -> None:
+    report = json.loads((ROOT / "reports" / "mini" / "results" / "attention.json").read_text())
+    (encoder,) = report["result"]["encoders"]
+    shown = []
+    for curve in encoder["curves"]:
+        if curve["token"] in ("<ti>", "<dti>"):
+            at = curve["scales"].index(curve["inflation"])  # the norm it was learned at
+            first = min(head["layer"] for head in curve["heads"])
+            heads = [head["entropy"][at] for head in curve["heads"] if head["layer"] == first]
+            shown.append(share(sum(heads) / len(heads)))
+            (block,) = (row for row in curve["sensitivity"] if row["layer"] == first)
+            shown.append(share(block["values"][at]))
+    assert len(shown) == 4
+    assert_shown(claim("D: "), *shown)
