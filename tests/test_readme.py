@@ -207,8 +207,8 @@ def test_the_papers_scores_are_those_that_compare_shows() -> None:
 
 
 def test_the_papers_other_figures_are_those_that_its_code_prints() -> None:
-    """Position classifier at scale 4, first-layer entropies, norms of a TI token over the means."""
-    assert_shown(claim("B: "), ".309", ".076")
+    """Position classifier at norm 4, first-layer entropies, norms of a TI token over the means."""
+    assert_shown(claim("B: "), ".309", ".076", f"{4 / 0.3870:.1f} times", f"{4 / 0.4515:.1f} times")
     assert_shown(claim("D: "), ".369", ".532")
     assert_shown(claim("TI inflates"), f"{1.84 / 0.3870:.1f}", f"{2.67 / 0.4515:.1f}")
 
@@ -235,8 +235,9 @@ def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders: l
 
     measured = measure_attenuation(encoders[0])
     slopes: tuple[Any, Any] = (measured.share_slope, measured.distance_slope)
-    accuracy = next(row.accuracy for row in measured.scales if row.scale == 4)
-    assert_shown(claim("B: "), share(accuracy), *(f"−{abs(slope):.3f}" for slope in slopes))
+    four, eight = (next(row for row in measured.scales if row.scale == scale) for scale in (4, 8))
+    read = [four.accuracy, eight.accuracy, eight.accuracy_by_position[0]]
+    assert_shown(claim("B: "), *map(share, read), *(f"−{abs(slope):.3f}" for slope in slopes))
 
 
 def test_the_turns_it_names_are_those_of_the_probe(encoders: list[Any]) -> None:
@@ -262,3 +263,19 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> Non
     final = next(row.values for row in words.sensitivity if row.layer == 0)
     sensitivity = [share(final[words.scales.index(scale)]) for scale in (1.0, 32.0)]
     assert_shown(claim("D: "), *entropies, *sensitivity)
+
+
+def test_the_attention_of_learned_tokens_is_that_of_the_published_report() -> None:
+    report = json.loads((ROOT / "reports" / "mini" / "results" / "attention.json").read_text())
+    (encoder,) = report["result"]["encoders"]
+    shown = []
+    for curve in encoder["curves"]:
+        if curve["token"] in ("<ti>", "<dti>"):
+            at = curve["scales"].index(curve["inflation"])  # the norm it was learned at
+            first = min(head["layer"] for head in curve["heads"])
+            heads = [head["entropy"][at] for head in curve["heads"] if head["layer"] == first]
+            shown.append(share(sum(heads) / len(heads)))
+            (block,) = (row for row in curve["sensitivity"] if row["layer"] == first)
+            shown.append(share(block["values"][at]))
+    assert len(shown) == 4
+    assert_shown(claim("D: "), *shown)

@@ -135,7 +135,10 @@ def once(due: Callable[[], Any], action: Callable[[], Any]) -> Iterator[list[Any
 
     def watch() -> None:
         while not over.wait(0.005) and not done:
-            if due():
+            now = None
+            with suppress(FileNotFoundError):  # workers remove folders while they are searched
+                now = due()
+            if now:
                 done.append(action())
 
     thread = threading.Thread(target=watch, daemon=True)
