@@ -88,7 +88,6 @@ def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
         assert long in sweep
         sweep = sweep.replace(long, short)
     (tmp_path / "methods.yaml").write_text(sweep)
-    (tmp_path / "dti_geom").symlink_to(ROOT / "dti_geom")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     stand_ins = {"sd15": str(sd15_folder), "sdxl": str(sdxl_pipeline), "cuda": "cpu"}
@@ -105,7 +104,8 @@ def test_every_dti_geom_line_runs_in_its_order_on_stand_ins(
         ]
         more = extra[0] if extra and "--resume" not in arguments else []
         capsys.readouterr()
-        app([stand_ins.get(word, word) for word in arguments] + more, standalone_mode=False)
+        words = [stand_ins.get(word, word) for word in arguments] + more
+        assert not app(words, standalone_mode=False), line  # an exit code
         assert capsys.readouterr().out.strip(), line
 
 
