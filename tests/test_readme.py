@@ -265,6 +265,22 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> Non
     assert_shown(claim("D: "), *entropies, *sensitivity)
 
 
+def test_crossinit_starts_as_many_times_longer_than_a_word_as_it_says() -> None:
+    from dti_geom.models.catalog import known_concepts
+    from dti_geom.models.pipelines import open_text_to_image
+    from dti_geom.training import METHODS, ConceptConfig
+    from dti_geom.training.starts import start_of, vocabulary_stats
+
+    model = open_text_to_image("mini", dtype=torch.float32)
+    mean = vocabulary_stats(model.towers[0]).norms.mean
+    for init in {concept.init for concept in known_concepts().values()}:
+        concept = ConceptConfig("<x>", "nowhere", init)
+        start = start_of(model, 0, concept, METHODS["crossinit"], 0)
+        times = f"{float(start.vectors.norm()) / mean:.0f} times"
+        assert f"{times} as long as a word" in README
+        assert f"{times} the mean norm" in (ROOT / "docs" / "settings.md").read_text()
+
+
 def test_the_attention_of_learned_tokens_is_that_of_the_published_report() -> None:
     report = json.loads((ROOT / "reports" / "mini" / "results" / "attention.json").read_text())
     (encoder,) = report["result"]["encoders"]

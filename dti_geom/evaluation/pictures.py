@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dti_geom.errors import EvaluationError, UnknownToken
+from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.sheets import Row, contact_sheet, save_picture
 from dti_geom.files import to_json, write_text
 from dti_geom.images import open_rgb
 from dti_geom.models.pipelines import TextToImage
-from dti_geom.models.vocabulary import Vocabulary
 from dti_geom.progress import Progress, silent
 
 INDEX = "index.jsonl"
@@ -250,19 +249,12 @@ def _refuse_unknown_tokens(model: TextToImage, filled: Sequence[tuple[str, str |
     tower = model.towers[0]
     for prompt, _ in filled:
         for name in _BRACKETED.findall(prompt):
-            if name in tower.learned or _is_word(tower.vocabulary, name):
+            if name in tower.learned or tower.vocabulary.is_word(name):
                 continue
             there = ", ".join(tower.learned) or "none; name its file with --embedding"
             raise EvaluationError(
                 f"'{prompt}' names {name}, which is no token here. Tokens here: {there}."
             )
-
-
-def _is_word(vocabulary: Vocabulary, name: str) -> bool:
-    try:
-        return len(vocabulary.rows(name)) == 1
-    except UnknownToken:
-        return False
 
 
 def _named(

@@ -55,6 +55,13 @@ class Vocabulary:
             )
         return list(rows)
 
+    def is_word(self, text: str) -> bool:
+        """Return whether a text is one token of this vocabulary."""
+        try:
+            return len(self.rows(text)) == 1
+        except UnknownToken:
+            return False
+
     @property
     def special(self) -> dict[str, int]:
         """Special tokens (start, end, padding, …) and their rows; empty without a tokenizer."""

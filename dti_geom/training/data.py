@@ -294,8 +294,10 @@ class Samples:
         self.model, self.seed, self.zero_pad, self.strata = model, seed, zero_pad, strata
         self.count, self.random_side = len(views), random_side
         self.whole = views if random_side else ()
-        with model.room_for_vae():
-            self.encoded = None if random_side else Encoded.of(model, views)
+        self.encoded: Encoded | None = None
+        if not random_side:
+            with model.room_for_vae():
+                self.encoded = Encoded.of(model, views)
         self.prompts: list[list[str]] = []  # those that may go with each view
         for view in views:
             allowed = [view.prompt] if view.prompt else templates

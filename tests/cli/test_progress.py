@@ -82,8 +82,6 @@ def test_stages_are_named_and_no_count_is_shown_before_there_is_one(
     with training_progress() as (_update, stage, _download):
         seconds(6)
         stage("opening [/mini]")
-        if terminal:
-            seconds(1)
     assert "opening [/mini]" in stream.getvalue()
     assert "0/" not in stream.getvalue()
     assert "None" not in stream.getvalue()

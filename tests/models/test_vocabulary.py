@@ -71,3 +71,9 @@ def test_a_word_the_tokenizer_cannot_spell_is_refused(gemma: Vocabulary, clip: V
 def test_special_tokens_are_named_with_their_rows(clip: Vocabulary) -> None:
     assert clip.special == {"<|startoftext|>": 526, "<|endoftext|>": 527}
     assert clip.token(527) == "<|endoftext|>"
+
+
+def test_a_word_is_one_token_and_pieces_or_unknown_text_are_none(sd15_folder: Path) -> None:
+    (encoder,) = open_encoders(str(sd15_folder))
+    answers = {text: encoder.vocabulary.is_word(text) for text in ("dog", "red dog", "#3", "#9999")}
+    assert answers == {"dog": True, "red dog": False, "#3": True, "#9999": False}

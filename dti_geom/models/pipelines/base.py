@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
+from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
@@ -129,18 +130,12 @@ class Tower:
         self._ids[ZERO_PAD] = [self.tokenizer.convert_tokens_to_ids(ZERO_PAD)]
 
     def _new_id(self, name: str) -> int:
-        if self._is_word(name) or not self.tokenizer.add_tokens(name):
+        if self.vocabulary.is_word(name) or not self.tokenizer.add_tokens(name):
             raise UnknownToken(
                 f"{name} is a word of this model already. "
                 f"Choose a token it does not know, like <{name.strip('<>')}-1>."
             )
         return int(self.tokenizer.convert_tokens_to_ids(name))
-
-    def _is_word(self, name: str) -> bool:
-        try:
-            return len(self.vocabulary.rows(name)) == 1
-        except UnknownToken:
-            return False
 
     def learned_ids(self) -> list[int]:
         """Return the ids of the learned tokens, in the order of their vectors."""
@@ -407,7 +402,7 @@ class TextToImage:
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
         """Return the dtype of each part by its name, and under "default" that of the others."""
-        return {"vae": torch.float32, "default": dtype}
+        return dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""
