@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dti_geom.files import read_embeddings, to_json
+from dti_geom.files import atomic_path, read_embeddings, to_json
 from dti_geom.files.run_layout import token_folder
 from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
-from dti_geom.mini.recipe.dataset import as_tensor
+from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
 from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import Scorer
 from dti_geom.mini.wording import with_article
@@ -52,8 +52,13 @@ class Group:
             return resume(self.folder, model=model).seconds
         return train(self.config, self.folder, model=model).seconds
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return (self.folder / "result.json").exists()
+
     def vectors(self) -> dict[str, Tensor]:
-        """Return the (d,) vector of each concept, by its name."""
+        """Return the (d,) vector of each concept of a finished run, by its name."""
         vectors = {}
         for concept in self.concepts:
             place = token_folder(self.folder, _token(concept), list(map(_token, self.concepts)))
@@ -207,8 +212,11 @@ def paint_and_read(
     vector: (d,). references: (n, 128), from `embedded_references`. seed: of the first picture's
     noise; the next take the next seeds.
     """
-    model.place(PAINTED, [vector[None]])
-    pixels = paint(model, [prompt.replace("{}", PAINTED) for prompt in prompts], seed)
+    return read(scorer, paint(model, vector, prompts, seed=seed), references)
+
+
+def read(scorer: Scorer, pixels: Tensor, references: Tensor) -> list[Reading]:
+    """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1]."""
     likeness = (scorer.embed(pixels) @ references.T).mean(dim=1).tolist()
     return [
         Reading(answers, value)
@@ -216,14 +224,36 @@ def paint_and_read(
     ]
 
 
-def paint(model: TextToImage, prompts: Sequence[str], seed: int) -> Tensor:
-    """Return one picture of each prompt: (n, 3, 64, 64) in [−1, 1]."""
+def paint(model: TextToImage, vector: Tensor, prompts: Sequence[str], *, seed: int) -> Tensor:
+    """Return one picture of each prompt: (n, 3, 64, 64) in [−1, 1].
+
+    vector: (d,), in the place of {}. seed: as for `paint_and_read`.
+    """
+    model.place(PAINTED, [vector[None]])
+    named = [prompt.replace("{}", PAINTED) for prompt in prompts]
     parts = []
-    for first in range(0, len(prompts), AT_ONCE):
-        part = prompts[first : first + AT_ONCE]
+    for first in range(0, len(named), AT_ONCE):
+        part = named[first : first + AT_ONCE]
         pictures = model.generate(part, list(range(seed + first, seed + first + len(part))))
         parts.append(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))
     return torch.cat(parts)
+
+
+def keep_painted(
+    path: Path, model: TextToImage, vector: Tensor, prompts: Sequence[str], *, seed: int
+) -> None:
+    """Paint as `paint` does into a file, unless it is there: so a scorer can read them again."""
+    if path.exists():
+        return
+    pixels = as_pixels(paint(model, vector, prompts, seed=seed))
+    with atomic_path(path) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, pixels=pixels)
+
+
+def load_painted(path: Path) -> Tensor:
+    """Return the pictures of `keep_painted`: (n, 3, 64, 64) in [−1, 1]."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return as_tensor(arrays["pixels"])
 
 
 def embedded_references(scorer: Scorer, concept: Concept) -> Tensor:
