@@ -8,7 +8,7 @@ learned token means the same in both.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -47,6 +47,18 @@ class TrainingDefaults:
     vector_rate: float = 0.02  # of AdamW on free vectors
     kappa: float = 1e-4  # strength of the prior
     weight_decay: float = 1e-2  # of AdamW
+
+    def at_gain(self, gain: float) -> "TrainingDefaults":
+        """Return the same training of a model whose tables are multiplied by `gain`.
+
+        A free vector moves by the same share of its norm, and decays as fast, at rate·gain and
+        decay/gain. A direction has no unit, so its rate stays.
+        """
+        return replace(
+            self,
+            vector_rate=self.vector_rate * gain,
+            weight_decay=self.weight_decay / gain,
+        )
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,7 @@ class TextToImage:
     zero_pad_takes_spaces: ClassVar[bool] = True
     guidance: float = 7.5
     sampling_steps: int = 50
-    training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    training: TrainingDefaults = TrainingDefaults()
     # Whether prompts follow the pipeline's instruction, for families that have one.
     instruction: bool | None = None
     # Of the Hub repository that the model was opened from.
