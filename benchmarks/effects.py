@@ -12,6 +12,7 @@ A second question is where ordinary words get their order from. `--positions` pa
 whose own position was removed from the encoder's input (x₀ = e instead of e + p_i), and words that
 carry the position of the pair's other thing.
 
+python benchmarks/effects.py --work build/effects --stage train       # the tokens; resumes
 python benchmarks/effects.py --work build/effects                     # all cells; resumes
 python benchmarks/effects.py --work build/effects --positions         # words without a position
 python benchmarks/effects.py --work build/effects --part 0 --parts 2  # the first of two halves
@@ -21,6 +22,7 @@ python benchmarks/effects.py --work build/effects --summary reports/effects/resu
 import argparse
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -28,10 +30,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dti_geom import geometry
+from dti_geom.errors import TrainingError
 from dti_geom.files import atomic_path, read_embeddings
+from dti_geom.files.run_layout import learned_in_run
 from dti_geom.mini.checks import both_right, order_right
 from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
@@ -43,6 +48,9 @@ from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.statistics import Share, paired_test, student_interval
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
 
+METHODS = {"ti": MethodConfig("ti"), "dti": MethodConfig("dti")}
+TOKENS = "tokens.safetensors"
+TOGETHER = 6  # concepts that share the batches of a training run
 TOKEN, OTHER_TOKEN = "<x>", "<w>"
 PAIRS, ALONE = 24, 8
 VARIANTS = ("word", "word at TI's norm", "TI", "TI at the mean norm", "DTI", "DTI at TI's norm")
@@ -78,6 +86,81 @@ def questions(concept: Concept, seed: int) -> list[Question]:
         prompt = f"a photo of {things[0]} {words} {things[1]} {BACKGROUNDS[background][0]}"
         asked.append(Question(prompt, background, other, left))
     return asked
+
+
+# --- Training ---
+
+
+def runs(seeds: Sequence[int]) -> list[tuple[Path, RunConfig]]:
+    """Return the training runs and their folders below the work folder.
+
+    A run learns TOGETHER concepts. The seed varies slowest, so a stop leaves whole seeds.
+    """
+    concepts = test_concepts()
+    groups = [concepts[at : at + TOGETHER] for at in range(0, len(concepts), TOGETHER)]
+    return [
+        (
+            Path("trained") / f"{name}-{group[0].name}-{seed}",
+            run_config(group, method=METHODS[name], seed=seed),
+        )
+        for seed, group, name in product(seeds, groups, METHODS)
+    ]
+
+
+def run_config(concepts: Sequence[Concept], *, method: MethodConfig, seed: int) -> RunConfig:
+    """Return a run that learns one token for each of these concepts."""
+    learned = tuple(
+        ConceptConfig(
+            token=f"<{concept.name}>",
+            images=concept.name,
+            init=concept.initialiser,
+        )
+        for concept in concepts
+    )
+    return RunConfig(
+        model="mini",
+        concepts=learned,
+        method=method,
+        preview=PreviewConfig(every=0),
+        seed=seed,
+        dtype="bfloat16",
+    )
+
+
+def train_all(work: Path, asked: Sequence[tuple[Path, RunConfig]]) -> None:
+    """Train these runs. A finished run is kept, a stopped one goes on from its checkpoint."""
+    model = open_text_to_image("mini", dtype=torch.bfloat16)
+    for number, (path, config) in enumerate(asked, 1):
+        folder = work / path
+        started = (folder / "config.json").is_file()
+        result = resume(folder, model=model) if started else train(config, folder, model=model)
+        print(
+            f"{number}/{len(asked)} {path.name}: {result.seconds_per_step:.3f} s per update",
+            flush=True,
+        )
+
+
+def publish_tokens(work: Path, seeds: Sequence[int], folder: Path) -> None:
+    """Save the tokens of all runs in one file, as METHOD/CONCEPT/SEED: (d,).
+
+    Raises TrainingError if a run is missing or stopped early.
+    """
+    vectors = {}
+    for path, config in runs(seeds):
+        if not (work / path / "result.json").is_file():
+            raise TrainingError(
+                f"{work / path} holds no finished run. Train it first: --stage train."
+            )
+        method = path.name.split("-")[0]
+        for file, concept in zip(learned_in_run(work / path), config.concepts, strict=True):
+            (token,) = read_embeddings(file).tokens
+            vectors[f"{method}/{concept.images}/{config.seed}"] = token.vectors[0].contiguous()
+    with atomic_path(folder / TOKENS, overwrite=True) as beside:
+        save_file(vectors, beside)
+
+
+def test_concepts() -> list[Concept]:
+    return [concept for concept in load_concepts(concepts_folder()) if concept.split == "test"]
 
 
 def learned(
@@ -317,7 +400,14 @@ def main() -> None:
     parser.add_argument(
         "--summary", type=Path, help="write the summary of what is there, and measure nothing"
     )
+    parser.add_argument("--stage", choices=["train"], help="train the tokens, and nothing else")
+    parser.add_argument("--publish", type=Path, help="also save the trained tokens there")
     options = parser.parse_args()
+    if options.stage == "train":
+        train_all(options.work, runs(options.seeds)[options.part :: options.parts])
+        if options.publish:
+            publish_tokens(options.work, options.seeds, options.publish)
+        return
     if options.summary:
         with atomic_path(options.summary, overwrite=True) as beside:
             beside.write_text(json.dumps(summary(options.work), indent=1) + "\n")
