@@ -318,6 +318,10 @@ class TextToImage:
             )
         self.instruction = follow
 
+    def unread_blocks(self, tower: Tower) -> int:
+        """Return how many of a tower's last blocks are left out, since nothing reads them."""
+        return self.taps.get(tower.name, Tap()).unread if self.reads_taps_alone else 0
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
