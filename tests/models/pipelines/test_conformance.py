@@ -112,15 +112,17 @@ def check_latents(model: TextToImage, family: Family) -> None:
     """Latents have the published scale, and decode to what the autoencoder itself decodes."""
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        encoded = model.vae.encode(pixels)
+        encoded = model.vae.encode(pixels[:, :, None] if family.film else pixels)
         raw = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
         reconstructed = model.vae.decode(raw).sample
+        if family.film:
+            raw, reconstructed = raw[:, :, 0], reconstructed[:, :, 0]
     latents = model.encode_images(pixels)
     expected = family.latents(raw, published(family.autoencoder)["config"], model.vae)
     torch.testing.assert_close(latents.mean, expected)
     decoded = model.decode_latents(latents.mean)
     assert decoded.shape == pixels.shape
-    torch.testing.assert_close(decoded, reconstructed, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(decoded, reconstructed, atol=3e-5, rtol=1e-4)
 
 
 def check_tap(model: TextToImage, folder: Path) -> None:
@@ -135,7 +137,7 @@ def check_tap(model: TextToImage, folder: Path) -> None:
             inputs.setdefault(name, (ids, kwargs.get("attention_mask")))
 
         hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
-    model.generate(["a red cat"], [0], steps=1, size=SIDE)
+    model.generate(["a red cat"], [0], steps=2, size=SIDE)  # one step is none of Qwen-Image's
     for hook in hooks:
         hook.remove()
     states = model.encode_prompts(["a red cat"], [VIEW])["states"]
