@@ -206,6 +206,245 @@ def build_sana(folder: Path) -> None:
     _write_index(folder, "SanaPipeline", parts)
 
 
+def build_flux2_klein(folder: Path) -> None:
+    """FLUX.2-klein base: Qwen3 of width 16 and the published 36 blocks, flow matching.
+
+    The token table has rows behind the tokenizer's last token, as published.
+    """
+    diffusers, transformers = library("diffusers"), library("transformers")
+
+    layers = published("qwen3-4b")["config"]["num_hidden_layers"]
+    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers)
+    seeded(lambda: transformers.Qwen3ForCausalLM(config), 1).save_pretrained(
+        folder / "text_encoder", max_shard_size="200KB"
+    )
+    _save(
+        folder / "transformer",
+        "flux2-klein-4b-transformer",
+        seed=2,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=16,
+        axes_dims_rope=[4, 4, 4, 4],
+    )
+    _save(folder / "vae", "flux2-vae", seed=3, **_VAE, latent_channels=4)
+    _spread_statistics(folder / "vae", diffusers.AutoencoderKLFlux2)
+    _flow_scheduler(folder, "flux2-klein-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Qwen3ForCausalLM"),
+        "tokenizer": ("transformers", "Qwen2TokenizerFast"),
+        "transformer": ("diffusers", "Flux2Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKLFlux2"),
+    }
+    _write_index(folder, "Flux2KleinPipeline", parts, is_distilled=False)
+
+
+def build_z_image(folder: Path) -> None:
+    """Z-Image: Qwen3 of width 16, FLUX.1's autoencoder, flow matching with shift 6."""
+    transformers = library("transformers")
+
+    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers=3)
+    seeded(lambda: transformers.Qwen3Model(config), 1).save_pretrained(folder / "text_encoder")
+    _save(
+        folder / "transformer",
+        "z-image-transformer",
+        seed=2,
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 6, 6],
+    )
+    _save(folder / "vae", "flux1-vae", seed=3, **_VAE, latent_channels=4)
+    _flow_scheduler(folder, "z-image-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Qwen3Model"),
+        "tokenizer": ("transformers", "Qwen2TokenizerFast"),
+        "transformer": ("diffusers", "ZImageTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    _write_index(folder, "ZImagePipeline", parts)
+
+
+def build_qwen_image(folder: Path) -> None:
+    """Qwen-Image: Qwen2.5-VL of width 16 with its vision tower, an autoencoder of films."""
+    transformers = library("transformers")
+
+    config = transformers.Qwen2_5_VLConfig(
+        **qwen_vl_config(qwen_tokenizer(folder / "tokenizer", chat=False) + 8)
+    )
+    seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config), 1).save_pretrained(
+        folder / "text_encoder"
+    )
+    _save(
+        folder / "transformer",
+        "qwen-image-transformer",
+        seed=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=[4, 6, 6],
+    )
+    statistics = {name: published("qwen-image-vae")["config"][name][:4] for name in _STATISTICS}
+    sizes = {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+    _save(folder / "vae", "qwen-image-vae", seed=3, **sizes, **statistics)
+    _flow_scheduler(folder, "qwen-image-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Qwen2_5_VLForConditionalGeneration"),
+        "tokenizer": ("transformers", "Qwen2Tokenizer"),
+        "transformer": ("diffusers", "QwenImageTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKLQwenImage"),
+    }
+    _write_index(folder, "QwenImagePipeline", parts)
+
+
+def build_lumina2(folder: Path) -> None:
+    """Lumina-Image 2.0: Gemma-2 of width 32, FLUX.1's autoencoder, flow matching with shift 6."""
+    transformers = library("transformers")
+
+    vocabulary = gemma_tokenizer(folder / "tokenizer")
+    sizes = CAUSAL | {
+        "vocab_size": vocabulary,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 8192,
+    }
+    config = transformers.Gemma2Config(**sizes, head_dim=16, query_pre_attn_scalar=16)
+    seeded(lambda: transformers.Gemma2Model(config), 1).save_pretrained(folder / "text_encoder")
+    _save(
+        folder / "transformer",
+        "lumina-image-2-transformer",
+        seed=2,
+        sample_size=8,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=8,
+        axes_dim_rope=[4, 4, 4],
+        cap_feat_dim=32,
+    )
+    _save(folder / "vae", "flux1-vae", seed=3, **_VAE, latent_channels=4)
+    _flow_scheduler(folder, "lumina-image-2-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Gemma2Model"),
+        "tokenizer": ("transformers", "GemmaTokenizerFast"),
+        "transformer": ("diffusers", "Lumina2Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    _write_index(folder, "Lumina2Pipeline", parts)
+
+
+_STATISTICS = ("latents_mean", "latents_std")
+_FLOW_PARTS: dict[str, tuple[str | None, str | None]] = {
+    "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler")
+}
+
+
+def _flow_scheduler(folder: Path, name: str) -> None:
+    scheduler = library("diffusers").FlowMatchEulerDiscreteScheduler(**published(name)["config"])
+    scheduler.save_pretrained(folder / "scheduler")
+
+
+def qwen_vl_config(rows: int) -> dict[str, Any]:
+    """Qwen2.5-VL of width 16 and two blocks, with a vision tower of one."""
+    facts = published("qwen2.5-vl-7b")["config"]
+    text = {
+        "vocab_size": rows,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": facts["text_config"]["rope_parameters"] | {"mrope_section": [1, 1, 2]},
+    }
+    vision = {
+        "depth": 1,
+        "fullatt_block_indexes": [0],
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+    }
+    return facts | {
+        "text_config": facts["text_config"] | text,
+        "vision_config": facts["vision_config"] | vision,
+    }
+
+
+def _qwen3_config(tokens: int, layers: int) -> Any:
+    """Qwen3 of width 16, and eight rows behind the tokenizer's last token."""
+    sizes = CAUSAL | {
+        "vocab_size": tokens + 8,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 1024,
+    }
+    return library("transformers").Qwen3Config(**sizes, head_dim=8, tie_word_embeddings=True)
+
+
+def _spread_statistics(folder: Path, cls: Any) -> None:
+    """Give FLUX.2's autoencoder statistics of channels that differ, as trained ones do."""
+    vae = cls.from_pretrained(folder)
+    generator = torch.Generator().manual_seed(4)
+    shape = vae.bn.running_mean.shape
+    vae.bn.running_mean.copy_(torch.randn(shape, generator=generator))
+    vae.bn.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
+    vae.save_pretrained(folder)
+
+
+# The messages of a chat as Qwen3 writes them; without thinking the answer begins with its tags.
+_QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
+    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size."""
+    merges = [tuple(merge.split()) for merge in _byte_merges()]
+    pieces = [*_letters(), *("".join(merge) for merge in merges)]
+    tokenizer = library("transformers").Qwen2Tokenizer(
+        {piece: row for row, piece in enumerate(pieces)},
+        merges,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
+        model_max_length=131072,
+    )
+    if chat:
+        tokenizer.add_tokens(["<think>", "</think>"])
+        tokenizer.chat_template = _QWEN_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def _byte_merges() -> list[str]:
+    """The merges that make each of WORDS one token, at a prompt's start and behind a space."""
+    merges: dict[str, None] = {}
+    for word in WORDS:
+        for end in range(1, len(word)):
+            merges[f"{word[:end]} {word[end]}"] = None
+        merges[f"Ġ {word}"] = None
+    return list(merges)
+
+
 def library(name: str) -> Any:
     """A heavy library, imported when a folder is built."""
     return importlib.import_module(name)
@@ -325,13 +564,7 @@ def _clip_merges() -> list[str]:
 
 def _clip_vocabulary() -> list[str]:
     """CLIP's order: bytes, bytes that end a word, merges, special tokens."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    others = [256 + place for place in range(256 - len(printable))]
-    letters = [chr(code) for code in printable + others]
+    letters = _letters()
     merged = [merge.replace(" ", "") for merge in _clip_merges()]
     return [
         *letters,
@@ -340,6 +573,17 @@ def _clip_vocabulary() -> list[str]:
         "<|startoftext|>",
         "<|endoftext|>",
     ]
+
+
+def _letters() -> list[str]:
+    """A printable character for each byte, in GPT-2's order."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [256 + place for place in range(256 - len(printable))]
+    return [chr(code) for code in printable + others]
 
 
 def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
@@ -379,9 +623,10 @@ def published_folder(folder: Path, name: str, denoiser: str | None = None) -> No
     family.build(folder)
     index = json.loads((folder / "model_index.json").read_text())
     towers = sorted(part for part in index if part.startswith("text_encoder"))
-    parts = dict(zip(towers, family.towers, strict=True)) | {
+    denoiser = denoiser or family.denoisers[0]
+    parts = dict(zip(towers, family.towers_of(denoiser), strict=True)) | {
         "vae": family.autoencoder,
-        "transformer" if "transformer" in index else "unet": denoiser or family.denoisers[0],
+        "transformer" if "transformer" in index else "unet": denoiser,
     }
     for part, size in parts.items():
         facts = published(size)
@@ -472,6 +717,86 @@ def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
     return squared_error(answer, sample.noise - sample.x)
 
 
+def flux2_klein_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x (training example of diffusers).
+
+    The text is all 512 places; the image a token for each 2×2 patch of latents.
+    """
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, text_places = pipeline.encode_prompt(list(sample.prompts), device="cpu")
+    assert states.shape[1] == 512
+    answer = pipeline.transformer(
+        pipeline._pack_latents(noisy),
+        encoder_hidden_states=states,
+        timestep=sample.t / 1000,
+        img_ids=pipeline._prepare_latent_ids(noisy),
+        txt_ids=text_places,
+        guidance=None,
+    ).sample
+    return squared_error(answer, pipeline._pack_latents(sample.noise - sample.x))
+
+
+def z_image_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x; the answer is its negative, at time 1 − σ."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, _ = pipeline.encode_prompt(
+        list(sample.prompts), device="cpu", do_classifier_free_guidance=False
+    )
+    answer = pipeline.transformer(
+        list(noisy.unsqueeze(2)), (1000 - sample.t) / 1000, states, return_dict=False
+    )[0]
+    return squared_error(-torch.stack(answer).squeeze(2), sample.noise - sample.x)
+
+
+def qwen_image_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x, on packed latents (training example)."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, mask = pipeline.encode_prompt(
+        list(sample.prompts), device="cpu", max_sequence_length=512
+    )
+    count, channels, height, width = noisy.shape
+    sizes = (count, channels, height, width)
+    answer = pipeline.transformer(
+        pipeline._pack_latents(noisy[:, None], *sizes),
+        encoder_hidden_states=states,
+        encoder_hidden_states_mask=mask,
+        timestep=sample.t / 1000,
+        img_shapes=[[(1, height // 2, width // 2)]] * count,
+        guidance=None,
+    ).sample
+    target = (sample.noise - sample.x)[:, None]
+    return squared_error(answer, pipeline._pack_latents(target, *sizes))
+
+
+def lumina2_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x; the answer is its negative, at time 1 − σ."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, mask, _, _ = pipeline.encode_prompt(
+        list(sample.prompts), do_classifier_free_guidance=False, device="cpu"
+    )
+    answer = pipeline.transformer(noisy, 1 - sample.t / 1000, states, mask).sample
+    return squared_error(-answer, sample.noise - sample.x)
+
+
+def normal_latents(latents: Tensor, config: Mapping[str, Any], autoencoder: Any) -> Tensor:
+    """Each channel normalised by the statistics of the configuration."""
+    mean, std = (torch.tensor(autoencoder.config[name]).view(-1, 1, 1) for name in _STATISTICS)
+    return (latents - mean) / std
+
+
+def flux2_latents(latents: Tensor, config: Mapping[str, Any], autoencoder: Any) -> Tensor:
+    """Patches of 2×2, each channel normalised by the autoencoder's statistics."""
+    patches = library("diffusers").Flux2KleinPipeline._patchify_latents(latents)
+    norm = autoencoder.bn
+    deviation = (norm.running_var + config["batch_norm_eps"]).sqrt()
+    normal: Tensor = (patches - norm.running_mean[:, None, None]) / deviation[:, None, None]
+    return normal
+
+
 def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any) -> Tensor:
     """The autoencoder's latents in the denoiser's units, for a published shift and scale."""
     shift, scale = float(config.get("shift_factor") or 0), float(config["scaling_factor"])
@@ -512,6 +837,16 @@ class Family:
     call_options: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's call
     # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
     launcher: Launcher = Launcher()
+    side: int = 64  # pixels that the tiny pipeline was trained at
+    film: bool = False  # whether the autoencoder takes films; an image is one frame
+    # Published text encoders by denoiser, where not `towers`.
+    other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Parameters of a published text encoder that nothing reads.
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+    def towers_of(self, denoiser: str) -> tuple[str, ...]:
+        """The published text encoders beside a denoiser, in the pipeline's order."""
+        return self.other_towers.get(denoiser, self.towers)
 
 
 FAMILIES: dict[str, Family] = {
@@ -555,5 +890,63 @@ FAMILIES: dict[str, Family] = {
         launcher=Launcher(
             batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
         ),
+    ),
+    "flux2-klein": Family(
+        pipeline_class="Flux2KleinPipeline",
+        build=build_flux2_klein,
+        towers=("qwen3-4b",),
+        denoisers=("flux2-klein-4b-transformer", "flux2-klein-9b-transformer"),
+        autoencoder="flux2-vae",
+        loss=flux2_klein_loss,
+        latents=flux2_latents,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        other_towers={"flux2-klein-9b-transformer": ("qwen3-8b",)},
+        # Nine of 36 blocks; Qwen3-8B has a head of its own, of 151,936 × 4,096.
+        unread={"qwen3-4b": 908_377_344, "qwen3-8b": 9 * 192_946_432 + 151_936 * 4096},
+    ),
+    "z-image": Family(
+        pipeline_class="ZImagePipeline",
+        build=build_z_image,
+        towers=("qwen3-4b-model",),
+        denoisers=("z-image-transformer",),
+        autoencoder="flux1-vae",
+        loss=z_image_loss,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        unread={"qwen3-4b-model": 100_930_816},
+    ),
+    "qwen-image": Family(
+        pipeline_class="QwenImagePipeline",
+        build=build_qwen_image,
+        towers=("qwen2.5-vl-7b",),
+        denoisers=("qwen-image-transformer",),
+        autoencoder="qwen-image-vae",
+        loss=qwen_image_loss,
+        latents=normal_latents,
+        word="e",
+        prompt="red{}",
+        call_options={"true_cfg_scale": 4.0, "negative_prompt": [" "] * 2, "guidance_scale": None},
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        film=True,
+        # The vision tower and the head.
+        unread={"qwen2.5-vl-7b": 8_292_166_656 - 7_070_619_136},
+    ),
+    "lumina2": Family(
+        pipeline_class="Lumina2Pipeline",
+        build=build_lumina2,
+        towers=("gemma-2-2b",),
+        denoisers=("lumina-image-2-transformer",),
+        autoencoder="flux1-vae",
+        loss=lumina2_loss,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        unread={"gemma-2-2b": 77_865_984},
     ),
 }

@@ -330,6 +330,10 @@ class TextToImage:
             )
         self.instruction = follow
 
+    def unread_blocks(self, tower: Tower) -> int:
+        """Return how many of a tower's last blocks are left out, since nothing reads them."""
+        return self.taps.get(tower.name, Tap()).unread if self.reads_taps_alone else 0
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
@@ -387,9 +391,13 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
-        encoded = self.encode_text(unique)
-        by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
+        order = torch.tensor([unique.index(prompt) for prompt in prompts])
+        rows = sent(order, self.device)
+        by_prompt = {}
+        for name, value in self.encode_text(unique).items():
+            # Lengths of prompts may stay on the CPU, which needs their numbers.
+            here = rows if value.device == rows.device else order
+            by_prompt[name] = value.index_select(0, here)
         return by_prompt | self.describe_views(views)
 
     @torch.no_grad()
@@ -543,7 +551,9 @@ def lay_channels_last(model: TextToImage) -> None:
     """Lay out the weights of convolutions as a GPU's tensor cores read them."""
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
-        part.to(memory_format=torch.channels_last)
+        for weight in part.parameters():
+            if weight.ndim == 4:  # films have convolutions of their own
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:

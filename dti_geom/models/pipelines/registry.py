@@ -14,6 +14,10 @@ PIPELINES: dict[str, str] = {  # class of diffusers → module of this package :
     "StableDiffusionPipeline": "stable_diffusion:StableDiffusion",
     "StableDiffusionXLPipeline": "stable_diffusion_xl:StableDiffusionXL",
     "SanaPipeline": "sana:Sana",
+    "Flux2KleinPipeline": "flux2_klein:Flux2Klein",
+    "ZImagePipeline": "z_image:ZImage",
+    "QwenImagePipeline": "qwen_image:QwenImage",
+    "Lumina2Pipeline": "lumina2:Lumina2",
 }
 
 

@@ -112,15 +112,17 @@ def check_latents(model: TextToImage, family: Family) -> None:
     """Latents have the published scale, and decode to what the autoencoder itself decodes."""
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        encoded = model.vae.encode(pixels)
+        encoded = model.vae.encode(pixels[:, :, None] if family.film else pixels)
         raw = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
         reconstructed = model.vae.decode(raw).sample
+        if family.film:
+            raw, reconstructed = raw[:, :, 0], reconstructed[:, :, 0]
     latents = model.encode_images(pixels)
     expected = family.latents(raw, published(family.autoencoder)["config"], model.vae)
     torch.testing.assert_close(latents.mean, expected)
     decoded = model.decode_latents(latents.mean)
     assert decoded.shape == pixels.shape
-    torch.testing.assert_close(decoded, reconstructed, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(decoded, reconstructed, atol=3e-5, rtol=1e-4)
 
 
 def check_tap(model: TextToImage, folder: Path) -> None:
@@ -135,7 +137,7 @@ def check_tap(model: TextToImage, folder: Path) -> None:
             inputs.setdefault(name, (ids, kwargs.get("attention_mask")))
 
         hooks.append(tower.module.register_forward_pre_hook(keep, with_kwargs=True))
-    model.generate(["a red cat"], [0], steps=1, size=SIDE)
+    model.generate(["a red cat"], [0], steps=2, size=SIDE)  # one step is none of Qwen-Image's
     for hook in hooks:
         hook.remove()
     states = model.encode_prompts(["a red cat"], [VIEW])["states"]
@@ -288,7 +290,8 @@ def test_rates_prior_decay_and_steps_are_those_of_the_launchers(opened: Opened, 
 
 @per_family
 def test_a_tiny_model_is_trained_at_its_own_resolution(opened: Opened, name: str) -> None:
-    assert opened(name).training_resolution == opened(name).resolution == SIDE
+    model = opened(name)
+    assert model.training_resolution == model.resolution == FAMILIES[name].side
 
 
 @per_family
@@ -343,14 +346,14 @@ def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
     # Slices are single pictures, as ours are decoded.
     model.vae.enable_slicing()
     # The same object, not a second one: two copies in memory differ in the last digit.
+    options = {"guidance_scale": model.guidance} | family.call_options
     expected = model.pipeline(
         prompt=["a red cat", "a dog"],
         num_inference_steps=2,
-        guidance_scale=model.guidance,
         height=SIDE,
         width=SIDE,
         generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
-        **family.call_options,
+        **options,
     ).images
     model.vae.disable_slicing()
     assert [picture.tobytes() for picture in pictures] == [image.tobytes() for image in expected]
@@ -374,7 +377,7 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     pipeline = diffusers.DiffusionPipeline.from_pretrained(pipeline_folder(name))
     model_class = family_of(family.pipeline_class)
     with torch.device("meta"):
-        for number, encoder in enumerate(family.towers, 1):
+        for number, encoder in enumerate(family.towers_of(denoiser), 1):
             facts = published(encoder)
             cls = getattr(transformers, facts["cls"])
             part = "text_encoder" if number == 1 else f"text_encoder_{number}"
