@@ -54,7 +54,30 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
                 components[name] = None
         options = {"requires_safety_checker": False} if "safety_checker" in components else {}
         pipeline = pipeline_class(**components, **options)
-    return family_of(kind)(pipeline, source.name, profile)
+    model = family_of(kind)(pipeline, source.name, profile)
+    for tower in model.towers:
+        keep_masks_unread(tower.module)
+    return model
+
+
+def keep_masks_unread(encoder: nn.Module) -> None:
+    """Let T5 on the meta device take masks of prompts.
+
+    It would look whether a mask hides anything. One of pairs of places, (n, 1, s, s), it takes as
+    it is.
+    """
+
+    def spread(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        ids, mask = (*args, None)[:2] if args else (kwargs.pop("input_ids"), None)
+        mask = kwargs.pop("attention_mask", mask)
+        if mask is not None:
+            places = mask.shape[1]
+            pairs = mask[:, None, None].expand(-1, 1, places, -1)
+            mask = pairs.to(encoder.dtype)  # added to scores
+        return (ids, mask), kwargs
+
+    if "t5" in encoder.config.model_type:  # type: ignore[union-attr, operator]
+        encoder.register_forward_pre_hook(spread, with_kwargs=True)
 
 
 def _named(index: dict[str, Any], name: str) -> tuple[str | None, str | None]:

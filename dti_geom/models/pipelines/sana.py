@@ -73,13 +73,6 @@ class Sana(TextToImage):
             )
         super().place(token, vectors)
 
-    def written(self, prompt: str) -> str:
-        """Return the prompt with every token of several vectors spelled out.
-
-        Other pipelines do so themselves (`maybe_convert_prompt`); this one does not.
-        """
-        return self.spelled(prompt)
-
     def padded(self, prompt: str, count: int) -> str:
         """Return the prompt after `count` zero vectors.
 
