@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
 from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
+from dti_geom.models.encoders.unread import leave_out_unread
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
@@ -76,6 +77,8 @@ class Tower:
     name: str
     tokenizer: Any
     module: nn.Module
+    # Whether the spaces before ZERO_PAD are not read; otherwise it stands right before a word.
+    zero_pad_takes_spaces: bool = True
     learned: dict[str, Tensor] = field(default_factory=dict)  # token → (n, d)
     _ids: dict[str, list[int]] = field(default_factory=dict)
     _sent_ids: tuple[list[int], Tensor] | None = None  # the learned ids, and where they were needed
@@ -135,7 +138,8 @@ class Tower:
 
         # Its id is below those of learned tokens: SDXL pools at a prompt's largest id. Spaces
         # before it are not read: those of SANA's instruction would be a token of their own.
-        self.tokenizer.add_tokens(AddedToken(ZERO_PAD, lstrip=True, normalized=False))
+        pad = AddedToken(ZERO_PAD, lstrip=self.zero_pad_takes_spaces, normalized=False)
+        self.tokenizer.add_tokens(pad)
         self._ids[ZERO_PAD] = [self.tokenizer.convert_tokens_to_ids(ZERO_PAD)]
 
     def _new_id(self, name: str) -> int:
@@ -189,6 +193,13 @@ class TextToImage:
     denoiser_name = "unet"
     # By text encoder, which states the denoiser reads; those left out give their output.
     taps: ClassVar[Mapping[str, Tap]] = {}
+    # Whether nothing but these states is read: the blocks behind them are then left out. Not so
+    # where a pooled state comes from the output.
+    reads_taps_alone: ClassVar[bool] = False
+    # Parts whose states overflow float16: they get bfloat16 where that is asked for.
+    bfloat16_parts: ClassVar[tuple[str, ...]] = ()
+    # Whether a prompt begins after a space, so that ZERO_PAD takes it; not so behind a line break.
+    zero_pad_takes_spaces: ClassVar[bool] = True
     guidance: float = 7.5
     sampling_steps: int = 50
     training: ClassVar[TrainingDefaults] = TrainingDefaults()
@@ -216,10 +227,14 @@ class TextToImage:
                 part,
                 getattr(pipeline, part.replace("text_encoder", "tokenizer")),
                 module.eval().requires_grad_(False),
+                self.zero_pad_takes_spaces,
             )
             for part, module in sorted(pipeline.components.items())
             if part.startswith("text_encoder") and module is not None
         )
+        if self.reads_taps_alone:
+            for tower in self.towers:
+                leave_out_unread(tower.module, self.taps.get(tower.name, Tap()))
         self.low_memory = False  # `spend_memory` sets it
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
@@ -411,7 +426,10 @@ class TextToImage:
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
         """Return the dtype of each part by its name, and under "default" that of the others."""
-        return dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
+        dtypes = dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
+        if dtype == torch.float16:
+            dtypes |= dict.fromkeys(cls.bfloat16_parts, torch.bfloat16)
+        return dtypes
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""

@@ -47,18 +47,13 @@ class Sana(TextToImage):
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20
+    bfloat16_parts = ("text_encoder",)
     training = TrainingDefaults(steps=500, kappa=5e-5, weight_decay=0.0)
 
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze the pipeline, as every family does."""
         super().__init__(pipeline, name, profile)
         self._read_before: Prefix | None = None
-
-    @classmethod
-    def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
-        """Return bfloat16 for Gemma-2 where float16 is asked for: its states overflow that."""
-        dtypes = super().part_dtypes(dtype)
-        return dtypes | {"text_encoder": torch.bfloat16} if dtype == torch.float16 else dtypes
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the flow with the scheduler's shift, at every resolution."""
