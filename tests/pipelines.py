@@ -348,6 +348,107 @@ def build_sana(folder: Path) -> None:
     _write_index(folder, "SanaPipeline", parts)
 
 
+def build_flux2_klein(folder: Path) -> None:
+    """FLUX.2-klein base: Qwen3 of width 16 and the published 36 blocks, flow matching.
+
+    The token table has rows behind the tokenizer's last token, as published.
+    """
+    diffusers, transformers = library("diffusers"), library("transformers")
+
+    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"))
+    seeded(lambda: transformers.Qwen3ForCausalLM(config), 1).save_pretrained(
+        folder / "text_encoder", max_shard_size="200KB"
+    )
+    _save(
+        folder / "transformer",
+        "flux2-klein-4b-transformer",
+        seed=2,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=16,
+        axes_dims_rope=[4, 4, 4, 4],
+    )
+    _save(folder / "vae", "flux2-vae", seed=3, **_VAE, latent_channels=4)
+    _spread_statistics(folder / "vae", diffusers.AutoencoderKLFlux2)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+        **published("flux2-klein-scheduler")["config"]
+    )
+    scheduler.save_pretrained(folder / "scheduler")
+    parts: dict[str, tuple[str | None, str | None]] = {
+        "text_encoder": ("transformers", "Qwen3ForCausalLM"),
+        "tokenizer": ("transformers", "Qwen2TokenizerFast"),
+        "transformer": ("diffusers", "Flux2Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKLFlux2"),
+        "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
+    }
+    _write_index(folder, "Flux2KleinPipeline", parts, is_distilled=False)
+
+
+def _qwen3_config(tokens: int) -> Any:
+    """Qwen3 of width 16 with all blocks, and eight rows behind the tokenizer's last token."""
+    sizes = CAUSAL | {
+        "vocab_size": tokens + 8,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": published("qwen3-4b")["config"]["num_hidden_layers"],
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 1024,
+    }
+    return library("transformers").Qwen3Config(**sizes, head_dim=8, tie_word_embeddings=True)
+
+
+def _spread_statistics(folder: Path, cls: Any) -> None:
+    """Give FLUX.2's autoencoder statistics of channels that differ, as trained ones do."""
+    vae = cls.from_pretrained(folder)
+    generator = torch.Generator().manual_seed(4)
+    shape = vae.bn.running_mean.shape
+    vae.bn.running_mean.copy_(torch.randn(shape, generator=generator))
+    vae.bn.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
+    vae.save_pretrained(folder)
+
+
+# The messages of a chat as Qwen3 writes them; without thinking the answer begins with its tags.
+_QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def qwen_tokenizer(folder: Path) -> int:
+    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size."""
+    merges = [tuple(merge.split()) for merge in _byte_merges()]
+    pieces = [*_letters(), *("".join(merge) for merge in merges)]
+    tokenizer = library("transformers").Qwen2Tokenizer(
+        {piece: row for row, piece in enumerate(pieces)},
+        merges,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
+        model_max_length=131072,
+    )
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = _QWEN_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def _byte_merges() -> list[str]:
+    """The merges that make each of WORDS one token, at a prompt's start and behind a space."""
+    merges: dict[str, None] = {}
+    for word in WORDS:
+        for end in range(1, len(word)):
+            merges[f"{word[:end]} {word[end]}"] = None
+        merges[f"Ġ {word}"] = None
+    return list(merges)
+
+
 def library(name: str) -> Any:
     """A heavy library, imported when a folder is built."""
     return importlib.import_module(name)
@@ -471,13 +572,7 @@ def _clip_merges() -> list[str]:
 
 def _clip_vocabulary() -> list[str]:
     """CLIP's order: bytes, bytes that end a word, merges, special tokens."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    others = [256 + place for place in range(256 - len(printable))]
-    letters = [chr(code) for code in printable + others]
+    letters = _letters()
     merged = [merge.replace(" ", "") for merge in _clip_merges()]
     return [
         *letters,
@@ -486,6 +581,17 @@ def _clip_vocabulary() -> list[str]:
         "<|startoftext|>",
         "<|endoftext|>",
     ]
+
+
+def _letters() -> list[str]:
+    """A printable character for each byte, in GPT-2's order."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [256 + place for place in range(256 - len(printable))]
+    return [chr(code) for code in printable + others]
 
 
 def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
@@ -525,9 +631,10 @@ def published_folder(folder: Path, name: str, denoiser: str | None = None) -> No
     family.build(folder)
     index = json.loads((folder / "model_index.json").read_text())
     towers = sorted(part for part in index if part.startswith("text_encoder"))
-    parts = dict(zip(towers, family.towers, strict=True)) | {
+    denoiser = denoiser or family.denoisers[0]
+    parts = dict(zip(towers, family.towers_of(denoiser), strict=True)) | {
         "vae": family.autoencoder,
-        "transformer" if "transformer" in index else "unet": denoiser or family.denoisers[0],
+        "transformer" if "transformer" in index else "unet": denoiser,
     }
     for part, size in parts.items():
         facts = published(size)
@@ -719,6 +826,35 @@ def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
     return squared_error(answer, sample.noise - sample.x)
 
 
+def flux2_klein_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x (training example of diffusers).
+
+    The text is all 512 places; the image a token for each 2×2 patch of latents.
+    """
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, text_places = pipeline.encode_prompt(list(sample.prompts), device="cpu")
+    assert states.shape[1] == 512
+    answer = pipeline.transformer(
+        pipeline._pack_latents(noisy),
+        encoder_hidden_states=states,
+        timestep=sample.t / 1000,
+        img_ids=pipeline._prepare_latent_ids(noisy),
+        txt_ids=text_places,
+        guidance=None,
+    ).sample
+    return squared_error(answer, pipeline._pack_latents(sample.noise - sample.x))
+
+
+def flux2_latents(latents: Tensor, config: Mapping[str, Any], autoencoder: Any) -> Tensor:
+    """Patches of 2×2, each channel normalised by the autoencoder's statistics."""
+    patches = library("diffusers").Flux2KleinPipeline._patchify_latents(latents)
+    norm = autoencoder.bn
+    deviation = (norm.running_var + config["batch_norm_eps"]).sqrt()
+    normal: Tensor = (patches - norm.running_mean[:, None, None]) / deviation[:, None, None]
+    return normal
+
+
 def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any) -> Tensor:
     """The autoencoder's latents in the denoiser's units, for a published shift and scale."""
     shift, scale = float(config.get("shift_factor") or 0), float(config["scaling_factor"])
@@ -789,9 +925,17 @@ class Family:
     sampled: Callable[[Tensor], Tensor] = field(default=lambda latents: latents)
     answer: Callable[[Tensor], Tensor] | None = None
     frames: bool = False  # whether the autoencoder takes videos, here of one frame
-    side: int = 64  # pixels that the tiny pipeline says it was trained at
     # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
     launcher: Launcher = Launcher()
+    side: int = 64  # pixels that the tiny pipeline was trained at
+    # Published text encoders by denoiser, where not `towers`.
+    other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Parameters of a published text encoder that nothing reads.
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+    def towers_of(self, denoiser: str) -> tuple[str, ...]:
+        """The published text encoders beside a denoiser, in the pipeline's order."""
+        return self.other_towers.get(denoiser, self.towers)
 
 
 FAMILIES: dict[str, Family] = {
@@ -904,5 +1048,21 @@ FAMILIES: dict[str, Family] = {
         launcher=Launcher(
             batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
         ),
+    ),
+    "flux2-klein": Family(
+        pipeline_class="Flux2KleinPipeline",
+        build=build_flux2_klein,
+        towers=("qwen3-4b",),
+        denoisers=("flux2-klein-4b-transformer", "flux2-klein-9b-transformer"),
+        autoencoder="flux2-vae",
+        loss=flux2_klein_loss,
+        latents=flux2_latents,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        other_towers={"flux2-klein-9b-transformer": ("qwen3-8b",)},
+        # Nine of 36 blocks; Qwen3-8B has a head of its own, of 151,936 × 4,096.
+        unread={"qwen3-4b": 908_377_344, "qwen3-8b": 9 * 192_946_432 + 151_936 * 4096},
     ),
 }

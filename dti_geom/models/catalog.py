@@ -30,6 +30,8 @@ class KnownModel:
     # On the Hub; the first that exists is used. Empty: the model ships with the package.
     repositories: tuple[str, ...] = ()
     profile: Profile = NO_PROFILE
+    gigabytes: float | None = None  # of weights in bfloat16, with the autoencoder in float32
+    terms: str = ""  # licence, and what has to be accepted before a download
 
 
 MODELS: dict[str, KnownModel] = {
@@ -72,6 +74,20 @@ MODELS: dict[str, KnownModel] = {
             "sana-4.8b",
             "SANA 1.5 with Gemma-2-2B",
             ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",),
+        ),
+        KnownModel(
+            "flux2-klein-4b",
+            "FLUX.2-klein 4B, base, with Qwen3-4B",
+            ("black-forest-labs/FLUX.2-klein-base-4B",),
+            gigabytes=16.1,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "flux2-klein-9b",
+            "FLUX.2-klein 9B, base, with Qwen3-8B",
+            ("black-forest-labs/FLUX.2-klein-base-9B",),
+            gigabytes=34.9,
+            terms="non-commercial; accept it on the Hub",
         ),
     )
 }

@@ -324,6 +324,10 @@ class TextToImage:
             )
         self.instruction = follow
 
+    def unread_blocks(self, tower: Tower) -> int:
+        """Return how many of a tower's last blocks are left out, since nothing reads them."""
+        return self.taps.get(tower.name, Tap()).unread if self.reads_taps_alone else 0
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
@@ -381,9 +385,13 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
-        encoded = self.encode_text(unique)
-        by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
+        order = torch.tensor([unique.index(prompt) for prompt in prompts])
+        rows = sent(order, self.device)
+        by_prompt = {}
+        for name, value in self.encode_text(unique).items():
+            # Lengths of prompts may stay on the CPU, which needs their numbers.
+            here = rows if value.device == rows.device else order
+            by_prompt[name] = value.index_select(0, here)
         return by_prompt | self.describe_views(views)
 
     @torch.no_grad()

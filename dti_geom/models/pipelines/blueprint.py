@@ -61,23 +61,29 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
 
 
 def keep_masks_unread(encoder: nn.Module) -> None:
-    """Let T5 on the meta device take masks of prompts.
+    """Let a text encoder on the meta device take the masks of prompts without looking into them."""
+    encoder.register_forward_pre_hook(_with_square_mask, with_kwargs=True)
 
-    It would look whether a mask hides anything. One of pairs of places, (n, 1, s, s), it takes as
-    it is.
+
+def _with_square_mask(
+    module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Give a text encoder the mask of its attention, as large as the one that it would make.
+
+    From a mask of places transformers makes none where all are 1, and here no number is known.
     """
-
-    def spread(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        ids, mask = (*args, None)[:2] if args else (kwargs.pop("input_ids"), None)
-        mask = kwargs.pop("attention_mask", mask)
-        if mask is not None:
-            places = mask.shape[1]
-            pairs = mask[:, None, None].expand(-1, 1, places, -1)
-            mask = pairs.to(encoder.dtype)  # added to scores
-        return (ids, mask), kwargs
-
-    if "t5" in encoder.config.model_type:  # type: ignore[union-attr, operator]
-        encoder.register_forward_pre_hook(spread, with_kwargs=True)
+    # Wan gives the mask as its second argument.
+    given = dict(zip(("input_ids", "attention_mask"), args, strict=False)) | options
+    mask, ids = given.get("attention_mask"), given.get("input_ids")
+    if mask is None or ids is None or mask.ndim != 2 or mask.shape != ids.shape:
+        return args, options
+    count, length = mask.shape
+    encoder: Any = module
+    eager = encoder.config._attn_implementation == "eager"
+    square = torch.zeros(
+        (count, 1, length, length), dtype=encoder.dtype if eager else torch.bool, device=META
+    )
+    return args[:1], options | {"attention_mask": square}
 
 
 def _named(index: dict[str, Any], name: str) -> tuple[str | None, str | None]:

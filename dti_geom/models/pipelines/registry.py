@@ -19,6 +19,7 @@ PIPELINES: dict[str, str] = {  # class of diffusers → module of this package :
     "PixArtSigmaPipeline": "pixart_sigma:PixArtSigma",
     "WanPipeline": "wan:Wan",
     "SanaPipeline": "sana:Sana",
+    "Flux2KleinPipeline": "flux2_klein:Flux2Klein",
 }
 
 

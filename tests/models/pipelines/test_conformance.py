@@ -424,15 +424,15 @@ def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
     # Slices are single pictures, as ours are decoded.
     model.vae.enable_slicing()
     # The same object, not a second one: two copies in memory differ in the last digit.
+    options = {"guidance_scale": model.guidance} | family.call_options
     expected = model.pipeline(
         prompt=["a red cat", "a dog"],
         num_inference_steps=2,
-        guidance_scale=model.guidance,
         height=SIDE,
         width=SIDE,
         generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
         output_type="pil",
-        **family.call_options,
+        **options,
     )[0]
     model.vae.disable_slicing()
     if family.frames:
@@ -458,7 +458,7 @@ def test_at_published_size_gradients_reach_the_vectors_alone(
     pipeline = diffusers.DiffusionPipeline.from_pretrained(pipeline_folder(name))
     model_class = family_of(family.pipeline_class)
     with torch.device("meta"):
-        for number, encoder in enumerate(family.towers, 1):
+        for number, encoder in enumerate(family.towers_of(denoiser), 1):
             facts = published(encoder)
             cls = getattr(transformers, facts["cls"])
             part = "text_encoder" if number == 1 else f"text_encoder_{number}"
