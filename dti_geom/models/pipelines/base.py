@@ -6,7 +6,7 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -102,9 +102,9 @@ class Tower:
         # there, and neither these nor the rows are words.
         (first_added,) = self._ids[ZERO_PAD]
         self.vocabulary = Vocabulary(self.tokenizer, min(len(self.token_table), first_added))
-        lookup = self.module.get_input_embeddings()  # type: ignore[operator]
-        lookup.register_forward_pre_hook(self._hide_learned)
-        lookup.register_forward_hook(self._insert_learned)
+        for lookup in self.lookups():
+            lookup.register_forward_pre_hook(self._hide_learned)
+            lookup.register_forward_hook(self._insert_learned)
 
     @property
     def token_table(self) -> Tensor:
@@ -112,6 +112,12 @@ class Tower:
         lookup: Any = self.module.get_input_embeddings()  # type: ignore[operator]
         table: Tensor = lookup.weight.detach()
         return table
+
+    def lookups(self) -> list[nn.Module]:
+        """Return the modules that look tokens up in the table: of T5 two share it."""
+        table = self.module.get_input_embeddings()  # type: ignore[operator]
+        embeddings = (part for part in self.module.modules() if isinstance(part, nn.Embedding))
+        return [part for part in embeddings if part.weight is table.weight]
 
     def place(self, token: str, vectors: Tensor) -> None:
         """Let `token` stand for (n, d) vectors.
@@ -430,10 +436,10 @@ class TextToImage:
                 output_type="latent",
                 **self.call_options(self.guidance if guidance is None else guidance),
             )
-            latents.append(result.images)
+            latents.append(result[0])  # the images; of a video pipeline the frames
         with self.room_for_vae():
             pixels = self.decode_generated(torch.cat(latents), side)
-        return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
+        return list(self.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
 
@@ -473,6 +479,11 @@ class TextToImage:
     def training_resolution(self) -> int:
         """Pixels of a side that tokens are trained at where a run does not say."""
         return min(self.resolution, self.training.resolution or self.resolution)
+
+    @property
+    def image_processor(self) -> Any:
+        """What turns decoded pixels into pictures."""
+        return self.pipeline.image_processor
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
@@ -528,6 +539,13 @@ class TextToImage:
         """
         return prompt if hasattr(self.pipeline, "maybe_convert_prompt") else self.spelled(prompt)
 
+    def recomputed_blocks(self) -> Iterable[nn.Module]:
+        """Return blocks of the denoiser that low memory computes again one by one.
+
+        None where the denoiser's own checkpointing does so.
+        """
+        return ()
+
     def prompt_tokens(self, tower: Tower) -> int:
         """Return how many tokens are read up to a prompt's last, its begin token among them."""
         return int(tower.tokenizer.model_max_length) - 1
@@ -552,7 +570,7 @@ def lay_channels_last(model: TextToImage) -> None:
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
         for weight in part.parameters():
-            if weight.ndim == 4:  # films have convolutions of their own
+            if weight.ndim == 4:  # an autoencoder of videos has Conv3d among them
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
