@@ -155,7 +155,7 @@ def _diffusers(
     for place, vectors in towers.items():
         tower = {"tower": str(place)} if len(towers) > 1 or place > 1 else {}
         name = learned_name(place)
-        files[folder / name] = _safetensors({token: vectors}, {**metadata, **tower})
+        files[folder / name] = safetensors_bytes({token: vectors}, {**metadata, **tower})
     return files
 
 
@@ -167,7 +167,7 @@ def _webui(
             "it has vectors for a second text encoder. Use sdxl, which web UIs load too."
         )
     if path.suffix == ".safetensors":
-        return {path: _safetensors({"emb_params": towers[1]}, metadata)}
+        return {path: safetensors_bytes({"emb_params": towers[1]}, metadata)}
     _expect(path, ".pt", ".safetensors")
     step = metadata.get("step", "")
     content = {
@@ -193,7 +193,7 @@ def _sdxl(
         raise _NoPlace(
             "it has vectors for one text encoder, and SDXL has two. Use diffusers, webui or kohya."
         )
-    return {path: _safetensors({"clip_l": towers[1], "clip_g": towers[2]}, metadata)}
+    return {path: safetensors_bytes({"clip_l": towers[1], "clip_g": towers[2]}, metadata)}
 
 
 def _kohya(
@@ -216,7 +216,7 @@ def _expect(path: Path, *suffixes: str) -> None:
         raise _NoPlace(f"{shown(path.name)} does not end in {' or '.join(suffixes)}.")
 
 
-def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a safetensors file.
 
     Not by the library's writer, whose order of metadata differs from process to process.
@@ -225,7 +225,7 @@ def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     body = b""
     # Wide values come first, so that every tensor is aligned to the size of its values.
     for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-        data = tensor.view(torch.uint8).numpy().tobytes()
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         header[name] = {
             "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),
