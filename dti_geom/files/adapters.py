@@ -18,6 +18,7 @@ from dti_geom.errors import EmbeddingFileError, first_line
 from dti_geom.files.atomic import write_files
 from dti_geom.files.embeddings import LearnedToken
 from dti_geom.files.refusals import clean
+from dti_geom.files.run_layout import is_learned_name, is_token_folder
 from dti_geom.files.writing import FIRST_TOWER, safetensors_bytes
 
 KINDS = ("lora", "oft")
@@ -134,6 +135,17 @@ def find_adapter(folder: Path) -> Path | None:
     """Return the file of the adapter in a folder, or None."""
     names = (LORA_FILE, OFT_FILE)
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def adapter_beside(token_file: Path) -> Path | None:
+    """Return the file of the adapter that a run learned together with the token in a file.
+
+    It lies beside the token, or above the folders of a run's several tokens. None for other files.
+    """
+    if not is_learned_name(token_file):
+        return None
+    folder = token_file.parent
+    return find_adapter(folder.parent if is_token_folder(folder) else folder)
 
 
 def read_adapter(path: str | Path) -> Adapter:

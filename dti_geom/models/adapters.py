@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from dti_geom.errors import DoesNotApply, TrainingError
 from dti_geom.files.adapters import Adapter, AdapterShape
 
+Scaled = tuple[Adapter, float]  # an adapter and what multiplies its effect
+
 _NAME = "dti_geom"  # of the adapter, for peft
 _MATRICES = {"lora": ("lora_A", "lora_B"), "oft": ("oft_R",)}
 
@@ -165,7 +167,7 @@ def layers_named(denoiser: nn.Module, targets: Sequence[str]) -> list[str]:
     return found
 
 
-def combined(adapters: Sequence[tuple[Adapter, float]]) -> Adapter:
+def combined(adapters: Sequence[Scaled]) -> Adapter:
     """Return one adapter that does at scale 1 what several do together, each at its scale.
 
     A scale multiplies a LoRA's update, or the skew-symmetric matrices of an OFT. The sum of LoRAs
@@ -202,7 +204,7 @@ def _scaled(adapter: Adapter, scale: float) -> Adapter:
 
 
 def _padded(
-    name: str, adapter: Adapter, scale: float, adapters: Sequence[tuple[Adapter, float]]
+    name: str, adapter: Adapter, scale: float, adapters: Sequence[Scaled]
 ) -> Tensor:
     """Return a LoRA's matrix with its scales in B; zeros for a layer that it leaves alone."""
     shape = adapter.shape

@@ -15,6 +15,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
 MEMORY = ("auto", "fast", "low")
+REFERENCES = ("same", "class-word")
 MAX_CROPS = 1000
 MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
@@ -177,6 +178,39 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
+class ObjectiveConfig:
+    """What a run minimises: a weighted sum of objectives. See `dti_geom.training.objectives`.
+
+    names: None takes the method's own, which is denoising.
+    dco_beta: β of `dco`.
+    dco_reference: the frozen model answers the same prompt, or that with the class-word.
+    prior_images: folder of images of the class; None lets the model paint them.
+    prior_count: images of each class that the model paints.
+    """
+
+    names: tuple[str, ...] | None = None
+    dco_beta: float = 1000.0
+    dco_reference: str = "same"
+    prior_weight: float = 1.0
+    prior_images: str | None = None
+    prior_count: int = 50
+    context_weight: float = 0.1
+    separation_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise TrainingError for what no run could do."""
+        beta = 0 < self.dco_beta < float("inf")
+        _check(beta, "dco_beta", self.dco_beta, "a finite number above 0")
+        known = self.dco_reference in REFERENCES
+        _check(known, "dco_reference", self.dco_reference, " or ".join(REFERENCES))
+        for name in ("prior_weight", "context_weight", "separation_weight"):
+            value = getattr(self, name)
+            _check(0 < value < float("inf"), name, value, "a finite number above 0")
+        _check(self.prior_count >= 1, "prior_count", self.prior_count, "1 or more")
+        _check(self.names != (), "objectives", "none", "at least one")
+
+
+@dataclass(frozen=True)
 class PreviewConfig:
     """The pictures a run paints during training; with `every` 0 there are none."""
 
@@ -210,6 +244,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
     adapter: AdapterConfig | None = None
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     steps: int | None = None  # updates; None: the adapter's own with one, else the model's
     batch_size: int = 4
     accumulate: int = 1

@@ -5,6 +5,7 @@ run/
   events.jsonl          one line per update
   checkpoints/          learned tokens during training, and what a resumed run reads
   previews/             pictures painted during training
+  class_images/         what the model paints for prior preservation
   learned_embeds*.safetensors
   result.json           its presence says that the run is finished
 """
@@ -55,6 +56,7 @@ from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
+from dti_geom.training.class_images import class_images, painted_for
 from dti_geom.training.config import PreviewConfig, RunConfig
 from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
@@ -245,7 +247,8 @@ def _train(
     spend_memory(model, config.memory)
     listeners.stage("encoding images")
     with _explain_out_of_memory("encoding the images", config):
-        trainer = Trainer(model, config, build=build)
+        classes = class_images(model, config, folder, listeners.stage)
+        trainer = Trainer(model, config, build=build, class_images=classes)
     if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
@@ -538,6 +541,7 @@ def _forget_run(folder: Path) -> None:
             path.unlink()
     for path in adapter_files(folder):
         path.unlink()
+    shutil.rmtree(painted_for(folder), ignore_errors=True)
     for name in ("events.jsonl", "result.json", "index.html", "config.json"):
         (folder / name).unlink(missing_ok=True)
 

@@ -17,12 +17,12 @@ from dti_geom.errors import TrainingDiverged, TrainingError
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
 from dti_geom.training.adapters import STEPS, AdapterTraining, shape_of
-from dti_geom.training.config import ConceptConfig, RunConfig
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.loss_scale import LossScale
 from dti_geom.training.methods.base import Settings, decide
 from dti_geom.training.methods.registry import method_named
-from dti_geom.training.objectives.registry import OBJECTIVES
+from dti_geom.training.objectives.registry import OBJECTIVES, objectives_of
 from dti_geom.training.old_states import renamed
 from dti_geom.training.peak_memory import peak_memory
 from dti_geom.training.processes import Processes
@@ -30,6 +30,8 @@ from dti_geom.training.token_vectors import TokenVectors, with_prefix
 from dti_geom.training.trainable import AdapterRecord, Build, Trainable, Values, VectorRecord
 
 PREVIEW_STEPS = 25  # of the sampler at most, where a run does not say
+CLASS_TEMPLATES = ("a photo of a {}",)  # {} for the class word
+PRIOR_SEED = 1_000_003  # added to a run's seed, so that class images get noise of their own
 NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
 
 
@@ -96,10 +98,12 @@ class Trainer:
         processes: Processes | None = None,
         *,
         build: Build = TokenVectors.build,
+        class_images: Sequence[str] = (),
     ) -> None:
         """Load and encode the images. `config` gets the values that it left open.
 
-        build: makes the trainable of each concept.
+        build: makes the trainable of each concept. class_images: for prior preservation, a folder
+        of images of each concept's class.
         """
         model.follow_instruction(config.data.instruction)
         self.model, self.config = model, with_defaults(config, model)
@@ -115,7 +119,7 @@ class Trainer:
         model.take_adapter_out()
         self.concepts: list[Concept] = []
         for concept in config.concepts:
-            model.place_adapter(concept.token, None)
+            model.place_adapters(concept.token, ())
             trainable = build(model, concept, self.config.method, config.seed)
             trainable.place(model, differentiable=False)
             views = load_views(concept, data, resolution, config.seed)
@@ -125,11 +129,16 @@ class Trainer:
                 token=concept.token,
                 templates=data.templates or model.templates(data.learn),
                 seed=config.seed,
+                word=concept.init,
                 random_side=resolution if data.random_crops else None,
                 zero_pad=data.zero_pad,
                 strata=self._samples_of_update() if data.stratified else None,
             )
             self.concepts.append(Concept(concept, trainable, samples))
+        self.priors = [
+            self._prior(concept, folder)
+            for concept, folder in zip(config.concepts, class_images, strict=False)
+        ]
         self.adapter: AdapterTraining | None = None
         if config.adapter is not None:
             self.adapter = AdapterTraining(model, config.adapter, config.seed)
@@ -187,7 +196,7 @@ class Trainer:
         self.model.take_adapter_out()
         adapter = self.adapter.adapter(learned[-1])
         for concept in self.concepts:
-            self.model.place_adapter(concept.config.token, adapter)
+            self.model.place_adapters(concept.config.token, [(adapter, 1.0)])
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a resumed run needs, as tensors on the CPU."""
@@ -304,13 +313,34 @@ class Trainer:
         # Samples are numbered through the run, so that accumulation and processes share them out.
         first = (number * self.processes.count + self.processes.index) * self.config.batch_size
         numbers = range(first, first + self.config.batch_size)
-        return join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
+        batch = join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
+        if not self.priors:
+            return batch
+        prior = join([samples.draw(numbers, self.noising) for samples in self.priors])
+        return replace(batch, prior=prior)
+
+    def _prior(self, concept: ConceptConfig, folder: str) -> Samples:
+        """Return samples of a concept's class, under its word, without captions and masks."""
+        data = self.config.data
+        resolution = data.resolution or self.model.training_resolution
+        plain = DataConfig(crops=data.crops, flip=data.flip)
+        views = load_views(replace(concept, images=folder, subject=None), plain, resolution, 0)
+        return Samples(
+            self.model,
+            views,
+            token=concept.init,
+            templates=CLASS_TEMPLATES,
+            seed=self.config.seed + PRIOR_SEED,
+            word=concept.init,
+        )
 
     def _losses(self, batch: Batch) -> Tensor:
         """Return the mean over each concept's samples of all objectives' losses, (concepts,)."""
         losses: list[Tensor] = []
-        for name in self.settings.method.objectives:
-            named = OBJECTIVES[name](self.model, batch, min_snr=self.config.min_snr)
+        for name in self.config.objective.names or ():
+            named = OBJECTIVES[name].compute(
+                self.model, batch, min_snr=self.config.min_snr, options=self.config.objective
+            )
             losses += named.values()
         per_sample = torch.stack(losses).sum(dim=0)
         return per_sample.view(len(self.concepts), -1).mean(dim=1)
@@ -404,6 +434,8 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
         warmup=settings.warmup,
         average_last=settings.average_last,
     )
+    own = settings.method.objectives
+    names = objectives_of(config, own, token_learns=settings.method.learns)
     adapter, steps = config.adapter, model.training.steps
     if not settings.method.learns and (adapter is None or adapter.from_step):
         raise TrainingError(
@@ -413,13 +445,14 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
         )
     if adapter is not None:
         shape, steps = shape_of(adapter), STEPS[adapter.kind]
-        own = ("rank", "alpha") if adapter.kind == "lora" else ("block_size",)
-        adapter = replace(adapter, **{name: getattr(shape, name) for name in own})
+        fields = ("rank", "alpha") if adapter.kind == "lora" else ("block_size",)
+        adapter = replace(adapter, **{name: getattr(shape, name) for name in fields})
     preview_steps = config.preview.steps or min(PREVIEW_STEPS, model.sampling_steps)
     return replace(
         config,
         preview=replace(config.preview, steps=preview_steps),
         adapter=adapter,
+        objective=replace(config.objective, names=names),
         steps=config.steps or steps,
         dtype=str(model.dtype).removeprefix("torch."),
         method=method,

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
-from dti_geom.files.adapters import Adapter
-from dti_geom.models.adapters import AdapterLayers, combined
+from dti_geom.models.adapters import AdapterLayers, Scaled, combined
 from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.encoders.unread import leave_out_unread
@@ -232,7 +231,7 @@ class TextToImage:
             for tower in self.towers:
                 leave_out_unread(tower.module, self.taps.get(tower.name, Tap()))
         self.adapter: AdapterLayers | None = None  # in the denoiser now
-        self.adapters: dict[str, tuple[Adapter, float]] = {}  # learned token → adapter and scale
+        self.adapters: dict[str, tuple[Scaled, ...]] = {}  # by learned token
         self.low_memory = False  # `spend_memory` sets it
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
@@ -321,14 +320,11 @@ class TextToImage:
             self.adapter.remove()
             self.adapter = None
 
-    def place_adapter(self, token: str, adapter: Adapter | None, scale: float = 1.0) -> None:
-        """Paint prompts that name `token` with an adapter; None or scale 0: without.
-
-        scale: multiplies what the adapter does.
-        """
+    def place_adapters(self, token: str, adapters: Sequence[Scaled]) -> None:
+        """Paint prompts that name `token` with these adapters from now on, each at its scale."""
         self.adapters.pop(token, None)
-        if adapter is not None and scale:
-            self.adapters[token] = adapter, scale
+        if used := tuple((adapter, scale) for adapter, scale in adapters if scale):
+            self.adapters[token] = used
 
     def follow_instruction(self, follow: bool | None) -> None:
         """Put the pipeline's instruction before prompts from now on, or leave it out.
@@ -449,8 +445,9 @@ class TextToImage:
         if not tokens:
             yield
             return
-        # Tokens of one run share its adapter.
-        shared = {id(self.adapters[token][0]): self.adapters[token] for token in tokens}
+        shared: dict[int, Scaled] = {}
+        for token in tokens:  # tokens of one run share its adapter
+            shared |= {id(adapter): (adapter, scale) for adapter, scale in self.adapters[token]}
         adapter = combined(list(shared.values()))
         self.put_adapter_in(AdapterLayers.holding(self.denoiser, adapter))
         try:
