@@ -46,7 +46,7 @@ def undecided(ceilings: Iterable[ConceptCeiling | None]) -> frozenset[str]:
     names: set[str] = set()
     for ceiling in ceilings:
         if ceiling is not None:
-            names |= {name for name, check in ceiling.checks.items() if not check.decides}
+            names |= {*ceiling.undecided}
     return frozenset(names)
 
 

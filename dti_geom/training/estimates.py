@@ -20,7 +20,6 @@ from dti_geom.models.pipelines.memory import MEMORY, spend_memory
 from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import Batch, image_files, located
-from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES
 from dti_geom.training.trainer import with_defaults
 
@@ -276,8 +275,11 @@ def _step(model: TextToImage, config: RunConfig, batch: Batch) -> tuple[Meter, i
     """Return the meter of forward and backward pass, and the bytes kept between the two."""
     with metered() as meter:
         losses: list[Tensor] = []
-        for name in method_named(config.method.name).objectives:
-            losses += OBJECTIVES[name](model, batch, min_snr=config.min_snr).values()
+        for name in config.objective.names or ():
+            compute = OBJECTIVES[name].compute
+            losses += compute(
+                model, batch, min_snr=config.min_snr, options=config.objective
+            ).values()
         loss = torch.stack(losses).sum()
         kept = meter.live
         loss.backward()

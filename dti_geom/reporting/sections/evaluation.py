@@ -16,7 +16,7 @@ from dti_geom.evaluation.evaluation import (
 )
 from dti_geom.evaluation.reference import OtherRow
 from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy
-from dti_geom.mini.ceilings import DECIDES, ConceptCeiling
+from dti_geom.mini.ceilings import LEAST_CEILING, ConceptCeiling
 from dti_geom.reporting.blocks import (
     Block,
     Column,
@@ -142,16 +142,15 @@ def ceiling_tables(ceilings: Mapping[str, ConceptCeiling]) -> list[Table]:
 def ceiling_notes(result: "Evaluation | Sweep") -> list[Note]:
     """Say which checks cannot decide about a subject, and which subjects have no ceilings."""
     notes = []
-    blind = [
-        f"{name} of {shown(subject)} ({check.reconstructions.share:.0%} of true pictures pass)"
-        for subject, ceiling in result.ceilings.items()
-        for name, check in ceiling.checks.items()
-        if not check.decides
-    ]
+    blind: list[str] = []
+    for subject, ceiling in result.ceilings.items():
+        for name in ceiling.undecided:
+            share = ceiling.checks[name].reconstructions.share
+            blind.append(f"{name} of {shown(subject)} ({share:.0%} of true pictures pass)")
     if blind:
         notes.append(
             Note(
-                f"Cannot decide: {'; '.join(blind)}. A check that fewer than {DECIDES:.0%} of true "
+                f"Cannot decide: {'; '.join(blind)}. A check that fewer than {LEAST_CEILING:.0%} of true "
                 "pictures pass is left out of the text score of its subject, for every method."
             )
         )
