@@ -300,8 +300,8 @@ def contrasts() -> dict[str, Contrast]:
 
 
 def interval(by_concept: list[list[list[float]]]) -> Interval:
-    """Return the mean over concepts with its bootstrap interval over concepts and runs."""
-    return bootstrap_interval([[float(np.mean(run)) for run in runs] for runs in by_concept])
+    """Return the mean over concepts with its interval over concepts, runs and pictures."""
+    return bootstrap_interval(by_concept)
 
 
 def p_value(by_concept: list[list[list[float]]]) -> float:
