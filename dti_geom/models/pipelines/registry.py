@@ -20,6 +20,9 @@ PIPELINES: dict[str, str] = {  # class of diffusers → module of this package :
     "WanPipeline": "wan:Wan",
     "SanaPipeline": "sana:Sana",
     "Flux2KleinPipeline": "flux2_klein:Flux2Klein",
+    "ZImagePipeline": "z_image:ZImage",
+    "QwenImagePipeline": "qwen_image:QwenImage",
+    "Lumina2Pipeline": "lumina2:Lumina2",
 }
 
 
