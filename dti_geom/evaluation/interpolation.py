@@ -323,7 +323,9 @@ def _adapters_between(
     corners: Sequence[tuple[Scaled, ...]], t: float, *, row: float
 ) -> tuple[Scaled, ...]:
     """The corners' adapters, each at its scale times the corner's share of the point."""
-    shares = [1 - t, t] if len(corners) == 2 else [s * x for s in (1 - row, row) for x in (1 - t, t)]
+    shares = (
+        [1 - t, t] if len(corners) == 2 else [s * x for s in (1 - row, row) for x in (1 - t, t)]
+    )
     scales: dict[int, float] = {}
     adapters: dict[int, Adapter] = {}
     for share, corner in zip(shares, corners, strict=True):

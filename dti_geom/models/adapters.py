@@ -25,7 +25,9 @@ _MATRICES = {"lora": ("lora_A", "lora_B"), "oft": ("oft_R",)}
 class AdapterLayers:
     """The layers of one adapter in a denoiser, and the float32 parameters they read."""
 
-    def __init__(self, denoiser: nn.Module, shape: AdapterShape, layers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, denoiser: nn.Module, shape: AdapterShape, layers: Sequence[str] = ()
+    ) -> None:
         """Put a new adapter, which changes nothing yet, around linear layers of the denoiser.
 
         layers: whole names; by default those that end with one of `shape.targets`. Raises
@@ -180,8 +182,8 @@ def combined(adapters: Sequence[Scaled]) -> Adapter:
     parts = {adapter.part for adapter, _ in adapters}
     if kinds != {"lora"} or len(parts) != 1:
         raise DoesNotApply(
-            f"a prompt names tokens with {len(adapters)} adapters ({', '.join(sorted(kinds))}), and "
-            "only LoRAs can be added. Ask for one of these tokens at a time."
+            f"a prompt names tokens with {len(adapters)} adapters ({', '.join(sorted(kinds))}); "
+            "expected LoRAs, which can be added. Ask for one of these tokens at a time."
         )
     names = dict.fromkeys(name for adapter, _ in adapters for name in adapter.weights)
     weights: dict[str, Tensor] = {}
@@ -203,9 +205,7 @@ def _scaled(adapter: Adapter, scale: float) -> Adapter:
     return replace(adapter, weights=weights)
 
 
-def _padded(
-    name: str, adapter: Adapter, scale: float, adapters: Sequence[Scaled]
-) -> Tensor:
+def _padded(name: str, adapter: Adapter, scale: float, adapters: Sequence[Scaled]) -> Tensor:
     """Return a LoRA's matrix with its scales in B; zeros for a layer that it leaves alone."""
     shape = adapter.shape
     if name in adapter.weights:

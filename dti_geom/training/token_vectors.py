@@ -278,7 +278,9 @@ class TowerVectors:
         if not self.method.learns:
             return []
         rate = self.settings.learning_rate
-        optimizers: list[tuple[torch.optim.Optimizer, float]] = [(self._parameter_optimizer(), rate)]
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (self._parameter_optimizer(), rate)
+        ]
         if self.log_magnitude is not None:
             adam = torch.optim.Adam([self.log_magnitude], lr=MAGNITUDE_RATE)
             optimizers.append((adam, MAGNITUDE_RATE))
