@@ -17,6 +17,7 @@ from dti_geom.errors import TrainingDiverged, TrainingError
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
 from dti_geom.training.adapters import STEPS, AdapterTraining, shape_of
+from dti_geom.training.checks import refuse_fixed_alone
 from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig, parse_schedule
 from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.loss_scale import LossScale
@@ -440,12 +441,7 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
     own = settings.method.objectives
     names = objectives_of(config, own, token_learns=settings.method.learns)
     adapter, steps = config.adapter, model.training.steps
-    if not settings.method.learns and (adapter is None or adapter.from_step):
-        raise TrainingError(
-            f"method '{settings.method.name}' leaves the token as it starts, so an adapter must "
-            "learn from the first update. Add --adapter lora without --adapter-from, or choose "
-            "another method."
-        )
+    refuse_fixed_alone(config, settings.method)
     if adapter is not None:
         shape, steps = shape_of(adapter), STEPS[adapter.kind]
         fields = ("rank", "alpha") if adapter.kind == "lora" else ("block_size",)
