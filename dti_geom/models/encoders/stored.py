@@ -29,7 +29,12 @@ from dti_geom.models.weights import Weights
 from dti_geom.progress import Progress, silent
 
 # These name a class or single tokens, but hold no vocabulary.
-_NO_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_NO_VOCABULARY = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 
 
 class StoredEncoder:

@@ -6,7 +6,7 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
+from dti_geom.models.adapters import AdapterLayers, Scaled, combined
 from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
+from dti_geom.models.encoders.unread import leave_out_unread
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
 from dti_geom.models.profiles import NO_PROFILE, Profile
@@ -88,17 +90,22 @@ class Tower:
     name: str
     tokenizer: Any
     module: nn.Module
+    # Whether the spaces before ZERO_PAD are not read; otherwise it stands right before a word.
+    zero_pad_takes_spaces: bool = True
     learned: dict[str, Tensor] = field(default_factory=dict)  # token → (n, d)
     _ids: dict[str, list[int]] = field(default_factory=dict)
     _sent_ids: tuple[list[int], Tensor] | None = None  # the learned ids, and where they were needed
 
     def __post_init__(self) -> None:
         """Hook the module's token lookup."""
-        self.vocabulary = Vocabulary(self.tokenizer, len(self.token_table))
         self._reserve_zero_pad()
-        lookup = self.module.get_input_embeddings()  # type: ignore[operator]
-        lookup.register_forward_pre_hook(self._hide_learned)
-        lookup.register_forward_hook(self._insert_learned)
+        # Tables may have rows behind the tokenizer's last token. Learned tokens take their numbers
+        # there, and neither these nor the rows are words.
+        (first_added,) = self._ids[ZERO_PAD]
+        self.vocabulary = Vocabulary(self.tokenizer, min(len(self.token_table), first_added))
+        for lookup in self.lookups():
+            lookup.register_forward_pre_hook(self._hide_learned)
+            lookup.register_forward_hook(self._insert_learned)
 
     @property
     def token_table(self) -> Tensor:
@@ -106,6 +113,12 @@ class Tower:
         lookup: Any = self.module.get_input_embeddings()  # type: ignore[operator]
         table: Tensor = lookup.weight.detach()
         return table
+
+    def lookups(self) -> list[nn.Module]:
+        """Return the modules that look tokens up in the table: of T5 two share it."""
+        table = self.module.get_input_embeddings()  # type: ignore[operator]
+        embeddings = (part for part in self.module.modules() if isinstance(part, nn.Embedding))
+        return [part for part in embeddings if part.weight is table.weight]
 
     def place(self, token: str, vectors: Tensor) -> None:
         """Let `token` stand for (n, d) vectors.
@@ -138,7 +151,8 @@ class Tower:
 
         # Its id is below those of learned tokens: SDXL pools at a prompt's largest id. Spaces
         # before it are not read: those of SANA's instruction would be a token of their own.
-        self.tokenizer.add_tokens(AddedToken(ZERO_PAD, lstrip=True, normalized=False))
+        pad = AddedToken(ZERO_PAD, lstrip=self.zero_pad_takes_spaces, normalized=False)
+        self.tokenizer.add_tokens(pad)
         self._ids[ZERO_PAD] = [self.tokenizer.convert_tokens_to_ids(ZERO_PAD)]
 
     def _new_id(self, name: str) -> int:
@@ -192,6 +206,13 @@ class TextToImage:
     denoiser_name = "unet"
     # By text encoder, which states the denoiser reads; those left out give their output.
     taps: ClassVar[Mapping[str, Tap]] = {}
+    # Whether nothing but these states is read: the blocks behind them are then left out. Not so
+    # where a pooled state comes from the output.
+    reads_taps_alone: ClassVar[bool] = False
+    # Parts whose states overflow float16: they get bfloat16 where that is asked for.
+    bfloat16_parts: ClassVar[tuple[str, ...]] = ()
+    # Whether a prompt begins after a space, so that ZERO_PAD takes it; not so behind a line break.
+    zero_pad_takes_spaces: ClassVar[bool] = True
     guidance: float = 7.5
     sampling_steps: int = 50
     training: TrainingDefaults = TrainingDefaults()
@@ -219,10 +240,16 @@ class TextToImage:
                 part,
                 getattr(pipeline, part.replace("text_encoder", "tokenizer")),
                 module.eval().requires_grad_(False),
+                self.zero_pad_takes_spaces,
             )
             for part, module in sorted(pipeline.components.items())
             if part.startswith("text_encoder") and module is not None
         )
+        if self.reads_taps_alone:
+            for tower in self.towers:
+                leave_out_unread(tower.module, self.taps.get(tower.name, Tap()))
+        self.adapter: AdapterLayers | None = None  # in the denoiser now
+        self.adapters: dict[str, tuple[Scaled, ...]] = {}  # by learned token
         self.low_memory = False  # `spend_memory` sets it
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
@@ -291,12 +318,31 @@ class TextToImage:
         return prompt
 
     def forget(self) -> None:
-        """Remove every learned token, as in a model just opened.
+        """Remove every learned token and adapter, as in a model just opened.
 
         Rounding of the token lookup depends on how many there are.
         """
         for tower in self.towers:
             tower.learned.clear()
+        self.adapters.clear()
+        self.take_adapter_out()
+
+    def put_adapter_in(self, adapter: AdapterLayers) -> None:
+        """Let the denoiser compute with an adapter from now on, in place of the one before."""
+        self.take_adapter_out()
+        self.adapter = adapter
+
+    def take_adapter_out(self) -> None:
+        """Let the denoiser compute as it was opened."""
+        if self.adapter is not None:
+            self.adapter.remove()
+            self.adapter = None
+
+    def place_adapters(self, token: str, adapters: Sequence[Scaled]) -> None:
+        """Paint prompts that name `token` with these adapters from now on, each at its scale."""
+        self.adapters.pop(token, None)
+        if used := tuple((adapter, scale) for adapter, scale in adapters if scale):
+            self.adapters[token] = used
 
     def follow_instruction(self, follow: bool | None) -> None:
         """Put the pipeline's instruction before prompts from now on, or leave it out.
@@ -311,6 +357,10 @@ class TextToImage:
                 "Leave the option out."
             )
         self.instruction = follow
+
+    def unread_blocks(self, tower: Tower) -> int:
+        """Return how many of a tower's last blocks are left out, since nothing reads them."""
+        return self.taps.get(tower.name, Tap()).unread if self.reads_taps_alone else 0
 
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
@@ -369,9 +419,13 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
-        encoded = self.encode_text(unique)
-        by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
+        order = torch.tensor([unique.index(prompt) for prompt in prompts])
+        rows = sent(order, self.device)
+        by_prompt = {}
+        for name, value in self.encode_text(unique).items():
+            # Lengths of prompts may stay on the CPU, which needs their numbers.
+            here = rows if value.device == rows.device else order
+            by_prompt[name] = value.index_select(0, here)
         return by_prompt | self.describe_views(views)
 
     @torch.no_grad()
@@ -387,8 +441,56 @@ class TextToImage:
         """Return one picture per prompt and seed, painted by the pipeline's own sampler.
 
         Picture i starts from the noise of seeds[i], independently of the others. size: pixels of a
-        side. Latents are decoded in float32.
+        side. Latents are decoded in float32. Prompts are painted with the adapters of the tokens
+        that they name.
         """
+        painted: dict[int, Any] = {}
+        for adapters, rows in self._rows_by_adapters(prompts).items():
+            with self._with_adapters(adapters):
+                pictures = self._paint(
+                    [prompts[row] for row in rows],
+                    [seeds[row] for row in rows],
+                    steps=steps,
+                    guidance=guidance,
+                    size=size,
+                )
+            painted |= zip(rows, pictures, strict=True)
+        return [painted[row] for row in range(len(prompts))]
+
+    def _rows_by_adapters(self, prompts: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+        """Return which prompts name which tokens that have an adapter."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            named = tuple(token for token in self.adapters if token in prompt)
+            rows.setdefault(named, []).append(row)
+        return rows
+
+    @contextmanager
+    def _with_adapters(self, tokens: tuple[str, ...]) -> Iterator[None]:
+        """Put the adapters of tokens into the denoiser inside; equal ones count once."""
+        if not tokens:
+            yield
+            return
+        shared: dict[int, Scaled] = {}
+        for token in tokens:  # tokens of one run share its adapter
+            shared |= {id(adapter): (adapter, scale) for adapter, scale in self.adapters[token]}
+        adapter = combined(list(shared.values()))
+        self.put_adapter_in(AdapterLayers.holding(self.denoiser, adapter))
+        try:
+            yield
+        finally:
+            self.take_adapter_out()
+
+    def _paint(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None,
+        guidance: float | None,
+        size: int | None,
+    ) -> "list[Image]":
+        """Return the pictures of `generate`, with what is in the denoiser now."""
         side = size or self.resolution
         at_once = 1 if self.low_memory else len(prompts)
         latents = []
@@ -404,17 +506,20 @@ class TextToImage:
                 output_type="latent",
                 **self.call_options(self.guidance if guidance is None else guidance),
             )
-            latents.append(result.images)
+            latents.append(result[0])  # the images; of a video pipeline the frames
         with self.room_for_vae():
             pixels = self.decode_generated(torch.cat(latents), side)
-        return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
+        return list(self.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
 
     @classmethod
     def part_dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
         """Return the dtype of each part by its name, and under "default" that of the others."""
-        return dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
+        dtypes = dict.fromkeys(FLOAT32_PARTS, torch.float32) | {"default": dtype}
+        if dtype == torch.float16:
+            dtypes |= dict.fromkeys(cls.bfloat16_parts, torch.bfloat16)
+        return dtypes
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return the text part of the conditioning, through the pipeline's `encode_prompt`."""
@@ -430,7 +535,9 @@ class TextToImage:
     @property
     def resolution(self) -> int:
         """Pixels of a side that the model was trained at."""
-        size = self.denoiser.config.sample_size
+        # Some pipelines name the size that their denoiser's configuration leaves out.
+        size = getattr(self.denoiser.config, "sample_size", None)
+        size = getattr(self.pipeline, "default_sample_size", None) if size is None else size
         if not isinstance(size, int):
             raise ModelFilesError(
                 f"{self.name}: {self.denoiser_name}/config.json gives {size!r} as sample_size; "
@@ -442,6 +549,11 @@ class TextToImage:
     def training_resolution(self) -> int:
         """Pixels of a side that tokens are trained at where a run does not say."""
         return min(self.resolution, self.training.resolution or self.resolution)
+
+    @property
+    def image_processor(self) -> Any:
+        """What turns decoded pixels into pictures."""
+        return self.pipeline.image_processor
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
@@ -491,8 +603,18 @@ class TextToImage:
         return {}
 
     def written(self, prompt: str) -> str:
-        """Return the prompt as the pipeline takes it."""
-        return prompt
+        """Return the prompt as the pipeline takes it.
+
+        Pipelines with a loader for embeddings spell tokens of several vectors out themselves.
+        """
+        return prompt if hasattr(self.pipeline, "maybe_convert_prompt") else self.spelled(prompt)
+
+    def recomputed_blocks(self) -> Iterable[nn.Module]:
+        """Return blocks of the denoiser that low memory computes again one by one.
+
+        None where the denoiser's own checkpointing does so.
+        """
+        return ()
 
     def prompt_tokens(self, tower: Tower) -> int:
         """Return how many tokens are read up to a prompt's last, its begin token among them."""
@@ -517,7 +639,9 @@ def lay_channels_last(model: TextToImage) -> None:
     """Lay out the weights of convolutions as a GPU's tensor cores read them."""
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
-        part.to(memory_format=torch.channels_last)
+        for weight in part.parameters():
+            if weight.ndim == 4:  # an autoencoder of videos has Conv3d among them
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:
