@@ -28,6 +28,7 @@ from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, loa
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
 from dti_geom.mini.prompts import ScenePrompt, mini_prompts
 from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
+from dti_geom.mini.recipe.labels import NONE
 from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import Scorer
 from dti_geom.mini.wording import with_article
@@ -227,11 +228,14 @@ def paint_and_read(
 
 
 def read(scorer: Scorer, pixels: Tensor, references: Tensor) -> list[Reading]:
-    """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1]."""
-    likeness = (scorer.embed(pixels) @ references.T).mean(dim=1).tolist()
+    """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1].
+
+    Where it sees two things, the likeness is that of the more similar one.
+    """
+    places = (scorer.embed(pixels) @ references.T).mean(dim=-1).tolist()
     return [
-        Reading(answers, value)
-        for answers, value in zip(scorer.read(pixels), likeness, strict=True)
+        Reading(answers, first if answers["second"] == NONE else max(first, second))
+        for answers, (first, second) in zip(scorer.read(pixels), places, strict=True)
     ]
 
 
@@ -241,10 +245,14 @@ def paint(model: TextToImage, vector: Tensor, prompts: Sequence[str], *, seed: i
     vector: (d,), in the place of {}. seed: as for `paint_and_read`.
     """
     model.place(PAINTED, [vector[None]])
-    named = [prompt.replace("{}", PAINTED) for prompt in prompts]
+    return paint_prompts(model, [prompt.replace("{}", PAINTED) for prompt in prompts], seed)
+
+
+def paint_prompts(model: TextToImage, prompts: Sequence[str], seed: int) -> Tensor:
+    """Return one picture of each prompt as it is: (n, 3, 64, 64) in [−1, 1]."""
     parts = []
-    for first in range(0, len(named), AT_ONCE):
-        part = named[first : first + AT_ONCE]
+    for first in range(0, len(prompts), AT_ONCE):
+        part = list(prompts[first : first + AT_ONCE])
         pictures = model.generate(part, list(range(seed + first, seed + first + len(part))))
         parts.append(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))
     return torch.cat(parts)
@@ -270,7 +278,7 @@ def load_painted(path: Path) -> Tensor:
 def embedded_references(scorer: Scorer, concept: Concept) -> Tensor:
     """Return the scorer's embeddings of a concept's reference pictures: (n, 128), unit norm."""
     pictures = concept_images(concepts_folder(), concept)
-    return scorer.embed(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))
+    return scorer.embed(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))[:, 0]
 
 
 # --- Trained and painted variants ---
