@@ -1056,7 +1056,7 @@ def channel_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: An
     return (latents - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
 
-def in_patches(latents: Tensor) -> Tensor:
+def packed_by_flux(latents: Tensor) -> Tensor:
     """(n, c, h, w) to (n, h/2 · w/2, 4c), by the function of FLUX.1's pipeline."""
     pack = library("diffusers").FluxPipeline._pack_latents
     packed: Tensor = pack(latents, *latents.shape)
@@ -1113,10 +1113,10 @@ class Family:
     # None: one step of the pipeline's sampler does not return the image.
     sampled: Callable[[Tensor], Tensor] = field(default=lambda latents: latents)
     answer: Callable[[Tensor], Tensor] | None = None
-    frames: bool = False  # whether the autoencoder takes videos, here of one frame
     # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
     launcher: Launcher = Launcher()
     side: int = 64  # pixels that the tiny pipeline was trained at
+    film: bool = False  # whether the autoencoder takes films; an image is one frame
     # Published text encoders by denoiser, where not `towers`.
     other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Parameters of a published text encoder that nothing reads.
@@ -1180,8 +1180,8 @@ FAMILIES: dict[str, Family] = {
         loss=flux1_loss,
         pooled_at_token=("pooled",),
         states=lambda read: read[1],
-        sampled=in_patches,
-        answer=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
         side=1024,  # of the class: no configuration says it
         launcher=Launcher(resolution=1024),
     ),
@@ -1192,8 +1192,8 @@ FAMILIES: dict[str, Family] = {
         denoisers=("chroma1-hd-transformer",),
         autoencoder="flux1-vae",
         loss=chroma_loss,
-        sampled=in_patches,
-        answer=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
         side=1024,
         launcher=Launcher(resolution=1024),
     ),
@@ -1219,7 +1219,7 @@ FAMILIES: dict[str, Family] = {
         call_options={"num_frames": 1},
         sampled=lambda latents: latents.unsqueeze(2),
         answer=lambda target: target.unsqueeze(2),
-        frames=True,
+        film=True,
         side=480,
         launcher=Launcher(resolution=480),
     ),
@@ -1280,7 +1280,7 @@ FAMILIES: dict[str, Family] = {
         call_options={"true_cfg_scale": 4.0, "negative_prompt": [" "] * 2, "guidance_scale": None},
         launcher=Launcher(resolution=1024),
         side=1024,
-        frames=True,
+        film=True,
         # The vision tower and the head.
         unread={"qwen2.5-vl-7b": 8_292_166_656 - 7_070_619_136},
     ),

@@ -29,7 +29,7 @@ def paint(request: pytest.FixtureRequest, pipeline_folder: Folders) -> Paint:
     def generate(prompt: str, seed: int) -> Any:
         generator = torch.Generator().manual_seed(seed)
         output = pipeline(
-            prompt,
+            prompt=prompt,
             height=64,
             width=64,
             num_inference_steps=2,
@@ -38,7 +38,7 @@ def paint(request: pytest.FixtureRequest, pipeline_folder: Folders) -> Paint:
             **family.call_options,
         )
         picture = output[0][0]
-        return picture[0] if family.frames else picture
+        return picture[0] if family.film else picture
 
     return generate
 

@@ -182,8 +182,8 @@ def combined(adapters: Sequence[Scaled]) -> Adapter:
     parts = {adapter.part for adapter, _ in adapters}
     if kinds != {"lora"} or len(parts) != 1:
         raise DoesNotApply(
-            f"a prompt names tokens with {len(adapters)} adapters ({', '.join(sorted(kinds))}), and "
-            "only LoRAs can be added. Ask for one of these tokens at a time."
+            f"a prompt names tokens with {len(adapters)} adapters ({', '.join(sorted(kinds))}); "
+            "expected LoRAs, which can be added. Ask for one of these tokens at a time."
         )
     names = dict.fromkeys(name for adapter, _ in adapters for name in adapter.weights)
     weights: dict[str, Tensor] = {}

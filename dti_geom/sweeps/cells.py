@@ -145,13 +145,19 @@ def try_cell(cell: Cell, folder: Path) -> str | None:
 
 
 def run_candidates(
-    label: str, folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+    label: str,
+    folder: Path,
+    run: RunConfig,
+    model: "TextToImage",
+    step: int | None = None,
+    *,
+    adapter_scale: float = 1.0,
 ) -> list[Candidate]:
     """Return a candidate for each concept of a run, under the method's label.
 
     step: updates of a checkpoint; by default the end of the run. Raises SweepError without files.
     """
-    learned = learned_by_run(folder, run, model, step)
+    learned = learned_by_run(folder, run, model, step, adapter_scale=adapter_scale)
     return [
         Candidate(
             method=label,
@@ -166,7 +172,12 @@ def run_candidates(
 
 
 def learned_by_run(
-    folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+    folder: Path,
+    run: RunConfig,
+    model: "TextToImage",
+    step: int | None = None,
+    *,
+    adapter_scale: float = 1.0,
 ) -> dict[str, Learned]:
     """Return what a run learned, by the token of its concept.
 
@@ -178,7 +189,8 @@ def learned_by_run(
         raise SweepError(
             f"{place} holds no learned token; the run has no checkpoint after {step} updates."
         )
-    return read_learned(model, [read_embeddings(path) for path in files])
+    read = [read_embeddings(path) for path in files]
+    return read_learned(model, read, adapter_scale=adapter_scale)
 
 
 def use_threads(threads: int) -> None:

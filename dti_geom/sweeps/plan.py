@@ -15,7 +15,15 @@ from typing import Any
 from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_name
 from dti_geom.files.decoding import check_keys, decode
 from dti_geom.files.yaml_files import read_yaml
-from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
+from dti_geom.training import (
+    AdapterConfig,
+    ConceptConfig,
+    DataConfig,
+    MethodConfig,
+    ObjectiveConfig,
+    PreviewConfig,
+    RunConfig,
+)
 from dti_geom.training.data import image_files, located, located_concept
 
 # Formats of a run's and of a cell's folder, part of their addresses. Raise one when a run, or the
@@ -129,7 +137,8 @@ class SweepFile:
     """The keys of a sweep file. A list of values where one is expected makes a grid."""
 
     concepts: list[Any]  # names or mappings; an inner list is trained together
-    methods: list[Any]  # names or mappings of `MethodConfig`, `label` and `baselines`
+    # Names or mappings of `MethodConfig`, `label`, `baselines`, `adapter` and `objective`.
+    methods: list[Any]
     model: str = "mini"
     seeds: tuple[int, ...] = (0,)
     # A mapping of lists means every combination; a list of mappings means just those.
@@ -153,6 +162,8 @@ class _MethodEntry:
     label: str
     method: MethodConfig
     baselines: bool
+    adapter: AdapterConfig | None
+    objective: ObjectiveConfig
 
 
 _RUN_KEYS = (
@@ -180,7 +191,7 @@ def _plan(file: SweepFile, name: str) -> Plan:
     _check_number(len(file.seeds) * len(groups) * len(methods) * len(columns))
     cells = []
     for seed, concepts, entry, (suffix, settings) in product(file.seeds, groups, methods, columns):
-        run = _run(file.model, concepts, entry.method, {**file.train, **settings, "seed": seed})
+        run = _run(file.model, concepts, entry, {**file.train, **settings, "seed": seed})
         _check_checkpoints(file.evaluate, run)
         baselines = file.evaluate.baselines or entry.baselines
         evaluation = replace(file.evaluate, baselines=baselines)
@@ -261,13 +272,25 @@ def _own_concept(entry: Any) -> ConceptConfig:
 def _methods(entry: Any) -> Iterator[_MethodEntry]:
     """Yield a method for every combination of the settings that are lists."""
     entry = {"name": entry} if isinstance(entry, str) else entry
-    check_keys(entry, (*_METHOD_KEYS, "label", "baselines"), "methods")
+    own = ("label", "baselines", "adapter", "objective")
+    check_keys(entry, (*_METHOD_KEYS, *own), "methods")
+    adapter = entry.get("adapter")
+    if adapter is not None:
+        adapter = decode(AdapterConfig, adapter, "methods: adapter", from_yaml=True)
+    objective = entry.get("objective", {})
+    objective = decode(ObjectiveConfig, objective, "methods: objective", from_yaml=True)
     settings = {key: value for key, value in entry.items() if key in _METHOD_KEYS}
     for suffix, values in _grid(settings):
         method = decode(MethodConfig, values, "methods", from_yaml=True)
         _check_method(method)
         label = f"{entry.get('label', method.name)}{suffix}"
-        yield _MethodEntry(label, method, baselines=bool(entry.get("baselines", False)))
+        yield _MethodEntry(
+            label=label,
+            method=method,
+            baselines=bool(entry.get("baselines", False)),
+            adapter=adapter,
+            objective=objective,
+        )
 
 
 def _check_method(method: MethodConfig) -> None:
@@ -308,7 +331,7 @@ def _suffix(values: Mapping[str, Any]) -> str:
 def _run(
     model: str,
     concepts: tuple[ConceptConfig, ...],
-    method: MethodConfig,
+    entry: _MethodEntry,
     settings: Mapping[str, Any],
 ) -> RunConfig:
     check_keys(settings, (*_RUN_KEYS, *_DATA_KEYS, "seed"), "train")
@@ -317,7 +340,9 @@ def _run(
     run |= {
         "model": model,
         "concepts": concepts,
-        "method": method,
+        "method": entry.method,
+        "adapter": entry.adapter,
+        "objective": entry.objective,
         "data": decode(DataConfig, data, "train", from_yaml=True),
         "preview": PreviewConfig(every=0),
     }

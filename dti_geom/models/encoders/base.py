@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dti_geom.models.vocabulary import Vocabulary
 
 Normalization = Literal["layer_norm", "rms_norm"]
-Positions = Literal["absolute", "rotary", "relative"]
+Positions = Literal["absolute", "rotary", "partly rotary", "relative"]
 BranchKind = Literal["attention", "mlp"]
 
 

@@ -10,7 +10,6 @@ ARCHITECTURE = Architecture(
         "qwen3",
         "mistral",
         "gemma",
-        "smollm3",
         "qwen2_5_vl_text",
         "qwen3_vl_text",
     ),

@@ -102,6 +102,6 @@ def _refuse_without_needs(name: str, config: RunConfig, token_learns: bool) -> N
         )
     if tokens < needs.tokens:
         raise TrainingError(
-            f"{name} needs {needs.tokens} tokens that learn in one run; this one has {tokens}. Name "
-            "several with --concept."
+            f"{name} needs {needs.tokens} tokens that learn in one run; this one has {tokens}. "
+            "Name several with --concept."
         )

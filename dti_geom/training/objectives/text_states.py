@@ -69,7 +69,8 @@ def _heard(model: TextToImage) -> Iterator[dict[str, _Call]]:
 
 
 def _without_padding(tower: Tower, call: _Call) -> TextStates:
-    assert call.ids is not None and call.output is not None
+    assert call.ids is not None
+    assert call.output is not None
     ids, states = [], []
     for row, numbers in enumerate(call.ids.tolist()):
         if call.mask is None:

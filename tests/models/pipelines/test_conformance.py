@@ -117,11 +117,11 @@ def check_latents(model: TextToImage, family: Family) -> None:
     """Latents have the published scale, and decode to what the autoencoder itself decodes."""
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        encoded = model.vae.encode(pixels[:, :, None] if family.frames else pixels)
+        encoded = model.vae.encode(pixels[:, :, None] if family.film else pixels)
         raw = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
         reconstructed = model.vae.decode(raw).sample
-    if family.frames:
-        raw, reconstructed = raw.squeeze(2), reconstructed.squeeze(2)
+        if family.film:
+            raw, reconstructed = raw[:, :, 0], reconstructed[:, :, 0]
     latents = model.encode_images(pixels)
     expected = family.latents(raw, published(family.autoencoder)["config"], model.vae)
     torch.testing.assert_close(latents.mean, expected)
@@ -207,7 +207,7 @@ def check_exact_step(model: TextToImage, family: Family) -> None:
     torch.testing.assert_close(prediction, targets[-1])
 
 
-def check_shift(model: TextToImage) -> None:
+def check_shift_of_sampler(model: TextToImage) -> None:
     """Without the shift, the times that the sampler visits are evenly spaced."""
     model.generate(["a red cat"], [0], steps=4, size=SIDE)
     noising = model.noising_at(SIDE)
@@ -344,7 +344,7 @@ def test_an_exact_denoiser_predicts_the_target_and_paints_the_image_in_one_step(
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_times_are_shifted_as_the_pipelines_sampler_shifts_them(opened: Opened, name: str) -> None:
-    check_shift(opened(name))
+    check_shift_of_sampler(opened(name))
 
 
 @per_family
@@ -435,7 +435,7 @@ def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
         **options,
     )[0]
     model.vae.disable_slicing()
-    if family.frames:
+    if family.film:
         expected = [frame for (frame,) in expected]
     assert [picture.tobytes() for picture in pictures] == [image.tobytes() for image in expected]
 
@@ -568,17 +568,17 @@ def test_a_wrong_sign_is_noticed(opened: Opened, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_wrong_shift_is_noticed(opened: Opened, name: str) -> None:
+def test_a_shift_that_the_sampler_has_not_is_noticed(opened: Opened, name: str) -> None:
     model = opened(name)
     right = model.noising_at(SIDE)
     assert isinstance(right, Flow)
     wrong = Flow(1.1 * right.shift)
     with pytest.raises(AssertionError):
-        check_shift(_wrong(model, noising_at=lambda _self, _resolution: wrong))
+        check_shift_of_sampler(_wrong(model, noising_at=lambda _self, _resolution: wrong))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_wrong_scale_of_time_is_noticed(opened: Opened, name: str) -> None:
+def test_half_the_time_is_noticed(opened: Opened, name: str) -> None:
     model = opened(name)
 
     def scaled(self: TextToImage, noisy: Tensor, t: Tensor, conditioning: Any) -> Tensor:
