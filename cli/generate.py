@@ -22,6 +22,13 @@ Tokens = Annotated[
         "token. May be given several times.",
     ),
 ]
+AdapterScale = Annotated[
+    float,
+    typer.Option(
+        "--adapter-scale",
+        help="What multiplies the effect of the runs' adapters; 0 leaves them out.",
+    ),
+]
 Seeds = Annotated[
     list[int] | None,
     typer.Option("--seed", "-s", help="Seed of the noise. May be given several times. Default: 0."),
@@ -88,6 +95,7 @@ def generate(
         Path | None, typer.Option("--prompts", help="A file with one prompt per line.")
     ] = None,
     embedding: Tokens = None,
+    adapter_scale: AdapterScale = 1.0,
     preview: Annotated[
         str | None,
         typer.Option("--preview", help="Token file of a run: paint that run's previews again."),
@@ -145,7 +153,7 @@ def generate(
     painter = open_painter(model or "mini", device, number)
     if recorded is not None:
         painter.follow_instruction(recorded.instruction)
-    tokens = load_tokens(painter, files)
+    tokens = load_tokens(painter, files, adapter_scale=adapter_scale)
     if recorded is not None and len(tokens) != 1:
         raise EvaluationError(
             f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one "

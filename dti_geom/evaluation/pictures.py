@@ -279,9 +279,14 @@ def _named(
 
 
 def _digests(model: TextToImage) -> dict[str, str]:
-    """The hash of each learned token's vectors, longest names first: one may begin with another."""
+    """The hash of what each token learned, longest names first: one may begin with another."""
     tokens = sorted(model.towers[0].learned, key=len, reverse=True)
-    return {token: _hash([tower.learned[token] for tower in model.towers]) for token in tokens}
+    digests = {token: _hash([tower.learned[token] for tower in model.towers]) for token in tokens}
+    for token, adapters in model.adapters.items():
+        for adapter, scale in adapters:
+            weights = [adapter.weights[name] for name in sorted(adapter.weights)]
+            digests[token] += f" {adapter.shape} {scale} {_hash(weights)}"
+    return digests
 
 
 def _fingerprint(model: TextToImage) -> str:

@@ -197,7 +197,7 @@ class TowerVectors:
         self.prior = geometry.normalize(prior.float())
         on_sphere = self.method.form == "direction"
         parameter = geometry.normalize(self.start) if on_sphere else self.start
-        self.parameter = parameter.clone().requires_grad_()
+        self.parameter = parameter.clone().requires_grad_(self.method.learns)
         self.magnitude = torch.ones(len(start), 1) if magnitude is None else magnitude.float()
         self.magnitude = self.magnitude.to(start.device)
         self.log_magnitude: Tensor | None = None
@@ -222,6 +222,8 @@ class TowerVectors:
 
     def parameters(self) -> list[Tensor]:
         """Return what learns."""
+        if not self.method.learns:
+            return []
         if self.log_magnitude is None:
             return [self.parameter]
         return [self.parameter, self.log_magnitude]
@@ -273,8 +275,12 @@ class TowerVectors:
 
     def _optimizers(self) -> list[tuple[torch.optim.Optimizer, float]]:
         """Return each optimiser with its learning rate, that of `parameter` first."""
+        if not self.method.learns:
+            return []
         rate = self.settings.learning_rate
-        optimizers = [(self._parameter_optimizer(), rate)]
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (self._parameter_optimizer(), rate)
+        ]
         if self.log_magnitude is not None:
             adam = torch.optim.Adam([self.log_magnitude], lr=MAGNITUDE_RATE)
             optimizers.append((adam, MAGNITUDE_RATE))

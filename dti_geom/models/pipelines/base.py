@@ -8,13 +8,14 @@ learned token means the same in both.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
+from dti_geom.models.adapters import AdapterLayers, Scaled, combined
 from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.encoders.unread import leave_out_unread
@@ -47,6 +48,18 @@ class TrainingDefaults:
     vector_rate: float = 0.02  # of AdamW on free vectors
     kappa: float = 1e-4  # strength of the prior
     weight_decay: float = 1e-2  # of AdamW
+
+    def at_gain(self, gain: float) -> "TrainingDefaults":
+        """Return the same training of a model whose tables are multiplied by `gain`.
+
+        A free vector moves by the same share of its norm, and decays as fast, at rate·gain and
+        decay/gain. A direction has no unit, so its rate stays.
+        """
+        return replace(
+            self,
+            vector_rate=self.vector_rate * gain,
+            weight_decay=self.weight_decay / gain,
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +215,7 @@ class TextToImage:
     zero_pad_takes_spaces: ClassVar[bool] = True
     guidance: float = 7.5
     sampling_steps: int = 50
-    training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    training: TrainingDefaults = TrainingDefaults()
     # Whether prompts follow the pipeline's instruction, for families that have one.
     instruction: bool | None = None
     # Of the Hub repository that the model was opened from.
@@ -235,6 +248,8 @@ class TextToImage:
         if self.reads_taps_alone:
             for tower in self.towers:
                 leave_out_unread(tower.module, self.taps.get(tower.name, Tap()))
+        self.adapter: AdapterLayers | None = None  # in the denoiser now
+        self.adapters: dict[str, tuple[Scaled, ...]] = {}  # by learned token
         self.low_memory = False  # `spend_memory` sets it
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
@@ -303,12 +318,31 @@ class TextToImage:
         return prompt
 
     def forget(self) -> None:
-        """Remove every learned token, as in a model just opened.
+        """Remove every learned token and adapter, as in a model just opened.
 
         Rounding of the token lookup depends on how many there are.
         """
         for tower in self.towers:
             tower.learned.clear()
+        self.adapters.clear()
+        self.take_adapter_out()
+
+    def put_adapter_in(self, adapter: AdapterLayers) -> None:
+        """Let the denoiser compute with an adapter from now on, in place of the one before."""
+        self.take_adapter_out()
+        self.adapter = adapter
+
+    def take_adapter_out(self) -> None:
+        """Let the denoiser compute as it was opened."""
+        if self.adapter is not None:
+            self.adapter.remove()
+            self.adapter = None
+
+    def place_adapters(self, token: str, adapters: Sequence[Scaled]) -> None:
+        """Paint prompts that name `token` with these adapters from now on, each at its scale."""
+        self.adapters.pop(token, None)
+        if used := tuple((adapter, scale) for adapter, scale in adapters if scale):
+            self.adapters[token] = used
 
     def follow_instruction(self, follow: bool | None) -> None:
         """Put the pipeline's instruction before prompts from now on, or leave it out.
@@ -407,8 +441,56 @@ class TextToImage:
         """Return one picture per prompt and seed, painted by the pipeline's own sampler.
 
         Picture i starts from the noise of seeds[i], independently of the others. size: pixels of a
-        side. Latents are decoded in float32.
+        side. Latents are decoded in float32. Prompts are painted with the adapters of the tokens
+        that they name.
         """
+        painted: dict[int, Any] = {}
+        for adapters, rows in self._rows_by_adapters(prompts).items():
+            with self._with_adapters(adapters):
+                pictures = self._paint(
+                    [prompts[row] for row in rows],
+                    [seeds[row] for row in rows],
+                    steps=steps,
+                    guidance=guidance,
+                    size=size,
+                )
+            painted |= zip(rows, pictures, strict=True)
+        return [painted[row] for row in range(len(prompts))]
+
+    def _rows_by_adapters(self, prompts: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+        """Return which prompts name which tokens that have an adapter."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            named = tuple(token for token in self.adapters if token in prompt)
+            rows.setdefault(named, []).append(row)
+        return rows
+
+    @contextmanager
+    def _with_adapters(self, tokens: tuple[str, ...]) -> Iterator[None]:
+        """Put the adapters of tokens into the denoiser inside; equal ones count once."""
+        if not tokens:
+            yield
+            return
+        shared: dict[int, Scaled] = {}
+        for token in tokens:  # tokens of one run share its adapter
+            shared |= {id(adapter): (adapter, scale) for adapter, scale in self.adapters[token]}
+        adapter = combined(list(shared.values()))
+        self.put_adapter_in(AdapterLayers.holding(self.denoiser, adapter))
+        try:
+            yield
+        finally:
+            self.take_adapter_out()
+
+    def _paint(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None,
+        guidance: float | None,
+        size: int | None,
+    ) -> "list[Image]":
+        """Return the pictures of `generate`, with what is in the denoiser now."""
         side = size or self.resolution
         at_once = 1 if self.low_memory else len(prompts)
         latents = []
@@ -558,7 +640,7 @@ def lay_channels_last(model: TextToImage) -> None:
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
         for weight in part.parameters():
-            if weight.ndim == 4:  # films have convolutions of their own
+            if weight.ndim == 4:  # an autoencoder of videos has Conv3d among them
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 

@@ -60,6 +60,7 @@ class Method:
     schedule: str = "constant"
     warmup: int = 0
     average_last: int = 0
+    learns: bool = True  # False: the token stays at its start, and an adapter learns
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def _refuse_without_effect(settings: Settings, config: MethodConfig) -> None:
         "optimizer": settings.optimizer != method.sphere_optimizer and not on_sphere,
         "momentum": settings.momentum != method.momentum and not by_sgd,
         "weight_decay": config.weight_decay is not None and on_sphere,
+        "weight_decay of a fixed token": bool(config.weight_decay) and not method.learns,
         "magnitude": config.magnitude is not None and method.magnitude is None,
+        "learning_rate": bool(config.learning_rate) and not method.learns,
         "magnitude learned": config.magnitude == "learned" and method.form == "free",
     }
     for option, has_no_effect in ignored.items():
