@@ -131,7 +131,9 @@ def train(
     schedule: Annotated[
         str | None,
         typer.Option(
-            "--schedule", help="Schedule of the learning rate: constant, linear or cosine (to 0)."
+            "--schedule",
+            help="Schedule of the learning rate: constant, linear or cosine (to 0), or "
+            "angular:RADIANS, which falls as the angle by which a growing free vector turns.",
         ),
     ] = None,
     warmup: Annotated[

@@ -17,9 +17,10 @@ from torch import Tensor
 from dti_geom.errors import EmbeddingFileError, first_line
 from dti_geom.files.atomic import write_files
 from dti_geom.files.embeddings import LearnedToken
+from dti_geom.files.encoder_keys import key_of
 from dti_geom.files.refusals import clean
 from dti_geom.files.run_layout import is_learned_name, is_token_folder
-from dti_geom.files.writing import FIRST_TOWER, safetensors_bytes
+from dti_geom.files.writing import safetensors_bytes
 
 KINDS = ("lora", "oft")
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' own name
@@ -118,8 +119,8 @@ def write_bundle(
         tensors[f"{stem}.alpha"] = torch.tensor(float(adapter.shape.alpha))
     several = len({learned.tower for learned in tokens}) > 1
     for learned in tokens:
-        first = "clip_l" if several else "string_to_param.*"
-        place = first if learned.tower in FIRST_TOWER else "clip_g"
+        key = key_of(learned.tower, learned.vectors.shape[1])
+        place = key if several else "string_to_param.*"
         tensors[f"bundle_emb.{learned.token.strip('<>')}.{place}"] = learned.vectors.contiguous()
     data = safetensors_bytes(tensors, _cleaned(adapter.metadata))
     write_files({path: data}, overwrite=overwrite)

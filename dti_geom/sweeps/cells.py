@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +28,7 @@ from dti_geom.evaluation.scores import (
 )
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
 from dti_geom.files.run_layout import checkpoint_folder
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.image_encoders import (
     ImageEncoder,
@@ -55,7 +56,7 @@ class Moment:
     subject: str
     step: int  # updates
     inflation: float  # mean over its vectors of norm / mean norm of the vocabulary
-    subject_score: float  # mean over the pictures of the first seed, as the next
+    subject_score: float  # mean over its pictures, as the next
     text_score: float
     images: int
 
@@ -75,6 +76,7 @@ class CellResult:
     moments: tuple[Moment, ...]  # checkpoints, then the end
     images: tuple[ImageScore, ...]
     left_out: tuple[LeftOut, ...]
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject, where known
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,7 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
     painter = _Painter(cell, run, trained.config, run_folder, place, model)
     candidates = painter.candidates()
     scored = painter.evaluate(
-        with_baselines(candidates, model) if cell.evaluation.baselines else candidates,
-        range(cell.evaluation.seeds),
+        with_baselines(candidates, model) if cell.evaluation.baselines else candidates
     )
     moments = painter.checkpoints(trained.steps)
     moments += _moments(trained.steps, candidates, scored, model)
@@ -122,6 +123,7 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
         moments=tuple(moments),
         images=tuple(replace(image, run="") for image in scored.images),
         left_out=scored.left_out,
+        ceilings=scored.ceilings,
     )
     cost = Cost(trained.seconds, time.monotonic() - started, trained.peak_memory)
     save_result(place / COST, cost, overwrite=True)
@@ -249,14 +251,14 @@ class _Painter:
         label = self.run.method.name
         return run_candidates(label, self.run_folder, self.trained, self.model, step)
 
-    def evaluate(self, candidates: Sequence[Candidate], seeds: Sequence[int]) -> Evaluation:
+    def evaluate(self, candidates: Sequence[Candidate]) -> Evaluation:
         asked, run = self.cell.evaluation, self.run
         encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
         return evaluate(
             self.model,
             candidates,
             prompts=prompts_of(run, asked),
-            seeds=seeds,
+            seeds=range(asked.seeds),
             encoder=encoder,
             text=text,
             out=self.place,
@@ -269,7 +271,7 @@ class _Painter:
         moments: list[Moment] = []
         for step in sorted({*self.cell.evaluation.checkpoints} - {last}):
             candidates = self.candidates(step)
-            scored = self.evaluate(candidates, [0])
+            scored = self.evaluate(candidates)
             moments += _moments(step, candidates, scored, self.model)
         return moments
 
@@ -284,16 +286,12 @@ def _trained(run: RunConfig, folder: Path, model: "TextToImage") -> TrainingResu
 def _moments(
     step: int, candidates: Sequence[Candidate], evaluation: Evaluation, model: "TextToImage"
 ) -> Iterator[Moment]:
-    """What each candidate scores after so many updates, by its pictures of the first seed."""
+    """What each candidate scores after so many updates, by all its pictures."""
     means = mean_norms(model)
     for candidate in candidates:
         assert candidate.learned is not None
-        wanted = candidate.method, candidate.subject, 0
-        scores = [
-            score
-            for score in evaluation.images
-            if (score.method, score.subject, score.seed) == wanted
-        ]
+        wanted = candidate.method, candidate.subject
+        scores = [score for score in evaluation.images if (score.method, score.subject) == wanted]
         yield Moment(
             subject=candidate.subject,
             step=step,

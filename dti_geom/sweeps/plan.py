@@ -26,9 +26,11 @@ from dti_geom.training import (
 )
 from dti_geom.training.data import image_files, located, located_concept
 
-# The format of a cell's folder, part of every address. Raise it when a cell with the same settings
-# would come out differently, so that old cells are not taken for new ones.
-FORMAT = 2
+# Formats of a run's and of a cell's folder, part of their addresses. Raise one when a run, or the
+# scores of a cell, would come out differently with the same settings, so that old results are not
+# taken for new ones. A new format of cells leaves the runs, which take longest, as they are.
+RUN_FORMAT = 2
+CELL_FORMAT = 3
 MAX_CELLS = 20_000  # of a sweep; planning them takes seconds
 MAX_SEEDS = 1000  # pictures of a prompt
 
@@ -48,7 +50,7 @@ class EvaluationConfig:
     image_encoder: str | None = None
     text_encoder: str | None = None
     baselines: bool = False  # also the class word, and tokens at the vocabulary's mean norm
-    checkpoints: tuple[int, ...] = ()  # also paint after these updates, one picture per prompt
+    checkpoints: tuple[int, ...] = ()  # also paint after these updates
 
     def __post_init__(self) -> None:
         """Raise SweepError for values that no cell can use."""
@@ -80,12 +82,14 @@ class Cell:
             replace(concept, images=_digest(tuple(image_files(concept))))
             for concept in located(self.run).concepts
         ]
-        return _address(_non_defaults(replace(self.run, concepts=tuple(concepts))))
+        content = _non_defaults(replace(self.run, concepts=tuple(concepts)))
+        return _address(RUN_FORMAT, content)
 
     @cached_property
     def key(self) -> str:
         """Address of the whole cell: a hash of everything but its label."""
-        return _address([self.run_key, self.subjects, _non_defaults(self.evaluation)])
+        content = [self.run_key, self.subjects, _non_defaults(self.evaluation)]
+        return _address(CELL_FORMAT, content)
 
 
 @dataclass(frozen=True)
@@ -367,8 +371,9 @@ def _non_defaults(config: Any) -> Any:
     return values
 
 
-def _address(content: Any) -> str:
-    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:16]
+def _address(version: int, content: Any) -> str:
+    text = json.dumps([version, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache

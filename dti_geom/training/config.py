@@ -11,7 +11,8 @@ from dti_geom.models.magnitude import parse_magnitude
 from dti_geom.models.noising import TIMES
 from dti_geom.models.templates import TEMPLATES
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "angular:RADIANS")
+ANGULAR = "angular:"
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
 MEMORY = ("auto", "fast", "low")
@@ -67,7 +68,7 @@ class MethodConfig:
     optimizer: str | None = None  # on the sphere: sgd or adam
     momentum: float | None = None  # of Riemannian SGD
     weight_decay: float | None = None  # of AdamW
-    schedule: str | None = None  # constant, linear or cosine, down to 0
+    schedule: str | None = None  # see `parse_schedule`
     warmup: int | None = None  # updates of linearly rising learning rate
     average_last: int | None = None
 
@@ -79,8 +80,9 @@ class MethodConfig:
             _check(finite, name, value, "a finite number, 0 or more")
         if self.magnitude is not None:
             parse_magnitude(self.magnitude, may_learn=True)
-        schedules, optimizers = (None, *SCHEDULES), (None, *OPTIMIZERS)
-        _check(self.schedule in schedules, "schedule", self.schedule, " or ".join(SCHEDULES))
+        if self.schedule is not None:
+            parse_schedule(self.schedule)
+        optimizers = (None, *OPTIMIZERS)
         _check(self.optimizer in optimizers, "optimizer", self.optimizer, " or ".join(OPTIMIZERS))
         for name in ("beta", "momentum"):
             value = getattr(self, name)
@@ -88,6 +90,41 @@ class MethodConfig:
         for name in ("warmup", "average_last"):
             value = getattr(self, name)
             _check(value is None or value >= 0, name, value, "0 or more")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes over a run.
+
+    angle: of an angular schedule, the first angle of the free vector whose angles it follows.
+    """
+
+    name: str  # constant, linear, cosine or angular
+    angle: float = 0.0  # radians
+
+    @property
+    def ends(self) -> bool:
+        """Whether the rate falls to 0 at the last update."""
+        return self.name in ("linear", "cosine")
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Read a schedule. Raises TrainingError for another text.
+
+    constant, or linear or cosine down to 0, or `angular:RADIANS`: a free vector of norm n turns by
+    θ = η√d/n in its first update, then by less because it grows: by θ/√(1 + θ²·t) in update t, as
+    the law in docs/inflation.md says. The rate falls by that factor, whatever the method.
+    """
+    name, colon, number = text.partition(":")
+    if text in SCHEDULES[:3]:
+        return Schedule(name)
+    try:
+        angle = float(number)
+    except ValueError:
+        angle = 0.0
+    valid = name + colon == ANGULAR and 0 < angle < float("inf")
+    _check(valid, "schedule", text, f"{' or '.join(SCHEDULES)}, above 0")
+    return Schedule(name, angle)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
 from dti_geom.training.class_images import class_images, painted_for
-from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.config import PreviewConfig, RunConfig, parse_schedule
 from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
 from dti_geom.training.kernels import kernels
@@ -185,7 +185,7 @@ def _extended(config: RunConfig, steps: int) -> RunConfig:
             f"the run was asked for {asked} updates; {steps} are fewer. Its checkpoints hold "
             "earlier tokens, or train again into another folder."
         )
-    if config.method.schedule not in (None, "constant"):
+    if parse_schedule(config.method.schedule or "constant").ends:
         raise TrainingError(
             f"the rate of this run falls to 0 at update {asked} (schedule "
             f"'{config.method.schedule}'), so more updates would be another run. Train again with "

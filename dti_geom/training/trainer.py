@@ -18,7 +18,7 @@ from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
 from dti_geom.training.adapters import STEPS, AdapterTraining, shape_of
 from dti_geom.training.checks import refuse_fixed_alone
-from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig, parse_schedule
 from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.loss_scale import LossScale
 from dti_geom.training.methods.base import Settings, decide
@@ -409,14 +409,17 @@ class Trainer:
 def learning_rate_share(settings: Settings, step: int, total: int) -> float:
     """Return the schedule's factor for update `step` (from 0) of `total`.
 
-    It rises linearly over `warmup` updates, then stays at 1 or falls toward 0.
+    It rises linearly over `warmup` updates, then stays at 1 or falls.
     """
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    if settings.schedule == "constant":
+    schedule, after = parse_schedule(settings.schedule), step - settings.warmup
+    if schedule.name == "constant":
         return 1.0
-    done = (step - settings.warmup) / max(1, total - settings.warmup)
-    return 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    if schedule.name == "angular":
+        return 1 / math.sqrt(1 + schedule.angle**2 * after)
+    done = after / max(1, total - settings.warmup)
+    return 1 - done if schedule.name == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
 def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:

@@ -276,7 +276,15 @@ def make_stagnation() -> Callable[..., StagnationResult]:
             bound=2 / m if bounded else None,
             tightness=0.6 if bounded else None,
         )
-        return Passage(scale, m, 0.9 * m, (attention, mlp))
+        return Passage(
+            scale=scale,
+            start_norm=m,
+            smallest_start_norm=0.9 * m,
+            branches=(attention, mlp),
+            added=200 / m,
+            start_share=m / 200,
+            along_start=0.05,
+        )
 
     def make(
         learned: Sequence[tuple[str, float]] = (), scales: Sequence[float] = (1.0, 8.0, 32.0)
@@ -303,6 +311,7 @@ def make_stagnation() -> Callable[..., StagnationResult]:
                 )
                 for token, inflation in learned
             ),
+            read="block 1 of 2, before the final norm",
         )
 
     return make

@@ -222,3 +222,14 @@ def test_a_shipped_concept_is_found_wherever_the_package_lies() -> None:
     (cell,) = plan_of(LEAST, "x").cells
     assert cell.run.concepts[0].images == "green-fox"
     assert Path(located(cell.run).concepts[0].images).is_dir()
+
+
+def test_another_format_of_scores_leaves_trainings_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (before,) = plan_of(LEAST, "x").cells
+    addresses = before.run_key, before.key
+    monkeypatch.setattr("dti_geom.sweeps.plan.CELL_FORMAT", 99)
+    (after,) = plan_of(LEAST, "x").cells
+    assert after.run_key == addresses[0]
+    assert after.key != addresses[1]

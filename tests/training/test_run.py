@@ -264,6 +264,13 @@ def test_a_run_is_not_extended_to_fewer_updates_or_beyond_the_end_of_its_schedul
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
+def test_a_run_whose_rate_does_not_end_is_extended(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    train(config(method=MethodConfig(schedule="angular:0.5"), steps=2), tmp_path / "run")
+    assert resume(tmp_path / "run", steps=3).steps == 3
+
+
 def test_a_damaged_last_state_is_named_and_the_one_before_it_is_used(
     config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dti_geom.models.vocabulary import Vocabulary
 
 Normalization = Literal["layer_norm", "rms_norm"]
-Positions = Literal["absolute", "rotary", "relative"]
+Positions = Literal["absolute", "rotary", "partly rotary", "relative"]
 BranchKind = Literal["attention", "mlp"]
 
 
@@ -119,6 +119,17 @@ class HiddenStates:
             return self.last
         parts = [self.states[-1 - number] for number in self.tap.blocks_from_end]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    @property
+    def read_name(self) -> str:
+        """Name what the denoiser reads, such as "block 11 of 12, before the final norm"."""
+        blocks = len(self.states) - 1
+        numbers = [str(blocks - number) for number in self.tap.blocks_from_end]
+        which = f"block {numbers[0]}" if len(numbers) == 1 else f"blocks {', '.join(numbers)}"
+        if self.tap.final_norm and torch.equal(self.last, self.states[-1]):
+            return f"{which} of {blocks}; there is no final norm"
+        place = "after" if self.tap.final_norm else "before"
+        return f"{which} of {blocks}, {place} the final norm"
 
 
 class TextEncoder(Protocol):

@@ -6,9 +6,9 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -48,6 +48,18 @@ class TrainingDefaults:
     vector_rate: float = 0.02  # of AdamW on free vectors
     kappa: float = 1e-4  # strength of the prior
     weight_decay: float = 1e-2  # of AdamW
+
+    def at_gain(self, gain: float) -> "TrainingDefaults":
+        """Return the same training of a model whose tables are multiplied by `gain`.
+
+        A free vector moves by the same share of its norm, and decays as fast, at rate·gain and
+        decay/gain. A direction has no unit, so its rate stays.
+        """
+        return replace(
+            self,
+            vector_rate=self.vector_rate * gain,
+            weight_decay=self.weight_decay / gain,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,9 +103,9 @@ class Tower:
         # there, and neither these nor the rows are words.
         (first_added,) = self._ids[ZERO_PAD]
         self.vocabulary = Vocabulary(self.tokenizer, min(len(self.token_table), first_added))
-        lookup = self.module.get_input_embeddings()  # type: ignore[operator]
-        lookup.register_forward_pre_hook(self._hide_learned)
-        lookup.register_forward_hook(self._insert_learned)
+        for lookup in self.lookups():
+            lookup.register_forward_pre_hook(self._hide_learned)
+            lookup.register_forward_hook(self._insert_learned)
 
     @property
     def token_table(self) -> Tensor:
@@ -101,6 +113,12 @@ class Tower:
         lookup: Any = self.module.get_input_embeddings()  # type: ignore[operator]
         table: Tensor = lookup.weight.detach()
         return table
+
+    def lookups(self) -> list[nn.Module]:
+        """Return the modules that look tokens up in the table: of T5 two share it."""
+        table = self.module.get_input_embeddings()  # type: ignore[operator]
+        embeddings = (part for part in self.module.modules() if isinstance(part, nn.Embedding))
+        return [part for part in embeddings if part.weight is table.weight]
 
     def place(self, token: str, vectors: Tensor) -> None:
         """Let `token` stand for (n, d) vectors.
@@ -197,7 +215,7 @@ class TextToImage:
     zero_pad_takes_spaces: ClassVar[bool] = True
     guidance: float = 7.5
     sampling_steps: int = 50
-    training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    training: TrainingDefaults = TrainingDefaults()
     # Whether prompts follow the pipeline's instruction, for families that have one.
     instruction: bool | None = None
     # Of the Hub repository that the model was opened from.
@@ -340,6 +358,10 @@ class TextToImage:
             )
         self.instruction = follow
 
+    def unread_blocks(self, tower: Tower) -> int:
+        """Return how many of a tower's last blocks are left out, since nothing reads them."""
+        return self.taps.get(tower.name, Tap()).unread if self.reads_taps_alone else 0
+
     def free_vae(self) -> None:
         """Release the autoencoder's memory for good: no image can be encoded or painted after."""
         self.vae = self.pipeline.vae = None
@@ -397,9 +419,13 @@ class TextToImage:
         Equal prompts are encoded once.
         """
         unique = list(dict.fromkeys(prompts))
-        rows = sent(torch.tensor([unique.index(prompt) for prompt in prompts]), self.device)
-        encoded = self.encode_text(unique)
-        by_prompt = {name: value.index_select(0, rows) for name, value in encoded.items()}
+        order = torch.tensor([unique.index(prompt) for prompt in prompts])
+        rows = sent(order, self.device)
+        by_prompt = {}
+        for name, value in self.encode_text(unique).items():
+            # Lengths of prompts may stay on the CPU, which needs their numbers.
+            here = rows if value.device == rows.device else order
+            by_prompt[name] = value.index_select(0, here)
         return by_prompt | self.describe_views(views)
 
     @torch.no_grad()
@@ -480,10 +506,10 @@ class TextToImage:
                 output_type="latent",
                 **self.call_options(self.guidance if guidance is None else guidance),
             )
-            latents.append(result.images)
+            latents.append(result[0])  # the images; of a video pipeline the frames
         with self.room_for_vae():
             pixels = self.decode_generated(torch.cat(latents), side)
-        return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
+        return list(self.image_processor.postprocess(pixels, output_type="pil"))
 
     # Hooks: what a family must or may replace.
 
@@ -523,6 +549,11 @@ class TextToImage:
     def training_resolution(self) -> int:
         """Pixels of a side that tokens are trained at where a run does not say."""
         return min(self.resolution, self.training.resolution or self.resolution)
+
+    @property
+    def image_processor(self) -> Any:
+        """What turns decoded pixels into pictures."""
+        return self.pipeline.image_processor
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
@@ -578,6 +609,13 @@ class TextToImage:
         """
         return prompt if hasattr(self.pipeline, "maybe_convert_prompt") else self.spelled(prompt)
 
+    def recomputed_blocks(self) -> Iterable[nn.Module]:
+        """Return blocks of the denoiser that low memory computes again one by one.
+
+        None where the denoiser's own checkpointing does so.
+        """
+        return ()
+
     def prompt_tokens(self, tower: Tower) -> int:
         """Return how many tokens are read up to a prompt's last, its begin token among them."""
         return int(tower.tokenizer.model_max_length) - 1
@@ -601,7 +639,9 @@ def lay_channels_last(model: TextToImage) -> None:
     """Lay out the weights of convolutions as a GPU's tensor cores read them."""
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
-        part.to(memory_format=torch.channels_last)
+        for weight in part.parameters():
+            if weight.ndim == 4:  # an autoencoder of videos has Conv3d among them
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _choose_attention(model: TextToImage) -> None:

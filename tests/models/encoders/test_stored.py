@@ -11,7 +11,9 @@ from dti_geom.models import open_encoders
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.pipelines import View, open_text_to_image
 
-FAMILIES = ["llama", "qwen2", "qwen3", "t5", "umt5", "bert", "roberta", "clip"]
+SEEING = ["qwen2_5_vl", "qwen3_vl", "mistral3"]  # their language model is nested
+CAUSAL = ["llama", "qwen2", "qwen3", "smollm3", *SEEING]
+FAMILIES = [*CAUSAL, "t5", "umt5", "bert", "roberta", "clip"]
 IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 5, 6]])
 
 
@@ -55,9 +57,7 @@ def test_geometry_needs_no_module_and_no_tokenizer(
     assert "module" not in vars(encoder)
 
 
-@pytest.mark.parametrize(
-    "family", ["llama", "qwen2", "qwen3", "t5", "umt5", "clip", "sd15", "sana"]
-)
+@pytest.mark.parametrize("family", [*CAUSAL, "t5", "umt5", "clip", "sd15", "sana"])
 def test_each_state_is_the_one_before_plus_the_branches_outputs(
     single_encoders: dict[str, Path], sd15_folder: Path, sana_folder: Path, family: str
 ) -> None:
