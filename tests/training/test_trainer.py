@@ -22,7 +22,6 @@ from dti_geom.training.methods.base import decide
 from dti_geom.training.token_vectors import average_vectors
 from dti_geom.training.trainer import Figures, StepRecord, Trainer, learning_rate_share
 
-
 LEARNING = [name for name, method in METHODS.items() if method.learns]
 
 

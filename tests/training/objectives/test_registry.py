@@ -46,7 +46,5 @@ def test_without_names_the_methods_own_are_taken_and_sensible_ones_pass(
     assert objectives_of(config(), ("denoising",), token_learns=True) == ("denoising",)
     concepts = tuple(ConceptConfig(f"<{name}>", str(images), "dog") for name in "xy")
     names = ("dco", "prior-preservation", "context", "separation")
-    asked = config(
-        concepts=concepts, adapter=AdapterConfig(), objective=ObjectiveConfig(names)
-    )
+    asked = config(concepts=concepts, adapter=AdapterConfig(), objective=ObjectiveConfig(names))
     assert objectives_of(asked, ("denoising",), token_learns=True) == names
