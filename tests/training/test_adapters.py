@@ -158,7 +158,7 @@ def test_defaults_are_those_of_the_official_runs(tiny: Open, config: Config) -> 
 
 def test_an_adapter_that_runs_away_stops_the_run(tiny: Open, config: Config) -> None:
     trainer = Trainer(tiny(), config(adapter=replace(LORA, learning_rate=1e30)))
-    with pytest.raises(TrainingDiverged, match="adapter|loss|gradient"):
+    with pytest.raises(TrainingDiverged, match="is not finite"):
         trainer.run()
 
 
