@@ -150,7 +150,8 @@ def cayley(triangles: Tensor, size: int) -> Tensor:
     upper[:, rows, columns] = triangles
     skew = upper - upper.mT
     identity = torch.eye(size, dtype=triangles.dtype, device=triangles.device)
-    return torch.linalg.solve(identity + skew, identity - skew, left=False)
+    turned: Tensor = torch.linalg.solve(identity + skew, identity - skew, left=False)
+    return turned
 
 
 def layers_named(denoiser: nn.Module, targets: Sequence[str]) -> list[str]:
@@ -217,8 +218,9 @@ def _padded(name: str, adapter: Adapter, scale: float, adapters: Sequence[Scaled
     return like.new_zeros(like.shape[0], shape.rank)
 
 
-def _base(layer: nn.Module) -> nn.Linear:
-    base: nn.Linear = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer  # type: ignore[operator]
+def _base(layer: Any) -> nn.Linear:
+    """Return the frozen layer inside one of peft."""
+    base: nn.Linear = layer.get_base_layer()
     return base
 
 
@@ -258,11 +260,12 @@ def _config(shape: AdapterShape, names: list[str]) -> Any:
 def _check_blocks(denoiser: nn.Module, shape: AdapterShape, names: Sequence[str]) -> None:
     if shape.kind != "oft":
         return
-    widths = {denoiser.get_submodule(name).in_features for name in names}
-    bad = sorted(width for width in widths if width % shape.block_size)  # type: ignore[operator]
+    layers: list[Any] = [denoiser.get_submodule(name) for name in names]
+    widths: set[int] = {layer.in_features for layer in layers}
+    bad = sorted(width for width in widths if width % shape.block_size)
     if bad:
         raise TrainingError(
             f"block_size is {shape.block_size}; expected a divisor of every layer's inputs, and "
             f"there are layers of {', '.join(map(str, bad))}. Try "
-            f"{math.gcd(*map(int, widths))}."  # type: ignore[arg-type]
+            f"{math.gcd(*widths)}."
         )

@@ -391,7 +391,9 @@ class Trainer:
         vectors: list[VectorRecord] = []
         for trainable, described in zip(self.trainables, figures.described, strict=True):
             vectors += trainable.records(described, nearest=nearest)
-        adapter = self.adapter and self.adapter.record(figures.described[-1])
+        adapter = None
+        if self.adapter is not None:
+            adapter = self.adapter.record(figures.described[-1])
         tokens = [concept.config.token for concept in self.concepts]
         return StepRecord(
             step=self.step,

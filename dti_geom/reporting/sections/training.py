@@ -70,6 +70,7 @@ def training_section(result: TrainingRuns) -> Section:
                 _PACE_CAPTION,
                 "Learning rate, gradient norm and time against updates",
             ),
+            *_adapter_figures(result),
             *(_run_section(run) for run in runs),
             Limits(
                 "Which method paints better: the loss is that of a few images under random noise, "
@@ -132,6 +133,38 @@ def pace_figure(result: TrainingRuns) -> "PlotlyFigure":
     figure.update_xaxes(title="update", row=3, col=1)
     _add_key(figure, lines)
     return figure
+
+
+def adapter_figure(result: TrainingRuns) -> "PlotlyFigure":
+    """Draw the norm of adapters and of their gradients against updates, for runs that have one."""
+    figure = rows_of([180, 180], left=64)
+    adapted = tuple(run for run in result.runs if run.adapter)
+    lines = _lines(adapted)
+    for run in adapted:
+        assert run.adapter is not None
+        line = _first_line(lines, run)
+        _add_line(
+            figure, 1, line, [100 * norm for norm in run.adapter.norms], "{} % of the weights"
+        )
+        _add_line(figure, 2, line, run.adapter.gradient_norms, "gradient norm {}")
+    figure.update_yaxes(title="norm, %", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="gradient norm", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(title="update", row=2, col=1)
+    _add_key(figure, lines)
+    return figure
+
+
+def _adapter_figures(result: TrainingRuns) -> list[Figure]:
+    if not any(run.adapter for run in result.runs):
+        return []
+    return [
+        Figure(
+            lambda: adapter_figure(result),
+            "Growth of the adapter: the norm of its change of the denoiser’s layers, in percent of "
+            "the norm of the frozen weights there, and the norm of the loss’s gradient in it.",
+            "Norm of the adapter and of its gradient against updates",
+        )
+    ]
 
 
 def training_finding(run: TrainingRun) -> str:
@@ -243,10 +276,19 @@ def _run_section(run: TrainingRun) -> Section:
     blocks.append(Table("Nearest words by direction, where they changed", *_word_table(run)))
     return Section(
         title=short_path(run.folder),
-        aside=f"{shown(config.method.name)}, {number(run.result.steps)} updates of batch "
-        f"{config.batch_size}, seed {config.seed}",
+        aside=f"{shown(config.method.name)}{_adapter_name(run)}, {number(run.result.steps)} "
+        f"updates of batch {config.batch_size}, seed {config.seed}",
         blocks=blocks,
     )
+
+
+def _adapter_name(run: TrainingRun) -> str:
+    adapter = run.result.config.adapter
+    if adapter is None:
+        return ""
+    if adapter.kind == "lora":
+        return f" with a LoRA of rank {adapter.rank}"
+    return f" with an OFT of block size {adapter.block_size}"
 
 
 def _previews(run: TrainingRun) -> list[Pictures]:

@@ -9,6 +9,7 @@ import pytest
 from dti_geom.reporting.blocks import Figure, Finding, Note, Picture, Pictures, Section, Table
 from dti_geom.reporting.registry import section_of
 from dti_geom.reporting.sections.training import (
+    adapter_figure,
     course_figure,
     duration,
     pace_figure,
@@ -302,3 +303,24 @@ def test_previews_are_painted_and_scroll_within_the_page(open_page: Any, width: 
     strip = page.locator("#training .strip").first
     assert strip.evaluate("strip => getComputedStyle(strip).overflowX") == "auto"
     assert strip.get_attribute("tabindex") == "0"
+
+
+def test_an_adapter_has_a_figure_of_its_growth_in_percent_and_other_runs_none(
+    make_run: MakeRun,
+) -> None:
+    plain, adapted = make_run("dti"), make_run("ti", adapter=lambda step: step / 1000)
+
+    def figures(*runs: TrainingRun) -> list[Figure]:
+        blocks = training_section(shown(*runs)).blocks
+        return [block for block in blocks if isinstance(block, Figure)]
+
+    assert len(figures(plain, adapted)) == len(figures(plain)) + 1
+    figure = adapter_figure(shown(plain, adapted))
+    (norm,) = curves(figure, "y")
+    assert list(norm.y) == pytest.approx([step / 10 for step in range(1, 41)])
+    (gradient,) = curves(figure, "y2")
+    assert gradient.y[-1] == 0.5 / 40
+    page = [
+        block for block in training_section(shown(adapted)).blocks if isinstance(block, Section)
+    ]
+    assert "LoRA of rank 4" in (page[0].aside or "")
