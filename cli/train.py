@@ -128,6 +128,14 @@ def train(
             help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
         ),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="Hold on the token: crossinit's pull to its start (default 1e-5), norm-decay's "
+            "share of the gap over the rate (100), std-retraction's exponent (0.1).",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -425,6 +433,7 @@ def train(
             optimizer=optimizer,
             momentum=momentum,
             weight_decay=weight_decay,
+            strength=strength,
             schedule=schedule,
             warmup=warmup,
             average_last=average_last,
