@@ -46,7 +46,7 @@ from dti_geom.models.pipelines import TrainingDefaults
 from dti_geom.training import MethodConfig
 from dti_geom.training.methods.base import decide
 from dti_geom.training.methods.registry import METHODS
-from dti_geom.training.trainer import learning_rate_share
+from dti_geom.training.schedules import learning_rate_share
 
 USUAL = TrainingDefaults()
 COMPARED = (

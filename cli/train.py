@@ -526,6 +526,19 @@ def _show_estimate(config: "RunConfig", json: bool) -> None:
         print_json(estimate)
     else:
         print_section(estimate_section(estimate))
+    if not estimate.bytes_to_download:
+        _say_inflation(estimate.config)
+
+
+def _say_inflation(config: "RunConfig") -> None:
+    """Print how long the tokens of a free method will be, as the run itself does."""
+    from dti_geom.models import open_encoders
+    from dti_geom.training.inflation import inflation_notice, predict_run
+
+    predicted = predict_run(config, open_encoders(config.model))
+    said = inflation_notice(predicted) if predicted else None
+    if said:
+        print_notice(said)
 
 
 @contextmanager
