@@ -42,7 +42,7 @@ from experiments import (
     concepts_of,
     embedded_references,
     groups_of,
-    paint,
+    paint_prompts,
     questions,
 )
 from safetensors.torch import load_file, save_file
@@ -224,8 +224,8 @@ def paint_cell(model: TextToImage, cell: Cell, tokens: dict[str, Tensor], path: 
             token = f"<cell-{number}>"
             model.place(token, [vector[None]])
             prompts.append(prompt.replace("{}", token))
-        painted = [paint(model, prompts[:PAIRS], PAIR_SEED)]
-        painted.append(paint(model, prompts[PAIRS:], ALONE_SEED))
+        painted = [paint_prompts(model, prompts[:PAIRS], PAIR_SEED)]
+        painted.append(paint_prompts(model, prompts[PAIRS:], ALONE_SEED))
         pictures[name] = torch.from_numpy(as_pixels(torch.cat(painted))).contiguous()
     with atomic_path(path) as beside:
         save_file(pictures, beside)
@@ -271,7 +271,7 @@ def score_cell(scorer: Scorer, cell: Cell, path: Path) -> Answers:
             "both": [both_right(scene, answers) for scene, answers in pairs],
             "order": [order_given_presence(scene, answers, thing) for scene, answers in pairs],
             "object": [answers["first"] == thing for answers in read[PAIRS:]],
-            "likeness": (scorer.embed(pictures[PAIRS:]) @ references.T).mean(dim=1).tolist(),
+            "likeness": (scorer.embed(pictures[PAIRS:])[:, 0] @ references.T).mean(dim=1).tolist(),
         }
     return found
 
@@ -300,8 +300,8 @@ def contrasts() -> dict[str, Contrast]:
 
 
 def interval(by_concept: list[list[list[float]]]) -> Interval:
-    """Return the mean over concepts with its bootstrap interval over concepts and runs."""
-    return bootstrap_interval([[float(np.mean(run)) for run in runs] for runs in by_concept])
+    """Return the mean over concepts with its interval over concepts, runs and pictures."""
+    return bootstrap_interval(by_concept)
 
 
 def p_value(by_concept: list[list[list[float]]]) -> float:

@@ -1,28 +1,40 @@
 """What experiments on the embedded model share: tokens learned in groups, and pictures read.
 
 `train_groups` learns concepts and returns their vectors. `paint_and_read` paints prompts with a
-vector and returns what the scorer reads. Other benchmarks import this file; it has no command.
+vector and returns what the scorer reads. `Arms` does both for several methods, keeps the pictures
+and scores them. Other benchmarks import this file; it has no command.
 """
 
+import argparse
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dti_geom.files import atomic_path, read_embeddings, to_json
+from dti_geom import geometry
+from dti_geom.files import atomic_path, read_embeddings, to_json, write_text
 from dti_geom.files.run_layout import token_folder
+from dti_geom.mini.checks import both_right, order_right
 from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
+from dti_geom.mini.prompts import ScenePrompt, mini_prompts
 from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
+from dti_geom.mini.recipe.labels import NONE
 from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import Scorer
 from dti_geom.mini.wording import with_article
-from dti_geom.models.pipelines import TextToImage
+from dti_geom.models import open_encoders
+from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.statistics import holm, paired_test, student_interval
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
 
 TOGETHER = 6  # concepts that share the batches of a run: the time of an update grows more slowly
@@ -216,11 +228,14 @@ def paint_and_read(
 
 
 def read(scorer: Scorer, pixels: Tensor, references: Tensor) -> list[Reading]:
-    """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1]."""
-    likeness = (scorer.embed(pixels) @ references.T).mean(dim=1).tolist()
+    """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1].
+
+    Where it sees two things, the likeness is that of the more similar one.
+    """
+    places = (scorer.embed(pixels) @ references.T).mean(dim=-1).tolist()
     return [
-        Reading(answers, value)
-        for answers, value in zip(scorer.read(pixels), likeness, strict=True)
+        Reading(answers, first if answers["second"] == NONE else max(first, second))
+        for answers, (first, second) in zip(scorer.read(pixels), places, strict=True)
     ]
 
 
@@ -230,10 +245,14 @@ def paint(model: TextToImage, vector: Tensor, prompts: Sequence[str], *, seed: i
     vector: (d,), in the place of {}. seed: as for `paint_and_read`.
     """
     model.place(PAINTED, [vector[None]])
-    named = [prompt.replace("{}", PAINTED) for prompt in prompts]
+    return paint_prompts(model, [prompt.replace("{}", PAINTED) for prompt in prompts], seed)
+
+
+def paint_prompts(model: TextToImage, prompts: Sequence[str], seed: int) -> Tensor:
+    """Return one picture of each prompt as it is: (n, 3, 64, 64) in [−1, 1]."""
     parts = []
-    for first in range(0, len(named), AT_ONCE):
-        part = named[first : first + AT_ONCE]
+    for first in range(0, len(prompts), AT_ONCE):
+        part = list(prompts[first : first + AT_ONCE])
         pictures = model.generate(part, list(range(seed + first, seed + first + len(part))))
         parts.append(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))
     return torch.cat(parts)
@@ -259,4 +278,271 @@ def load_painted(path: Path) -> Tensor:
 def embedded_references(scorer: Scorer, concept: Concept) -> Tensor:
     """Return the scorer's embeddings of a concept's reference pictures: (n, 128), unit norm."""
     pictures = concept_images(concepts_folder(), concept)
-    return scorer.embed(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))
+    return scorer.embed(as_tensor(np.stack([np.asarray(picture) for picture in pictures])))[:, 0]
+
+
+# --- Trained and painted variants ---
+
+PAIRS, ALONE = 16, 8
+PICTURE_SEED = 1000
+WORD = "word"
+SCORES = ("likeness", "alone", "present", "both", "order", "text")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of a concept: pairs, then alone, then those whose text is scored."""
+
+    pairs: list[Question]
+    alone: list[str]
+    scenes: list[ScenePrompt]
+
+    @classmethod
+    def of(cls, concept: Concept, thing: str, seed: int) -> "Asked":
+        """thing: what the scorer calls what is painted."""
+        scenes = [prompt for prompt in mini_prompts(thing) if prompt.expected.scene.second is None]
+        return cls(questions(concept, seed, PAIRS), alone(ALONE), scenes)
+
+    @property
+    def prompts(self) -> list[str]:
+        """All prompts, {} for what is painted."""
+        return [
+            *(question.prompt for question in self.pairs),
+            *self.alone,
+            *(prompt.text for prompt in self.scenes),
+        ]
+
+    def scores(self, read: Sequence[Reading], thing: str) -> dict[str, float]:
+        """Return the mean of each score over these pictures.
+
+        present: the thing is in the pair, on either side.
+        """
+        pairs, alone = read[: len(self.pairs)], read[len(self.pairs) :][: len(self.alone)]
+        single = read[len(self.pairs) + len(self.alone) :]
+        answers = [reading.answers for reading in pairs]
+        asked = [question.scene(thing) for question in self.pairs]
+        checked: list[bool] = []
+        for prompt, reading in zip(self.scenes, single, strict=True):
+            checked += prompt.expected.check(reading.answers, thing, None).values()
+        return {
+            "likeness": fmean(reading.likeness for reading in alone),
+            "alone": fmean(reading.answers["first"] == thing for reading in alone),
+            "present": fmean(thing in (a["first"], a["second"]) for a in answers),
+            "both": fmean(both_right(s, a) for s, a in zip(asked, answers, strict=True)),
+            "order": fmean(order_right(s, a) for s, a in zip(asked, answers, strict=True)),
+            "text": fmean(checked),
+        }
+
+
+class Arms:
+    """What is trained and painted on a model, with its tokens and pictures in a folder.
+
+    Beside the arms, the class word is painted.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        name: str,
+        methods: Mapping[str, MethodConfig],
+        rescaled: Mapping[str, str] | None = None,
+        *,
+        steps: int | None = None,
+    ) -> None:
+        """name: of the model. methods: by the name of the arm that they train.
+
+        rescaled: an arm's name → what it is called at the vocabulary's mean norm. steps: updates
+        of a run; None takes the model's own.
+        """
+        self.work, self.name, self.methods = work, name, methods
+        self.rescaled, self.steps = rescaled or {}, steps
+        self._model: TextToImage | None = None
+
+    @property
+    def model(self) -> TextToImage:
+        """The open model, from when it is needed."""
+        if self._model is None:
+            self._model = open_text_to_image(self.name, dtype=torch.bfloat16)
+        return self._model
+
+    def groups(self, concepts: Sequence[Concept], seed: int) -> dict[str, list[Group]]:
+        """Return the runs of each variant."""
+        return {
+            variant: groups_of(self.work, self.name, method, concepts, seed, steps=self.steps)
+            for variant, method in self.methods.items()
+        }
+
+    def train(self, concepts: Sequence[Concept], seed: int) -> None:
+        """Train every run that is not finished."""
+        for variant, groups in self.groups(concepts, seed).items():
+            for group in groups:
+                if not group.finished:
+                    seconds = group.train(self.model)
+                    self.model.forget()
+                    print(f"{self.name}, seed {seed}: {variant}, {seconds:.0f} s", flush=True)
+
+    def shown(self, concepts: Sequence[Concept], seed: int) -> dict[str, dict[str, Tensor]]:
+        """Return the vector of each variant and concept: of the word, and of what is trained."""
+        (encoder,) = open_encoders(self.name)
+        table = encoder.token_table
+        mean = geometry.summarize_norms(table).mean
+        learned: dict[str, dict[str, Tensor]] = {}
+        for variant, groups in self.groups(concepts, seed).items():
+            if not all(group.finished for group in groups):
+                print(f"{self.name}, seed {seed}: {variant} is not trained yet", flush=True)
+                continue
+            learned[variant] = {}
+            for group in groups:
+                learned[variant] |= group.vectors()
+        words = {c.name: table[encoder.vocabulary.rows(c.initialiser)[0]] for c in concepts}
+        shown = {WORD: words, **learned}
+        for variant, rescaled in self.rescaled.items():
+            if variant in learned:
+                shown[rescaled] = {
+                    name: mean * geometry.normalize(vector)
+                    for name, vector in learned[variant].items()
+                }
+        return shown
+
+    def pictures(self, concept: Concept, seed: int, variant: str) -> Path:
+        """Return the file of the pictures of a variant."""
+        slug = variant.replace(", ", "-").replace(" ", "-")
+        folder = self.work / "pictures" / self.name.replace(":", "-")
+        return folder / f"{concept.name}-{seed}-{slug}.npz"
+
+    def paint(self, concepts: Sequence[Concept], seed: int) -> None:
+        """Paint every variant of every concept that has no pictures yet."""
+        for variant, vectors in self.shown(concepts, seed).items():
+            for concept in concepts:
+                thing = concept.initialiser if variant == WORD else concept.item.thing
+                keep_painted(
+                    self.pictures(concept, seed, variant),
+                    self.model,
+                    vectors[concept.name],
+                    Asked.of(concept, thing, seed).prompts,
+                    seed=PICTURE_SEED,
+                )
+            print(f"{self.name}, seed {seed}: painted {variant}", flush=True)
+
+    def cells(
+        self, concepts: Sequence[Concept], seed: int, scorer: Scorer
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the scores of every variant and concept that has pictures."""
+        shown = self.shown(concepts, seed)
+        (encoder,) = open_encoders(self.name)
+        mean = geometry.summarize_norms(encoder.token_table).mean
+        for concept in concepts:
+            references = embedded_references(scorer, concept)
+            for variant, vectors in shown.items():
+                path = self.pictures(concept, seed, variant)
+                if not path.exists():
+                    continue
+                thing = concept.initialiser if variant == WORD else concept.item.thing
+                readings = read(scorer, load_painted(path), references)
+                yield {
+                    "seed": seed,
+                    "concept": concept.name,
+                    "variant": variant,
+                    "norm / mean": float(geometry.norms(vectors[concept.name])) / mean,
+                    "angle": degrees_between(vectors[concept.name], shown[WORD][concept.name]),
+                    **Asked.of(concept, thing, seed).scores(readings, thing),
+                }
+
+
+def degrees_between(first: Tensor, second: Tensor) -> float:
+    """Return the angle between two vectors, (d,), in degrees."""
+    pair = (geometry.normalize(vector.float()) for vector in (first, second))
+    return math.degrees(float(geometry.angle(*pair)))
+
+
+def by_concept(cells: Sequence[dict[str, Any]], variant: str, score: str) -> dict[str, float]:
+    """Return the mean over training seeds of a score, by concept."""
+    values: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell["variant"] == variant:
+            values.setdefault(cell["concept"], []).append(cell[score])
+    return {concept: fmean(found) for concept, found in values.items()}
+
+
+def row_of(cells: Sequence[dict[str, Any]], variant: str) -> dict[str, Any]:
+    """Return medians of norm and angle, and the scores with Student's intervals over concepts.
+
+    angle: to the class word, in degrees.
+    """
+    norms = [cell["norm / mean"] for cell in cells if cell["variant"] == variant]
+    angles = [cell["angle"] for cell in cells if cell["variant"] == variant]
+    row: dict[str, Any] = {
+        "runs": len(norms),
+        "norm / mean": median(norms),
+        "angle": median(angles),
+    }
+    for score in SCORES:
+        row[score] = asdict(student_interval(list(by_concept(cells, variant, score).values())))
+    return row
+
+
+def differences(
+    cells: Sequence[dict[str, Any]], compared: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Return the difference of each score between two variants, paired over concepts.
+
+    compared: (first, second), for first − second. Those without pictures are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for first, second in compared:
+        row: dict[str, Any] = {"difference": f"{first} − {second}"}
+        for score in SCORES:
+            ours, theirs = (by_concept(cells, variant, score) for variant in (first, second))
+            # Rounded: equal concepts must be equal, not 1e-18 apart.
+            values = [round(ours[c] - theirs[c], 12) for c in sorted(ours.keys() & theirs)]
+            if values:
+                row[score] = {**asdict(student_interval(values)), "p": paired_test(values).p}
+        if len(row) > 1:
+            rows.append(row)
+    return rows
+
+
+def correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Add Holm's p of each score to differences, corrected over all these rows."""
+    for score in SCORES:
+        for row, p in zip(rows, holm([row[score]["p"] for row in rows]), strict=True):
+            row[score]["p, Holm"] = p
+
+
+# --- Their commands ---
+
+
+def options_of(doc: str | None, work: Path) -> argparse.ArgumentParser:
+    """Return the options that these experiments share. doc: of the file. work: default folder."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    tests = concepts_of("test")
+    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--stage", choices=("train", "paint", "summary"), required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--concepts",
+        type=lambda count: tests[: int(count)],
+        default=tests,
+        metavar="N",
+        help="the first of the test concepts alone",
+    )
+    parser.add_argument("--steps", type=int, help="updates of a run; default: the model's")
+    parser.add_argument("--out", type=Path, default=work / "result.json", help="of the summary")
+    return parser
+
+
+def run_stage(options: argparse.Namespace, arms: Sequence[Arms]) -> None:
+    """Train or paint what is missing, seed after seed, and print the core-seconds so far."""
+    for seed in options.seeds:
+        for model in arms:
+            work = model.train if options.stage == "train" else model.paint
+            work(options.concepts, seed)
+            print(f"{time.process_time():.0f} core-seconds so far", flush=True)
+
+
+def write_summary(path: Path, found: dict[str, Any]) -> None:
+    """Write a summary as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n", overwrite=True)

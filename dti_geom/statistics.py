@@ -215,8 +215,10 @@ def student_interval(values: Sequence[float]) -> Interval:
     count, mean = len(values), np.mean(values)
     if count == 1:
         return Interval(float(mean), low=None, high=None, subjects=1, values=1)
-    low, high = stats.t.interval(LEVEL, count - 1, mean, stats.sem(values))
-    return Interval(float(mean), float(low), float(high), subjects=count, values=count)
+    # Not `stats.t.interval`, which has no value where all values are equal.
+    reach = stats.t.ppf((1 + LEVEL) / 2, count - 1) * stats.sem(values)
+    low, high = float(mean - reach), float(mean + reach)
+    return Interval(float(mean), low, high, subjects=count, values=count)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

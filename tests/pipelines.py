@@ -272,11 +272,15 @@ def build_pixart(folder: Path) -> None:
     sizes = {"sample_size": 8, "num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2}
     sizes |= {"cross_attention_dim": 32, "caption_channels": 40}
     _save(folder / "transformer", "pixart-sigma-1024-transformer", seed=2, **sizes)
+    # The published files name an older class, in which diffusers recognises this one.
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    named = json.dumps(config | {"_class_name": "Transformer2DModel"})
+    (folder / "transformer" / "config.json").write_text(named)
     _save(folder / "vae", "sdxl-vae", seed=3, **_VAE)
     noise = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
     _write_scheduler(folder, "DPMSolverMultistepScheduler", **noise)
     parts = {"text_encoder": _T5, "tokenizer": _T5_TOKENIZER, "vae": _KL}
-    parts |= {"transformer": ("diffusers", "PixArtTransformer2DModel")}
+    parts |= {"transformer": ("diffusers", "Transformer2DModel")}
     parts |= {"scheduler": ("diffusers", "DPMSolverMultistepScheduler")}
     _write_index(folder, "PixArtSigmaPipeline", parts)
 

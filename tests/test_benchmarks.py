@@ -1,6 +1,7 @@
 """The benchmarks still run; what they measure on a tiny model means nothing."""
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,48 @@ def train_step() -> Any:
 @pytest.fixture(scope="module")
 def bakeoff() -> Any:
     return script("bakeoff")
+
+
+def test_an_experiment_on_mini_trains_paints_and_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = script("dial")
+    shared = sys.modules["experiments"]
+
+    def paint(_model: Any, _vector: Any, prompts: list[str], *, seed: int) -> torch.Tensor:
+        return torch.full((len(prompts), 3, 64, 64), seed / 1e4)
+
+    monkeypatch.setattr(shared, "paint", paint)
+    out = tmp_path / "result.json"
+    for stage in ("train", "paint", "summary"):
+        options = f"--stage {stage} --work {tmp_path} --gains 64 --concepts 1 --steps 1 --out {out}"
+        monkeypatch.setattr("sys.argv", ["dial", *options.split()])
+        dial.main()
+    result = json.loads(out.read_text())
+    (gain,) = result["gains"]
+    rows = gain["variants"]
+    assert rows.keys() == {dial.WORD, dial.TI, dial.RESCALED, dial.DTI, dial.FIXED} | {
+        dial.FIXED_RESCALED
+    }
+    assert rows[dial.TI]["norm / mean"] > 1.2 > rows[dial.DTI]["norm / mean"]
+    assert 5 < gain["ratio of a word"] < 20
+    assert len(result["differences"]) == len(dial.COMPARED)
+
+
+def test_schedules_that_are_compared_turn_by_the_same_total_angle() -> None:
+    schedule = script("schedule")
+    methods = schedule.methods()
+
+    def total(name: str) -> float:
+        rate = methods[name].learning_rate or schedule.USUAL.direction_rate
+        shape = methods[name].schedule
+        return float(rate * (schedule.mean_share(shape) if shape else 1))
+
+    assert total("AdamW, falling") == pytest.approx(total("AdamW, equal steps"))
+    assert total("DTI, TI's fall") == pytest.approx(total("DTI, TI's total"))
+    assert total("DTI, falling") == pytest.approx(total("DTI"))
+    # A direction has norm 1, and AdamW moves each of its 256 coordinates.
+    assert 16 * total("AdamW, falling") == pytest.approx(total("DTI, TI's fall"), rel=1e-3)
 
 
 @pytest.mark.parametrize(("family", "towers"), [("sd15", 1), ("sdxl", 2), ("sana", 0)])

@@ -198,3 +198,8 @@ def test_holms_correction_is_the_closed_test_of_bonferroni(seed: int) -> None:
             if index in chosen
         ]
         assert corrected[index] == pytest.approx(max(bonferroni))
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    interval = student_interval([0.25, 0.25, 0.25])
+    assert (interval.low, interval.mean, interval.high) == (0.25, 0.25, 0.25)

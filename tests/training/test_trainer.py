@@ -298,7 +298,7 @@ def test_an_angular_schedule_falls_as_a_growing_free_vector_turns_less() -> None
 
 @pytest.mark.parametrize("schedule", ["angular", "angular:", "angular:-1", "angular:inf", "x:1"])
 def test_a_schedule_that_does_not_exist_says_which_do(schedule: str) -> None:
-    with pytest.raises(TrainingError, match="expected constant .* angular:RADIANS"):
+    with pytest.raises(TrainingError, match=r"expected constant .* angular:RADIANS"):
         MethodConfig(schedule=schedule)
 
 

@@ -1,7 +1,7 @@
 """What is known of an encoder architecture, and the small interface every text encoder has."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -43,6 +43,8 @@ class Architecture:
     normalization: Normalization
     blocks: str  # ending of the block list's module path
     branches: tuple[BranchPath, ...]  # empty: the blocks are not pre-norm
+    # Of config.json, for the class to open the encoder alone.
+    settings: Mapping[str, Any] = field(default_factory=dict)
     position_offset: int = 0  # first row of the position table that a token can have (RoBERTa: 2)
 
     @property

@@ -133,9 +133,17 @@ class StoredEncoder:
     def tokenizer(self) -> Any | None:
         """The transformers tokenizer, or None if the model came without one."""
         files = tokenizer_files(self.source, self._tokenizer_folder)
-        if all(file.endswith(_NO_VOCABULARY) for file in files):
+        if all(file.endswith(_NO_VOCABULARY) for file in files) and not self._reads_bytes(files):
             return None
         return load_tokenizer(self.source, files, "AutoTokenizer")
+
+    def _reads_bytes(self, files: list[str]) -> bool:
+        """Return whether the tokens are bytes, for which ByT5 has no file of names."""
+        config = f"{self._tokenizer_folder}tokenizer_config.json"
+        return (
+            config in files
+            and read_json(self.source, config).get("tokenizer_class") == "ByT5Tokenizer"
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -147,7 +155,13 @@ class StoredEncoder:
         """The whole encoder as a transformers module, in evaluation mode, its parameters frozen."""
         config = read_json(self.source, self._folder + "config.json")
         module_class = self.architecture.module_class_for(config)
-        module = load_module(self.source, self._weights, module_class, self._dtype)
+        module = load_module(
+            self.source,
+            self._weights,
+            module_class,
+            dtype=self._dtype,
+            settings=self.architecture.settings,
+        )
         if self.gain != 1:
             apply_gain(module, self.architecture, self.gain)
         return module.to(self._device)
