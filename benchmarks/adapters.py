@@ -53,9 +53,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*")
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
-    cells = plan(
-        concepts=asked.concepts, seeds=asked.seeds, steps=asked.steps, arms=asked.arms
-    )
+    cells = plan(concepts=asked.concepts, seeds=asked.seeds, steps=asked.steps, arms=asked.arms)
     states = run_sweep(cells, asked.out, LocalEngine(asked.workers))
     for state in states:
         print(state.label, state.seed, *state.subjects, state.state, state.error or "")

@@ -71,7 +71,7 @@ def test_a_run_stopped_and_resumed_leaves_the_same_files_and_they_paint_its_prev
     resume(stopped, model=tiny())
     kinds = (".safetensors", ".state", ".png")
     files = [path for path in sorted(whole.rglob("*")) if path.suffix in kinds]
-    assert len(files) == (12 if adapter.kind == "lora" else 9)
+    assert len(files) == (16 if adapter.kind == "lora" else 12)
     for path in files:
         assert path.read_bytes() == (stopped / path.relative_to(whole)).read_bytes(), path
 

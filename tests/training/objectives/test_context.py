@@ -47,7 +47,7 @@ def test_a_huge_token_disturbs_it_more_and_the_gradient_leads_back(
     (parameter,) = trainer.concepts[0].trainable.parameters()
     noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     losses = []
-    for size in (0.1, 1.0):
+    for size in (0.005, 0.05):
         with torch.no_grad():
             parameter.copy_(trainer.concepts[0].trainable.vectors[0].start + size * noise)
         losses.append(loss_of(trainer, batch)[0])
