@@ -1,6 +1,7 @@
 """The `dti-geom` command."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -106,6 +107,12 @@ def _root(
     """
 
 
+def _shielded(argument: str) -> str:
+    """Put a blank before a blend such as `-0.5*cat + dog`, which else reads as an option."""
+    is_blend = re.match(r"-[^-].*[*+]", argument) or re.match(r"-(\d|\.|<|\S+ [+-] )", argument)
+    return f" {argument}" if is_blend else argument
+
+
 class _Notices(logging.Handler):
     """Prints what the library tells its users (`dti_geom.progress.notice`)."""
 
@@ -124,10 +131,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     logging.getLogger("dti_geom").addHandler(_Notices())
+    arguments = [_shielded(argument) for argument in arguments if argument != "--debug"]
     try:
-        app(
-            args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
-        )
+        app(args=arguments, prog_name="dti-geom")
     except BrokenPipeError:  # the reader, such as `head`, has closed its end
         sys.stderr.close()
         raise SystemExit(1) from None
