@@ -25,6 +25,13 @@ from dti_geom.probes.attention import (
 )
 from dti_geom.probes.attenuation import AttenuationResult, LearnedSignal, PositionalSignal
 from dti_geom.probes.effects import CellShift, EffectSize, EffectsResult, TokenEffects
+from dti_geom.probes.explain import (
+    ExplainedSpace,
+    ExplainedToken,
+    ExplainingWord,
+    ExplainResult,
+    WordSum,
+)
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
 from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
@@ -485,6 +492,57 @@ def make_angles() -> Callable[..., AnglesResult]:
 
 
 @pytest.fixture(scope="session")
+def make_explain() -> Callable[..., ExplainResult]:
+    """Make a learned token and a word as sums of up to two words; p: the learned token's."""
+
+    def make(
+        token: str = "<x>", first: str = "fox", second: str = "red", p: float = 0.02
+    ) -> ExplainResult:
+        both = (ExplainingWord(first, 7, 0.6), ExplainingWord(second, 9, 0.3))
+        mixed = (
+            WordSum((ExplainingWord(first, 7, 0.7),), 0.4),
+            WordSum(both, 0.5),
+        )
+        itself = (WordSum((ExplainingWord("cat", 3, 1.0),), 1.0),)
+        space = ExplainedSpace(
+            space="table",
+            rows=386,
+            dim=256,
+            random=(0.05, 0.08),
+            ordinary=(0.3, 0.4),
+            tokens=(
+                ExplainedToken(
+                    query=token,
+                    id=None,
+                    path=f"dir/{token}.bin",
+                    step=500,
+                    norm=4.0,
+                    sums=mixed,
+                    kept=1,
+                    share=0.5,
+                    p=p,
+                    above_ordinary=0.75,
+                ),
+                ExplainedToken(
+                    query="cat",
+                    id=3,
+                    path=None,
+                    step=None,
+                    norm=0.4,
+                    sums=itself,
+                    kept=1,
+                    share=1.0,
+                    p=0.02,
+                    above_ordinary=1.0,
+                ),
+            ),
+        )
+        return ExplainResult("text_encoder", 2, (space,))
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_interpolation() -> Callable[..., Interpolation]:
     return interpolation_result
 
@@ -615,6 +673,7 @@ def report(
     make_swap: Callable[..., SwapResult],
     make_attention: Callable[..., AttentionResult],
     make_angles: Callable[..., AnglesResult],
+    make_explain: Callable[..., ExplainResult],
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
@@ -653,6 +712,7 @@ def report(
             make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),
             (f"{HOSTILE[2]} has another width.",),
         ),
+        "explain": (make_explain(*HOSTILE[:3]), ()),
     }
     results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)
