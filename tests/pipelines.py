@@ -10,6 +10,7 @@ published loss, and add an entry to `FAMILIES`.
 import importlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -803,6 +804,21 @@ def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any)
     return (latents - shift) * scale
 
 
+def unchanged(latents: Tensor) -> Tensor:
+    return latents
+
+
+def in_rows(tokens: Tensor) -> Tensor:
+    """A token for each place of a square, row by row, (n, h w, c) to (n, c, h, w)."""
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def in_patches(tokens: Tensor) -> Tensor:
+    """A token for each patch of 2×2, (n, h w / 4, 4 c) to (n, c, h, w)."""
+    return torch.nn.functional.pixel_shuffle(in_rows(tokens), 2)
+
+
 @dataclass(frozen=True)
 class Launcher:
     """The settings of the launchers that Kim et al. (2026) published; by default SDXL's."""
@@ -839,6 +855,11 @@ class Family:
     launcher: Launcher = Launcher()
     side: int = 64  # pixels that the tiny pipeline was trained at
     film: bool = False  # whether the autoencoder takes films; an image is one frame
+    # Of a flow that has one: the shift of times for images of 1024 px.
+    shift: float | None = None
+    unguided: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": 1.0})
+    # What the pipeline's sampler steps on as (n, c, h, w), for images of 64 px.
+    unpacked: Callable[[Tensor], Tensor] = unchanged
     # Published text encoders by denoiser, where not `towers`.
     other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Parameters of a published text encoder that nothing reads.
@@ -887,6 +908,8 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         call_options={"use_resolution_binning": False},
+        shift=3.0,
+        unguided={"guidance_scale": 1.0, "use_resolution_binning": False},
         launcher=Launcher(
             batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
         ),
@@ -903,6 +926,8 @@ FAMILIES: dict[str, Family] = {
         prompt="red{}",
         launcher=Launcher(resolution=1024),
         side=1024,
+        shift=math.exp(1.15),  # FLUX.1's for 4096 tokens
+        unpacked=in_rows,
         other_towers={"flux2-klein-9b-transformer": ("qwen3-8b",)},
         # Nine of 36 blocks; Qwen3-8B has a head of its own, of 151,936 × 4,096.
         unread={"qwen3-4b": 908_377_344, "qwen3-8b": 9 * 192_946_432 + 151_936 * 4096},
@@ -918,6 +943,8 @@ FAMILIES: dict[str, Family] = {
         prompt="red{}",
         launcher=Launcher(resolution=1024),
         side=1024,
+        shift=6.0,
+        unguided={"guidance_scale": 0.0},
         unread={"qwen3-4b-model": 100_930_816},
     ),
     "qwen-image": Family(
@@ -934,6 +961,9 @@ FAMILIES: dict[str, Family] = {
         launcher=Launcher(resolution=1024),
         side=1024,
         film=True,
+        shift=math.exp(0.5 + 0.4 * 3840 / 7936),  # 4096 tokens, between 256 and 8192
+        unguided={"true_cfg_scale": 1.0},
+        unpacked=in_patches,
         # The vision tower and the head.
         unread={"qwen2.5-vl-7b": 8_292_166_656 - 7_070_619_136},
     ),
@@ -947,6 +977,7 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         launcher=Launcher(resolution=1024),
+        shift=math.exp(1.15),
         unread={"gemma-2-2b": 77_865_984},
     ),
 }
