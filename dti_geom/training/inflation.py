@@ -71,7 +71,11 @@ class Words(Protocol):
     """All that a prediction uses of a text encoder, or of a pipeline's tower."""
 
     name: str
-    vocabulary: Vocabulary
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The names of the table's rows."""
+        ...
 
     @property
     def token_table(self) -> Tensor:

@@ -149,7 +149,8 @@ def test_the_encoder_that_grows_most_is_named(encoders: list[StoredEncoder]) -> 
 
 def test_a_rate_that_falls_ends_shorter(encoders: list[StoredEncoder]) -> None:
     constant, falling = (
-        predict_run(run_of(schedule=schedule), encoders) for schedule in ("constant", "linear")
+        predict_run(run_of(schedule=schedule, weight_decay=0.0), encoders)
+        for schedule in ("constant", "linear")
     )
     assert constant is not None
     assert falling is not None
