@@ -61,6 +61,11 @@ def token_folder(run: Path, token: str, tokens: Sequence[str]) -> Path:
     return run / f"{list(tokens).index(token):02d}-{readable}"
 
 
+def is_token_folder(folder: Path) -> bool:
+    """Return whether a folder is that of one among a run's several tokens."""
+    return folder.match(_NUMBERED)
+
+
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Return where a run keeps its tokens as they were after `step` updates."""
     return run / CHECKPOINTS / f"step-{step:06d}"

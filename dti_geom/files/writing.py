@@ -168,7 +168,9 @@ def _diffusers(
         place = 2 if key == "clip_g" else place
         numbered = {"clip_l": "1", "clip_g": "2"}.get(key, key)
         tower = {"tower": numbered} if len(towers) > 1 or key == "clip_g" else {}
-        files[folder / learned_name(place)] = _safetensors({token: vectors}, {**metadata, **tower})
+        files[folder / learned_name(place)] = safetensors_bytes(
+            {token: vectors}, {**metadata, **tower}
+        )
     return files
 
 
@@ -177,7 +179,7 @@ def _webui(
 ) -> dict[Path, bytes]:
     vectors = _only(towers, "Use sdxl, which web UIs load too.")
     if path.suffix == ".safetensors":
-        return {path: _safetensors({"emb_params": vectors}, metadata)}
+        return {path: safetensors_bytes({"emb_params": vectors}, metadata)}
     _expect(path, ".pt", ".safetensors")
     # Not to the path itself: torch puts the name of the file into the archive.
     stream = io.BytesIO()
@@ -230,7 +232,7 @@ def _sdxl(
         )
     if towers.keys() != {"clip_l", "clip_g"}:
         raise _NoPlace(f"it has vectors for {' and '.join(towers)}. Use comfyui.")
-    return {path: _safetensors(towers, metadata)}
+    return {path: safetensors_bytes(towers, metadata)}
 
 
 def _kohya(
@@ -244,7 +246,7 @@ def _comfyui(
     path: Path, _token: str, towers: Towers, metadata: Mapping[str, str]
 ) -> dict[Path, bytes]:
     _expect(path, ".safetensors")
-    return {path: _safetensors(towers, metadata)}
+    return {path: safetensors_bytes(towers, metadata)}
 
 
 def _onetrainer(
@@ -253,12 +255,12 @@ def _onetrainer(
     _expect(path, ".safetensors")
     if towers.keys() <= {"clip_l"} or towers.keys() <= {"clip_h"}:
         (vectors,) = towers.values()
-        return {path: _safetensors({"emp_params": vectors}, metadata)}
+        return {path: safetensors_bytes({"emp_params": vectors}, metadata)}
     without = [key for key in towers if not ENCODERS[key].onetrainer]
     if without:
         raise _NoPlace(f"it has no key for {' and '.join(without)}. Use comfyui.")
     spelled = {ENCODERS[key].onetrainer: vectors for key, vectors in towers.items()}
-    return {path: _safetensors(spelled, metadata)}
+    return {path: safetensors_bytes(spelled, metadata)}
 
 
 LAYOUTS_WRITTEN: dict[str, Callable[[Path, str, Towers, Mapping[str, str]], dict[Path, bytes]]] = {
@@ -277,7 +279,7 @@ def _expect(path: Path, *suffixes: str) -> None:
         raise _NoPlace(f"{shown(path.name)} does not end in {' or '.join(suffixes)}.")
 
 
-def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a safetensors file.
 
     Not by the library's writer, whose order of metadata differs from process to process.
@@ -286,7 +288,7 @@ def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     body = b""
     # Wide values come first, so that every tensor is aligned to the size of its values.
     for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-        data = tensor.view(torch.uint8).numpy().tobytes()
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         header[name] = {
             "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),

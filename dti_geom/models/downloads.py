@@ -28,6 +28,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
 )
 _SMALL_FILES = ("config.json", "scheduler_config.json", *TOKENIZER_FILES)
 _NO_WEIGHTS = ("tokenizer", "scheduler")  # how the names of parts begin that have none

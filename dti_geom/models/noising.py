@@ -3,6 +3,7 @@
 x: latents, ε: noise of the same shape, t: one time per sample, in the units the denoiser takes.
 """
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -166,6 +167,17 @@ class Flow:
         raise DoesNotApply(
             "min-SNR weights belong to diffusion models; this one is trained by flow matching."
         )
+
+
+def dynamic_shift(config: Any, tokens: int) -> float:
+    """Return the shift of times for images of so many tokens, as SD3-like pipelines compute it.
+
+    config: of a scheduler, with two lengths and the logarithms of their shifts, between which and
+    beyond which a straight line runs (FLUX.1: 256 tokens and 0.5, 4096 and 1.15).
+    """
+    first, last = config["base_image_seq_len"], config["max_image_seq_len"]
+    low, high = config["base_shift"], config["max_shift"]
+    return math.exp(low + (high - low) * (tokens - first) / (last - first))
 
 
 def _per_sample(table: Tensor, t: Tensor, x: Tensor) -> Tensor:

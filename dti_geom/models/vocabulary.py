@@ -13,7 +13,7 @@ class Vocabulary:
     """The names of a token table's rows. Without a tokenizer, row 7 is called `#7`."""
 
     tokenizer: Any | None  # a transformers tokenizer
-    size: int  # rows of the token table
+    size: int  # rows of the token table that can be words
 
     def token(self, row: int) -> str:
         """Return the name of a row; see `tokens`."""
@@ -71,7 +71,9 @@ class Vocabulary:
         return {token: row for token, row in pairs if row is not None and row < self.size}
 
     def _name(self, row: int) -> str:
-        if self.tokenizer is None or (raw := self.tokenizer.convert_ids_to_tokens(row)) is None:
+        if self.tokenizer is None or row >= self.size:
+            return f"#{row}"
+        if (raw := self.tokenizer.convert_ids_to_tokens(row)) is None:
             return f"#{row}"
         if row in self.tokenizer.all_special_ids:
             return str(raw)
