@@ -19,6 +19,8 @@ def models(json: options.Json = False) -> None:
             "what": known.what,
             "source": known.repositories[0] if known.repositories else "ships with dti-geom",
             "here": is_here(known),
+            "gigabytes": known.gigabytes,
+            "terms": known.terms or None,
         }
         for known in MODELS.values()
     ]
@@ -34,10 +36,13 @@ def _models_section(listed: list[dict[str, Any]]) -> "Section":
     columns = [
         Column("name", kind="text"),
         Column("what", kind="text"),
+        Column("GB", digits=3),
+        Column("terms", kind="text"),
         Column("here", kind="text"),
         Column("weights from", kind="path"),
     ]
-    rows = [[model["name"], model["what"], model["here"], model["source"]] for model in listed]
+    keys = ("name", "what", "gigabytes", "terms", "here", "source")
+    rows = [[model[key] for key in keys] for model in listed]
     also = (
         "Also: any Hub id (org/name), any pipeline folder, any folder of a single text encoder or "
         "causal LM, and single-file checkpoints (.safetensors) of SD 1.5, SD 2.1 and SDXL. A name "

@@ -16,6 +16,7 @@ from pipelines import (
     WORDS,
     clip_config,
     clip_tower,
+    qwen_vl_config,
     seeded,
 )
 
@@ -133,11 +134,41 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         "intermediate_size": 48,
         "max_position_embeddings": 20,
     }
+    seeing: dict[str, Any] = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "deepstack_visual_indexes": [0],
+    }
+    pixtral: dict[str, Any] = {
+        "num_hidden_layers": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "head_dim": 8,
+    }
     builders: dict[str, Callable[[], torch.nn.Module]] = {
         "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**CAUSAL)),
         "qwen2": lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**CAUSAL)),
         "qwen3": lambda: tf.Qwen3Model(tf.Qwen3Config(**CAUSAL, head_dim=8)),
+        "smollm3": lambda: tf.SmolLM3ForCausalLM(tf.SmolLM3Config(**CAUSAL, pad_token_id=0)),
+        "qwen2_5_vl": lambda: tf.Qwen2_5_VLForConditionalGeneration(
+            tf.Qwen2_5_VLConfig(**qwen_vl_config(300))
+        ),
+        "qwen3_vl": lambda: tf.Qwen3VLForConditionalGeneration(
+            tf.Qwen3VLConfig(text_config={**CAUSAL, "head_dim": 8}, vision_config=seeing)
+        ),
+        "mistral3": lambda: tf.Mistral3ForConditionalGeneration(
+            tf.Mistral3Config(
+                text_config={**CAUSAL, "model_type": "mistral", "head_dim": 8},
+                vision_config={"model_type": "pixtral", **pixtral},
+            )
+        ),
         "t5": lambda: tf.T5EncoderModel(tf.T5Config(**t5)),
+        "byt5": lambda: tf.T5EncoderModel(tf.T5Config(**{**t5, "vocab_size": 384})),
+        "t5gemma": lambda: tf.T5GemmaForConditionalGeneration(_t5gemma_config()),
         "umt5": lambda: tf.UMT5EncoderModel(tf.UMT5Config(**t5)),
         "bert": lambda: tf.BertModel(tf.BertConfig(**bert)),
         "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**bert)),
@@ -154,11 +185,19 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
             )
         ),
     }
-    folders = {}
+    folders: dict[str, Path] = {}
     for seed, (name, build) in enumerate(builders.items()):
         folders[name] = tmp_path_factory.mktemp(name)
         seeded(build, seed).save_pretrained(folders[name])
     return folders
+
+
+def _t5gemma_config() -> Any:
+    """Encoder and decoder of two blocks each, as published: both in one file."""
+    import transformers as tf
+
+    part = CAUSAL | {"head_dim": 16, "query_pre_attn_scalar": 16}
+    return tf.T5GemmaConfig(encoder=part, decoder=part, vocab_size=CAUSAL["vocab_size"])
 
 
 def _pipeline(folder: Path, kind: str, **parts: str) -> None:

@@ -1,6 +1,7 @@
 """The benchmarks still run; what they measure on a tiny model means nothing."""
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,48 @@ def train_step() -> Any:
 @pytest.fixture(scope="module")
 def bakeoff() -> Any:
     return script("bakeoff")
+
+
+def test_an_experiment_on_mini_trains_paints_and_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = script("dial")
+    shared = sys.modules["experiments"]
+
+    def paint(_model: Any, _vector: Any, prompts: list[str], *, seed: int) -> torch.Tensor:
+        return torch.full((len(prompts), 3, 64, 64), seed / 1e4)
+
+    monkeypatch.setattr(shared, "paint", paint)
+    out = tmp_path / "result.json"
+    for stage in ("train", "paint", "summary"):
+        options = f"--stage {stage} --work {tmp_path} --gains 64 --concepts 1 --steps 1 --out {out}"
+        monkeypatch.setattr("sys.argv", ["dial", *options.split()])
+        dial.main()
+    result = json.loads(out.read_text())
+    (gain,) = result["gains"]
+    rows = gain["variants"]
+    assert rows.keys() == {dial.WORD, dial.TI, dial.RESCALED, dial.DTI, dial.FIXED} | {
+        dial.FIXED_RESCALED
+    }
+    assert rows[dial.TI]["norm / mean"] > 1.2 > rows[dial.DTI]["norm / mean"]
+    assert 5 < gain["ratio of a word"] < 20
+    assert len(result["differences"]) == len(dial.COMPARED)
+
+
+def test_schedules_that_are_compared_turn_by_the_same_total_angle() -> None:
+    schedule = script("schedule")
+    methods = schedule.methods()
+
+    def total(name: str) -> float:
+        rate = methods[name].learning_rate or schedule.USUAL.direction_rate
+        shape = methods[name].schedule
+        return float(rate * (schedule.mean_share(shape) if shape else 1))
+
+    assert total("AdamW, falling") == pytest.approx(total("AdamW, equal steps"))
+    assert total("DTI, TI's fall") == pytest.approx(total("DTI, TI's total"))
+    assert total("DTI, falling") == pytest.approx(total("DTI"))
+    # A direction has norm 1, and AdamW moves each of its 256 coordinates.
+    assert 16 * total("AdamW, falling") == pytest.approx(total("DTI, TI's fall"), rel=1e-3)
 
 
 @pytest.mark.parametrize(("family", "towers"), [("sd15", 1), ("sdxl", 2), ("sana", 0)])
@@ -298,3 +341,153 @@ def test_crops_are_compared_picture_by_picture() -> None:
     assert less["pictures"] == 2
     assert less["subject"] == pytest.approx({"mean": -0.2, "error": 0.1})
     assert less["text"] == {"mean": 0, "error": 0}
+
+
+# --- Effects ---
+
+
+@pytest.fixture(scope="module")
+def effects() -> Any:
+    return script("effects")
+
+
+@pytest.fixture(scope="module")
+def painter(effects: Any) -> Any:
+    return effects.open_painter()
+
+
+def cell_and_tokens(effects: Any, painter: Any, inflation: float = 8.0) -> tuple[Any, Any]:
+    """Return a cell, and a TI token of that inflation beside a DTI token, both along its word."""
+    cell = effects.cells([0])[0]
+    tower = painter.towers[0]
+    (row,) = tower.vocabulary.rows(cell.concept.initialiser)
+    mean = effects.geometry.summarize_norms(tower.token_table.float()).mean
+    along = mean * effects.geometry.normalize(tower.token_table[row].float())
+    tokens = {f"ti/{cell.concept.name}/0": inflation * along, f"dti/{cell.concept.name}/0": along}
+    return cell, tokens
+
+
+def test_the_encoder_gets_the_inputs_of_the_four_cells(effects: Any, painter: Any) -> None:
+    """The row and the position that is added to it make e + p, e + p/k, k(e + p) and ke + p."""
+    cell, tokens = cell_and_tokens(effects, painter)
+    own, _ = effects.places(painter, cell)
+    rows = effects.rows(painter, cell, tokens)
+    e, inputs = tokens[f"dti/{cell.concept.name}/0"], {n: row + own for n, row in rows.items()}
+    torch.testing.assert_close(inputs["TI, neither"], e + own)
+    torch.testing.assert_close(inputs["TI, I"], e + own / 8)
+    torch.testing.assert_close(inputs["DTI, II"], 8 * e + 8 * own)
+    torch.testing.assert_close(inputs["DTI, both"], 8 * e + own)
+    assert tuple(rows) == effects.VARIANTS
+    # TI's token as it was trained, in every prompt.
+    trained = tokens[f"ti/{cell.concept.name}/0"]
+    torch.testing.assert_close(rows["TI, both"], trained.expand_as(own))
+
+
+def test_positions_are_those_where_the_thing_and_the_other_thing_stand(
+    effects: Any, painter: Any
+) -> None:
+    cell, _ = cell_and_tokens(effects, painter)
+    own, others = effects.places(painter, cell)
+    # The first prompt begins with the thing, the third with the other one.
+    assert "a photo of a {} to the left of" in cell.prompts[0]
+    assert torch.equal(own[0], others[2])
+    assert not torch.equal(own[0], others[0])
+    assert torch.equal(own[effects.PAIRS :], others[effects.PAIRS :])
+
+
+def test_words_are_painted_for_the_first_seed_alone(effects: Any, painter: Any) -> None:
+    cell, tokens = cell_and_tokens(effects, painter)
+    later = effects.Cell(cell.concept, 1)
+    renamed = {name.replace("/0", "/1"): vector for name, vector in tokens.items()}
+    rows = effects.rows(painter, later, renamed)
+    assert tuple(rows) == tuple(n for n in effects.VARIANTS if not n.startswith("word"))
+
+
+def test_painted_cells_are_kept_and_the_denoiser_computes_in_half_precision(
+    effects: Any, painter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, tokens = cell_and_tokens(effects, painter)
+    dtypes = []
+    hook = painter.pipeline.unet.conv_in.register_forward_pre_hook(
+        lambda _module, args: dtypes.append(args[0].dtype)
+    )
+    with hook:
+        painter.generate(["a photo of a fox"], [0], steps=1)
+    assert dtypes == [torch.bfloat16]
+    assert painter.pipeline.text_encoder.dtype == torch.float32
+    monkeypatch.setattr(effects, "open_painter", lambda: painter)
+    monkeypatch.setattr(effects, "learned", lambda work, seeds: tokens)
+    monkeypatch.setattr(effects, "cells", lambda seeds: [cell])
+    painted: list[int] = []
+
+    def paint(_model: Any, prompts: list[str], _seed: int) -> torch.Tensor:
+        painted.append(len(prompts))
+        return torch.zeros(len(prompts), 3, 64, 64)
+
+    monkeypatch.setattr(effects, "paint", paint)
+    effects.paint_all(tmp_path, [0], 0, 1)
+    assert painted == [effects.PAIRS, effects.ALONE] * len(effects.VARIANTS)
+    effects.paint_all(tmp_path, [0], 0, 1)
+    assert len(painted) == 2 * len(effects.VARIANTS)
+    found = effects.score_cell(effects.shipped_scorer(), cell, effects.pictures_of(tmp_path, cell))
+    assert set(found) == set(effects.VARIANTS)
+    assert {len(found["TI, I"][check]) for check in effects.CHECKS} == {effects.PAIRS}
+
+
+def scored_cells(effects: Any) -> Any:
+    """Return cells where Effect I takes the thing away in two pairs of four, and II does nothing.
+
+    Where the thing is gone it has no side.
+    """
+
+    def found(spoiled: bool) -> dict[str, list[bool | None]]:
+        there = [True, True, False, False] if spoiled else [True] * 4
+        order = [True, False, None, None] if spoiled else [True, False, True, True]
+        return {"presence": there, "both": there, "order": order, "object": [True], "likeness": [1]}
+
+    variants = {
+        name: found(name.endswith((", I", ", both")) and name != "DTI, both")
+        for name in effects.VARIANTS
+    }
+    return dict.fromkeys(effects.cells([0, 1]), variants)
+
+
+def test_effects_and_interaction_are_told_apart(effects: Any) -> None:
+    tests = effects.tested(scored_cells(effects))
+    one, two, mixed = (
+        tests[f"TI: {name}"]["presence"] for name in ("Effect I", "Effect II", "interaction")
+    )
+    assert (one["mean"], two["mean"], mixed["mean"]) == (-0.5, 0, 0)
+    assert (one["subjects"], one["low"], one["high"]) == (12, -0.5, -0.5)
+    # Of DTI only I alone spoils anything: the interaction takes it back.
+    assert tests["DTI: Effect I"]["presence"]["mean"] == -0.25
+    assert tests["DTI: interaction"]["presence"]["mean"] == 0.5
+    assert tests["DTI − TI, as trained"]["both"]["mean"] == 0.5
+
+
+def test_order_is_compared_where_the_thing_is_there_in_every_cell(effects: Any) -> None:
+    tests = effects.tested(scored_cells(effects))
+    # Two pairs of four count, and in those nothing differs.
+    assert (tests["TI: Effect I"]["order"]["mean"], tests["TI: Effect I"]["order"]["values"]) == (
+        0,
+        24,
+    )
+    shares = effects.shares(scored_cells(effects))
+    assert (shares["TI, I"]["order"]["mean"], shares["TI, neither"]["order"]["mean"]) == (0.5, 0.75)
+
+
+def test_all_tests_of_the_effects_are_one_family(effects: Any) -> None:
+    """One contrast differs in every concept, by more or less; the largest p is that of nothing."""
+    scored = scored_cells(effects)
+    found: dict[Any, Any] = {}
+    for number, cell in enumerate(scored):
+        found[cell] = {name: dict(checks) for name, checks in scored[cell].items()}
+        if number % 3 == 0:
+            found[cell]["TI, I"]["presence"] = [True] * 4
+    values = effects.differences(found, effects.contrasts()["TI: Effect I"], "presence")
+    _, alone = effects.bootstrap_test(values)
+    tests = effects.tested(found)
+    smallest = len(effects.contrasts()) * len(effects.CHECKS)
+    corrected = tests["TI: Effect I"]["presence"]["p, Holm"]
+    assert 5 * alone < corrected <= smallest * alone
+    assert tests["DTI: Effect II"]["order"]["p, Holm"] == 1

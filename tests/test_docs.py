@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dti_geom.files.run_layout import learned_name
 from dti_geom.geometry.inflation import Walk
 from dti_geom.models import open_encoders
 from dti_geom.models.pipelines import View, family_of, open_text_to_image
@@ -53,7 +54,7 @@ def test_the_lines_for_diffusers_encode_prompts_as_training_does(
     for number, tower in enumerate(model.towers, 1):
         width = tower.token_table.shape[1]
         rows = torch.randn(count, width, generator=torch.Generator().manual_seed(number))
-        file = "learned_embeds.safetensors" if number == 1 else "learned_embeds_2.safetensors"
+        file = learned_name(number)
         save_file({"<my-dog>": rows}, tmp_path / file)
         vectors.append(rows)
     model.place("<my-dog>", vectors)

@@ -15,6 +15,7 @@ from PIL import Image
 
 import warm
 from prose import assert_shown, share
+from scripts import script
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -228,6 +229,16 @@ def test_the_swaps_it_counts_are_those_of_the_probe(encoders: list[Any]) -> None
     ratios = [pair.ratio for pair in sums]
     in_all = f"{wins[0]} of {wins[1]}"
     assert_shown(claim("A: "), in_all, f"{min(ratios):.1f}", f"{max(ratios):.0f}")
+
+
+def test_the_kinds_of_neighbours_it_counts_are_those_of_the_benchmark(encoders: list[Any]) -> None:
+    found = script("kinds").measure(encoders[0])
+    for among in ("all rows", "content words"):
+        same = [share(found[among][metric]["all"]) for metric in ("cosine", "euclidean")]
+        assert_shown(claim("A: "), *same)
+    # What the words say of them: a difference among all rows, none shown among words.
+    assert found["all rows"]["cosine less euclidean"]["low"] > 0
+    assert found["content words"]["cosine less euclidean"]["p"] > 0.05
 
 
 def test_the_slopes_and_the_accuracy_it_names_are_those_of_the_probe(encoders: list[Any]) -> None:

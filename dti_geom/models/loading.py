@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,12 +104,17 @@ def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -
 
 
 def load_module(
-    source: Source, weights: Weights, module_class: str, dtype: torch.dtype | None = None
+    source: Source,
+    weights: Weights,
+    module_class: str,
+    dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Return a transformers module in evaluation mode, its parameters frozen, on the CPU.
 
-    weights: those of a folder of `source`. dtype: None keeps the stored one. Raises ModelFilesError
-    if the files lack a tensor, which transformers would replace by random numbers.
+    weights: those of a folder of `source`. dtype: None keeps the stored one. settings: replace
+    those of config.json. Raises ModelFilesError if the files lack a tensor, which transformers
+    would replace by random numbers.
     """
     transformers = import_transformers()
     cls = getattr(transformers, module_class)
@@ -132,7 +138,7 @@ def load_module(
             )
         else:
             module, info = cls.from_pretrained(
-                folder, dtype=dtype or "auto", output_loading_info=True, **options
+                folder, dtype=dtype or "auto", output_loading_info=True, **options, **settings
             )
     missing = info["missing_keys"]
     if missing:

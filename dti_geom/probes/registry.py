@@ -168,6 +168,19 @@ PROBES: dict[str, Probe] = {
             example="--model mini --embedding ~/embeddings --out stagnation",
         ),
         Probe(
+            name="effects",
+            question="Which effect of magnitude moves a token's state, Effect I or II?",
+            details=(
+                "Sets both effects apart on the encoder's input: e + p/k hides the position alone, "
+                "k·e + k·p makes the state long alone, k·e + p does both. Shows how far each moves "
+                "the state that the denoiser reads, whether the position can still be read there, "
+                "and both effects with their interaction."
+            ),
+            needs=Needs.PRE_NORM_BLOCKS,
+            example="--model sd15 --embedding my-token.safetensors",
+            options=(Option("scale", "How much longer the token becomes.", float, 10.0),),
+        ),
+        Probe(
             name="attention",
             question="What attention does a token get and give, and does it use its context?",
             details=(

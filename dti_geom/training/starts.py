@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.errors import EmbeddingFileError, TrainingError
+from dti_geom.errors import DoesNotApply, EmbeddingFileError, TrainingError
 from dti_geom.files import read_embeddings
 from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.training.checks import init_rows
@@ -38,7 +38,7 @@ def start_of(
 
     Raises UnknownToken for an unknown init word; TrainingError for one in pieces (`init_rows`), or
     a start that has no direction or does not fit `concept.vectors`; EmbeddingFileError for a file
-    that does not fit.
+    that does not fit; DoesNotApply for an encoder's output where its last blocks are left out.
     """
     tower = model.towers[number]
     rows = init_rows(tower.vocabulary, concept, model.name)
@@ -48,7 +48,7 @@ def start_of(
     if kind == "word":
         vectors = words
     elif kind == "output":
-        vectors = _output_states(tower, concept.init, rows, model.device)
+        vectors = _output_states(model, tower, concept.init, rows)
     elif kind == "mean":
         vectors = table[table.any(dim=1)].mean(dim=0, keepdim=True)
     elif kind == "random":
@@ -78,20 +78,29 @@ def _repeated(vectors: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _output_states(tower: Tower, word: str, rows: list[int], device: torch.device) -> Tensor:
+def _output_states(model: TextToImage, tower: Tower, word: str, rows: list[int]) -> Tensor:
     """Return the encoder's output, after its final norm, at each row of a bare word, (n, d).
 
     Cross Initialization (Pang et al., CVPR 2024) starts from it, at its own norm and not centred.
     Nothing stands around the word but the tokenizer's special tokens.
     """
+    unread = model.unread_blocks(tower)
+    if unread:
+        raise DoesNotApply(
+            f"start 'output' begins with an encoder's output; {model.name} does not read it, and "
+            f"the last {unread} blocks of its {tower.name} are left out. Choose another start, "
+            "such as word."
+        )
     whole: list[int] = tower.tokenizer(word)["input_ids"]
     bare: list[int] = tower.tokenizer(word, add_special_tokens=False)["input_ids"]
     length = len(bare)
     place = next(i for i in range(len(whole)) if whole[i : i + length] == bare)
     # The rows, not the ids of the text: a word may be a row number, such as #320, or have its row
     # only after a space.
-    ids = torch.tensor([whole[:place] + rows + whole[place + length :]], device=device)
-    states: Tensor = tower.module(input_ids=ids).last_hidden_state
+    ids = torch.tensor([whole[:place] + rows + whole[place + length :]], device=model.device)
+    output = tower.module(input_ids=ids, output_hidden_states=True)
+    # A causal language model names its last state only so; that of CLIP is before the final norm.
+    states: Tensor = getattr(output, "last_hidden_state", output.hidden_states[-1])
     return states[0, place : place + len(rows)].float()
 
 

@@ -24,6 +24,7 @@ from dti_geom.probes.attention import (
     Sensitivity,
 )
 from dti_geom.probes.attenuation import AttenuationResult, LearnedSignal, PositionalSignal
+from dti_geom.probes.effects import CellShift, EffectSize, EffectsResult, TokenEffects
 from dti_geom.probes.explain import (
     ExplainedSpace,
     ExplainedToken,
@@ -53,7 +54,7 @@ from dti_geom.probes.swap import (
     SwapSum,
 )
 from dti_geom.reporting.report import Report
-from dti_geom.statistics import Share
+from dti_geom.statistics import Interval, Share
 from dti_geom.sweeps.sweep import Sweep
 from dti_geom.training import read_run
 from dti_geom.training.inflation import PredictedInflation, TowerInflation
@@ -284,7 +285,15 @@ def make_stagnation() -> Callable[..., StagnationResult]:
             bound=2 / m if bounded else None,
             tightness=0.6 if bounded else None,
         )
-        return Passage(scale, m, 0.9 * m, (attention, mlp))
+        return Passage(
+            scale=scale,
+            start_norm=m,
+            smallest_start_norm=0.9 * m,
+            branches=(attention, mlp),
+            added=200 / m,
+            start_share=m / 200,
+            along_start=0.05,
+        )
 
     def make(
         learned: Sequence[tuple[str, float]] = (), scales: Sequence[float] = (1.0, 8.0, 32.0)
@@ -311,6 +320,7 @@ def make_stagnation() -> Callable[..., StagnationResult]:
                 )
                 for token, inflation in learned
             ),
+            read="block 1 of 2, before the final norm",
         )
 
     return make
@@ -639,12 +649,62 @@ def make_predicted() -> Callable[..., PredictedInflation]:
 
 
 @pytest.fixture(scope="session")
+def make_effects() -> Callable[..., EffectsResult]:
+    """Make an encoder where Effect I moves a state by 0.4 and II by 0.1, without interaction.
+
+    learned: pairs of token and inflation. positions: whether the encoder has any.
+    """
+    moves = {"neither": 0.0, "I": 0.4, "II": 0.1, "both": 0.5}
+
+    def about(mean: float) -> Interval:
+        return Interval(mean, mean - 0.02, mean + 0.02, subjects=8, values=16)
+
+    def make(learned: Sequence[tuple[str, float]] = (), *, positions: bool = True) -> EffectsResult:
+        cells = tuple(
+            CellShift(
+                cell=cell,
+                turned=about(moved / 2),
+                moved=about(moved),
+                moved_end=None if cell == "II" else about(moved / 4),
+                readable=Share.of(10 if "I" in cell or cell == "both" else 40, 100),
+            )
+            for cell, moved in moves.items()
+            if positions or cell in ("neither", "II")
+        )
+        sizes = {"I": 0.4, "II": 0.1, "interaction": 0.0} if positions else {"II": 0.1}
+        effects = tuple(EffectSize(name, about(size), None) for name, size in sizes.items())
+        groups: list[tuple[str | None, float | None]] = [(None, None), *learned]
+        return EffectsResult(
+            name="text_encoder",
+            mean_norm=MEAN,
+            scale=10.0,
+            read="block 1 of 2, before the final norm",
+            prompts=("{}", "a photo of {}"),
+            places=16,
+            without_positions=None if positions else "text_encoder has rotary positions.",
+            groups=tuple(
+                TokenEffects(
+                    token=token,
+                    tokens=1 if token else 8,
+                    inflation=inflation,
+                    cells=cells,
+                    effects=effects,
+                )
+                for token, inflation in groups
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def report(
     make_encoder: Callable[..., NormsResult],
     make_neighbors: Callable[..., TokenNeighbors],
     make_file: Callable[..., InspectedFile],
     make_attenuation: Callable[..., AttenuationResult],
     make_stagnation: Callable[..., StagnationResult],
+    make_effects: Callable[..., EffectsResult],
     make_swap: Callable[..., SwapResult],
     make_attention: Callable[..., AttentionResult],
     make_angles: Callable[..., AnglesResult],
@@ -681,6 +741,7 @@ def report(
         ),
         "attenuation": (make_attenuation(inflated), (f"{HOSTILE[1]} has rotary positions.",)),
         "stagnation": (make_stagnation(inflated), (f"{HOSTILE[1]} is a post-norm encoder.",)),
+        "effects": (make_effects(inflated), (f"{HOSTILE[1]} is a post-norm encoder.",)),
         "swap": (make_swap(inflated), ()),
         "attention": (make_attention(inflated, HOSTILE[:3]), ()),
         "angles": (

@@ -4,7 +4,15 @@ from dti_geom.models.encoders.base import Architecture, BranchPath
 
 ARCHITECTURE = Architecture(
     name="Llama-like causal LM",
-    model_types=("llama", "qwen2", "qwen3", "mistral", "gemma"),
+    model_types=(
+        "llama",
+        "qwen2",
+        "qwen3",
+        "mistral",
+        "gemma",
+        "qwen2_5_vl_text",
+        "qwen3_vl_text",
+    ),
     module_class="AutoModel",
     token_table=("embed_tokens.weight",),
     position_table=(),

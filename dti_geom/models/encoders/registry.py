@@ -4,14 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.models.encoders import bert, clip, gemma2, llama, roberta, t5
+from dti_geom.models.encoders import (
+    bert,
+    clip,
+    gemma2,
+    llama,
+    roberta,
+    smollm3,
+    t5,
+    t5gemma,
+    vision_language,
+)
 from dti_geom.models.encoders.base import Architecture
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     clip.ARCHITECTURE,
     gemma2.ARCHITECTURE,
     llama.ARCHITECTURE,
+    vision_language.ARCHITECTURE,
+    smollm3.ARCHITECTURE,
     t5.ARCHITECTURE,
+    t5gemma.ARCHITECTURE,
     bert.ARCHITECTURE,
     roberta.ARCHITECTURE,
 )

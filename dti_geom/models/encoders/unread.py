@@ -34,7 +34,7 @@ def _empty(layer: nn.Module) -> None:
     """Let a block return its input, and release its parameters."""
     if isinstance(layer, _Empty):
         return
-    layer.__class__ = _empty_class(type(layer))
+    layer.__class__ = _empty_class(type(layer))  # type: ignore[arg-type]  # classes hash
     layer._modules.clear()
 
 

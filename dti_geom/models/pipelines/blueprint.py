@@ -54,7 +54,36 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
                 components[name] = None
         options = {"requires_safety_checker": False} if "safety_checker" in components else {}
         pipeline = pipeline_class(**components, **options)
-    return family_of(kind)(pipeline, source.name, profile)
+    model = family_of(kind)(pipeline, source.name, profile)
+    for tower in model.towers:
+        keep_masks_unread(tower.module)
+    return model
+
+
+def keep_masks_unread(encoder: nn.Module) -> None:
+    """Let a text encoder on the meta device take the masks of prompts without looking into them."""
+    encoder.register_forward_pre_hook(_with_square_mask, with_kwargs=True)
+
+
+def _with_square_mask(
+    module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Give a text encoder the mask of its attention, as large as the one that it would make.
+
+    From a mask of places transformers makes none where all are 1, and here no number is known.
+    """
+    # Wan gives the mask as its second argument.
+    given = dict(zip(("input_ids", "attention_mask"), args, strict=False)) | options
+    mask, ids = given.get("attention_mask"), given.get("input_ids")
+    if mask is None or ids is None or mask.ndim != 2 or mask.shape != ids.shape:
+        return args, options
+    count, length = mask.shape
+    encoder: Any = module
+    eager = encoder.config._attn_implementation == "eager"
+    square = torch.zeros(
+        (count, 1, length, length), dtype=encoder.dtype if eager else torch.bool, device=META
+    )
+    return args[:1], options | {"attention_mask": square}
 
 
 def _named(index: dict[str, Any], name: str) -> tuple[str | None, str | None]:

@@ -8,16 +8,14 @@ nothing. Training encodes the instruction once, and then only the tokens of the 
 conditioning is that of the pipeline without its padding.
 """
 
-import copy
 import inspect
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from dti_geom.errors import UnknownToken
+from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Flow, Noising
 from dti_geom.models.pipelines.base import (
     ZERO_PAD,
@@ -27,16 +25,8 @@ from dti_geom.models.pipelines.base import (
     TrainingDefaults,
     at_least_float32,
 )
+from dti_geom.models.pipelines.prefix import PrefixReader
 from dti_geom.models.profiles import NO_PROFILE, Profile
-from dti_geom.models.transfer import sent
-
-
-class Prefix(NamedTuple):
-    """Tokens that stand before every prompt, as the text encoder has read them."""
-
-    key: object  # the tokens, and where and in which dtype they were read
-    begin: Tensor  # (1, 1, d): state of the begin token
-    cache: Any  # keys and values of transformers, which reading on does not change
 
 
 class Sana(TextToImage):
@@ -44,6 +34,7 @@ class Sana(TextToImage):
 
     instruction = True
 
+    unprompted_first = True
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20
@@ -53,7 +44,7 @@ class Sana(TextToImage):
     def __init__(self, pipeline: Any, name: str, profile: Profile = NO_PROFILE) -> None:
         """Freeze the pipeline, as every family does."""
         super().__init__(pipeline, name, profile)
-        self._read_before: Prefix | None = None
+        self._reader = PrefixReader(self.towers[0], Tap())
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the flow with the scheduler's shift, at every resolution."""
@@ -86,15 +77,7 @@ class Sana(TextToImage):
         Those of the pipeline's `encode_prompt`, without the places that are padding in all prompts.
         """
         rows, hidden = self._tokens(prompts)
-        # A learned token in the instruction gets gradients there; then all is encoded each time.
-        learned = set(self.towers[0].learned_ids())
-        known = [row[:hidden] == rows[0][:hidden] for row in rows]
-        if all(known) and learned.isdisjoint(rows[0][:hidden]):
-            states, mask = self._read([row[hidden:] for row in rows], rows[0][:hidden])
-        else:
-            states, mask = self._read(rows, [])
-            seen = [0, *range(hidden, states.shape[1])]
-            states, mask = states[:, seen], mask[:, seen]
+        states, mask = self._reader.read(rows, shared=hidden, kept=min(1, hidden))
         return {"states": states, "mask": mask}
 
     def _tokens(self, prompts: list[str]) -> tuple[list[list[int]], int]:
@@ -118,39 +101,6 @@ class Sana(TextToImage):
         call = inspect.signature(type(self.pipeline).__call__)
         return call.parameters["complex_human_instruction"].default  # type: ignore[no-any-return]
 
-    def _read(self, rows: list[list[int]], before: list[int]) -> tuple[Tensor, Tensor]:
-        """Return states and mask of rows of tokens that follow `before`, of whose states the first.
-
-        (n, s, d) and (n, s); with `before`, place 0 is the begin token's.
-        """
-        width = max(1, *(len(row) for row in rows))
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        ids, mask = sent(ids, self.device), sent(mask, self.device)
-        encoder: Any = self.towers[0].module
-        if not before:
-            return encoder(ids, attention_mask=mask, use_cache=False)[0], mask
-        prefix = self._prefix(before)
-        attended = torch.cat([mask.new_ones(len(rows), len(before)), mask], dim=1)
-        states = encoder(ids, attention_mask=attended, past_key_values=prefix.cache)[0]
-        begin = prefix.begin.expand(len(rows), -1, -1)
-        return torch.cat([begin, states], dim=1), attended[:, len(before) - 1 :]
-
-    @torch.no_grad()
-    def _prefix(self, tokens: list[int]) -> Prefix:
-        """Return what the encoder makes of tokens that no gradient reaches; the last is kept."""
-        from transformers import DynamicCache
-
-        encoder: Any = self.towers[0].module
-        key = (tokens, self.device, encoder.dtype)
-        if self._read_before is None or self._read_before.key != key:
-            cache: Any = DynamicCache(config=encoder.config)
-            ids = torch.tensor([tokens], device=self.device)
-            states = encoder(ids, past_key_values=cache)[0]
-            cache.update = partial(_joined, cache.layers)
-            self._read_before = Prefix(key, states[:, :1].clone(), cache)
-        return self._read_before
-
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the transformer's velocity in float32."""
         answer = self.denoiser(
@@ -170,17 +120,3 @@ class Sana(TextToImage):
             "use_resolution_binning": False,
             "complex_human_instruction": self.instruction_lines(),
         }
-
-
-def _joined(
-    layers: Sequence[Any], keys: Tensor, values: Tensor, layer: int
-) -> tuple[Tensor, Tensor]:
-    """Return a cached layer's keys and values with new ones behind them.
-
-    Takes the place of a cache's `update`. The cache stays as it is: for the next prompts, and for
-    checkpointing, which computes a layer twice.
-    """
-    joined = copy.copy(layers[layer])
-    joined.keys = joined.keys.expand(len(keys), -1, -1, -1)
-    joined.values = joined.values.expand(len(values), -1, -1, -1)
-    return joined.update(keys, values)  # type: ignore[no-any-return]
