@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dti_geom.models.encoders.base import Tap
 from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.models.pipelines.base import names_of
 
 
 @dataclass(frozen=True)
 class TextStates:
-    """The output of one text encoder for some prompts, without their padding."""
+    """What is read of one text encoder for some prompts, without their padding."""
 
     tower: Tower
     ids: list[list[int]]  # of each prompt; its end token is last, where the encoder has one
@@ -56,9 +57,10 @@ def _heard(model: TextToImage) -> Iterator[dict[str, _Call]]:
             named: dict[str, Any],
             output: Any,
             call: _Call = calls[tower.name],
+            tap: Tap = model.taps.get(tower.name, Tap()),
         ) -> None:
             call.ids = arguments[0] if arguments else named["input_ids"]
-            call.mask, call.output = named.get("attention_mask"), output.last_hidden_state
+            call.mask, call.output = named.get("attention_mask"), _read(output, tap)
 
         hooks.append(tower.module.register_forward_hook(listen, with_kwargs=True))
     try:
@@ -66,6 +68,17 @@ def _heard(model: TextToImage) -> Iterator[dict[str, _Call]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _read(output: Any, tap: Tap) -> Tensor:
+    """Return the states that the denoiser reads, (n, length, d).
+
+    A language model with a head returns its states alone, the last after the final norm.
+    """
+    last: Tensor | None = getattr(output, "last_hidden_state", None)
+    if tap.final_norm and last is not None:
+        return last
+    return torch.cat([output.hidden_states[-1 - block] for block in tap.blocks_from_end], dim=-1)
 
 
 def _without_padding(tower: Tower, call: _Call) -> TextStates:
