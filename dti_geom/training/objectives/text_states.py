@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,24 +51,26 @@ def _heard(model: TextToImage) -> Iterator[dict[str, _Call]]:
     calls = {tower.name: _Call() for tower in model.towers}
     hooks = []
     for tower in model.towers:
-
-        def listen(
-            _module: Any,
-            arguments: tuple[Any, ...],
-            named: dict[str, Any],
-            output: Any,
-            call: _Call = calls[tower.name],
-            tap: Tap = model.taps.get(tower.name, Tap()),
-        ) -> None:
-            call.ids = arguments[0] if arguments else named["input_ids"]
-            call.mask, call.output = named.get("attention_mask"), _read(output, tap)
-
+        listen = partial(_listen, calls[tower.name], model.taps.get(tower.name, Tap()))
         hooks.append(tower.module.register_forward_hook(listen, with_kwargs=True))
     try:
         yield calls
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _listen(
+    call: _Call,
+    tap: Tap,
+    _module: Any,
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    output: Any,
+) -> None:
+    """Keep what went in and came out of a text encoder; a forward hook behind its first two."""
+    call.ids = arguments[0] if arguments else named["input_ids"]
+    call.mask, call.output = named.get("attention_mask"), _read(output, tap)
 
 
 def _read(output: Any, tap: Tap) -> Tensor:
