@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from torch.special import entr
 
 from dti_geom import geometry
 from dti_geom.errors import DoesNotApply
-from dti_geom.models import TextEncoder
+from dti_geom.models import HiddenStates, TextEncoder
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import SCALES, Prompts, carrier_prompts, run_prompts, whole_words
 from dti_geom.probes.result import Result
@@ -44,10 +44,18 @@ class HeadAttention:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """1 − mean cosine of the token's states in prompts that have it at the same place; 0 … 2."""
+    """How much a token's state depends on the words around it, at each scale.
+
+    Compared are its states in prompts that have it at the same place. Any two states of a layer are
+    nearly parallel, so `values` are small whatever the context does. `centred` and `share` are
+    without the mean state of sampled words of the same norm there.
+    """
 
     layer: int  # the block whose output is taken, from 1; 0: the state that the denoiser reads
-    values: tuple[float, ...]  # at each scale
+    values: tuple[float, ...]  # 1 − mean cosine of the states; 0 … 2
+    centred: tuple[float, ...] = ()  # the same without the mean; empty in results of older versions
+    # Of the states' variance about that mean, what differs between contexts of one word; 0 … 1.
+    share: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class AttentionResult(Result):
     mapped: tuple[str, ...]  # tokens of the prompt of the maps, the first of `contexts`
     place: int  # among them, where the sampled word stands
     maps: tuple[HeatMap, ...]  # of first, middle and last layer
+    read: str | None = None  # the state of layer 0, as `HiddenStates.read_name` names it
 
 
 @torch.no_grad()
@@ -106,6 +115,9 @@ def measure_attention(
     zeros above the diagonal. Padding neither attends nor counts. Modules with a fused kernel use
     their plain one for this measurement.
 
+    The mean that context sensitivity leaves out is that of the sampled words at the same norm, over
+    all prompts that have the token at one place.
+
     Raises DoesNotApply if the encoder gives no weights, or no two prompts have the token at one
     place.
     """
@@ -124,6 +136,7 @@ def measure_attention(
         prompts=prompts,
         causal=_is_causal(at_mean.attention, prompts.mask),
         mean=mean,
+        words=directions,
         progress=progress,
     )
     curves = [watch.curves(f"attention in {encoder.name}", directions, scales)]
@@ -156,6 +169,7 @@ def measure_attention(
         mapped=tuple(encoder.vocabulary.tokens(prompt)),
         place=place,
         maps=watch.maps(directions[longest], len(prompt)),
+        read=at_mean.read_name,
     )
 
 
@@ -163,10 +177,18 @@ class _Watch:
     """Reads the token's part of an encoder's attention weights and states."""
 
     def __init__(
-        self, encoder: TextEncoder, prompts: Prompts, causal: bool, mean: float, progress: Progress
+        self,
+        encoder: TextEncoder,
+        prompts: Prompts,
+        causal: bool,
+        mean: float,
+        words: Tensor,
+        progress: Progress,
     ) -> None:
+        """words: (n, d), directions of the sampled words."""
         self.encoder, self.prompts, self.progress = encoder, prompts, progress
-        self.causal, self.mean = causal, mean
+        self.causal, self.mean, self._words = causal, mean, words
+        self._centres: dict[float, Tensor] = {}  # by scale: (1 + layers, P, d)
         self._every = torch.arange(len(prompts.places))
         positions, places = torch.arange(prompts.ids.shape[1]), prompts.places[:, None]
         later = positions > positions[:, None]
@@ -185,6 +207,10 @@ class _Watch:
                 f"{encoder.name}: no two prompts have the token at one place, so contexts do not "
                 "compare."
             )
+        # Row c averages over the prompts that have the token where prompt c has it.
+        same = (places == places.T).float()
+        self._mean_at_place = same / same.sum(dim=1, keepdim=True)
+        self._compared = self._same_place.any(dim=1)
         choices = allowed.sum(dim=-1).float()
         self.uniform = float(self._received(1 / choices))
         self.most_entropy = float(choices[self._every, prompts.places].log().mean())
@@ -200,25 +226,30 @@ class _Watch:
         """Measure directions (n, d), unit norm, at each scale; means over directions, prompts."""
         norms = self.mean * torch.tensor(scales, device=directions.device)
         vectors = (norms[:, None, None] * directions).flatten(0, 1)
-        attention, sensitivity = [], []
+        attention, at_token = [], []
         for states in run_prompts(
             self.encoder, self.prompts, vectors, what, self.progress, attention=True
         ):
             attention.append(
                 torch.stack([self._of_layer(weights) for weights in states.attention], dim=1)
             )
-            sensitivity.append(
-                torch.stack(
-                    [self._context(state) for state in (states.read, *states.states[1:])], dim=1
-                )
-            )
+            at_token.append(self._at_token(states))
         shape = (len(scales), len(directions))
         of_heads = torch.unflatten(torch.cat(attention), 0, shape).mean(
             dim=1
         )  # (scales, layers, heads, 3)
-        of_layers = torch.unflatten(torch.cat(sensitivity), 0, shape).mean(
-            dim=1
-        )  # (scales, 1 + layers)
+        by_scale = torch.unflatten(torch.cat(at_token), 0, shape)
+        if token is None:
+            self._centres |= {
+                scale: self._centre(states)
+                for scale, states in zip(scales, by_scale.unbind(), strict=True)
+            }
+        of_layers = torch.stack(
+            [
+                self._contexts(states, self._centre_at(scale))
+                for scale, states in zip(scales, by_scale.unbind(), strict=True)
+            ]
+        )  # (scales, 1 + layers, 3)
         return AttentionCurves(
             token=token,
             directions=len(directions),
@@ -232,8 +263,8 @@ class _Watch:
                 for head, figures in enumerate(heads.unbind(dim=1), 1)
             ),
             sensitivity=tuple(
-                Sensitivity(layer, tuple(values.tolist()))
-                for layer, values in enumerate(of_layers.unbind(dim=1))
+                Sensitivity(layer, *(tuple(values.tolist()) for values in figures.unbind(dim=-1)))
+                for layer, figures in enumerate(of_layers.unbind(dim=1))
             ),
         )
 
@@ -279,10 +310,42 @@ class _Watch:
         total = (columns * self._attending).sum(dim=-1) / self._attending.sum(dim=-1).clamp(min=1)
         return total[..., self._attended].mean(dim=-1)
 
-    def _context(self, state: Tensor) -> Tensor:
-        """Return 1 − mean cosine over prompts with one place: (k·P, L, d) to (k,)."""
-        at_token = normalize(self._by_vector(state)[:, self._every, self.prompts.places], dim=-1)
-        return 1 - (at_token @ at_token.mT)[:, self._same_place].mean(dim=-1)
+    def _at_token(self, states: HiddenStates) -> Tensor:
+        """Return (k, 1 + layers, P, d): the state that is read and every block's, at the token."""
+        parts = [
+            self._by_vector(state)[:, self._every, self.prompts.places]
+            for state in (states.read, *states.states[1:])
+        ]
+        # What is read may be several blocks joined. Zeros change neither cosine nor variance.
+        return torch.stack([pad(x, (0, parts[0].shape[-1] - x.shape[-1])) for x in parts], dim=1)
+
+    def _centre(self, words: Tensor) -> Tensor:
+        """Return the mean state at each prompt's place: (n, layers, P, d) to (layers, P, d)."""
+        return self._mean_at_place @ words.mean(dim=0)
+
+    def _centre_at(self, scale: float) -> Tensor:
+        """Return the mean state of the sampled words at a scale; measure it if it is new."""
+        if scale not in self._centres:
+            vectors = scale * self.mean * self._words
+            parts = run_prompts(self.encoder, self.prompts, vectors, "mean states", self.progress)
+            self._centres[scale] = self._centre(torch.cat([self._at_token(part) for part in parts]))
+        return self._centres[scale]
+
+    def _contexts(self, states: Tensor, centre: Tensor) -> Tensor:
+        """Return a row of `Sensitivity` for each layer: (n, layers, P, d) to (layers, 3)."""
+        about = states - centre
+        between = (
+            (about - self._mean_at_place @ about)[:, :, self._compared].square().sum((0, 2, 3))
+        )
+        total = about[:, :, self._compared].square().sum((0, 2, 3))
+        # Where nothing differs there is nothing that a context could explain.
+        share = torch.where(total > 0, between / total.clamp(min=torch.finfo().tiny), 0)
+        return torch.stack([self._apart(states), self._apart(about), share], dim=-1)
+
+    def _apart(self, states: Tensor) -> Tensor:
+        """Return 1 − mean cosine over prompts with one place: (n, layers, P, d) to (layers,)."""
+        unit = normalize(states, dim=-1)
+        return 1 - (unit @ unit.mT)[:, :, self._same_place].mean(dim=(0, 2))
 
 
 def _is_causal(attention: Sequence[Tensor], mask: Tensor) -> bool:

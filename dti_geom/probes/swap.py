@@ -115,6 +115,8 @@ class SwapResult(Result):
     pairs: tuple[SwappedPair, ...]  # as stored, without stretch
     sums: tuple[SwapSum, ...]
     curves: tuple[MagnitudeCurve, ...]  # of sampled words, then of each learned vector
+    # The state called "token", as `HiddenStates.read_name` names it; None: an older version.
+    read: str | None = None
 
 
 @torch.no_grad()
@@ -177,6 +179,7 @@ def measure_swap(
             _curve(measure, sampled[some], None, scales),
             *(_learned_curve(measure, vector, mean, scales) for vector in fitting),
         ),
+        read=measure.read,
     )
 
 
@@ -187,6 +190,7 @@ class _Outputs:
         """Measure the mean output of words (n, d), which is subtracted from all others."""
         self.encoder, self.progress = encoder, progress
         self.prompts = carrier_prompts(encoder, CARRIERS)
+        self.read: str | None = None  # named by the first run
         self._elsewhere = self.prompts.ends != self.prompts.places
         outputs = self._measured(f"mean output of {encoder.name}", words)
         self._centre = {name: output.mean(dim=0) for name, output in outputs.items()}
@@ -207,6 +211,7 @@ class _Outputs:
         prompts, every = self.prompts, torch.arange(len(self.prompts.places))
         chunks: dict[str, list[Tensor]] = {"token": [], "pooled": [], "end": []}
         for states in run_prompts(self.encoder, prompts, vectors, what, self.progress):
+            self.read = states.read_name
             read, last, stream = (
                 torch.unflatten(state, 0, (-1, len(every))).float().cpu()
                 for state in (states.read, states.last, states.states[-1])

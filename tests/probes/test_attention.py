@@ -12,7 +12,7 @@ from dti_geom.models import HiddenStates, Vocabulary, open_encoders
 from dti_geom.probes import attention
 from dti_geom.probes.attention import AttentionResult, measure_attention
 from dti_geom.probes.learned import learned_vectors
-from dti_geom.probes.material import carrier_prompts, whole_words
+from dti_geom.probes.material import carrier_prompts, run_prompts, whole_words
 from dti_geom.probes.measuring import measure_model
 from dti_geom.probes.registry import PROBES
 
@@ -231,3 +231,45 @@ def test_context_sensitivity_of_sdxl_is_that_of_the_state_its_denoiser_reads(
     # Of two blocks the denoiser reads the first one's output.
     assert (read.layer, read.values) == (0, first.values)
     assert read.values != last.values
+
+
+def test_context_sensitivity_is_centred_and_its_share_of_variance_is_known(
+    sd15_folder: Path, learned_file: Callable[..., EmbeddingFile]
+) -> None:
+    """Known from the states themselves: about the mean word, between contexts of one word."""
+    (encoder,) = open_encoders(str(sd15_folder), dtype=torch.float32)
+    vector = 3 * encoder.token_table[7].float()
+    learned = learned_vectors([learned_file(vector)])
+    found = measure_attention(encoder, learned, words=3, scales=(1.0, 4.0))
+    prompts = carrier_prompts(encoder, attention.CONTEXTS)
+    table = encoder.token_table
+    words = torch.nn.functional.normalize(table[whole_words(encoder, 3)].float(), dim=-1)
+    every = torch.arange(len(prompts.places))
+
+    def read(vectors: torch.Tensor) -> torch.Tensor:
+        (states,) = run_prompts(encoder, prompts, vectors, "")
+        return states.read.unflatten(0, (-1, len(every)))[:, every, prompts.places]
+
+    # Two contexts have the token at one place, four at another.
+    groups = [[0, 1], [2, 3, 4, 5]]
+    assert [len(set(prompts.places[group].tolist())) for group in groups] == [1, 1]
+    for curves, directions in (
+        (found.curves[0], words),
+        (found.curves[1], torch.nn.functional.normalize(vector, dim=-1)[None]),
+    ):
+        sensitivity = curves.sensitivity[0]
+        for at, scale in enumerate(curves.scales):
+            norm = scale * found.mean_norm
+            states, ordinary = read(norm * directions), read(norm * words)
+            within = total = 0.0
+            apart: list[float] = []
+            for group in groups:
+                about = states[:, group] - ordinary[:, group].mean(dim=(0, 1))
+                total += float(about.square().sum())
+                within += float((about - about.mean(dim=1, keepdim=True)).square().sum())
+                unit = torch.nn.functional.normalize(about, dim=-1)
+                others = ~torch.eye(len(group), dtype=torch.bool)
+                apart += (1 - (unit @ unit.mT)[:, others]).flatten().tolist()
+            assert sensitivity.share[at] == pytest.approx(within / total, rel=1e-3)
+            assert sensitivity.centred[at] == pytest.approx(sum(apart) / len(apart), rel=1e-3)
+    assert found.read == "block 2 of 2, after the final norm"

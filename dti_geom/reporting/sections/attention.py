@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from dti_geom.probes.attention import AttentionCurves, AttentionResult, HeadAttention, HeatMap
+from dti_geom.probes.attention import (
+    AttentionCurves,
+    AttentionResult,
+    HeadAttention,
+    HeatMap,
+    Sensitivity,
+)
 from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Note, Section, Table, Value
 from dti_geom.reporting.curves import add_curve, add_keys
 from dti_geom.reporting.plots import (
@@ -31,6 +37,7 @@ _FIGURE_COLUMNS = (
     Column("gives itself"),
     Column("entropy, nats"),
     Column("context sensitivity"),
+    Column("by context", "%", digits=3),
 )
 _LAYER_COLUMNS = (Column("layer"), *_FIGURE_COLUMNS)
 _LEARNED_COLUMNS = (
@@ -175,23 +182,37 @@ def attention_finding(result: AttentionResult) -> str:
         values = _values(words, layer, row)
         return f"{number(values[start], 3)} → {number(values[-1], 3)}"
 
+    share = ""
+    if shares := _context(words, 0).share:
+        share = (
+            f", and {number(100 * shares[start], 3)} % → {number(100 * shares[-1], 3)} % of that "
+            "state's variance depend on the context"
+        )
     return (
         f"From ×{words.scales[start]:g} to ×{words.scales[-1]:g} the mean norm: in the first layer "
         f"a word gets {change(1, 1)} of each position's attention (equal shares: "
         f"{number(result.uniform, 3)}), and the entropy of its own row goes {change(1, 2)} nats "
         f"(at most {number(result.most_entropy, 3)}); the context sensitivity of its final state "
-        f"goes {change(0, 3)}."
+        f"goes {change(0, 3)}{share}."
     )
 
 
 def _method(result: AttentionResult) -> str:
     attending = "those behind it" if result.causal else "all others"
+    without = ""
+    if _context(result.curves[0], 0).centred:
+        without = (
+            " It is taken without the mean state of sampled words of that norm, because any two "
+            "states are nearly parallel. By context: of the states' variance about that mean, what "
+            "differs between contexts of one word."
+        )
+    read = f" The denoiser reads {result.read}." if result.read else ""
     return (
         f"The model's own attention weights, mean over heads, {result.curves[0].directions} "
         f"sampled words and {len(result.contexts)} prompts. Attention a word gets: mean weight "
         f"from each position that may attend to it, {attending}. Context sensitivity: 1 − mean "
         "cosine between the word's states behind that layer in prompts that have the word at the "
-        "same place."
+        f"same place.{without}{read}"
     )
 
 
@@ -202,7 +223,7 @@ def _tabled_scales(words: AttentionCurves) -> list[float]:
 
 
 def _layer_rows(curves: AttentionCurves, scale: float) -> list[list[Value]]:
-    """Return layer, attention got, to itself, entropy (means over heads), context sensitivity."""
+    """Return layer, attention got, to itself, entropy (means over heads), context's part."""
     at = curves.scales.index(scale)
     return [
         [
@@ -211,6 +232,7 @@ def _layer_rows(curves: AttentionCurves, scale: float) -> list[list[Value]]:
             _head_mean(curves, layer, lambda head: head.itself)[at],
             _head_mean(curves, layer, lambda head: head.entropy)[at],
             _values(curves, layer, 3)[at],
+            100 * shares[at] if (shares := _context(curves, layer).share) else None,
         ]
         for layer in sorted({head.layer for head in curves.heads})
     ]
@@ -275,8 +297,13 @@ def _drawn(result: AttentionResult, row: int) -> list[float]:
 def _values(curves: AttentionCurves, layer: int, row: int) -> Sequence[float]:
     """Return what a row of the figure shows of a layer, at each scale."""
     if row == 3:
-        return next(known.values for known in curves.sensitivity if known.layer == layer)
+        # Results of older versions have no centred values.
+        return _context(curves, layer).centred or _context(curves, layer).values
     return _head_mean(curves, layer, _measure(row))
+
+
+def _context(curves: AttentionCurves, layer: int) -> Sensitivity:
+    return next(known for known in curves.sensitivity if known.layer == layer)
 
 
 def _measure(row: int) -> Callable[[HeadAttention], tuple[float, ...]]:

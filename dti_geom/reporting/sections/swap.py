@@ -177,6 +177,8 @@ def _note(result: SwapResult) -> str:
         "direction or norm was taken. Donors: similarity between those two. Wins: pairs that "
         "resemble the direction donor more."
     )
+    if result.read:
+        note += f" The denoiser reads {result.read}."
     if result.left_out:
         words = ", ".join(map(quoted, result.left_out))
         note += f" Left out because they are not one token here: {words}."

@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from dti_geom.probes.attention import AttentionResult
-from dti_geom.reporting.blocks import Figure
+from dti_geom.reporting.blocks import Figure, Note
 from dti_geom.reporting.sections.attention import (
     attention_figure,
     attention_finding,
@@ -85,7 +86,7 @@ def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(
     assert titles(section) == ["16 words at ×1 the mean norm", "16 words at ×32 the mean norm"]
     usual = table_named(section, "16 words at ×1 ")
     assert column(usual, "layer") == [1, 2, 3, 4]
-    assert usual.rows[1][1:] == pytest.approx([0.003, 0.5, 0.6, 0.05])
+    assert usual.rows[1][1:5] == pytest.approx([0.003, 0.5, 0.6, 0.05])
     longest = table_named(section, "16 words at ×32")
     assert longest.rows[1][1] == pytest.approx(32 * 0.003)
     assert len(blocks_of(section, Figure)) == 2
@@ -98,4 +99,25 @@ def test_learned_vectors_are_listed_at_their_own_norms(
     section = attention_section(make_attention([("<x>", 64.0)]))
     (row,) = table_named(section, "Learned vectors").rows
     assert row[:2] == ["<x>", 64.0]
-    assert row[2:] == pytest.approx([64 * 1.5 / 1000, 0.5, 1.2 / 65, 0.1 / 65])
+    assert row[2:6] == pytest.approx([64 * 1.5 / 1000, 0.5, 1.2 / 65, 0.1 / 65])
+
+
+def test_the_centred_sensitivity_is_shown_where_a_result_has_it(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
+    old = make_attention()
+    words = old.curves[0]
+    sensitivity = tuple(
+        replace(known, centred=(0.9, 0.6, 0.3), share=(0.8, 0.4, 0.2))
+        for known in words.sensitivity
+    )
+    new = replace(old, curves=(replace(words, sensitivity=sensitivity),), read="block 3 of 4")
+    table = table_named(attention_section(new), "16 words at ×32")
+    assert column(table, "context sensitivity") == [0.3] * 4
+    assert column(table, "by context") == [20] * 4
+    assert "40.0 % → 20.0 %" in attention_finding(new)
+    (note,) = blocks_of(attention_section(new), Note)
+    assert "block 3 of 4" in note.text
+    table = table_named(attention_section(old), "16 words at ×32")
+    assert column(table, "by context") == [None] * 4
+    assert column(table, "context sensitivity") == pytest.approx([0.1 / 33] * 4)
