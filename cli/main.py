@@ -15,6 +15,7 @@ from dti_geom.probes.registry import PROBES
 from .compare import compare
 from .concepts import concepts
 from .convert import convert
+from .edit import edit
 from .evaluate import evaluate
 from .generate import generate
 from .inflation import inflation
@@ -24,8 +25,10 @@ from .merge import merge
 from .models import models
 from .probing import probe_command
 from .report import report
+from .similarity import similarity
 from .sweep import sweep
 from .train import train
+from .translate import translate
 
 app = typer.Typer(
     name="dti-geom",
@@ -47,6 +50,11 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         ),
         merge: (
             "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged"
+        ),
+        edit: "dti-geom edit my-token.safetensors --select 0,2 --out edited",
+        similarity: "dti-geom similarity ~/embeddings",
+        translate: (
+            "dti-geom translate my-token.safetensors --model sd15 --target sdxl --out translated"
         ),
     },
     "Train, paint, score": {

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,6 +73,8 @@ class AdapterLayers:
     def put(self, weights: Mapping[str, Tensor]) -> None:
         """Let the layers read these weights, in float32 on the device of their layer."""
         for name, weight in weights.items():
+            if self.parameters.get(name) is weight:
+                continue
             layer, _, matrix = name.rpartition(".")
             device = _base(self.layers[layer]).weight.device
             known = isinstance(weight, nn.Parameter)
@@ -107,24 +110,38 @@ class AdapterLayers:
     @torch.no_grad()
     def update_norm(self) -> Tensor:
         """Return the norm of the change of all weights, relative to the frozen weights' norm."""
-        changes, norms = [], []
-        for layer in self.layers.values():
-            weight = _base(layer).weight.float()
+        changes = []
+        for name, layer in self.layers.items():
             part: Any = layer
             if self.shape.kind == "lora":
                 down, up = part.lora_A[_NAME].weight, part.lora_B[_NAME].weight
                 # |BA|² = tr(BᵀB·AAᵀ), without the product itself.
                 change = (self.shape.alpha / self.shape.rank) ** 2 * (
                     (up.T @ up) * (down @ down.T)
-                ).sum().clamp(min=0)
+                ).sum()
             else:
-                rotations = self.rotations(layer)
-                blocks = weight.unflatten(1, rotations.shape[:2])
-                moved = rotations - torch.eye(rotations.shape[-1], device=weight.device)
-                change = torch.einsum("ork,rkc->orc", blocks, moved).square().sum()
+                # |W(R − I)|² by blocks, from the blocks of WᵀW alone.
+                moved = self.rotations(layer)
+                moved = moved - torch.eye(moved.shape[-1], device=moved.device)
+                change = (self._products[name] * (moved @ moved.mT)).sum()
             changes.append(change)
-            norms.append(weight.square().sum())
-        return (torch.stack(changes).sum() / torch.stack(norms).sum()).sqrt()
+        return (torch.stack(changes).sum() / self._squares).clamp(min=0).sqrt()
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        """The sum of the squares of all frozen weights."""
+        squares = [_base(layer).weight.float().square().sum() for layer in self.layers.values()]
+        return torch.stack(squares).sum()
+
+    @cached_property
+    def _products(self) -> dict[str, Tensor]:
+        """For each layer of an OFT the blocks of WᵀW, (blocks, b, b)."""
+        products = {}
+        for name, layer in self.layers.items():
+            weight = _base(layer).weight.float()
+            blocks = weight.unflatten(1, (-1, self.shape.block_size))
+            products[name] = torch.einsum("ori,orj->rij", blocks, blocks)
+        return products
 
     def rotations(self, layer: nn.Module) -> Tensor:
         """Return the blocks of an OFT layer's orthogonal matrix, (blocks, b, b)."""

@@ -426,6 +426,7 @@ class _RunWriter:
             concept.trainable.save(place, values, self._metadata(concept, step))
         if self.trainer.adapter is not None:
             metadata = self._metadata(self.trainer.concepts[0], step)
+            metadata["token"] = " ".join(self.tokens)
             self.trainer.adapter.save(folder, learned[-1], metadata)
             self._write_bundle(folder, learned, metadata)
 

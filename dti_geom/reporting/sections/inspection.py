@@ -531,7 +531,7 @@ def _aside(files: Sequence[InspectedFile]) -> str:
 
 
 def common_folder(files: Sequence[InspectedFile]) -> str:
-    """Return the folder that several files lie below; empty for one file, or where there is none."""
+    """Return the folder that several files lie below; empty where there is none."""
     folders = [str(PurePath(file.path).parent) for file in files]
     absolute = {PurePath(folder).is_absolute() for folder in folders}
     if len(files) < 2 or len(absolute) > 1:
