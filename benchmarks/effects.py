@@ -57,7 +57,7 @@ from dti_geom.mini.concepts import Concept
 from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
 from dti_geom.mini.scorer import Scorer, shipped_scorer
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.statistics import Interval, bootstrap_interval, holm, paired_test
+from dti_geom.statistics import bootstrap_interval, bootstrap_test, holm
 from dti_geom.training import MethodConfig
 
 STAGES = ("train", "paint", "score")
@@ -299,17 +299,6 @@ def contrasts() -> dict[str, Contrast]:
     }
 
 
-def interval(by_concept: list[list[list[float]]]) -> Interval:
-    """Return the mean over concepts with its interval over concepts, runs and pictures."""
-    return bootstrap_interval(by_concept)
-
-
-def p_value(by_concept: list[list[list[float]]]) -> float:
-    """Return the p-value of Wilcoxon's signed-rank test over the concepts' means."""
-    # Rounded: means of equal values that were summed in another order must not differ.
-    return paired_test([round(float(np.mean([np.mean(r) for r in c])), 12) for c in by_concept]).p
-
-
 def differences(
     scored: dict[Cell, Answers], contrast: Contrast, check: str
 ) -> list[list[list[float]]]:
@@ -334,13 +323,16 @@ def differences(
 
 
 def tested(scored: dict[Cell, Answers]) -> dict[str, Any]:
-    """Test every contrast of every check: one family, corrected by Holm's method."""
+    """Test every contrast of every check: one family, corrected by Holm's method.
+
+    Intervals and p-values are of the same bootstrap over concepts, training seeds and pictures.
+    """
     names = list(product(contrasts().items(), CHECKS))
-    found = [differences(scored, contrast, check) for (_, contrast), check in names]
-    corrected = holm([p_value(values) for values in found])
+    tests = [bootstrap_test(differences(scored, contrast, check)) for (_, contrast), check in names]
+    corrected = holm([1.0 if p is None else p for _, p in tests])
     result: dict[str, Any] = {}
-    for ((name, _), check), values, p in zip(names, found, corrected, strict=True):
-        result.setdefault(name, {})[check] = asdict(interval(values)) | {"p, Holm": p}
+    for ((name, _), check), (interval, _), p in zip(names, tests, corrected, strict=True):
+        result.setdefault(name, {})[check] = asdict(interval) | {"p, Holm": p}
     return result
 
 
@@ -349,7 +341,9 @@ def shares(scored: dict[Cell, Answers]) -> dict[str, Any]:
     result = {}
     for name in VARIANTS:
         values = {check: differences(scored, {name: 1.0}, check) for check in SHOWN}
-        result[name] = {check: asdict(interval(found)) for check, found in values.items() if found}
+        result[name] = {
+            check: asdict(bootstrap_interval(found)) for check, found in values.items() if found
+        }
     return result
 
 

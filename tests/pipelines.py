@@ -10,6 +10,7 @@ published loss, and add an entry to `FAMILIES`.
 import importlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -1079,6 +1080,21 @@ def clip_then_t5(read: Sequence[Tensor]) -> Tensor:
     return torch.cat([wide, read[2]], dim=1)
 
 
+def unchanged(latents: Tensor) -> Tensor:
+    return latents
+
+
+def in_rows(tokens: Tensor) -> Tensor:
+    """A token for each place of a square, row by row, (n, h w, c) to (n, c, h, w)."""
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def in_patches(tokens: Tensor) -> Tensor:
+    """A token for each patch of 2×2, (n, h w / 4, 4 c) to (n, c, h, w)."""
+    return torch.nn.functional.pixel_shuffle(in_rows(tokens), 2)
+
+
 @dataclass(frozen=True)
 class Launcher:
     """The settings of the launchers that Kim et al. (2026) published; by default SDXL's."""
@@ -1121,6 +1137,11 @@ class Family:
     launcher: Launcher = Launcher()
     side: int = 64  # pixels that the tiny pipeline was trained at
     film: bool = False  # whether the autoencoder takes films; an image is one frame
+    # Of a flow that has one: the shift of times for images of 1024 px.
+    shift: float | None = None
+    unguided: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": 1.0})
+    # What the pipeline's sampler steps on as (n, c, h, w), for images of 64 px.
+    unpacked: Callable[[Tensor], Tensor] = unchanged
     # Published text encoders by denoiser, where not `towers`.
     other_towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Parameters of a published text encoder that nothing reads.
@@ -1172,6 +1193,7 @@ FAMILIES: dict[str, Family] = {
         loss=sd35_loss,
         pooled_at_token=("pooled",),
         states=clip_then_t5,
+        shift=3.0,
         answer=lambda target: target,
         launcher=Launcher(resolution=1024),
     ),
@@ -1184,6 +1206,8 @@ FAMILIES: dict[str, Family] = {
         loss=flux1_loss,
         pooled_at_token=("pooled",),
         states=lambda read: read[1],
+        shift=math.exp(1.15),  # for 4096 tokens
+        unpacked=in_patches,
         sampled=packed_by_flux,
         answer=packed_by_flux,
         side=1024,  # of the class: no configuration says it
@@ -1196,6 +1220,8 @@ FAMILIES: dict[str, Family] = {
         denoisers=("chroma1-hd-transformer",),
         autoencoder="flux1-vae",
         loss=chroma_loss,
+        shift=3.0,
+        unpacked=in_patches,
         sampled=packed_by_flux,
         answer=packed_by_flux,
         side=1024,
@@ -1221,6 +1247,9 @@ FAMILIES: dict[str, Family] = {
         loss=wan_loss,
         latents=channel_latents,
         call_options={"num_frames": 1},
+        shift=3.0,
+        unguided={"guidance_scale": 1.0, "num_frames": 1},
+        unpacked=lambda latents: latents.squeeze(2),
         sampled=lambda latents: latents.unsqueeze(2),
         answer=lambda target: target.unsqueeze(2),
         film=True,
@@ -1238,6 +1267,8 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         call_options={"use_resolution_binning": False},
+        shift=3.0,
+        unguided={"guidance_scale": 1.0, "use_resolution_binning": False},
         launcher=Launcher(
             batch_size=2, accumulate=2, kappa=5e-5, weight_decay=0.0, steps=500, resolution=1024
         ),
@@ -1254,6 +1285,8 @@ FAMILIES: dict[str, Family] = {
         prompt="red{}",
         launcher=Launcher(resolution=1024),
         side=1024,
+        shift=math.exp(1.15),  # FLUX.1's for 4096 tokens
+        unpacked=in_rows,
         other_towers={"flux2-klein-9b-transformer": ("qwen3-8b",)},
         # Nine of 36 blocks; Qwen3-8B has a head of its own, of 151,936 × 4,096.
         unread={"qwen3-4b": 908_377_344, "qwen3-8b": 9 * 192_946_432 + 151_936 * 4096},
@@ -1269,6 +1302,8 @@ FAMILIES: dict[str, Family] = {
         prompt="red{}",
         launcher=Launcher(resolution=1024),
         side=1024,
+        shift=6.0,
+        unguided={"guidance_scale": 0.0},
         unread={"qwen3-4b-model": 100_930_816},
     ),
     "qwen-image": Family(
@@ -1285,6 +1320,9 @@ FAMILIES: dict[str, Family] = {
         launcher=Launcher(resolution=1024),
         side=1024,
         film=True,
+        shift=math.exp(0.5 + 0.4 * 3840 / 7936),  # 4096 tokens, between 256 and 8192
+        unguided={"true_cfg_scale": 1.0},
+        unpacked=in_patches,
         # The vision tower and the head.
         unread={"qwen2.5-vl-7b": 8_292_166_656 - 7_070_619_136},
     ),
@@ -1298,6 +1336,7 @@ FAMILIES: dict[str, Family] = {
         word="e",
         prompt="red{}",
         launcher=Launcher(resolution=1024),
+        shift=math.exp(1.15),
         unread={"gemma-2-2b": 77_865_984},
     ),
 }

@@ -115,6 +115,7 @@ class VocabularyNorms:
     mean: float
     min: float
     max: float
+    width: int | None = None  # coordinates of a row; None in results of versions before 0.2
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,13 @@ def _check_whole(folder: Path, result: TrainingResult, records: Sequence[StepRec
 
 def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:
     summary = summarize_norms(encoder.token_table)
-    return VocabularyNorms(encoder.name, summary.mean, summary.min, summary.max)
+    return VocabularyNorms(
+        tower=encoder.name,
+        mean=summary.mean,
+        min=summary.min,
+        max=summary.max,
+        width=encoder.token_table.shape[1],
+    )
 
 
 def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:

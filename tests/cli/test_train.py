@@ -271,8 +271,10 @@ def test_a_dry_run_estimates_and_leaves_nothing(
 ) -> None:
     arguments = ["--model", sd15_pipeline, "--images", images, "--init", "dog"]
     out = tmp_path / "run"
-    done = run("train", *arguments, "--dry-run", "--json", "--out", out, "--batch-size", 2)
+    options = ["--batch-size", 2, "--method", "ti", "--learning-rate", 1]
+    done = run("train", *arguments, "--dry-run", "--json", "--out", out, *options)
     assert done.returncode == 0, done.stderr
+    assert "--learning-rate 0.0" in done.stderr  # what keeps the norm of ti inside
     estimate = json.loads(done.stdout)
     assert estimate["config"]["batch_size"] == 2
     assert [part["memory"] for part in estimate["memory"]] == ["fast", "low"]

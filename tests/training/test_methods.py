@@ -108,6 +108,21 @@ def test_with_a_large_rate_norm_decay_is_a_projection() -> None:
     ) == pytest.approx([0.4, 0.4])
 
 
+def test_a_strength_is_the_pull_the_share_or_the_exponent_and_has_no_effect_elsewhere() -> None:
+    weak = build("crossinit", strength=0.5)
+    pull_toward(weak, target(), 3)
+    expected = torch.nn.functional.mse_loss(weak.vectors(), TABLE[:2])
+    torch.testing.assert_close(weak.pull(), 0.5 * expected)
+    free = pull_toward(build("ti"), target(), 1)[0]
+    retracted = pull_toward(build("std-retraction", strength=0.7), target(), 1)[0]
+    torch.testing.assert_close(retracted, free * (STATS.std / free.std()) ** 0.7)
+    halved = pull_toward(build("norm-decay", learning_rate=0.02, strength=25), target(), 1)[0]
+    before = pull_toward(build("ti", learning_rate=0.02), target(), 1)[0]
+    torch.testing.assert_close(norms(halved), norms(before) + 0.5 * (0.4 - norms(before)))
+    with pytest.raises(TrainingError, match="strength has no effect on method 'ti'"):
+        build("ti", strength=1.0)
+
+
 def test_std_retraction_scales_by_the_tenth_power_of_the_ratio() -> None:
     free = pull_toward(build("ti"), target(), 1)[0]
     retracted = pull_toward(build("std-retraction"), target(), 1)[0]

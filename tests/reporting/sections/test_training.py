@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,22 @@ def test_without_the_models_vocabulary_only_the_mean_that_the_run_implies_is_dra
     for runs in (pair, other):
         (mean,) = shapes(course_figure(runs), "y2")
         assert mean.y0 == pytest.approx(MEAN_NORM)
+
+
+def test_the_law_lies_faintly_beside_a_norm_that_is_free(pair: TrainingRuns) -> None:
+    runs = dataclasses.replace(pair, vocabulary=(dataclasses.replace(VOCABULARY[0], width=32),))
+    *measured, law = curves(course_figure(runs), "y2")
+    assert len(measured) == 2
+    assert law.opacity < 1
+    assert law.line.color == measured[1].line.color
+    free = pair.runs[1].vectors[0].norms
+    assert law.y[0] == free[0]
+    # 32 coordinates move by the rate of TI, 0.02, in each update; decay takes next to nothing.
+    grown = math.sqrt(free[0] ** 2 + 0.02**2 * 32 * 39)
+    assert law.y[-1] == pytest.approx(grown, rel=0.01)
+    findings = [block.text for block in blocks(training_section(runs), Finding)]
+    assert len(findings) == 3
+    assert f"{free[-1] / law.y[-1]:.3g}" in findings[-1]
 
 
 def test_a_norm_that_grows_manifold_gets_a_logarithmic_axis(pair: TrainingRuns) -> None:
