@@ -261,7 +261,7 @@ def score_cell(scorer: Scorer, cell: Cell, path: Path) -> Answers:
     picture of the thing alone: it is there, and its mean cosine with the references.
     """
     references = embedded_references(scorer, cell.concept)
-    found = {}
+    found: Answers = {}
     for name, pixels in load_file(path).items():
         thing = cell.concept.initialiser if name.startswith("word") else cell.concept.item.thing
         pictures = as_tensor(pixels.numpy())
@@ -287,7 +287,7 @@ def contrasts() -> dict[str, Contrast]:
 
     The effect of I is its mean over II present and absent, and the other way round.
     """
-    found = {}
+    found: dict[str, Contrast] = {}
     for kind in KINDS:
         neither, one, two, both = (variant(kind, cell) for cell in CELLS)
         found |= {

@@ -467,7 +467,7 @@ def scored_cells(effects: Any) -> Any:
     Where the thing is gone it has no side.
     """
 
-    def found(spoiled: bool) -> dict[str, list[bool | None]]:
+    def found(spoiled: bool) -> dict[str, list[Any]]:
         there = [True, True, False, False] if spoiled else [True] * 4
         order = [True, False, None, None] if spoiled else [True, False, True, True]
         return {"presence": there, "both": there, "order": order, "object": [True], "likeness": [1]}
