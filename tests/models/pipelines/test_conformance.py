@@ -768,7 +768,8 @@ def test_an_adapter_gets_gradients_and_comes_back_from_its_file(
     for parameter in layers.parameters.values():
         parameter.requires_grad_()
     losses = losses_of(model, sample)
-    assert torch.equal(losses, plain)
+    # A rotation lays out its result anew, and SANA's sums are then rounded otherwise.
+    torch.testing.assert_close(losses, plain, rtol=0 if shape.kind == "lora" else 1e-5, atol=0)
     losses.sum().backward()
     last = [x for key, x in layers.parameters.items() if not key.endswith("lora_A")]
     assert any(x.grad is not None and x.grad.any() for x in last)
