@@ -1,7 +1,8 @@
 """Load parts of a source with transformers, quietly, and with clear errors."""
 
+import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -89,11 +90,29 @@ def tokenizer_files(source: Source, folder: str) -> list[str]:
     return [folder + name for name in TOKENIZER_FILES if source.has(folder + name)]
 
 
+def check_readable(files: Iterable[str]) -> None:
+    """Raise ModelFilesError for a tokenizer that sentencepiece alone reads, if that is missing.
+
+    files: of one or more folders. transformers would read such a file as one of another kind.
+    """
+    names = set(files)
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        whole = f"{folder}/tokenizer.json" if folder else "tokenizer.json"
+        alone = file in ("spiece.model", "tokenizer.model") and whole not in names
+        if alone and importlib.util.find_spec("sentencepiece") is None:
+            raise ModelFilesError(
+                f"{name} can only be read with sentencepiece, which is not installed. "
+                "Run: pip install sentencepiece protobuf"
+            )
+
+
 def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -> Any:
     """Return a tokenizer of this transformers class.
 
     files: those of one folder, fetched if need be. Raises ModelFilesError.
     """
+    check_readable(files)
     transformers = import_transformers()
     paths = [source.local(file) for file in files]
     folder = paths[0].parent

@@ -241,6 +241,18 @@ PROBES: dict[str, Probe] = {
             ),
         ),
         Probe(
+            name="shape",
+            question="Which shape has the vocabulary?",
+            details=(
+                "Shows isotropy, hubs of the neighbour graph and intrinsic dimension of the token "
+                "table, of its directions and of those less their mean, beside random directions; "
+                "and whether norms follow the row number."
+            ),
+            needs=Needs.TOKEN_TABLE,
+            example="--model sd15",
+            slow=True,
+        ),
+        Probe(
             name="angles",
             question="How far have learned tokens turned from the words they started from?",
             details=(

@@ -164,7 +164,13 @@ def test_the_index_has_a_line_for_every_picture_of_the_folder(
         "prompt": "a dog",
         "seed": 1,
         "token": None,
-        "settings": {"steps": 2, "guidance": 3.0, "size": 64, "dtype": "float32"},
+        "settings": {
+            "steps": 2,
+            "guidance": 3.0,
+            "size": 64,
+            "dtype": "float32",
+            "reward": None,
+        },
         "model": sd15.name,
     }
     (tmp_path / result.pictures[0].file).unlink()
@@ -303,7 +309,10 @@ def test_an_adapter_its_scale_and_the_reward_name_the_file_and_no_adapter_refuse
 ) -> None:
     place(sd15)
     layers = AdapterLayers(sd15.denoiser, AdapterShape())
-    weights = {name: torch.ones_like(x) for name, x in layers.parameters.items()}
+    # Not constant: a normalised input sums to 0.
+    weights = {
+        name: torch.linspace(-1, 1, x.numel()).view_as(x) for name, x in layers.parameters.items()
+    }
     layers.remove()
     adapter = Adapter("unet", AdapterShape(), weights)
 

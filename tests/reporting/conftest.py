@@ -36,6 +36,7 @@ from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspectio
 from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
 from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
+from dti_geom.probes.shape import CloudShape, Hub, ShapeResult
 from dti_geom.probes.stagnation import (
     BranchBound,
     BranchTurn,
@@ -543,6 +544,40 @@ def make_explain() -> Callable[..., ExplainResult]:
 
 
 @pytest.fixture(scope="session")
+def make_shape() -> Callable[..., ShapeResult]:
+    """Make the shape of a table whose strongest hub has this name."""
+
+    def make(hub: str = "the", norm_by_row: float | None = 0.25) -> ShapeResult:
+        scores = {"rows": 0.2, "directions": 0.3, "centred": 0.35, "random": 0.9}
+        hubs = (Hub(hub, 1, 44), Hub("cat", 3, 30))
+        return ShapeResult(
+            name="text_encoder",
+            rows=386,
+            equal_rows=2,
+            dim=256,
+            sampled=386,
+            searched=386,
+            k=10,
+            norm_by_row=norm_by_row,
+            clouds=tuple(
+                CloudShape(
+                    cloud=name,
+                    isotropy=score,
+                    mean_cosine=0.1,
+                    hubness=1.5,
+                    never=0.1,
+                    two_nearest=14.0,
+                    dimension=15.0,
+                    hubs=() if name == "random" else hubs,
+                )
+                for name, score in scores.items()
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_interpolation() -> Callable[..., Interpolation]:
     return interpolation_result
 
@@ -674,6 +709,7 @@ def report(
     make_attention: Callable[..., AttentionResult],
     make_angles: Callable[..., AnglesResult],
     make_explain: Callable[..., ExplainResult],
+    make_shape: Callable[..., ShapeResult],
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
@@ -713,6 +749,7 @@ def report(
             (f"{HOSTILE[2]} has another width.",),
         ),
         "explain": (make_explain(*HOSTILE[:3]), ()),
+        "shape": (make_shape(HOSTILE[0]), ()),
     }
     results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)

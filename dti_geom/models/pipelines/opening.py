@@ -22,7 +22,7 @@ from dti_geom.models.downloads import (
     needed_files,
 )
 from dti_geom.models.encoders.registry import architecture_of
-from dti_geom.models.loading import explained, import_transformers, laid_out, quiet
+from dti_geom.models.loading import check_readable, explained, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
 from dti_geom.models.sources import HubRepository, Source, read_json
@@ -85,6 +85,7 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
         options = {"requires_safety_checker": False}
     dtypes = family_of(kind).part_dtypes(dtype)
     names = {file.name: file.loaded_as for file in plan.files}
+    check_readable(names)
     absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
     problem = f"{source.name} did not open as a {kind}"
     with (
