@@ -516,3 +516,13 @@ def test_all_tests_of_the_effects_are_one_family(effects: Any) -> None:
     corrected = tests["TI: Effect I"]["presence"]["p, Holm"]
     assert 5 * alone < corrected <= smallest * alone
     assert tests["DTI: Effect II"]["order"]["p, Holm"] == 1
+
+
+def test_the_arms_of_the_adapters_benchmark_are_nine_and_a_try_is_a_part_of_them() -> None:
+    adapters = script("adapters")
+    whole = adapters.plan()
+    assert len(whole.cells) == 9 * 12 * 3
+    (cell,) = adapters.plan(concepts=1, seeds=1, steps=5, arms=["both + dco"]).cells
+    assert (cell.label, cell.run.steps, cell.run.checkpoint_every) == ("both + dco", 5, 5)
+    assert cell.run.adapter is not None
+    assert cell.run.objective.names == ("dco",)
