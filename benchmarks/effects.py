@@ -53,8 +53,8 @@ from dti_geom.errors import DtiGeomError
 from dti_geom.files import atomic_path
 from dti_geom.geometry.effects import CELLS, cell_rows
 from dti_geom.mini.checks import both_right, order_given_presence, presence_right
-from dti_geom.mini.concepts import Concept
-from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
+from dti_geom.mini.concepts import Concept, concept_images, concepts_folder
+from dti_geom.mini.recipe.dataset import as_pixels, as_tensor, save_grid
 from dti_geom.mini.scorer import Scorer, shipped_scorer
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.statistics import bootstrap_interval, bootstrap_test, holm
@@ -67,8 +67,10 @@ MOVED = ("word, no position", "word, other's position")
 TOKENS = "tokens.safetensors"
 PAIRS, ALONE = 16, 4  # pictures of each cell: in pairs, and of the thing alone
 PAIR_SEED, ALONE_SEED = 1000, 2000  # of the first picture's noise
-CHECKS = ("presence", "both", "order")  # what is tested
+CHECKS = ("presence", "both", "order")  # of pairs
+TESTED = (*CHECKS, "likeness")
 SHOWN = (*CHECKS, "object", "likeness")
+PREVIEWED = ("round-frog", "yellow-rocket", "striped-apple", "robot")
 
 
 def variant(kind: str, cell: str) -> str:
@@ -259,7 +261,7 @@ def score_cell(scorer: Scorer, cell: Cell, path: Path) -> Answers:
     picture of the thing alone: it is there, and its mean cosine with the references.
     """
     references = embedded_references(scorer, cell.concept)
-    found = {}
+    found: Answers = {}
     for name, pixels in load_file(path).items():
         thing = cell.concept.initialiser if name.startswith("word") else cell.concept.item.thing
         pictures = as_tensor(pixels.numpy())
@@ -285,7 +287,7 @@ def contrasts() -> dict[str, Contrast]:
 
     The effect of I is its mean over II present and absent, and the other way round.
     """
-    found = {}
+    found: dict[str, Contrast] = {}
     for kind in KINDS:
         neither, one, two, both = (variant(kind, cell) for cell in CELLS)
         found |= {
@@ -327,7 +329,7 @@ def tested(scored: dict[Cell, Answers]) -> dict[str, Any]:
 
     Intervals and p-values are of the same bootstrap over concepts, training seeds and pictures.
     """
-    names = list(product(contrasts().items(), CHECKS))
+    names = list(product(contrasts().items(), TESTED))
     tests = [bootstrap_test(differences(scored, contrast, check)) for (_, contrast), check in names]
     corrected = holm([1.0 if p is None else p for _, p in tests])
     result: dict[str, Any] = {}
@@ -342,7 +344,9 @@ def shares(scored: dict[Cell, Answers]) -> dict[str, Any]:
     for name in VARIANTS:
         values = {check: differences(scored, {name: 1.0}, check) for check in SHOWN}
         result[name] = {
-            check: asdict(bootstrap_interval(found)) for check, found in values.items() if found
+            check: asdict(bootstrap_interval(found, limits=(-float(check == "likeness"), 1)))
+            for check, found in values.items()
+            if found
         }
     return result
 
@@ -376,7 +380,25 @@ def score(work: Path, seeds: Sequence[int], publish: Path | None) -> dict[str, A
         with atomic_path(publish / "result.json", overwrite=True) as beside:
             beside.write_text(json.dumps(result, indent=1) + "\n")
         publish_tokens(work, seeds, publish)
+        preview(work, publish / "preview.png")
     return result
+
+
+def preview(work: Path, path: Path) -> None:
+    """Write four concepts, a row each: two references, a pair and one alone by TI, and by DTI."""
+    rows = []
+    for cell in cells([0]):
+        if cell.concept.name in PREVIEWED:
+            references = [
+                np.asarray(picture) for picture in concept_images(concepts_folder(), cell.concept)
+            ]
+            painted = load_file(pictures_of(work, cell))
+            rows.append(as_tensor(np.stack(references[:2])))
+            rows += [
+                as_tensor(painted[name][[1, PAIRS + 1]].numpy())
+                for name in ("TI, both", "DTI, neither")
+            ]
+    save_grid(torch.cat(rows), 6, path)
 
 
 def inflations(work: Path, seeds: Sequence[int]) -> dict[str, float]:
@@ -412,9 +434,9 @@ def tables(result: dict[str, Any]) -> str:
     ]
     for name, row in result["variants"].items():
         lines.append(f"| {name} | {' | '.join(_interval(row.get(check)) for check in SHOWN)} |")
-    lines += ["", f"| contrast | {' | '.join(CHECKS)} |", f"|---|{'---|' * len(CHECKS)}"]
+    lines += ["", f"| contrast | {' | '.join(TESTED)} |", f"|---|{'---|' * len(TESTED)}"]
     for name, row in result["contrasts"].items():
-        tests = [f"{_interval(row[check])}, p = {row[check]['p, Holm']:.3f}" for check in CHECKS]
+        tests = [f"{_interval(row[check])}, p = {row[check]['p, Holm']:.3f}" for check in TESTED]
         lines.append(f"| {name} | {' | '.join(tests)} |")
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ that stays valid, since random bytes rarely pass a checksum. Every read must ret
 raise the one-line error. Everything else is counted as a problem:
 
 - a crash: any other exception, a message of several lines, the death of the process, or ten seconds
-  without an answer;
+  of processor time without an answer;
 - an execution: a canary file that a payload would leave, or an audit event (import, exec, compile,
   find_class, a process, a socket, another file) during the read;
 - memory: the address space may grow by at most 64 MB, whatever the file says.
@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ from dti_geom.files import read_embeddings
 from dti_geom.files.cards import PNG, write_card
 
 MEMORY = 64 * 2**20  # bytes that reading a file may add to the address space
-PATIENCE = 10  # seconds for one file
+PATIENCE = 10  # seconds of processor time for one file
+BLOCKED = 600  # seconds after which a process that computes nothing counts as hanging
 # Audit events that no read of a tensor file causes. They also show calls that fail, which leave no
 # canary.
 FORBIDDEN = (
@@ -660,10 +662,16 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
         worker = context.Process(target=work, args=(theirs, range(start, count), seed, folder))
         worker.start()
         theirs.close()
-        current, patience = start, 120.0  # until the libraries are loaded
+        current, spent, waited = start, 0.0, 0
         try:
             while True:
-                if not ours.poll(patience):
+                # Of processor time: on a busy machine a file may wait long for its turn.
+                if not ours.poll(PATIENCE):
+                    waited += PATIENCE
+                    loading = current == start and not spent
+                    allowed = 12 * PATIENCE if loading else PATIENCE
+                    if _processor_seconds(worker) - spent < allowed and waited < BLOCKED:
+                        continue
                     raise TimeoutError
                 match ours.recv():
                     case None:
@@ -673,7 +681,7 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
                         yield outcome
                         start = outcome.number + 1
                     case number:
-                        current, patience = number, PATIENCE
+                        current, spent, waited = number, _processor_seconds(worker), 0
         except (EOFError, TimeoutError) as error:
             how = "no answer" if isinstance(error, TimeoutError) else "the process died"
             yield Outcome(current, "?", 0, PATIENCE, 0, False, f"crash: {how}")
@@ -681,6 +689,15 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
         finally:
             worker.kill()
             worker.join()
+
+
+def _processor_seconds(worker: SpawnProcess) -> float:
+    """Processor time that a process has used; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

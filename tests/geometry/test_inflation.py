@@ -203,3 +203,10 @@ def test_a_schedule_of_full_rates_is_the_law() -> None:
 def test_an_update_without_rate_changes_nothing() -> None:
     walk = Walk(width=32, start_norm=0.4, learning_rate=0.02, weight_decay=0.3)
     assert walk.scheduled_norms([0.0, 0.0]) == pytest.approx([0.4, 0.4, 0.4])
+
+
+def test_half_of_the_rate_is_a_walk_at_half_of_the_rate() -> None:
+    walk = Walk(width=32, start_norm=0.4, learning_rate=0.02, weight_decay=0.3)
+    slower = Walk(width=32, start_norm=0.4, learning_rate=0.01, weight_decay=0.3)
+    expected = [slower.norm(update) for update in range(51)]
+    assert walk.scheduled_norms([0.5] * 50) == pytest.approx(expected)

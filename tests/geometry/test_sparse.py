@@ -38,6 +38,18 @@ def test_a_planted_sum_is_recovered_with_its_order_and_weights(words: int) -> No
         assert sums[-1].share == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_sum_of_eight_words_is_recovered_from_a_table_of_the_size_of_clips() -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(49408, 768, generator=generator)
+    sums = [planted(table, 8, seed) for seed in range(4)]
+    found = sparse_sums(torch.stack([numbers[8:] for _, numbers in sums]), table, 8)
+    for (rows, numbers), (*_, last) in zip(sums, found, strict=True):
+        assert last.rows == tuple(rows)
+        weights = torch.tensor(last.weights, dtype=torch.float64) * numbers[8:].norm()
+        torch.testing.assert_close(weights, numbers[:8], rtol=0.01, atol=0)
+
+
 def test_the_words_of_a_sum_are_found_under_noise_of_a_third_of_its_length() -> None:
     table = unit_rows(3000, 128)
     for seed in range(5):

@@ -43,7 +43,7 @@ def moved(frozen: nn.Module, shape: AdapterShape, seed: int = 0, by: float = 0.3
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in layers.parameters.values():
-            parameter += by * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
     return layers
 
 

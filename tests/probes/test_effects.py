@@ -121,6 +121,7 @@ def test_a_learned_vector_is_measured_at_the_mean_norm(
     first, second = (measure_effects(bare, vectors) for vectors in (long, short))
     (_, group), (_, other) = first.groups, second.groups  # the zero vector is left out
     assert (group.token, group.tokens) == ("<x>[0]", 1)
+    assert other.inflation is not None
     assert group.inflation == pytest.approx(9 * other.inflation)
     assert [cell.moved.mean for cell in group.cells] == pytest.approx(
         [cell.moved.mean for cell in other.cells], rel=1e-5

@@ -507,7 +507,7 @@ def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
     # Slices are single pictures, as ours are decoded.
     model.vae.enable_slicing()
     # The same object, not a second one: two copies in memory differ in the last digit.
-    options = {"guidance_scale": model.guidance} | family.call_options
+    options = {"guidance_scale": model.guidance, **family.call_options}
     expected = model.pipeline(
         prompt=["a red cat", "a dog"],
         num_inference_steps=2,
@@ -768,13 +768,14 @@ def test_an_adapter_gets_gradients_and_comes_back_from_its_file(
     for parameter in layers.parameters.values():
         parameter.requires_grad_()
     losses = losses_of(model, sample)
-    assert torch.equal(losses, plain)
+    # A rotation lays out its result anew, and SANA's sums are then rounded otherwise.
+    torch.testing.assert_close(losses, plain, rtol=0 if shape.kind == "lora" else 1e-5, atol=0)
     losses.sum().backward()
     last = [x for key, x in layers.parameters.items() if not key.endswith("lora_A")]
     assert any(x.grad is not None and x.grad.any() for x in last)
     with torch.no_grad():
         for parameter in layers.parameters.values():
-            parameter += 0.5
+            parameter.add_(0.5)
         adapted = losses_of(model, sample)
     weights = {key: x.detach() for key, x in layers.parameters.items()}
     write_adapter(tmp_path, Adapter(model.denoiser_name, shape, weights))

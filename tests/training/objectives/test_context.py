@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -44,12 +45,13 @@ def test_a_huge_token_disturbs_it_more_and_the_gradient_leads_back(
     drawn: tuple[Trainer, Batch],
 ) -> None:
     trainer, batch = drawn
-    (parameter,) = trainer.concepts[0].trainable.parameters()
+    vectors: Any = trainer.concepts[0].trainable
+    (parameter,) = vectors.parameters()
     noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     losses = []
     for size in (0.005, 0.05):
         with torch.no_grad():
-            parameter.copy_(trainer.concepts[0].trainable.vectors[0].start + size * noise)
+            parameter.copy_(vectors.vectors[0].start + size * noise)
         losses.append(loss_of(trainer, batch)[0])
     assert 1e-5 < losses[0] < losses[1]
     torch.testing.assert_close(loss_of(trainer, batch, 0.4)[0], 4 * losses[1])
