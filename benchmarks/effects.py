@@ -1,304 +1,452 @@
-"""Measure what TI does to a token of the embedded model, and whether the norm is the cause.
+"""Measure which effect of an inflated token's magnitude spoils a picture, on the embedded model.
 
-For every concept and training seed a token is learned by TI and by DTI. It is painted in pairs
-("a <x> to the left of a car") and alone, at the norm it was learned at and at another. So is the
-class word:
+A longer token hides its position p from the encoder's first normalisation (Effect I), and is long
+beside all that the encoder's blocks add to it (Effect II). Four inputs of the encoder, with k the
+inflation of the concept's token by TI, set the two apart:
 
-    word, word at TI's norm, TI, TI at the mean norm, DTI, DTI at TI's norm
+    neither  e + p        I alone  e + p/k        II alone  k·e + k·p        both  k·e + p
 
-The scorer reads who stands where, and how similar the thing is to the reference pictures.
+They are painted for each concept and training seed, for three tokens: the class word, the direction
+that TI learned and that of DTI, the last two at the vocabulary's mean norm. So "TI, both" is TI's
+token as it was trained, "TI, neither" is TI rescaled, and "DTI, neither" is DTI's as it was
+trained. All cells see the same prompts and the same noise. Class words learn nothing, so they are
+painted for the first seed alone. Two more rows ask what a word's own position is for: "word, no
+position" has none, "word, other's position" has that of the pair's other thing.
 
-A second question is where ordinary words get their order from. `--positions` paints class words
-whose own position was removed from the encoder's input (x₀ = e instead of e + p_i), and words that
-carry the position of the pair's other thing.
+Three stages; every one resumes:
 
-python benchmarks/effects.py --work build/effects                     # all cells; resumes
-python benchmarks/effects.py --work build/effects --positions         # words without a position
-python benchmarks/effects.py --work build/effects --part 0 --parts 2  # the first of two halves
-python benchmarks/effects.py --work build/effects --summary reports/effects/result.json
+train    tokens by TI and DTI, six concepts in a run
+paint    pictures of every cell; needs no scorer
+score    what the scorer reads in them, and the summary
+
+python benchmarks/effects.py --work build/effects                        # all stages
+python benchmarks/effects.py --work build/effects --stage paint --part 0 --parts 2
+python benchmarks/effects.py --work build/effects --stage score --publish reports/effects
 """
 
 import argparse
 import json
 import platform
-from dataclasses import asdict, dataclass
-from itertools import chain, product
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from experiments import (
+    Group,
+    Question,
+    alone,
+    concepts_of,
+    embedded_references,
+    groups_of,
+    paint_prompts,
+    questions,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from dti_geom import geometry
-from dti_geom.files import atomic_path, read_embeddings
-from dti_geom.mini.checks import both_right, order_right
-from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
-from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
-from dti_geom.mini.recipe.dataset import as_tensor
-from dti_geom.mini.scenes import Item, Scene
+from dti_geom.errors import DtiGeomError
+from dti_geom.files import atomic_path
+from dti_geom.geometry.effects import CELLS, cell_rows
+from dti_geom.mini.checks import both_right, order_given_presence, presence_right
+from dti_geom.mini.concepts import Concept, concept_images, concepts_folder
+from dti_geom.mini.recipe.dataset import as_pixels, as_tensor, save_grid
 from dti_geom.mini.scorer import Scorer, shipped_scorer
-from dti_geom.mini.wording import with_article
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.statistics import Share, paired_test, student_interval
-from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
+from dti_geom.statistics import bootstrap_interval, bootstrap_test, holm
+from dti_geom.training import MethodConfig
 
-TOKEN, OTHER_TOKEN = "<x>", "<w>"
-PAIRS, ALONE = 24, 8
-VARIANTS = ("word", "word at TI's norm", "TI", "TI at the mean norm", "DTI", "DTI at TI's norm")
+STAGES = ("train", "paint", "score")
+METHODS = {"ti": MethodConfig("ti"), "dti": MethodConfig("dti")}
+KINDS = ("word", "TI", "DTI")
+MOVED = ("word, no position", "word, other's position")
+TOKENS = "tokens.safetensors"
+PAIRS, ALONE = 16, 4  # pictures of each cell: in pairs, and of the thing alone
+PAIR_SEED, ALONE_SEED = 1000, 2000  # of the first picture's noise
+CHECKS = ("presence", "both", "order")  # of pairs
+TESTED = (*CHECKS, "likeness")
+SHOWN = (*CHECKS, "object", "likeness")
+PREVIEWED = ("round-frog", "yellow-rocket", "striped-apple", "robot")
+
+
+def variant(kind: str, cell: str) -> str:
+    return f"{kind}, {cell}"
+
+
+VARIANTS = (*(variant(kind, cell) for kind, cell in product(KINDS, CELLS)), *MOVED)
+
+
+# --- Training ---
+
+
+def groups(work: Path, seeds: Sequence[int]) -> list[tuple[str, Group]]:
+    """Return the methods and training runs.
+
+    The seed varies slowest, so a stop leaves whole seeds.
+    """
+    found = []
+    for seed, (name, method) in product(seeds, METHODS.items()):
+        for group in groups_of(work, "mini", method, concepts_of("test"), seed):
+            folder = work / "trained" / f"{name}-{group.concepts[0].name}-{seed}"
+            found.append((name, replace(group, folder=folder)))
+    return found
+
+
+def train(work: Path, seeds: Sequence[int]) -> None:
+    model = open_text_to_image("mini", dtype=torch.bfloat16)
+    for _, group in groups(work, seeds):
+        print(f"{group.folder.name}: {group.train(model):.0f} s", flush=True)
+
+
+def learned(work: Path, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Return the tokens of all runs by METHOD/CONCEPT/SEED, (d,). Raises DtiGeomError."""
+    vectors = {}
+    for name, group in groups(work, seeds):
+        if not (group.folder / "result.json").is_file():
+            raise DtiGeomError(
+                f"{group.folder} holds no finished run. Train it first: --stage train."
+            )
+        for concept, vector in group.vectors().items():
+            vectors[f"{name}/{concept}/{group.config.seed}"] = vector.contiguous()
+    return vectors
+
+
+def publish_tokens(work: Path, seeds: Sequence[int], folder: Path) -> None:
+    """Save the tokens of all runs in one file, so that they can be measured without training."""
+    with atomic_path(folder / TOKENS, overwrite=True) as beside:
+        save_file(learned(work, seeds), beside)
+
+
+# --- Painting ---
 
 
 @dataclass(frozen=True)
-class Question:
-    """A prompt with {} for the thing, and the scene that it describes."""
+class Cell:
+    """A concept and a training seed."""
 
-    prompt: str
-    background: str
-    other: str
-    on_the_left: bool
+    concept: Concept
+    seed: int
 
-    def scene(self, thing: str) -> Scene:
-        items = (Item(thing), Item(self.other))
-        return Scene(self.background, *(items if self.on_the_left else items[::-1]), "row")
+    @property
+    def name(self) -> str:
+        return f"{self.concept.name}-{self.seed}"
 
+    @property
+    def questions(self) -> list[Question]:
+        return questions(self.concept, self.seed, PAIRS)
 
-def questions(concept: Concept, seed: int) -> list[Question]:
-    """Return PAIRS prompts: left and right, seen from the thing and from the other thing."""
-    rng = np.random.default_rng(seed)
-    others = [name for name in THING_NAMES if name not in (concept.item.thing, concept.initialiser)]
-    asked = []
-    for number in range(PAIRS):
-        left, from_other = number % 2 == 0, number // 2 % 2 == 1
-        other, background = (
-            others[rng.integers(len(others))],
-            BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))],
-        )
-        words = "to the left of" if left != from_other else "to the right of"
-        things = (with_article(other), "a {}") if from_other else ("a {}", with_article(other))
-        prompt = f"a photo of {things[0]} {words} {things[1]} {BACKGROUNDS[background][0]}"
-        asked.append(Question(prompt, background, other, left))
-    return asked
+    @property
+    def prompts(self) -> list[str]:
+        """Prompts of pairs, then of the thing alone, with {} for the thing."""
+        return [question.prompt for question in self.questions] + alone(ALONE)
 
 
-def learned(
-    work: Path, concept: Concept, method: str, seed: int, model: TextToImage
-) -> tuple[Tensor, float]:
-    """Return the (d,) token of a run and its seconds per step. Trains or resumes it if needed."""
-    folder = work / "runs" / f"{concept.name}-{method}-{seed}"
-    if (folder / "config.json").exists():
-        result = resume(folder, model=model)
-    else:
-        images = str(concepts_folder() / concept.name)
-        config = RunConfig(
-            "mini",
-            (ConceptConfig(TOKEN, images, concept.initialiser),),
-            MethodConfig(method),
-            preview=PreviewConfig(every=0),
-            seed=seed,
-            dtype="float32",
-        )
-        result = train(config, folder, model=model)
-    (token,) = read_embeddings(folder / "learned_embeds.safetensors").tokens
-    return token.vectors[0], result.seconds_per_step
+def cells(seeds: Sequence[int]) -> list[Cell]:
+    return [Cell(concept, seed) for seed, concept in product(seeds, concepts_of("test"))]
 
 
-def measure(
-    model: TextToImage,
-    scorer: Scorer,
-    concept: Concept,
-    vector: Tensor,
-    thing: str,
-    asked: list[Question],
-) -> dict[str, Any]:
-    """Paint prompts with a vector; return which pictures are right, and their similarity.
+def open_painter() -> TextToImage:
+    """Return the embedded model with its text encoder in float32 and its denoiser in bfloat16.
 
-    Similarity is the mean cosine with the reference pictures, in the scorer's embedding.
+    In bfloat16 the encoder would round p/10 away beside the token it is added to.
     """
-    model.place(OTHER_TOKEN, [vector[None]])
-    paint = [question.prompt.replace("{}", OTHER_TOKEN) for question in asked]
-    read = scorer.read(_pictures(model, paint, 1000))
-    scenes = [question.scene(thing) for question in asked]
-    backgrounds = [
-        BACKGROUNDS[BACKGROUND_NAMES[i % len(BACKGROUND_NAMES)]][0] for i in range(ALONE)
-    ]
-    alone = _pictures(model, [f"a photo of a {OTHER_TOKEN} {place}" for place in backgrounds], 2000)
-    references = scorer.embed(
-        as_tensor(np.stack([np.asarray(p) for p in concept_images(concepts_folder(), concept)]))
-    )
-    return {
-        "norm": float(geometry.norms(vector)),
-        "order": [order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)],
-        "both": [both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)],
-        "object": [answers["first"] == thing for answers in scorer.read(alone)],
-        "similarity": float((scorer.embed(alone) @ references.T).mean()),
-    }
+    model = open_text_to_image("mini", dtype=torch.float32)
+    unet: nn.Module = model.pipeline.unet
+    nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns of parts that this one lacks
+
+    def narrow(_unet: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        return _as(torch.bfloat16, args), {n: _as(torch.bfloat16, v) for n, v in kwargs.items()}
+
+    def widen(_unet: nn.Module, _args: Any, output: Any) -> Any:
+        return _as(torch.float32, output)
+
+    unet.register_forward_pre_hook(narrow, with_kwargs=True)
+    unet.register_forward_hook(widen)
+    return model
 
 
-def _pictures(model: TextToImage, prompts: list[str], seed: int) -> Tensor:
-    pictures = model.generate(prompts, list(range(seed, seed + len(prompts))))
-    return as_tensor(np.stack([np.asarray(picture) for picture in pictures]))
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_as(dtype, item) for item in value)
+    return value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
 
 
-def cell(work: Path, model: TextToImage, scorer: Scorer, concept: Concept, seed: int) -> None:
-    """Measure a concept and a training seed, and save the result in its own file."""
-    path = work / "cells" / f"{concept.name}-{seed}.json"
-    if path.exists():
-        return
-    ti, ti_seconds = learned(work, concept, "ti", seed, model)
-    dti, dti_seconds = learned(work, concept, "dti", seed, model)
+def rows(model: TextToImage, cell: Cell, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the token rows of every variant: (prompts, d), one for each of the cell's prompts.
+
+    tokens: vectors as `learned` returns them.
+    """
     tower = model.towers[0]
-    (row,) = tower.vocabulary.rows(concept.initialiser)
-    word, mean = tower.token_table[row], geometry.summarize_norms(tower.token_table).mean
-    inflated = float(geometry.norms(ti))
-    vectors = (
-        (word, concept.initialiser),
-        (inflated * geometry.normalize(word), concept.initialiser),
-        (ti, concept.item.thing),
-        (mean * geometry.normalize(ti), concept.item.thing),
-        (dti, concept.item.thing),
-        (inflated * geometry.normalize(dti), concept.item.thing),
-    )
-    asked = questions(concept, seed)
-    found = {
-        name: measure(model, scorer, concept, vector, thing, asked)
-        for name, (vector, thing) in zip(VARIANTS, vectors, strict=True)
-    }
-    angle = float(geometry.angle(geometry.normalize(ti), geometry.normalize(dti)))
-    result = {
-        "concept": concept.name,
-        "seed": seed,
-        "mean_norm": mean,
-        "angle_ti_dti": angle,
-        "variants": found,
-    }
-    result["seconds_per_step"] = {"ti": ti_seconds, "dti": dti_seconds}
-    with atomic_path(path) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        concept.name,
-        seed,
-        {name: f"{sum(x['order'])}/{PAIRS}" for name, x in found.items()},
-        flush=True,
-    )
+    table = tower.token_table.float()
+    (word,) = tower.vocabulary.rows(cell.concept.initialiser)
+    mean = geometry.summarize_norms(table).mean
+    ti, dti = (tokens[f"{name}/{cell.concept.name}/{cell.seed}"] for name in METHODS)
+    scale = float(geometry.norms(ti)) / mean
+    own, others = places(model, cell)
+    at_mean = {"TI": mean * geometry.normalize(ti), "DTI": mean * geometry.normalize(dti)}
+    found = {}
+    if cell.seed == 0:
+        at_mean = {"word": table[word], **at_mean}
+        found = dict(zip(MOVED, (table[word] - own, table[word] + others - own), strict=True))
+    for kind, vector in at_mean.items():
+        for name, moved in cell_rows(vector, own, scale).items():
+            found[variant(kind, name)] = moved
+    return {name: found[name] for name in VARIANTS if name in found}
 
 
-def positions(work: Path, model: TextToImage, scorer: Scorer, concepts: list[Concept]) -> None:
-    """Measure order and presence for class words whose position is moved.
+def places(model: TextToImage, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Return the positions of the thing and of the other thing in each prompt, (prompts, d) each.
 
-    Words keep their own position, have none, or carry that of the other thing.
+    Alone, the thing has no other; there both are its own.
     """
     tower = model.towers[0]
     table = model.pipeline.text_encoder.get_submodule("embeddings.position_embedding").weight
-    found: dict[str, dict[str, list[bool]]] = {}
-    for concept in concepts:
-        (row,) = tower.vocabulary.rows(concept.initialiser)
-        asked = questions(concept, 0)
-        prompts = [question.prompt.replace("{}", concept.initialiser) for question in asked]
-        ids = [tower.tokenizer(prompt).input_ids for prompt in prompts]
-        others = [tower.vocabulary.rows(question.other)[0] for question in asked]
-        own = [table[prompt_ids.index(row)] for prompt_ids in ids]
-        theirs = [
-            table[prompt_ids.index(other)] for prompt_ids, other in zip(ids, others, strict=True)
+    (word,) = tower.vocabulary.rows(cell.concept.initialiser)
+    own, theirs = [], []
+    others: list[str | None] = [question.other for question in cell.questions]
+    others += [None] * ALONE
+    for prompt, other in zip(cell.prompts, others, strict=True):
+        ids = tower.tokenizer(prompt.replace("{}", cell.concept.initialiser)).input_ids
+        own.append(ids.index(word))
+        theirs.append(own[-1] if other is None else ids.index(tower.vocabulary.rows(other)[0]))
+    return table[own].detach().float(), table[theirs].detach().float()
+
+
+def paint_cell(model: TextToImage, cell: Cell, tokens: dict[str, Tensor], path: Path) -> None:
+    """Paint every variant of a cell and save the pictures: (prompts, 64, 64, 3) bytes each."""
+    pictures = {}
+    for name, vectors in rows(model, cell, tokens).items():
+        prompts = []
+        for number, (prompt, vector) in enumerate(zip(cell.prompts, vectors, strict=True)):
+            # A token of its own for each prompt: the row depends on where it stands.
+            token = f"<cell-{number}>"
+            model.place(token, [vector[None]])
+            prompts.append(prompt.replace("{}", token))
+        painted = [paint_prompts(model, prompts[:PAIRS], PAIR_SEED)]
+        painted.append(paint_prompts(model, prompts[PAIRS:], ALONE_SEED))
+        pictures[name] = torch.from_numpy(as_pixels(torch.cat(painted))).contiguous()
+    with atomic_path(path) as beside:
+        save_file(pictures, beside)
+
+
+def paint_all(work: Path, seeds: Sequence[int], part: int, parts: int) -> None:
+    """Paint the cells of a part that are not painted yet."""
+    model, tokens = open_painter(), learned(work, seeds)
+    for cell in cells(seeds)[part::parts]:
+        path = pictures_of(work, cell)
+        if not path.exists():
+            paint_cell(model, cell, tokens, path)
+            print(f"painted {cell.name}", flush=True)
+
+
+def pictures_of(work: Path, cell: Cell) -> Path:
+    return work / "pictures" / f"{cell.name}.safetensors"
+
+
+# --- Scoring ---
+
+
+Answers = dict[str, dict[str, list[Any]]]  # variant → check → one for each picture
+
+
+def score_cell(scorer: Scorer, cell: Cell, path: Path) -> Answers:
+    """Return what the scorer reads in every variant's pictures.
+
+    presence, both and order have a value for each pair: the thing is there, both things are, and
+    the thing is on its side (None: there is no side to see). object and likeness have one for each
+    picture of the thing alone: it is there, and its mean cosine with the references.
+    """
+    references = embedded_references(scorer, cell.concept)
+    found: Answers = {}
+    for name, pixels in load_file(path).items():
+        thing = cell.concept.initialiser if name.startswith("word") else cell.concept.item.thing
+        pictures = as_tensor(pixels.numpy())
+        read = scorer.read(pictures)
+        scenes = [question.scene(thing) for question in cell.questions]
+        pairs = list(zip(scenes, read[:PAIRS], strict=True))
+        found[name] = {
+            "presence": [presence_right(scene, answers, thing) for scene, answers in pairs],
+            "both": [both_right(scene, answers) for scene, answers in pairs],
+            "order": [order_given_presence(scene, answers, thing) for scene, answers in pairs],
+            "object": [answers["first"] == thing for answers in read[PAIRS:]],
+            "likeness": (scorer.embed(pictures[PAIRS:])[:, 0] @ references.T).mean(dim=1).tolist(),
+        }
+    return found
+
+
+# A contrast is a weighted sum of variants.
+Contrast = dict[str, float]
+
+
+def contrasts() -> dict[str, Contrast]:
+    """Return what is tested: both effects and their interaction, and TI against DTI.
+
+    The effect of I is its mean over II present and absent, and the other way round.
+    """
+    found: dict[str, Contrast] = {}
+    for kind in KINDS:
+        neither, one, two, both = (variant(kind, cell) for cell in CELLS)
+        found |= {
+            f"{kind}: Effect I": {neither: -0.5, one: 0.5, two: -0.5, both: 0.5},
+            f"{kind}: Effect II": {neither: -0.5, one: -0.5, two: 0.5, both: 0.5},
+            f"{kind}: interaction": {neither: 1.0, one: -1.0, two: -1.0, both: 1.0},
+        }
+    return found | {
+        "DTI − TI, as trained": {"DTI, neither": 1.0, "TI, both": -1.0},
+        "TI rescaled − TI": {"TI, neither": 1.0, "TI, both": -1.0},
+    }
+
+
+def differences(
+    scored: dict[Cell, Answers], contrast: Contrast, check: str
+) -> list[list[list[float]]]:
+    """Return a contrast of a check, by concept and training seed: a value for each pair.
+
+    A pair counts where every variant of the contrast was painted and has a value. A training seed
+    without such a pair is left out, and a concept without such a seed.
+    """
+    by_concept: dict[str, list[list[float]]] = {}
+    for cell, found in scored.items():
+        if not contrast.keys() <= found.keys():
+            continue
+        columns = [found[name][check] for name in contrast]
+        values = [
+            float(np.dot(list(contrast.values()), np.array(pair, dtype=float)))
+            for pair in zip(*columns, strict=True)
+            if None not in pair
         ]
-        moved = {
-            "own position": [torch.zeros_like(p) for p in own],
-            "no position": [-p for p in own],
-            "the other thing's position": [q - p for p, q in zip(own, theirs, strict=True)],
-        }
-        for name, shifts in moved.items():
-            moved_prompts = []
-            for number, (question, shift) in enumerate(zip(asked, shifts, strict=True)):
-                token = f"<p-{number}>"
-                model.place(token, [(tower.token_table[row] + shift)[None]])
-                moved_prompts.append(question.prompt.replace("{}", token))
-            read = scorer.read(_pictures(model, moved_prompts, 1000))
-            scenes = [question.scene(concept.initialiser) for question in asked]
-            rows = found.setdefault(name, {"order": [], "both": []})
-            rows["order"] += [
-                order_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)
-            ]
-            rows["both"] += [
-                both_right(scene, answers) for scene, answers in zip(scenes, read, strict=True)
-            ]
-    with atomic_path(work / "positions.json", overwrite=True) as beside:
-        beside.write_text(json.dumps(found) + "\n")
-    for name, rows in found.items():
-        print(name, {check: str(Share.count(hits)) for check, hits in rows.items()}, flush=True)
+        if values:
+            by_concept.setdefault(cell.concept.name, []).append(values)
+    return list(by_concept.values())
 
 
-def difference(
-    cells: list[dict[str, Any]], first: str, second: str, check: str
-) -> dict[str, float | None]:
-    """Return the share right under `first` minus that under `second`.
+def tested(scored: dict[Cell, Answers]) -> dict[str, Any]:
+    """Test every contrast of every check: one family, corrected by Holm's method.
 
-    Both saw the same prompts and seeds. Concepts are the sample: the result has the mean over
-    concepts, Student's 95 % interval, and the p-value of Wilcoxon's signed-rank test.
+    Intervals and p-values are of the same bootstrap over concepts, training seeds and pictures.
     """
-    by_concept: dict[str, list[float]] = {}
-    for cell in cells:
-        right = [float(np.mean(cell["variants"][name][check])) for name in (first, second)]
-        by_concept.setdefault(cell["concept"], []).append(right[0] - right[1])
-    means = [float(np.mean(differences)) for differences in by_concept.values()]
-    interval = student_interval(means)
-    return {
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "p": paired_test(means).p,
-    }
+    names = list(product(contrasts().items(), TESTED))
+    tests = [bootstrap_test(differences(scored, contrast, check)) for (_, contrast), check in names]
+    corrected = holm([1.0 if p is None else p for _, p in tests])
+    result: dict[str, Any] = {}
+    for ((name, _), check), (interval, _), p in zip(names, tests, corrected, strict=True):
+        result.setdefault(name, {})[check] = asdict(interval) | {"p, Holm": p}
+    return result
 
 
-def summary(work: Path) -> dict[str, Any]:
-    """Summarise all cells: every share with its 95 % interval.
-
-    The intervals take pictures as independent, which pictures of the same run are not.
-    """
-    cells = [json.loads(path.read_text()) for path in sorted((work / "cells").glob("*.json"))]
-    rows = {}
+def shares(scored: dict[Cell, Answers]) -> dict[str, Any]:
+    """Return every variant's mean of each check, with its interval over concepts and seeds."""
+    result = {}
     for name in VARIANTS:
-        variants = [cell["variants"][name] for cell in cells]
-        inflations = [x["norm"] / c["mean_norm"] for x, c in zip(variants, cells, strict=True)]
-        row: dict[str, Any] = {
-            "norm over mean": float(np.median(inflations)),
-            "similarity": float(np.mean([x["similarity"] for x in variants])),
+        values = {check: differences(scored, {name: 1.0}, check) for check in SHOWN}
+        result[name] = {
+            check: asdict(bootstrap_interval(found, limits=(-float(check == "likeness"), 1)))
+            for check, found in values.items()
+            if found
         }
-        for check in ("order", "both", "object"):
-            row[check] = asdict(Share.count(chain.from_iterable(x[check] for x in variants)))
-        row["runs with order below 3/4"] = sum(sum(x["order"]) < 0.75 * PAIRS for x in variants)
-        rows[name] = row
-    paired = {
-        f"{a} − {b}": {check: difference(cells, a, b, check) for check in ("order", "both")}
-        for a, b in (("DTI", "TI"), ("TI at the mean norm", "TI"), ("DTI", "DTI at TI's norm"))
-    }
-    shown = (
-        json.loads((work / "positions.json").read_text())
-        if (work / "positions.json").exists()
-        else {}
-    )
-    return {
-        "positions": {
-            n: {c: asdict(Share.count(hits)) for c, hits in r.items()} for n, r in shown.items()
-        },
-        "paired": paired,
+    return result
+
+
+def score(work: Path, seeds: Sequence[int], publish: Path | None) -> dict[str, Any]:
+    """Score what is painted, print the tables, and write the result where asked."""
+    scorer = shipped_scorer()
+    scored: dict[Cell, Answers] = {}
+    for cell in cells(seeds):
+        path = pictures_of(work, cell)
+        if not path.exists():
+            print(f"{cell.name} is not painted, and left out", flush=True)
+            continue
+        scored[cell] = score_cell(scorer, cell, path)
+    if not scored:
+        raise DtiGeomError(f"{work} holds no pictures. Paint them first: --stage paint.")
+    result = {
         "command": "python benchmarks/effects.py",
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
-        "cells": len(cells),
-        "variants": rows,
-        "runs": [
-            {name: cell[name] for name in ("concept", "seed", "angle_ti_dti")}
-            | {
-                name: {
-                    "norm": x["norm"],
-                    "order": sum(x["order"]),
-                    "both": sum(x["both"]),
-                    "similarity": x["similarity"],
-                }
-                for name, x in cell["variants"].items()
-            }
-            for cell in cells
-        ],
+        "cells": len(scored),
+        "pairs": PAIRS,
+        "alone": ALONE,
+        "inflation": inflations(work, seeds),
+        "variants": shares(scored),
+        "contrasts": tested(scored),
+        "pictures": {cell.name: written(found) for cell, found in scored.items()},
     }
+    print(tables(result))
+    if publish:
+        with atomic_path(publish / "result.json", overwrite=True) as beside:
+            beside.write_text(json.dumps(result, indent=1) + "\n")
+        publish_tokens(work, seeds, publish)
+        preview(work, publish / "preview.png")
+    return result
+
+
+def preview(work: Path, path: Path) -> None:
+    """Write four concepts, a row each: two references, a pair and one alone by TI, and by DTI."""
+    rows = []
+    for cell in cells([0]):
+        if cell.concept.name in PREVIEWED:
+            references = [
+                np.asarray(picture) for picture in concept_images(concepts_folder(), cell.concept)
+            ]
+            painted = load_file(pictures_of(work, cell))
+            rows.append(as_tensor(np.stack(references[:2])))
+            rows += [
+                as_tensor(painted[name][[1, PAIRS + 1]].numpy())
+                for name in ("TI, both", "DTI, neither")
+            ]
+    save_grid(torch.cat(rows), 6, path)
+
+
+def inflations(work: Path, seeds: Sequence[int]) -> dict[str, float]:
+    """Return norm ÷ mean norm of each token by TI."""
+    table = open_text_to_image("mini", dtype=torch.float32).towers[0].token_table
+    mean = geometry.summarize_norms(table).mean
+    return {
+        name.removeprefix("ti/"): float(geometry.norms(vector)) / mean
+        for name, vector in learned(work, seeds).items()
+        if name.startswith("ti/")
+    }
+
+
+def written(found: Answers) -> dict[str, Any]:
+    """Return a cell's answers as short text: 1 yes, 0 no, - nothing to see."""
+    letter = {True: "1", False: "0", None: "-"}
+    return {
+        name: {
+            key: [round(value, 4) for value in values]
+            if key == "likeness"
+            else "".join(letter[hit] for hit in values)
+            for key, values in checks.items()
+        }
+        for name, checks in found.items()
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Return the tables of the report, in Markdown."""
+    lines = [
+        f"| shown | {' | '.join(SHOWN)} |",
+        f"|---|{'---|' * len(SHOWN)}",
+    ]
+    for name, row in result["variants"].items():
+        lines.append(f"| {name} | {' | '.join(_interval(row.get(check)) for check in SHOWN)} |")
+    lines += ["", f"| contrast | {' | '.join(TESTED)} |", f"|---|{'---|' * len(TESTED)}"]
+    for name, row in result["contrasts"].items():
+        tests = [f"{_interval(row[check])}, p = {row[check]['p, Holm']:.3f}" for check in TESTED]
+        lines.append(f"| {name} | {' | '.join(tests)} |")
+    return "\n".join(lines)
+
+
+def _interval(figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return "–"
+    if figures["low"] is None:
+        return f"{figures['mean']:.3f}"
+    return f"{figures['mean']:.3f} [{figures['low']:.3f}, {figures['high']:.3f}]"
 
 
 def main() -> None:
@@ -306,31 +454,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("build/effects"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--stage", choices=STAGES, help="this stage alone; default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training")
+    parser.add_argument("--part", type=int, default=0, help="of the painting, from 0")
     parser.add_argument("--parts", type=int, default=1)
-    parser.add_argument(
-        "--positions",
-        action="store_true",
-        help="words without their own position, and nothing else",
-    )
-    parser.add_argument(
-        "--summary", type=Path, help="write the summary of what is there, and measure nothing"
-    )
+    parser.add_argument("--publish", type=Path, help="also write result.json and tokens there")
     options = parser.parse_args()
-    if options.summary:
-        with atomic_path(options.summary, overwrite=True) as beside:
-            beside.write_text(json.dumps(summary(options.work), indent=1) + "\n")
-        return
-    scorer = shipped_scorer()
-    model = open_text_to_image("mini", dtype=torch.float32)
-    concepts = [concept for concept in load_concepts(concepts_folder()) if concept.split == "test"]
-    if options.positions:
-        positions(options.work, model, scorer, concepts)
-        return
-    cells = [(concept, seed) for seed, concept in product(options.seeds, concepts)]
-    for concept, seed in cells[options.part :: options.parts]:
-        cell(options.work, model, scorer, concept, seed)
+    stages = (options.stage,) if options.stage else STAGES
+    if "train" in stages:
+        train(options.work, options.seeds)
+    if "paint" in stages:
+        paint_all(options.work, options.seeds, options.part, options.parts)
+    if "score" in stages:
+        score(options.work, options.seeds, options.publish)
 
 
 if __name__ == "__main__":

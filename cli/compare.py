@@ -27,10 +27,8 @@ def compare(
     row stands in a table of its own. Notes say where a result departs from the paper's experiment.
     """
     from dti_geom.evaluation.reference import compare as beside
-    from dti_geom.reporting.blocks import Section
     from dti_geom.reporting.folder import read_result, write_result_page
     from dti_geom.reporting.sections.comparison import comparison_section
-    from dti_geom.reporting.sections.evaluation import accuracy_tables
 
     evaluations = [read_result(path, "evaluation") for path in results]
     result = beside(evaluations)
@@ -42,9 +40,5 @@ def compare(
         print_json(result)
         return
     print_section(comparison_section(result))
-    # How far the embedded model's scorer can be trusted belongs to every table of its scores.
-    for accuracy in dict.fromkeys(evaluation.accuracy for evaluation in evaluations):
-        if accuracy:
-            print_section(Section("The scorer of mini", accuracy_tables(accuracy)))
     if page is not None:
         print_line(str(page))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .generate import open_painter
+from .generate import AdapterScale, open_painter
 from .output import print_json, print_line, print_notice, print_section
 from .progress import working_progress
 
@@ -67,6 +67,7 @@ def evaluate(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Guidance scale. Default: the model's.")
     ] = None,
+    adapter_scale: AdapterScale = 1.0,
     out: Annotated[
         Path,
         typer.Option(
@@ -126,7 +127,11 @@ def evaluate(
     candidates: list[Candidate] = []
     for label, folder, config in named:
         candidates += run_candidates(
-            label or method_label(config, model.training.kappa), folder, config, model
+            label or method_label(config, model.training.kappa),
+            folder,
+            config,
+            model,
+            adapter_scale=adapter_scale,
         )
     if baselines:
         candidates = with_baselines(candidates, model)
@@ -178,7 +183,10 @@ def method_label(config: "RunConfig", kappa: float) -> str:
     )
     usual = (None, kappa if own.kappa is None else own.kappa)
     prior = "" if method.kappa in usual else f" κ={method.kappa:g}"
-    return method.name + magnitude + prior
+    adapter = "" if config.adapter is None else f" + {config.adapter.kind}"
+    objectives = [name for name in config.objective.names or () if name not in own.objectives]
+    others = f" ({', '.join(objectives)})" if objectives else ""
+    return method.name + magnitude + prior + adapter + others
 
 
 def _plain(magnitude: str) -> str:

@@ -22,6 +22,13 @@ Tokens = Annotated[
         "token. May be given several times.",
     ),
 ]
+AdapterScale = Annotated[
+    float,
+    typer.Option(
+        "--adapter-scale",
+        help="What multiplies the effect of the runs' adapters; 0 leaves them out.",
+    ),
+]
 Seeds = Annotated[
     list[int] | None,
     typer.Option("--seed", "-s", help="Seed of the noise. May be given several times. Default: 0."),
@@ -88,6 +95,7 @@ def generate(
         Path | None, typer.Option("--prompts", help="A file with one prompt per line.")
     ] = None,
     embedding: Tokens = None,
+    adapter_scale: AdapterScale = 1.0,
     preview: Annotated[
         str | None,
         typer.Option("--preview", help="Token file of a run: paint that run's previews again."),
@@ -97,6 +105,14 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
+    reward: Annotated[
+        float | None,
+        typer.Option(
+            "--reward",
+            help="Reward guidance r for adapters: ε∅ + w(ε_c − ε∅) + r(ε_adapter − ε_c), with ε∅ "
+            "and ε_c of the frozen model and w of --guidance. Every step computes twice.",
+        ),
+    ] = None,
     batch_size: BatchSize = None,
     json: options.Json = False,
     device: options.Device = "cpu",
@@ -116,6 +132,7 @@ def generate(
         "steps": steps,
         "guidance": guidance,
         "size": size,
+        "reward": reward,
         "batch_size": batch_size,
     }
     wanted = list(prompt or ())
@@ -139,13 +156,14 @@ def generate(
             "steps": recorded.steps,
             "guidance": recorded.guidance,
             "size": recorded.size,
+            "reward": None,
             "batch_size": len(wanted) * len(drawn),
         }
         asked = {name: own[name] if value is None else value for name, value in asked.items()}
     painter = open_painter(model or "mini", device, number)
     if recorded is not None:
         painter.follow_instruction(recorded.instruction)
-    tokens = load_tokens(painter, files)
+    tokens = load_tokens(painter, files, adapter_scale=adapter_scale)
     if recorded is not None and len(tokens) != 1:
         raise EvaluationError(
             f"{preview} holds {len(tokens)} tokens ({', '.join(tokens)}). Name the file of one "

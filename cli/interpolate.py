@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .generate import (
+    AdapterScale,
     BatchSize,
     Count,
     Dtype,
@@ -45,6 +46,7 @@ def interpolate(
     ],
     model: options.Model = "mini",
     embedding: Tokens = None,
+    adapter_scale: AdapterScale = 1.0,
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="Prompt; {} stands for the points of the path.")
     ] = "a photo of a {}",
@@ -107,7 +109,7 @@ def interpolate(
     drawn, files = chosen_seeds(seed, seeds), token_files(embedding or ())
     compared = encoder or profile_of(model).image_encoder
     painter = open_painter(model, device, dtype.value if dtype else None)
-    load_tokens(painter, files)
+    load_tokens(painter, files, adapter_scale=adapter_scale)
     with working_progress() as progress:
         result = walk(
             painter,

@@ -22,7 +22,8 @@ Model = Annotated[
         "--model",
         "-m",
         help="A name of `dti-geom models`, a Hub id (org/name), a pipeline or encoder folder, or a "
-        "checkpoint (.safetensors). A name or id may end in @revision, a checkpoint in @model.",
+        "checkpoint (.safetensors). A name or id may end in @revision, a checkpoint in @model; "
+        "mini in :gain=NUMBER, which multiplies its token and position tables.",
     ),
 ]
 Embeddings = Annotated[

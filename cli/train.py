@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from .output import print_json, print_line, print_notice, print_section
 from .progress import training_progress
 
 if TYPE_CHECKING:
-    from dti_geom.training import ConceptConfig, RunConfig
+    from dti_geom.training import AdapterConfig, ConceptConfig, RunConfig
     from dti_geom.training.run import TrainingResult
 
 Concepts = Annotated[
@@ -54,15 +54,16 @@ def train(
         str,
         typer.Option(
             "--method",
-            help="dti, dti-tuned, ti, crossinit, or a norm policy such as median-projection.",
+            help="dti, dti-tuned, ti, crossinit, a norm policy such as median-projection, or fixed "
+            "(the token stays as it starts, and an adapter learns alone).",
         ),
     ] = "dti",
     steps: Annotated[
         int | None,
         typer.Option(
             "--steps",
-            help="Number of updates. Default: the model's (SANA 500, others 400). With --resume: a "
-            "larger number extends the run.",
+            help="Number of updates. Default: the model's (SANA 500, others 400); with an adapter "
+            "250 for lora, 150 for oft. With --resume: a larger number extends the run.",
         ),
     ] = None,
     batch_size: Annotated[
@@ -127,10 +128,20 @@ def train(
             help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
         ),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="Hold on the token: crossinit's pull to its start (default 1e-5), norm-decay's "
+            "share of the gap over the rate (100), std-retraction's exponent (0.1).",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
-            "--schedule", help="Schedule of the learning rate: constant, linear or cosine (to 0)."
+            "--schedule",
+            help="Schedule of the learning rate: constant, linear or cosine (to 0), or "
+            "angular:RADIANS, which falls as the angle by which a growing free vector turns.",
         ),
     ] = None,
     warmup: Annotated[
@@ -215,6 +226,85 @@ def train(
             "Default: draw each by itself.",
         ),
     ] = False,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter", help="Also train an adapter of the denoiser: lora or oft. Default: none."
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Rank of the LoRA. Default: 4.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha", help="α of the LoRA: its update is α / rank · B·A. Default: the rank."
+        ),
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option("--block-size", help="Inputs that one rotation of the OFT mixes. Default: 4."),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="Layers that the adapter changes, by the ends of their names, with commas. "
+            "Default: to_q,to_k,to_v.",
+        ),
+    ] = None,
+    adapter_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--adapter-rate", help="Learning rate of the adapter's own AdamW. Default: 5e-5."
+        ),
+    ] = None,
+    adapter_decay: Annotated[
+        float | None,
+        typer.Option("--adapter-decay", help="Weight decay of the adapter. Default: 0.01."),
+    ] = None,
+    adapter_from: Annotated[
+        int | None,
+        typer.Option(
+            "--adapter-from", help="Updates before the adapter begins to learn. Default: 0."
+        ),
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            help="What is minimised: denoising, dco, prior-preservation, context, separation. "
+            "Repeatable: their sum. Default: denoising.",
+        ),
+    ] = None,
+    dco_beta: Annotated[float, typer.Option("--dco-beta", help="β of dco.")] = 1000.0,
+    dco_reference: Annotated[
+        str,
+        typer.Option(
+            "--dco-reference",
+            help="Prompt that the model without the adapter reads in dco: same, or class-word.",
+        ),
+    ] = "same",
+    prior_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--prior-images",
+            help="Folder of images of the class for prior-preservation. Default: the model paints "
+            "them once.",
+        ),
+    ] = None,
+    prior_count: Annotated[
+        int, typer.Option("--prior-count", help="Images of each class that the model paints.")
+    ] = 50,
+    prior_weight: Annotated[
+        float, typer.Option("--prior-weight", help="Weight of prior-preservation.")
+    ] = 1.0,
+    context_weight: Annotated[
+        float, typer.Option("--context-weight", help="Weight of context.")
+    ] = 0.1,
+    separation_weight: Annotated[
+        float, typer.Option("--separation-weight", help="Weight of separation.")
+    ] = 0.1,
     preview_every: Annotated[
         int, typer.Option("--preview-every", help="Updates between previews; 0: none.")
     ] = 200,
@@ -286,13 +376,20 @@ def train(
 ) -> None:
     """Learn a token: a folder of images becomes a word.
 
-    The run's folder holds config.json, events.jsonl, previews/, checkpoints/,
-    learned_embeds*.safetensors (diffusers loads them), result.json and index.html. Continue a
+    With --adapter, a LoRA or an OFT of the denoiser learns beside it. The run's folder holds
+    config.json, events.jsonl, previews/, checkpoints/, learned_embeds*.safetensors and
+    pytorch_lora_weights.safetensors (diffusers loads them), result.json and index.html. Continue a
     stopped run with --resume RUN; it ends with byte-identical vectors, on a CPU and on CUDA with
     --deterministic. Ctrl-C ends a run after the current update, with a checkpoint.
     """
     from dti_geom.errors import TrainingError
-    from dti_geom.training import DataConfig, MethodConfig, PreviewConfig, RunConfig
+    from dti_geom.training import (
+        DataConfig,
+        MethodConfig,
+        ObjectiveConfig,
+        PreviewConfig,
+        RunConfig,
+    )
     from dti_geom.training import resume as continue_run
     from dti_geom.training import train as train_run
 
@@ -336,6 +433,7 @@ def train(
             optimizer=optimizer,
             momentum=momentum,
             weight_decay=weight_decay,
+            strength=strength,
             schedule=schedule,
             warmup=warmup,
             average_last=average_last,
@@ -355,6 +453,26 @@ def train(
             times=times,
         ),
         preview=preview,
+        adapter=_adapter(
+            adapter,
+            rank=rank,
+            alpha=alpha,
+            block_size=block_size,
+            targets=tuple(targets.split(",")) if targets else None,
+            learning_rate=adapter_rate,
+            weight_decay=adapter_decay,
+            from_step=adapter_from,
+        ),
+        objective=ObjectiveConfig(
+            names=tuple(objective) if objective else None,
+            dco_beta=dco_beta,
+            dco_reference=dco_reference,
+            prior_weight=prior_weight,
+            prior_images=str(prior_images) if prior_images else None,
+            prior_count=prior_count,
+            context_weight=context_weight,
+            separation_weight=separation_weight,
+        ),
         steps=steps,
         batch_size=batch_size,
         accumulate=accumulate,
@@ -383,6 +501,21 @@ def train(
     _show(result, out, json)
 
 
+def _adapter(kind: str | None, **asked: Any) -> "AdapterConfig | None":
+    """Return the adapter that the options ask for. Raises TrainingError for options without one."""
+    from dti_geom.errors import TrainingError
+    from dti_geom.training import AdapterConfig
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if kind is not None:
+        return AdapterConfig(kind, **given)
+    if given:
+        raise TrainingError(
+            f"{', '.join(given)} given, and no adapter. Add --adapter lora or oft, or leave it out."
+        )
+    return None
+
+
 def _show_estimate(config: "RunConfig", json: bool) -> None:
     """Print what a run would download, need and compute."""
     from dti_geom.reporting.sections.estimate import estimate_section
@@ -393,6 +526,19 @@ def _show_estimate(config: "RunConfig", json: bool) -> None:
         print_json(estimate)
     else:
         print_section(estimate_section(estimate))
+    if not estimate.bytes_to_download:
+        _say_inflation(estimate.config)
+
+
+def _say_inflation(config: "RunConfig") -> None:
+    """Print how long the tokens of a free method will be, as the run itself does."""
+    from dti_geom.models import open_encoders
+    from dti_geom.training.inflation import inflation_notice, predict_run
+
+    predicted = predict_run(config, open_encoders(config.model))
+    said = inflation_notice(predicted) if predicted else None
+    if said:
+        print_notice(said)
 
 
 @contextmanager

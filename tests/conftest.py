@@ -167,6 +167,8 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
             )
         ),
         "t5": lambda: tf.T5EncoderModel(tf.T5Config(**t5)),
+        "byt5": lambda: tf.T5EncoderModel(tf.T5Config(**{**t5, "vocab_size": 384})),
+        "t5gemma": lambda: tf.T5GemmaForConditionalGeneration(_t5gemma_config()),
         "umt5": lambda: tf.UMT5EncoderModel(tf.UMT5Config(**t5)),
         "bert": lambda: tf.BertModel(tf.BertConfig(**bert)),
         "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**bert)),
@@ -183,11 +185,19 @@ def single_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
             )
         ),
     }
-    folders = {}
+    folders: dict[str, Path] = {}
     for seed, (name, build) in enumerate(builders.items()):
         folders[name] = tmp_path_factory.mktemp(name)
         seeded(build, seed).save_pretrained(folders[name])
     return folders
+
+
+def _t5gemma_config() -> Any:
+    """Encoder and decoder of two blocks each, as published: both in one file."""
+    import transformers as tf
+
+    part = CAUSAL | {"head_dim": 16, "query_pre_attn_scalar": 16}
+    return tf.T5GemmaConfig(encoder=part, decoder=part, vocab_size=CAUSAL["vocab_size"])
 
 
 def _pipeline(folder: Path, kind: str, **parts: str) -> None:

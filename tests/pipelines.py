@@ -157,6 +157,152 @@ def build_sdxl(folder: Path, *, bench: bool = False) -> None:
     _write_index(folder, "StableDiffusionXLPipeline", parts, force_zeros_for_empty_prompt=True)
 
 
+def t5_tower(folder: Path, suffix: str, *, cls: str, seed: int, gain: float = 1.0) -> None:
+    """A T5 or UMT5 encoder of width 40 and its tokenizer; the table has rows to spare.
+
+    gain: of its final norm. Wan needs some, to hear a prompt of a few words among 500 zeros.
+    """
+    transformers = library("transformers")
+
+    rows = t5_tokenizer(folder / f"tokenizer{suffix}") + 12
+    name = "umt5-xxl-encoder" if cls == "UMT5EncoderModel" else "t5-v1_1-xxl-encoder"
+    sizes = {"vocab_size": rows, "d_model": 40, "d_kv": 8, "d_ff": 48, "num_layers": 2}
+    config = published(name)["config"] | sizes | {"num_decoder_layers": 2, "num_heads": 4}
+    encoder = getattr(transformers, cls)
+    model = seeded(lambda: encoder(encoder.config_class(**config)), seed)
+    model.encoder.final_layer_norm.weight.data.fill_(gain)
+    model.save_pretrained(folder / f"text_encoder{suffix}")
+
+
+def t5_tokenizer(folder: Path) -> int:
+    """Write a tokenizer of T5's kind: pieces with scores, an end token, no begin token.
+
+    Returns its size.
+    """
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz<>_-,"]
+    pieces += [f"▁{word}" for word in ("a", "e", *WORDS)]
+    scores = [(piece, float(len(piece) - 9)) for piece in pieces]
+    tokenizer = library("transformers").T5TokenizerFast(vocab=scores, extra_ids=0)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+_T5 = ("transformers", "T5EncoderModel")
+_T5_TOKENIZER = ("transformers", "T5TokenizerFast")
+_CLIP_PROJECTED = ("transformers", "CLIPTextModelWithProjection")
+_CLIP_TOKENIZER = ("transformers", "CLIPTokenizer")
+_EULER = ("diffusers", "FlowMatchEulerDiscreteScheduler")
+_KL = ("diffusers", "AutoencoderKL")
+_TOKENS = {"attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 40}
+
+
+def build_sd35(folder: Path) -> None:
+    """Stable Diffusion 3.5 medium for 64 px: CLIP of widths 16 and 20, T5, a fixed shift of 3."""
+    for number, (suffix, width) in enumerate((("", 16), ("_2", 20)), 1):
+        clip_tower(
+            folder,
+            suffix,
+            width=width,
+            seed=number,
+            projection=True,
+            published_as=("clip-vit-l-14-text-projection", "openclip-vit-bigg-14-text")[number - 1],
+            pad_token=("<|endoftext|>", "!")[number - 1],
+        )
+    t5_tower(folder, "_3", cls="T5EncoderModel", seed=3)
+    sizes = _TOKENS | {"sample_size": 8, "pos_embed_max_size": 12, "num_layers": 3}
+    sizes |= {"caption_projection_dim": 32, "pooled_projection_dim": 36}
+    _save(
+        folder / "transformer",
+        "sd35-medium-transformer",
+        seed=4,
+        **sizes,
+        dual_attention_layers=(0,),
+    )
+    _save(folder / "vae", "sd35-vae", seed=5, **_VAE)
+    _write_scheduler(folder, "FlowMatchEulerDiscreteScheduler", shift=3.0)
+    parts = {"text_encoder": _CLIP_PROJECTED, "tokenizer": _CLIP_TOKENIZER}
+    parts |= {"text_encoder_2": _CLIP_PROJECTED, "tokenizer_2": _CLIP_TOKENIZER}
+    parts |= {"text_encoder_3": _T5, "tokenizer_3": _T5_TOKENIZER}
+    parts |= {
+        "transformer": ("diffusers", "SD3Transformer2DModel"),
+        "vae": _KL,
+        "scheduler": _EULER,
+    }
+    _write_index(folder, "StableDiffusion3Pipeline", parts)
+
+
+def build_flux1(folder: Path) -> None:
+    """FLUX.1 dev: CLIP of width 16, T5, a guidance embedding, a shift that grows with the size."""
+    clip_tower(folder, width=16, seed=1, published_as="clip-vit-l-14-text")
+    t5_tower(folder, "_2", cls="T5EncoderModel", seed=2)
+    sizes = _TOKENS | {"num_layers": 1, "num_single_layers": 2, "axes_dims_rope": (4, 6, 6)}
+    _save(
+        folder / "transformer", "flux1-dev-transformer", seed=3, **sizes, pooled_projection_dim=16
+    )
+    _save(folder / "vae", "flux1-vae", seed=4, **_VAE)
+    dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "shift": 3.0}
+    dynamic |= {"base_image_seq_len": 256, "max_image_seq_len": 4096}
+    _write_scheduler(folder, "FlowMatchEulerDiscreteScheduler", **dynamic)
+    parts = {"text_encoder": ("transformers", "CLIPTextModel"), "tokenizer": _CLIP_TOKENIZER}
+    parts |= {"text_encoder_2": _T5, "tokenizer_2": _T5_TOKENIZER}
+    parts |= {"transformer": ("diffusers", "FluxTransformer2DModel"), "vae": _KL}
+    _write_index(folder, "FluxPipeline", parts | {"scheduler": _EULER})
+
+
+def build_chroma(folder: Path) -> None:
+    """Chroma1 HD: T5 with a mask, an approximator of the modulation, a fixed shift of 3."""
+    t5_tower(folder, "", cls="T5EncoderModel", seed=1)
+    sizes = _TOKENS | {"num_layers": 1, "num_single_layers": 2, "axes_dims_rope": (4, 6, 6)}
+    sizes |= {"approximator_hidden_dim": 16, "approximator_layers": 1}
+    _save(folder / "transformer", "chroma1-hd-transformer", seed=2, **sizes)
+    _save(folder / "vae", "flux1-vae", seed=3, **_VAE)
+    fixed = {"shift": 3.0, "use_dynamic_shifting": False}
+    _write_scheduler(folder, "FlowMatchEulerDiscreteScheduler", **fixed)
+    parts = {"text_encoder": _T5, "tokenizer": _T5_TOKENIZER, "vae": _KL, "scheduler": _EULER}
+    parts |= {"transformer": ("diffusers", "ChromaTransformer2DModel")}
+    _write_index(folder, "ChromaPipeline", parts)
+
+
+def build_pixart(folder: Path) -> None:
+    """PixArt-Σ for 64 px: T5 with a mask, ε-prediction and a variance in 8 channels.
+
+    Its pipeline knows aspect ratios only for published sizes, and cleans tags out of prompts:
+    generate with `use_resolution_binning=False` and `clean_caption=False`.
+    """
+    t5_tower(folder, "", cls="T5EncoderModel", seed=1)
+    sizes = {"sample_size": 8, "num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2}
+    sizes |= {"cross_attention_dim": 32, "caption_channels": 40}
+    _save(folder / "transformer", "pixart-sigma-1024-transformer", seed=2, **sizes)
+    # The published files name an older class, in which diffusers recognises this one.
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    named = json.dumps(config | {"_class_name": "Transformer2DModel"})
+    (folder / "transformer" / "config.json").write_text(named)
+    _save(folder / "vae", "sdxl-vae", seed=3, **_VAE)
+    noise = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+    _write_scheduler(folder, "DPMSolverMultistepScheduler", **noise)
+    parts = {"text_encoder": _T5, "tokenizer": _T5_TOKENIZER, "vae": _KL}
+    parts |= {"transformer": ("diffusers", "Transformer2DModel")}
+    parts |= {"scheduler": ("diffusers", "DPMSolverMultistepScheduler")}
+    _write_index(folder, "PixArtSigmaPipeline", parts)
+
+
+def build_wan(folder: Path) -> None:
+    """Wan 2.1: UMT5 with a mask, an autoencoder of videos, flow matching with shift 3."""
+    t5_tower(folder, "", cls="UMT5EncoderModel", seed=1, gain=40.0)
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2, "ffn_dim": 48}
+    sizes |= {"text_dim": 40, "freq_dim": 16, "rope_max_seq_len": 64}
+    _save(folder / "transformer", "wan21-t2v-1.3b-transformer", seed=2, **sizes)
+    # Without attention at the end of the encoder: its convolutions alone are in three dimensions.
+    _save(folder / "vae", "wan21-vae", seed=3, base_dim=8, dim_mult=[1] * 4, num_res_blocks=1)
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    _write_scheduler(folder, "UniPCMultistepScheduler", **flow)
+    parts = {"text_encoder": ("transformers", "UMT5EncoderModel"), "tokenizer": _T5_TOKENIZER}
+    parts |= {"transformer": ("diffusers", "WanTransformer3DModel")}
+    parts |= {"vae": ("diffusers", "AutoencoderKLWan")}
+    parts |= {"scheduler": ("diffusers", "UniPCMultistepScheduler")}
+    _write_index(folder, "WanPipeline", {**parts, "transformer_2": (None, None)})
+
+
 def build_sana(folder: Path) -> None:
     """SANA 1.5 for 64 px: Gemma-2 of width 32, flow matching with shift 3.
 
@@ -378,10 +524,11 @@ def qwen_vl_config(rows: int) -> dict[str, Any]:
         "num_heads": 2,
         "out_hidden_size": 16,
     }
-    return facts | {
+    nested: dict[str, Any] = facts | {
         "text_config": facts["text_config"] | text,
         "vision_config": facts["vision_config"] | vision,
     }
+    return nested
 
 
 def _qwen3_config(tokens: int, layers: int) -> Any:
@@ -474,8 +621,12 @@ def _save(folder: Path, name: str, *, seed: int, **sizes: Any) -> None:
     seeded(lambda: getattr(diffusers, facts["cls"])(**config), seed).save_pretrained(folder)
 
 
+def _write_scheduler(folder: Path, cls: str, **options: Any) -> None:
+    getattr(library("diffusers"), cls)(**options).save_pretrained(folder / "scheduler")
+
+
 def _write_index(
-    folder: Path, kind: str, parts: dict[str, tuple[str | None, str | None]], **options: bool
+    folder: Path, kind: str, parts: Mapping[str, tuple[str | None, str | None]], **options: bool
 ) -> None:
     index = {"_class_name": kind, "_diffusers_version": "0.35.0", **options, **parts}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
@@ -712,6 +863,107 @@ def sdxl_loss(pipeline: Any, sample: Sample) -> Tensor:
     return squared_error(answer, sample.noise)
 
 
+def flow_sample(sample: Sample) -> tuple[Tensor, Tensor]:
+    """σ of each sample, (n,), and the latents (1 − σ) x + σ ε."""
+    sigma = sample.t / 1000
+    shaped = sigma.view(-1, 1, 1, 1)
+    return sigma, (1 - shaped) * sample.x + shaped * sample.noise
+
+
+def sd35_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε − x (Esser et al. 2024); the transformer is given 1000 σ."""
+    sigma, noisy = flow_sample(sample)
+    texts = list(sample.prompts)
+    states, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, "cpu", 1, False)
+    answer = pipeline.transformer(
+        hidden_states=noisy,
+        timestep=1000 * sigma,
+        encoder_hidden_states=states,
+        pooled_projections=pooled,
+    ).sample
+    return squared_error(answer, sample.noise - sample.x)
+
+
+def _packed(pipeline: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents and their position ids, by the pipeline's own functions."""
+    n, _, height, width = latents.shape
+    ids = pipeline._prepare_latent_image_ids(n, height // 2, width // 2, "cpu", torch.float32)
+    return pipeline._pack_latents(latents, *latents.shape), ids
+
+
+def flux1_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε − x on packed latents; the transformer is given σ and guidance 1."""
+    sigma, noisy = flow_sample(sample)
+    states, pooled, text_ids = pipeline.encode_prompt(list(sample.prompts), device="cpu")
+    patches, ids = _packed(pipeline, noisy)
+    answer = pipeline.transformer(
+        hidden_states=patches,
+        timestep=sigma,
+        guidance=torch.ones(len(sigma)),
+        pooled_projections=pooled,
+        encoder_hidden_states=states,
+        txt_ids=text_ids,
+        img_ids=ids,
+    ).sample
+    return squared_error(answer, _packed(pipeline, sample.noise - sample.x)[0])
+
+
+def chroma_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """As FLUX.1's, with a mask in place of pooled state and guidance."""
+    sigma, noisy = flow_sample(sample)
+    states, text_ids, mask, *_ = pipeline.encode_prompt(
+        list(sample.prompts), device="cpu", do_classifier_free_guidance=False
+    )
+    patches, ids = _packed(pipeline, noisy)
+    mask = pipeline._prepare_attention_mask(
+        batch_size=len(mask),
+        sequence_length=patches.shape[1],
+        dtype=states.dtype,
+        attention_mask=mask,
+    )
+    answer = pipeline.transformer(
+        hidden_states=patches,
+        timestep=sigma,
+        encoder_hidden_states=states,
+        attention_mask=mask,
+        txt_ids=text_ids,
+        img_ids=ids,
+    ).sample
+    return squared_error(answer, _packed(pipeline, sample.noise - sample.x)[0])
+
+
+def pixart_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε, linear β from 1e-4 to 0.02; the last 4 channels are a variance."""
+    alpha_bar = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)[sample.t].view(-1, 1, 1, 1)
+    noisy = alpha_bar.sqrt() * sample.x + (1 - alpha_bar).sqrt() * sample.noise
+    states, mask, _, _ = pipeline.encode_prompt(
+        list(sample.prompts), do_classifier_free_guidance=False, device="cpu"
+    )
+    answer = pipeline.transformer(
+        noisy,
+        encoder_hidden_states=states,
+        encoder_attention_mask=mask,
+        timestep=sample.t,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    return squared_error(answer.chunk(2, dim=1)[0], sample.noise)
+
+
+def wan_loss(pipeline: Any, sample: Sample) -> Tensor:
+    """Mean squared error of ε − x on videos of one frame; the transformer is given 1000 σ."""
+    sigma, noisy = flow_sample(sample)
+    states, _ = pipeline.encode_prompt(
+        list(sample.prompts),
+        do_classifier_free_guidance=False,
+        max_sequence_length=512,
+        device="cpu",
+    )
+    answer = pipeline.transformer(
+        hidden_states=noisy.unsqueeze(2), timestep=1000 * sigma, encoder_hidden_states=states
+    ).sample
+    return squared_error(answer, (sample.noise - sample.x).unsqueeze(2))
+
+
 def sana_loss(pipeline: Any, sample: Sample) -> Tensor:
     """Mean squared error of the velocity ε − x at (1 − σ) x + σ ε (Xie et al. 2025)."""
     sigma = (sample.t / 1000).view(-1, 1, 1, 1)
@@ -815,6 +1067,31 @@ def plain_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any)
     return (latents - shift) * scale
 
 
+def channel_latents(latents: Tensor, config: Mapping[str, Any], _autoencoder: Any) -> Tensor:
+    """The autoencoder's latents in the denoiser's units, for statistics of each channel."""
+    mean, std = (torch.tensor(config[f"latents_{name}"]) for name in ("mean", "std"))
+    return (latents - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+
+def packed_by_flux(latents: Tensor) -> Tensor:
+    """(n, c, h, w) to (n, h/2 · w/2, 4c), by the function of FLUX.1's pipeline."""
+    pack = library("diffusers").FluxPipeline._pack_latents
+    packed: Tensor = pack(latents, *latents.shape)
+    return packed
+
+
+def side_by_side(read: Sequence[Tensor]) -> Tensor:
+    """The towers' states joined along the features."""
+    return torch.cat(list(read), dim=-1)
+
+
+def clip_then_t5(read: Sequence[Tensor]) -> Tensor:
+    """Those of SD3: two CLIP towers side by side, filled up with zeros, and T5 behind them."""
+    clip = side_by_side(read[:2])
+    wide = torch.nn.functional.pad(clip, (0, read[2].shape[-1] - clip.shape[-1]))
+    return torch.cat([wide, read[2]], dim=1)
+
+
 def unchanged(latents: Tensor) -> Tensor:
     return latents
 
@@ -822,7 +1099,8 @@ def unchanged(latents: Tensor) -> Tensor:
 def in_rows(tokens: Tensor) -> Tensor:
     """A token for each place of a square, row by row, (n, h w, c) to (n, c, h, w)."""
     side = round(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    rows: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
+    return rows
 
 
 def in_patches(tokens: Tensor) -> Tensor:
@@ -862,6 +1140,12 @@ class Family:
     # Conditioning pooled at the largest id of a prompt, hence at the learned token.
     pooled_at_token: tuple[str, ...] = ()
     call_options: Mapping[str, Any] = field(default_factory=dict)  # of the pipeline's call
+    # The states that the denoiser reads, from those of each tower.
+    states: Callable[[Sequence[Tensor]], Tensor] = side_by_side
+    # Latents as the sampler holds them, and what a denoiser answers whose prediction is a target;
+    # None: one step of the pipeline's sampler does not return the image.
+    sampled: Callable[[Tensor], Tensor] = field(default=lambda latents: latents)
+    answer: Callable[[Tensor], Tensor] | None = None
     # None was published for Stable Diffusion 1.5 and 2.1: they take SDXL's at their own resolution.
     launcher: Launcher = Launcher()
     side: int = 64  # pixels that the tiny pipeline was trained at
@@ -909,6 +1193,82 @@ FAMILIES: dict[str, Family] = {
         loss=sdxl_loss,
         pooled_at_token=("pooled",),
     ),
+    "sd35": Family(
+        pipeline_class="StableDiffusion3Pipeline",
+        build=build_sd35,
+        towers=(
+            "clip-vit-l-14-text-projection",
+            "openclip-vit-bigg-14-text",
+            "t5-v1_1-xxl-encoder",
+        ),
+        denoisers=("sd35-medium-transformer", "sd35-large-transformer"),
+        autoencoder="sd35-vae",
+        loss=sd35_loss,
+        pooled_at_token=("pooled",),
+        states=clip_then_t5,
+        shift=3.0,
+        answer=lambda target: target,
+        launcher=Launcher(resolution=1024),
+    ),
+    "flux1": Family(
+        pipeline_class="FluxPipeline",
+        build=build_flux1,
+        towers=("clip-vit-l-14-text", "t5-v1_1-xxl-encoder"),
+        denoisers=("flux1-dev-transformer",),
+        autoencoder="flux1-vae",
+        loss=flux1_loss,
+        pooled_at_token=("pooled",),
+        states=lambda read: read[1],
+        shift=math.exp(1.15),  # for 4096 tokens
+        unpacked=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
+        side=1024,  # of the class: no configuration says it
+        launcher=Launcher(resolution=1024),
+    ),
+    "chroma": Family(
+        pipeline_class="ChromaPipeline",
+        build=build_chroma,
+        towers=("t5-v1_1-xxl-encoder",),
+        denoisers=("chroma1-hd-transformer",),
+        autoencoder="flux1-vae",
+        loss=chroma_loss,
+        shift=3.0,
+        unpacked=in_patches,
+        sampled=packed_by_flux,
+        answer=packed_by_flux,
+        side=1024,
+        launcher=Launcher(resolution=1024),
+    ),
+    "pixart": Family(
+        pipeline_class="PixArtSigmaPipeline",
+        build=build_pixart,
+        towers=("t5-v1_1-xxl-encoder",),
+        denoisers=("pixart-sigma-1024-transformer",),
+        autoencoder="sdxl-vae",
+        loss=pixart_loss,
+        answer=lambda target: torch.cat([target, torch.ones_like(target)], dim=1),
+        call_options={"clean_caption": False, "use_resolution_binning": False},
+        launcher=Launcher(resolution=1024),
+    ),
+    "wan": Family(
+        pipeline_class="WanPipeline",
+        build=build_wan,
+        towers=("umt5-xxl-encoder",),
+        denoisers=("wan21-t2v-1.3b-transformer",),
+        autoencoder="wan21-vae",
+        loss=wan_loss,
+        latents=channel_latents,
+        call_options={"num_frames": 1},
+        shift=3.0,
+        unguided={"guidance_scale": 1.0, "num_frames": 1},
+        unpacked=lambda latents: latents.squeeze(2),
+        sampled=lambda latents: latents.unsqueeze(2),
+        answer=lambda target: target.unsqueeze(2),
+        film=True,
+        side=480,
+        launcher=Launcher(resolution=480),
+    ),
     "sana": Family(
         pipeline_class="SanaPipeline",
         build=build_sana,
@@ -916,6 +1276,7 @@ FAMILIES: dict[str, Family] = {
         denoisers=("sana15-1.6b-transformer", "sana15-4.8b-transformer"),
         autoencoder="sana-dcae",
         loss=sana_loss,
+        answer=lambda target: target,
         word="e",
         prompt="red{}",
         call_options={"use_resolution_binning": False},

@@ -1,7 +1,9 @@
 """The benchmarks still run; what they measure on a tiny model means nothing."""
 
 import json
+import sys
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,48 @@ def train_step() -> Any:
 @pytest.fixture(scope="module")
 def bakeoff() -> Any:
     return script("bakeoff")
+
+
+def test_an_experiment_on_mini_trains_paints_and_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = script("dial")
+    shared = sys.modules["experiments"]
+
+    def paint(_model: Any, _vector: Any, prompts: list[str], *, seed: int) -> torch.Tensor:
+        return torch.full((len(prompts), 3, 64, 64), seed / 1e4)
+
+    monkeypatch.setattr(shared, "paint", paint)
+    out = tmp_path / "result.json"
+    for stage in ("train", "paint", "summary"):
+        options = f"--stage {stage} --work {tmp_path} --gains 64 --concepts 1 --steps 1 --out {out}"
+        monkeypatch.setattr("sys.argv", ["dial", *options.split()])
+        dial.main()
+    result = json.loads(out.read_text())
+    (gain,) = result["gains"]
+    rows = gain["variants"]
+    assert rows.keys() == {dial.WORD, dial.TI, dial.RESCALED, dial.DTI, dial.FIXED} | {
+        dial.FIXED_RESCALED
+    }
+    assert rows[dial.TI]["norm / mean"] > 1.2 > rows[dial.DTI]["norm / mean"]
+    assert 5 < gain["ratio of a word"] < 20
+    assert len(result["differences"]) == len(dial.COMPARED)
+
+
+def test_schedules_that_are_compared_turn_by_the_same_total_angle() -> None:
+    schedule = script("schedule")
+    methods = schedule.methods()
+
+    def total(name: str) -> float:
+        rate = methods[name].learning_rate or schedule.USUAL.direction_rate
+        shape = methods[name].schedule
+        return float(rate * (schedule.mean_share(shape) if shape else 1))
+
+    assert total("AdamW, falling") == pytest.approx(total("AdamW, equal steps"))
+    assert total("DTI, TI's fall") == pytest.approx(total("DTI, TI's total"))
+    assert total("DTI, falling") == pytest.approx(total("DTI"))
+    # A direction has norm 1, and AdamW moves each of its 256 coordinates.
+    assert 16 * total("AdamW, falling") == pytest.approx(total("DTI, TI's fall"), rel=1e-3)
 
 
 @pytest.mark.parametrize(("family", "towers"), [("sd15", 1), ("sdxl", 2), ("sana", 0)])
@@ -129,10 +173,26 @@ def test_full_sizes_are_refused_without_a_gpu(
         train_step.measure(Namespace(model="full-sdxl", device="cuda"))
 
 
-def test_a_search_goes_on_beyond_its_outermost_rate_and_not_from_the_middle(bakeoff: Any) -> None:
-    assert bakeoff.outermost({0.01: 1.0, 0.02: 3.0, 0.04: 2.0}) is None
-    assert bakeoff.outermost({0.01: 3.0, 0.02: 1.0, 0.04: 2.0}) == 0.005
-    assert bakeoff.outermost({0.01: 1.0, 0.02: 2.0, 0.04: 3.0}) == 0.08
+def test_a_best_value_at_the_edge_of_what_was_tried_is_known_as_such(bakeoff: Any) -> None:
+    assert not bakeoff.outermost({"0.01": 1.0, "0.02": 3.0, "0.04": 2.0})
+    assert bakeoff.outermost({"0.01": 3.0, "0.02": 1.0, "0.04": 2.0})
+    assert bakeoff.outermost({"0.01": 1.0, "0.02": 2.0, "0.04": 3.0})
+
+
+def test_every_method_is_tried_at_the_same_number_of_settings_its_own_among_them(
+    bakeoff: Any,
+) -> None:
+    from dti_geom.training import METHODS, MethodConfig
+    from dti_geom.training.methods.base import decide
+
+    values = bakeoff.second_values()
+    assert values.keys() == bakeoff.RATES.keys()
+    for name, (setting, tried) in values.items():
+        assert len(set(tried)) == bakeoff.VALUES
+        for value in tried:  # none is refused
+            decide(METHODS[name], MethodConfig(name, **{setting: value}), bakeoff.DEFAULTS)
+        own = getattr(decide(METHODS[name], MethodConfig(name), bakeoff.DEFAULTS), setting)
+        assert own in tried or setting == "magnitude"
 
 
 def scored(
@@ -171,17 +231,17 @@ def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff
     by_method = {row["method"]: row for row in bakeoff.against(images, "mine")}
     assert by_method["far"]["subject"] == pytest.approx(far.mean())
     assert by_method["far"]["subject better on"] == 12
-    assert by_method["far"]["subject p"] == pytest.approx(2 / 2**12)  # the smallest there is for 12
-    assert by_method["far"]["subject p, Holm"] == pytest.approx(2 * 2 / 2**12)
-    assert by_method["near"]["subject p"] == pytest.approx(wilcoxon(near).pvalue)
-    assert by_method["near"]["subject p, Holm"] == pytest.approx(wilcoxon(near).pvalue)
-    assert {row["text p"] for row in by_method.values()} == {1.0}  # no difference at all
+    # Two methods and two scores; 2 / 2**12 is the smallest p there is for 12 concepts.
+    assert by_method["far"]["subject p, Holm"] == pytest.approx(4 * 2 / 2**12)
+    alone = wilcoxon(near).pvalue
+    assert by_method["near"]["subject p, Holm"] == pytest.approx(min(1, 3 * alone))
+    assert {row["text p, Holm"] for row in by_method.values()} == {1.0}  # no difference at all
 
 
 def test_the_bake_off_asks_for_cells_that_can_be_run(
     bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every method runs at three rates, then at its best on other concepts and new seeds."""
+    """Every method runs at its rates and values, then at its best on other concepts and seeds."""
     bench = bakeoff.Bakeoff(tmp_path, 1)
     plans = []
 
@@ -201,6 +261,7 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
     bench.confirm()
     bench.norms()
     bench.bakeoff()
+    bench.speed()
     by_name = {plan.name: plan for plan in plans}
     assert len(by_name["bakeoff"].cells) == 8 * 3 * 2
     assert {len(cell.subjects) for cell in by_name["bakeoff"].cells} == {6}
@@ -210,6 +271,15 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
     finalists = bakeoff.FINALISTS + len(["tuned", "as published"])
     assert len({cell.key for cell in by_name["winner"].cells}) == finalists * 3 * 2
     assert {cell.run.method.name for cell in by_name["bakeoff"].cells}.isdisjoint(bakeoff.PRESETS)
+    budgets = set()
+    for plan in plans:
+        tried = Counter(cell.run.method.name for cell in plan.cells)
+        if plan.name == "search" and len(tried) > 1:  # `beyond` tries DTI alone
+            budgets.add(frozenset(tried.values()))
+    assert budgets == {frozenset({len(bakeoff.MULTIPLES)}), frozenset({bakeoff.VALUES})}
+    runs = {cell.run_key for cell in by_name["bakeoff"].cells}
+    assert {cell.run_key for cell in by_name["speed"].cells} == runs  # nothing is trained twice
+    assert set(bench.edges()) == set(bakeoff.RATES)
     trained = set()
     for plan in plans:
         if plan.name != "confirm":
@@ -298,3 +368,161 @@ def test_crops_are_compared_picture_by_picture() -> None:
     assert less["pictures"] == 2
     assert less["subject"] == pytest.approx({"mean": -0.2, "error": 0.1})
     assert less["text"] == {"mean": 0, "error": 0}
+
+
+# --- Effects ---
+
+
+@pytest.fixture(scope="module")
+def effects() -> Any:
+    return script("effects")
+
+
+@pytest.fixture(scope="module")
+def painter(effects: Any) -> Any:
+    return effects.open_painter()
+
+
+def cell_and_tokens(effects: Any, painter: Any, inflation: float = 8.0) -> tuple[Any, Any]:
+    """Return a cell, and a TI token of that inflation beside a DTI token, both along its word."""
+    cell = effects.cells([0])[0]
+    tower = painter.towers[0]
+    (row,) = tower.vocabulary.rows(cell.concept.initialiser)
+    mean = effects.geometry.summarize_norms(tower.token_table.float()).mean
+    along = mean * effects.geometry.normalize(tower.token_table[row].float())
+    tokens = {f"ti/{cell.concept.name}/0": inflation * along, f"dti/{cell.concept.name}/0": along}
+    return cell, tokens
+
+
+def test_the_encoder_gets_the_inputs_of_the_four_cells(effects: Any, painter: Any) -> None:
+    """The row and the position that is added to it make e + p, e + p/k, k(e + p) and ke + p."""
+    cell, tokens = cell_and_tokens(effects, painter)
+    own, _ = effects.places(painter, cell)
+    rows = effects.rows(painter, cell, tokens)
+    e, inputs = tokens[f"dti/{cell.concept.name}/0"], {n: row + own for n, row in rows.items()}
+    torch.testing.assert_close(inputs["TI, neither"], e + own)
+    torch.testing.assert_close(inputs["TI, I"], e + own / 8)
+    torch.testing.assert_close(inputs["DTI, II"], 8 * e + 8 * own)
+    torch.testing.assert_close(inputs["DTI, both"], 8 * e + own)
+    assert tuple(rows) == effects.VARIANTS
+    # TI's token as it was trained, in every prompt.
+    trained = tokens[f"ti/{cell.concept.name}/0"]
+    torch.testing.assert_close(rows["TI, both"], trained.expand_as(own))
+
+
+def test_positions_are_those_where_the_thing_and_the_other_thing_stand(
+    effects: Any, painter: Any
+) -> None:
+    cell, _ = cell_and_tokens(effects, painter)
+    own, others = effects.places(painter, cell)
+    # The first prompt begins with the thing, the third with the other one.
+    assert "a photo of a {} to the left of" in cell.prompts[0]
+    assert torch.equal(own[0], others[2])
+    assert not torch.equal(own[0], others[0])
+    assert torch.equal(own[effects.PAIRS :], others[effects.PAIRS :])
+
+
+def test_words_are_painted_for_the_first_seed_alone(effects: Any, painter: Any) -> None:
+    cell, tokens = cell_and_tokens(effects, painter)
+    later = effects.Cell(cell.concept, 1)
+    renamed = {name.replace("/0", "/1"): vector for name, vector in tokens.items()}
+    rows = effects.rows(painter, later, renamed)
+    assert tuple(rows) == tuple(n for n in effects.VARIANTS if not n.startswith("word"))
+
+
+def test_painted_cells_are_kept_and_the_denoiser_computes_in_half_precision(
+    effects: Any, painter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, tokens = cell_and_tokens(effects, painter)
+    dtypes = []
+    hook = painter.pipeline.unet.conv_in.register_forward_pre_hook(
+        lambda _module, args: dtypes.append(args[0].dtype)
+    )
+    with hook:
+        painter.generate(["a photo of a fox"], [0], steps=1)
+    assert dtypes == [torch.bfloat16]
+    assert painter.pipeline.text_encoder.dtype == torch.float32
+    monkeypatch.setattr(effects, "open_painter", lambda: painter)
+    monkeypatch.setattr(effects, "learned", lambda work, seeds: tokens)
+    monkeypatch.setattr(effects, "cells", lambda seeds: [cell])
+    painted: list[int] = []
+
+    def paint(_model: Any, prompts: list[str], _seed: int) -> torch.Tensor:
+        painted.append(len(prompts))
+        return torch.zeros(len(prompts), 3, 64, 64)
+
+    monkeypatch.setattr(effects, "paint_prompts", paint)
+    effects.paint_all(tmp_path, [0], 0, 1)
+    assert painted == [effects.PAIRS, effects.ALONE] * len(effects.VARIANTS)
+    effects.paint_all(tmp_path, [0], 0, 1)
+    assert len(painted) == 2 * len(effects.VARIANTS)
+    found = effects.score_cell(effects.shipped_scorer(), cell, effects.pictures_of(tmp_path, cell))
+    assert set(found) == set(effects.VARIANTS)
+    assert {len(found["TI, I"][check]) for check in effects.CHECKS} == {effects.PAIRS}
+
+
+def scored_cells(effects: Any) -> Any:
+    """Return cells where Effect I takes the thing away in two pairs of four, and II does nothing.
+
+    Where the thing is gone it has no side.
+    """
+
+    def found(spoiled: bool) -> dict[str, list[Any]]:
+        there = [True, True, False, False] if spoiled else [True] * 4
+        order = [True, False, None, None] if spoiled else [True, False, True, True]
+        return {"presence": there, "both": there, "order": order, "object": [True], "likeness": [1]}
+
+    variants = {
+        name: found(name.endswith((", I", ", both")) and name != "DTI, both")
+        for name in effects.VARIANTS
+    }
+    return dict.fromkeys(effects.cells([0, 1]), variants)
+
+
+def test_effects_and_interaction_are_told_apart(effects: Any) -> None:
+    tests = effects.tested(scored_cells(effects))
+    one, two, mixed = (
+        tests[f"TI: {name}"]["presence"] for name in ("Effect I", "Effect II", "interaction")
+    )
+    assert (one["mean"], two["mean"], mixed["mean"]) == (-0.5, 0, 0)
+    assert (one["subjects"], one["low"], one["high"]) == (12, -0.5, -0.5)
+    # Of DTI only I alone spoils anything: the interaction takes it back.
+    assert tests["DTI: Effect I"]["presence"]["mean"] == -0.25
+    assert tests["DTI: interaction"]["presence"]["mean"] == 0.5
+    assert tests["DTI − TI, as trained"]["both"]["mean"] == 0.5
+
+
+def test_order_is_compared_where_the_thing_is_there_in_every_cell(effects: Any) -> None:
+    tests = effects.tested(scored_cells(effects))
+    # Two pairs of four count in each of 12 concepts and 2 runs, and in those nothing differs.
+    order = tests["TI: Effect I"]["order"]
+    assert (order["mean"], order["values"]) == (0, 2 * 12 * 2)
+    shares = effects.shares(scored_cells(effects))
+    assert (shares["TI, I"]["order"]["mean"], shares["TI, neither"]["order"]["mean"]) == (0.5, 0.75)
+
+
+def test_all_tests_of_the_effects_are_one_family(effects: Any) -> None:
+    """One contrast differs in every concept, by more or less; the largest p is that of nothing."""
+    scored = scored_cells(effects)
+    found: dict[Any, Any] = {}
+    for number, cell in enumerate(scored):
+        found[cell] = {name: dict(checks) for name, checks in scored[cell].items()}
+        if number % 3 == 0:
+            found[cell]["TI, I"]["presence"] = [True] * 4
+    values = effects.differences(found, effects.contrasts()["TI: Effect I"], "presence")
+    _, alone = effects.bootstrap_test(values)
+    tests = effects.tested(found)
+    smallest = len(effects.contrasts()) * len(effects.CHECKS)
+    corrected = tests["TI: Effect I"]["presence"]["p, Holm"]
+    assert 5 * alone < corrected <= smallest * alone
+    assert tests["DTI: Effect II"]["order"]["p, Holm"] == 1
+
+
+def test_the_arms_of_the_adapters_benchmark_are_nine_and_a_try_is_a_part_of_them() -> None:
+    adapters = script("adapters")
+    whole = adapters.plan()
+    assert len(whole.cells) == 9 * 12 * 3
+    (cell,) = adapters.plan(concepts=1, seeds=1, steps=5, arms=["both + dco"]).cells
+    assert (cell.label, cell.run.steps, cell.run.checkpoint_every) == ("both + dco", 5, 5)
+    assert cell.run.adapter is not None
+    assert cell.run.objective.names == ("dco",)

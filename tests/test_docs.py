@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from dti_geom.files.run_layout import learned_name
 from dti_geom.geometry.inflation import Walk
 from dti_geom.models import open_encoders
 from dti_geom.models.pipelines import View, family_of, open_text_to_image
@@ -53,7 +55,7 @@ def test_the_lines_for_diffusers_encode_prompts_as_training_does(
     for number, tower in enumerate(model.towers, 1):
         width = tower.token_table.shape[1]
         rows = torch.randn(count, width, generator=torch.Generator().manual_seed(number))
-        file = "learned_embeds.safetensors" if number == 1 else "learned_embeds_2.safetensors"
+        file = learned_name(number)
         save_file({"<my-dog>": rows}, tmp_path / file)
         vectors.append(rows)
     model.place("<my-dog>", vectors)
@@ -155,6 +157,21 @@ def test_the_predictions_beside_measured_norms_are_those_of_the_law() -> None:
         walk = Walk(int(width), float(start), float(rate), 0.01)
         assert law == f"{walk.norm(int(steps)):.3g}"
         assert slowed == f"{walk.slowed_norms(int(steps))[-1]:.3g}"
+
+
+def test_the_predictions_of_one_thing_at_a_time_are_those_of_the_walk() -> None:
+    """Norms are means over two words, whose rows the runs held in bfloat16."""
+    (encoder,) = open_encoders("mini")
+    table = encoder.token_table.bfloat16().float()
+    starts = [float(table[encoder.vocabulary.rows(word)[0]].norm()) for word in ("fox", "teapot")]
+    rows = cells_of_inflation("One thing at a time")
+    assert rows
+    for _, rate, decay, width, law, slowed, measured, share, *_ in rows:
+        walks = [Walk(int(width), start, float(rate), float(decay)) for start in starts]
+        assert float(law) == pytest.approx(fmean(walk.norm(400) for walk in walks), rel=0.01)
+        ends = [walk.slowed_norms(400)[-1] for walk in walks]
+        assert float(slowed) == pytest.approx(fmean(ends), rel=0.01)
+        assert float(share.split()[0]) == pytest.approx(float(measured) / float(law), abs=0.01)
 
 
 def test_the_predictions_on_mini_are_those_of_the_command() -> None:

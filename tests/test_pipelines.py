@@ -24,20 +24,21 @@ def _image_parts() -> list[str]:
 def paint(request: pytest.FixtureRequest, pipeline_folder: Folders) -> Paint:
     pipeline = _open(pipeline_folder(request.param))
     pipeline.set_progress_bar_config(disable=True)
-    options = FAMILIES[request.param].call_options
+    family = FAMILIES[request.param]
 
     def generate(prompt: str, seed: int) -> Any:
         generator = torch.Generator().manual_seed(seed)
         output = pipeline(
-            prompt,
+            prompt=prompt,
             height=64,
             width=64,
             num_inference_steps=2,
             generator=generator,
             output_type="np",
-            **options,
+            **family.call_options,
         )
-        return output.images[0]
+        picture = output[0][0]
+        return picture[0] if family.film else picture
 
     return generate
 

@@ -1,18 +1,36 @@
 """Writing learned tokens in another tool's layout, at another magnitude if wanted."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dti_geom import __version__, geometry
-from dti_geom.editing.rescaling import encoder_for, rescale, target_norm
-from dti_geom.errors import EditingError
-from dti_geom.files import EmbeddingFile, LearnedToken, embedding_bytes, join_numbered, write_files
-from dti_geom.files.run_layout import is_learned_name, second_tower
+from dti_geom.editing.concepts import Concept, concepts_of
+from dti_geom.editing.rescaling import Rescaling, parse_rescaling
+from dti_geom.errors import DtiGeomError, EditingError
+from dti_geom.files import (
+    SUFFIXES,
+    EmbeddingFile,
+    LearnedToken,
+    embedding_bytes,
+    join_numbered,
+    write_files,
+)
 from dti_geom.models import TextEncoder
 
-SUFFIXES = {"diffusers": "", "webui": ".pt", "sdxl": ".safetensors", "kohya": ".safetensors"}
+SAME = "same"  # as a layout: the one that each file has
+_SAME_AS = {  # the layout that is written for each one read; diffusers for others
+    "web-ui": "webui",
+    "ldm": "webui",
+    "card": "card",
+    "emb_params": "kohya",
+    "sdxl": "sdxl",
+    "comfyui": "comfyui",
+    "pivotal": "comfyui",
+    "bundle": "comfyui",
+    "onetrainer": "onetrainer",
+}
 
 
 @dataclass(frozen=True)
@@ -35,14 +53,24 @@ class Converted:
     sources: tuple[str, ...]
     files: tuple[str, ...]
     vectors: tuple[ConvertedVector, ...]
+    left_out: tuple[str, ...] = ()  # parts of the source that the layout has no place for
 
 
 @dataclass(frozen=True)
-class _Concept:
-    """A token with its towers, and where they came from."""
+class Failure:
+    """A token that could not be written."""
 
-    files: tuple[EmbeddingFile, ...]
-    tokens: tuple[LearnedToken, ...]
+    source: str
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of the tokens of some files."""
+
+    written: tuple[Converted, ...]
+    failures: tuple[Failure, ...]
 
 
 def convert(
@@ -51,122 +79,127 @@ def convert(
     out: Path,
     *,
     rescale_to: str | None = None,
+    only: str | None = None,
     encoders: Sequence[TextEncoder] = (),
     token: str | None = None,
+    folders: Mapping[Path, Path] = {},
     overwrite: bool = False,
-) -> tuple[Converted, ...]:
+) -> Conversion:
     """Write every token of some files into the folder `out`, each under the name of its file.
 
     `learned_embeds.safetensors` and `learned_embeds_2.safetensors` of one folder are the two towers
     of one token. The metadata of the sources (step, method, base model) is copied, and the norms
     before and after are added.
 
-    layout: a key of `SUFFIXES`.
-    rescale_to: a magnitude as for `target_norm`; None leaves every bit of the vectors.
+    layout: a key of `SUFFIXES`, or SAME.
+    rescale_to: new norms, as for `parse_rescaling`; None leaves every bit of the vectors.
+    only: the vectors to rescale: `inflated`, `short`, or indices such as `3,5`; None for all.
     encoders: those of the model, for magnitudes that refer to a vocabulary.
     token: a new name, for a single token.
+    folders: the folder below `out` of each source; files that are not named go into `out` itself.
 
-    Raises EditingError, MagnitudeError, EmbeddingFileError or FileExists before anything is
-    written.
+    A token that cannot be written is reported and does not stop the others. Raises EditingError,
+    MagnitudeError, EmbeddingFileError or FileExists where nothing can be written.
     """
-    concepts = _concepts(files)
+    if only is not None and rescale_to is None:
+        raise EditingError(f"--only {only} says what to rescale. Say how, with --rescale.")
+    rescaling = None if rescale_to is None else parse_rescaling(rescale_to, only)
+    concepts = concepts_of(files)
     if token is not None:
         if len(concepts) > 1:
             raise EditingError(
                 f"--token names one token, and these files hold {len(concepts)}. Convert one at a "
                 "time."
             )
-        concepts = [_renamed(concept, token) for concept in concepts]
-    contents: dict[Path, bytes] = {}
-    results = []
+        concepts = [concept.renamed(token) for concept in concepts]
+    written: list[Converted] = []
+    failures: list[Failure] = []
+    errors: list[DtiGeomError] = []
+    taken: dict[Path, str] = {}
     for concept in concepts:
-        after = tuple(_rescaled(learned, rescale_to, encoders) for learned in concept.tokens)
-        vectors: list[ConvertedVector] = []
-        for pair in zip(concept.tokens, after, strict=True):
-            vectors += _compare(*pair)
-        path = output_path(concept.files[0], after[0].token, layout, out)
-        metadata = _metadata(concept, vectors, rescale_to)
-        written = embedding_bytes(path, after, layout, metadata=metadata)
-        if twice := contents.keys() & written.keys():
+        try:
+            own = same_layout(concept) if layout == SAME else layout
+            converted, contents = _converted(concept, own, out, rescaling, encoders, folders)
+            _check_free(contents, taken)
+            write_files(contents, overwrite=overwrite)
+        except DtiGeomError as error:
+            errors.append(error)
+            failures.append(Failure(str(concept.files[0].path), concept.name, str(error)))
+        else:
+            written.append(converted)
+            taken |= dict.fromkeys(contents, concept.label)
+    if errors and not written:
+        reasons = list(dict.fromkeys(map(str, errors)))
+        raise errors[0] if len(reasons) == 1 else EditingError("\n".join(reasons))
+    return Conversion(tuple(written), tuple(failures))
+
+
+def same_layout(concept: Concept) -> str:
+    """Return the layout to write that is like the one a token was read from."""
+    layout = _SAME_AS.get(concept.files[0].format, "diffusers")
+    if layout == "kohya" and concept.files[0].path.suffix != ".safetensors":
+        return "webui"
+    return layout
+
+
+def _converted(
+    concept: Concept,
+    layout: str,
+    out: Path,
+    rescaling: Rescaling | None,
+    encoders: Sequence[TextEncoder],
+    folders: Mapping[Path, Path],
+) -> tuple[Converted, dict[Path, bytes]]:
+    """Return one token in another layout, and the bytes of its files."""
+    after = concept.tokens
+    if rescaling is not None:
+        after = tuple(rescaling.apply(learned, encoders) for learned in concept.tokens)
+    vectors: list[ConvertedVector] = []
+    for pair in zip(concept.tokens, after, strict=True):
+        vectors += _compare(*pair)
+    path = output_path(concept.files[0], concept.name, layout, out, folders)
+    contents = embedding_bytes(path, after, layout, metadata=_metadata(concept, vectors, rescaling))
+    converted = Converted(
+        token=concept.name,
+        layout=layout,
+        sources=tuple(str(file.path) for file in concept.files),
+        files=tuple(map(str, contents)),
+        vectors=tuple(vectors),
+        left_out=tuple(str(part.tower) for file in concept.files for part in file.outputs),
+    )
+    return converted, contents
+
+
+def _check_free(contents: Mapping[Path, bytes], taken: Mapping[Path, str]) -> None:
+    for path in contents:
+        if path in taken:
             raise EditingError(
-                f"two of these would be written to {min(twice)}. Convert them into folders of "
-                "their own."
+                f"{path} holds {taken[path]} already. Convert the two into folders of their own."
             )
-        contents |= written
-        results.append(
-            Converted(
-                token=after[0].token,
-                layout=layout,
-                sources=tuple(str(file.path) for file in concept.files),
-                files=tuple(map(str, written)),
-                vectors=tuple(vectors),
-            )
-        )
-    write_files(contents, overwrite=overwrite)
-    return tuple(results)
 
 
-def output_path(source: EmbeddingFile, token: str, layout: str, out: Path) -> Path:
+def output_path(
+    source: EmbeddingFile,
+    token: str,
+    layout: str,
+    out: Path,
+    folders: Mapping[Path, Path] = {},
+) -> Path:
     """Return where a token is written.
 
     It is named after its file, or after the folder of a `learned_embeds` file. If a file holds
     several tokens, the token's own name is added.
+
+    folders: as for `convert`.
     """
-    is_learned = is_learned_name(source.path)
-    name = source.path.resolve().parent.name if is_learned else source.path.stem
+    folder = folders.get(source.path, Path())
+    name = source.path.stem
+    if re.fullmatch(r"learned_embeds(_\d)?", name):
+        name = source.path.resolve().parent.name
+        folder = folder.parent
     if len({learned.token for learned in join_numbered(source.tokens)}) > 1:
         name = f"{name}-{re.sub(r'[^0-9A-Za-z._-]+', '', token)[:60]}"
-    return out / f"{name}{SUFFIXES.get(layout, '')}"
-
-
-def _concepts(files: Iterable[EmbeddingFile]) -> list[_Concept]:
-    """Return every token of these files with all of its towers."""
-    concepts: list[_Concept] = []
-    for group in _paired(files):
-        concepts += _concepts_of(group)
-    return concepts
-
-
-def _paired(files: Iterable[EmbeddingFile]) -> list[tuple[EmbeddingFile, ...]]:
-    """Return the files, with the second tower of a `learned_embeds` file beside the first."""
-    by_path = {file.path: file for file in files}
-    firsts = [path for path in by_path if is_learned_name(path)]
-    second_of = {path: second for path in firsts if (second := second_tower(path)) in by_path}
-    groups: list[tuple[EmbeddingFile, ...]] = []
-    for path, file in by_path.items():
-        if path in second_of:
-            groups.append((file, by_path[second_of[path]]))
-        elif path not in second_of.values():
-            groups.append((file,))
-    return groups
-
-
-def _concepts_of(files: tuple[EmbeddingFile, ...]) -> list[_Concept]:
-    """Return every token of one file, or of the two files of one token's towers."""
-    tokens: list[LearnedToken] = []
-    for place, file in enumerate(files, 1):
-        for learned in join_numbered(file.tokens):
-            if len(files) > 1 and learned.tower is None:
-                learned = replace(learned, tower=str(place))
-            tokens.append(learned)
-    by_name: dict[str, list[LearnedToken]] = {}
-    for learned in tokens:
-        by_name.setdefault(learned.token, []).append(learned)
-    return [_Concept(files, tuple(towers)) for towers in by_name.values()]
-
-
-def _renamed(concept: _Concept, token: str) -> _Concept:
-    return replace(
-        concept, tokens=tuple(replace(learned, token=token) for learned in concept.tokens)
-    )
-
-
-def _rescaled(
-    learned: LearnedToken, magnitude: str | None, encoders: Sequence[TextEncoder]
-) -> LearnedToken:
-    if magnitude is None:
-        return learned
-    return rescale(learned, target_norm(magnitude, encoder_for(learned, encoders)))
+    return out / folder / f"{name}{SUFFIXES.get(layout, '')}"
 
 
 def _compare(before: LearnedToken, after: LearnedToken) -> list[ConvertedVector]:
@@ -178,7 +211,7 @@ def _compare(before: LearnedToken, after: LearnedToken) -> list[ConvertedVector]
 
 
 def _metadata(
-    concept: _Concept, vectors: Sequence[ConvertedVector], rescale_to: str | None
+    concept: Concept, vectors: Sequence[ConvertedVector], rescaling: Rescaling | None
 ) -> dict[str, str]:
     """Return what the sources say about themselves, and what the conversion changed."""
     metadata: dict[str, str] = {}
@@ -195,6 +228,6 @@ def _metadata(
         "norm_before": " ".join(f"{vector.norm_before:.6g}" for vector in vectors),
         "norm_after": " ".join(f"{vector.norm_after:.6g}" for vector in vectors),
     }
-    if rescale_to is not None:
-        metadata["rescaled_to"] = rescale_to
+    if rescaling is not None:
+        metadata["rescaled_to"] = rescaling.text
     return metadata | {"tool": f"dti-geom {__version__}"}

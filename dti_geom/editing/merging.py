@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dti_geom import __version__, geometry
+from dti_geom.editing.concepts import Concept, concepts_of, find_concept
 from dti_geom.errors import EditingError, GeometryError
-from dti_geom.files import LearnedToken, embedding_bytes, write_files
+from dti_geom.files import EmbeddingFile, LearnedToken, embedding_bytes, write_files
 from dti_geom.models import TextEncoder
 
 BlendMethod = Literal["slerp", "lerp"]
@@ -19,7 +20,8 @@ BlendMethod = Literal["slerp", "lerp"]
 _TERM = re.compile(
     r"""\s*(?P<sign>[+-])?\s*                  # between terms, and perhaps before the first
         (?:(?P<weight>[0-9]*\.?[0-9]+)\s*\*\s*)?  # 0.7*
-        (?P<name><[^<>\s]+> | "[^"]+" | \#[0-9]+ | [^\s<>"+*#-][^\s<>"+*]*)""",
+        (?P<name><[^<>\s]+> | "[^"]+" | \#[0-9]+
+            | [^\s<>"+*#-][^\s<>"+*]*:<[^<>\s]+> | [^\s<>"+*#-][^\s<>"+*]*)""",
     re.VERBOSE,
 )
 
@@ -58,8 +60,9 @@ class Merged:
 def parse_expression(text: str) -> tuple[Term, ...]:
     """Return the terms of `[WEIGHT*]NAME (+|-) [WEIGHT*]NAME …`; a missing weight is 1.
 
-    NAME is `<a learned token>`, a word, `"several words"`, or `#id`. The expression is a sum of
-    weighted names and nothing else. Raises EditingError, which quotes the part it cannot read.
+    NAME is `<a learned token>`, `path:<a learned token>`, a word, `"several words"`, or `#id`. The
+    expression is a sum of weighted names and nothing else. Raises EditingError, which quotes the
+    part it cannot read.
     """
     terms: list[Term] = []
     place = 0
@@ -83,7 +86,7 @@ def parse_expression(text: str) -> tuple[Term, ...]:
 def merge(
     expression: str,
     encoders: Sequence[TextEncoder],
-    learned: Sequence[LearnedToken],
+    files: Sequence[EmbeddingFile],
     path: Path,
     *,
     method: BlendMethod = "slerp",
@@ -96,7 +99,8 @@ def merge(
     method: "slerp" takes the weighted mean of directions on the sphere; for two terms that is a
         point on the great circle between them. Weights must be positive. "lerp" takes the direction
         of the weighted sum; weights may be negative, as in "king - man + woman".
-    learned: the learned tokens that the expression may name.
+    files: hold the learned tokens that the expression may name. A token that several of them have
+        is named with its path: `a.safetensors:<x>`.
 
     Either way the norm is the mean of the terms' norms, weighted by |weight|. Each norm is first
     clamped between the 1st and the 99th percentile of the vocabulary, so that an inflated term
@@ -111,10 +115,11 @@ def merge(
             f"'{expression}' has a negative weight, which slerp has no meaning for. Use --method "
             "lerp."
         )
+    concepts = concepts_of(files)
     blended: list[LearnedToken] = []
     described: list[MergedVector] = []
     for place, encoder in enumerate(encoders, 1):
-        operands = _operands(terms, encoder, place, learned)
+        operands = _operands(terms, encoder, place, concepts)
         vectors = _blend(operands, terms, method, encoder)
         blended.append(LearnedToken(token, str(place) if len(encoders) > 1 else None, vectors))
         described += _described(vectors, operands, encoder)
@@ -123,15 +128,15 @@ def merge(
         "method": f"merge by {method}",
         "tool": f"dti-geom {__version__}",
     }
-    files = embedding_bytes(path, blended, layout, metadata=metadata)
-    write_files(files, overwrite=overwrite)
+    contents = embedding_bytes(path, blended, layout, metadata=metadata)
+    write_files(contents, overwrite=overwrite)
     return Merged(
         expression=expression,
         method=method,
         token=token,
         terms=terms,
         vectors=tuple(described),
-        files=tuple(map(str, files)),
+        files=tuple(map(str, contents)),
     )
 
 
@@ -154,10 +159,10 @@ def _described(vectors: Tensor, operands: Tensor, encoder: TextEncoder) -> list[
 
 
 def _operands(
-    terms: Sequence[Term], encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]
+    terms: Sequence[Term], encoder: TextEncoder, place: int, concepts: Sequence[Concept]
 ) -> Tensor:
     """Return the vectors of each term in one encoder, (terms, n, d), float64."""
-    operands = [_named(term.name, encoder, place, learned).double() for term in terms]
+    operands = [_named(term.name, encoder, place, concepts).double() for term in terms]
     count = max(map(len, operands))
     for term, vectors in zip(terms, operands, strict=True):
         if len(vectors) not in (1, count):
@@ -168,22 +173,23 @@ def _operands(
     return torch.stack([vectors.expand(count, -1) for vectors in operands])
 
 
-def _named(name: str, encoder: TextEncoder, place: int, learned: Sequence[LearnedToken]) -> Tensor:
+def _named(name: str, encoder: TextEncoder, place: int, concepts: Sequence[Concept]) -> Tensor:
     """Return the vectors of a name in encoder number `place` (from 1), (n, d).
 
     A learned token of this name and width comes before the rows of a word.
     """
-    named = [token for token in learned if token.token == name]
     width = encoder.token_table.shape[1]
-    fitting = [token for token in named if token.vectors.shape[1] == width]
-    if named and not fitting:
+    fit = [concept for concept in concepts if width in concept.widths]
+    concept = find_concept(name, fit) or find_concept(name, concepts)
+    if concept is None:
+        return encoder.token_table[encoder.vocabulary.rows(name)]
+    fitting = [part for part in concept.tokens if part.vectors.shape[1] == width]
+    if not fitting:
         raise EditingError(
-            f"{name} has width {named[0].vectors.shape[1]}, and {encoder.name} has {width}. Choose "
-            "the model it was trained for with --model."
+            f"{name} has width {concept.tokens[0].vectors.shape[1]}, and {encoder.name} has "
+            f"{width}. Choose the model it was trained for with --model."
         )
-    if fitting:
-        return fitting[min(place, len(fitting)) - 1].vectors
-    return encoder.token_table[encoder.vocabulary.rows(name)]
+    return fitting[min(place, len(fitting)) - 1].vectors
 
 
 def _blend(

@@ -1,13 +1,15 @@
 """Methods compared: every subject in the same prompts from the same noise, painted and scored."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 from statistics import fmean
 
 from dti_geom.errors import EvaluationError
+from dti_geom.evaluation.ceilings import ceilings_of
 from dti_geom.evaluation.learned import Learned, mean_norms
 from dti_geom.evaluation.pictures import Picture, SamplerSettings, paint_pictures
 from dti_geom.evaluation.prompts import OTHER, PromptSet
@@ -24,10 +26,11 @@ from dti_geom.evaluation.scores import (
     scorer_accuracy,
 )
 from dti_geom.images import png_base64, thumbnail
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
-from dti_geom.statistics import Interval, bootstrap_interval
+from dti_geom.statistics import DIGITS, Interval, bootstrap_interval, bootstrap_test, holm
 
 PICTURES = "pictures"  # folder of an evaluation's images
 ALL = "all"  # prompts of every group
@@ -49,20 +52,36 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Summary:
-    """A method's scores over one group of prompts, with intervals over subjects and seeds."""
+    """A method's scores over one group of prompts, with intervals over subjects, runs and seeds."""
 
     method: str
     group: str
     images: int
     subject: Interval
     text: Interval
+    # What true pictures of the same subjects score; None where it is not known for all of them.
+    subject_ceiling: float | None = None
+    text_ceiling: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckSummary:
+    """How often a check holds in a method's pictures: those that were asked and it can decide."""
+
+    method: str
+    check: str
+    images: int
+    share: Interval
+    ceiling: float | None  # of true pictures, mean over these subjects
 
 
 @dataclass(frozen=True)
 class Difference:
     """Scores of the first method minus the second, over the pictures that both have.
 
-    A pair of pictures has the same subject, prompt and seed.
+    A pair of pictures has the same subject, prompt and seed, and training runs of the same rank.
+    The p-values are of the intervals' bootstrap. Those over all prompts are one family, those of
+    groups another: each is corrected by Holm's method for all methods and both scores.
     """
 
     first: str
@@ -71,6 +90,8 @@ class Difference:
     cells: int  # pairs of pictures
     subject: Interval
     text: Interval
+    subject_p: float | None = None  # corrected; None in older results and where nothing varies
+    text_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +134,8 @@ class Evaluation:
     by_prompt: tuple[PromptScore, ...]
     accuracy: tuple[ScorerAccuracy, ...]  # of the embedded model's scorer, where it scored
     pictures: tuple[SmallPicture, ...]  # the first seed of some prompts
+    checks: tuple[CheckSummary, ...] = ()
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject, where known
 
 
 def evaluate(
@@ -143,8 +166,10 @@ def evaluate(
     if not candidates:
         raise EvaluationError("nothing to evaluate: no run was given.")
     references, unread = _references(candidates, encoder)
+    files = {candidate.subject: candidate.references for candidate in candidates}
+    ceilings = ceilings_of(files, encoder)
     names = _place(model, candidates)
-    asked, prompts_asked = _shots(candidates, prompts, references, names)
+    asked, prompts_asked = _shots(candidates, prompts, references, names, ceilings)
     folder = Path(out) / PICTURES
     painted = paint_pictures(
         model,
@@ -159,7 +184,7 @@ def evaluate(
     scores, unscored = score_shots(shots, references, encoder=encoder, text=text, progress=progress)
     if not scores:
         raise EvaluationError(
-            f"none of the {len(shots)} pictures in {folder} opens: {unscored[0].reason}."
+            f"none of the {len(shots)} pictures in {folder} has a score: {unscored[0].reason}."
         )
     return Evaluation(
         model=model.name,
@@ -176,6 +201,8 @@ def evaluate(
         by_prompt=tuple(prompt_scores(scores)),
         accuracy=scorer_accuracy(encoder),
         pictures=tuple(_small_pictures(shots)),
+        checks=tuple(check_summaries(scores, ceilings)),
+        ceilings=ceilings,
     )
 
 
@@ -184,7 +211,8 @@ def with_baselines(candidates: Sequence[Candidate], model: TextToImage) -> list[
 
     A candidate whose norm is the vocabulary's mean already has no rescaled baseline. A token of
     Textual Inversion at the mean norm is the paper's TI-rescaled. Class words come last, one for
-    each subject.
+    each subject. A class word has to show the thing that it names: a penguin, where a duck was
+    learned from the word "penguin". It is compared with the subject's references all the same.
     """
     means = mean_norms(model)
     rescaled: list[Candidate] = []
@@ -210,35 +238,53 @@ def summarize(scores: Sequence[ImageScore]) -> list[Summary]:
                     images=len(chosen),
                     subject=_interval(_cells(chosen, _subject_score)),
                     text=_interval(_cells(chosen, _text_score)),
+                    subject_ceiling=_mean_ceiling(chosen, lambda score: score.subject_ceiling),
+                    text_ceiling=_mean_ceiling(chosen, lambda score: score.text_ceiling),
                 )
             )
     return summaries
 
 
+def check_summaries(
+    scores: Sequence[ImageScore], ceilings: Mapping[str, ConceptCeiling]
+) -> Iterator[CheckSummary]:
+    """Yield how often each check holds in every method's pictures, where it can decide.
+
+    ceilings: by subject. A picture counts where the check was asked: the order of a pair only where
+    there is a side to see.
+    """
+    names = dict.fromkeys(name for score in scores for name in score.checks)
+    for method in _methods(scores):
+        of_method = _of_method(scores, method)
+        for name in names:
+            asked = [score for score in of_method if name in score.decided]
+            if asked:
+                yield CheckSummary(
+                    method=method,
+                    check=name,
+                    images=len(asked),
+                    share=_interval(_cells(asked, partial(_check, name))),
+                    ceiling=_check_ceiling(name, asked, ceilings),
+                )
+
+
 def paired_differences(scores: Sequence[ImageScore]) -> list[Difference]:
     """Compare every two methods on the pictures that both have, over all prompts and each group.
 
-    Two methods that share no picture are left out.
+    Training runs of a subject are paired in their order; a method's only run is paired with each
+    run of the other. Where one has two runs and the other three, say, the runs of each are averaged
+    first. Two methods that share no picture are left out. See `Difference` for the p-values.
     """
-    differences = []
+    overall: list[Difference] = []
+    by_group: list[Difference] = []
     for group in _groups(scores):
         chosen = _in_group(scores, group)
         by_method = {method: _of_method(chosen, method) for method in _methods(scores)}
         for first, second in combinations(by_method, 2):
-            subject = _shared(by_method[first], by_method[second], _subject_score)
-            text = _shared(by_method[first], by_method[second], _text_score)
-            if subject:
-                differences.append(
-                    Difference(
-                        first=first,
-                        second=second,
-                        group=group,
-                        cells=len(text),
-                        subject=_interval(subject, _DIFFERENCE_LIMITS),
-                        text=_interval(text, _DIFFERENCE_LIMITS),
-                    )
-                )
-    return differences
+            found = _difference(first, second, group, by_method)
+            if found is not None:
+                (overall if group == ALL else by_group).append(found)
+    return [*_corrected(overall), *_corrected(by_group)]
 
 
 def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
@@ -299,6 +345,7 @@ def _shots(
     prompts: PromptSet,
     references: dict[str, References],
     names: Sequence[str],
+    ceilings: Mapping[str, ConceptCeiling],
 ) -> tuple[list[Shot], list[str]]:
     """What is to be painted, once for all seeds, and the prompts with the candidates' names."""
     shots, asked = [], []
@@ -319,12 +366,24 @@ def _shots(
                     seed=0,
                     class_word=candidate.class_word,
                     other_word=second.class_word if second else None,
-                    thing=thing,
-                    other_thing=references[second.subject].thing if second else None,
+                    thing=_thing_of(candidate, references),
+                    other_thing=_thing_of(second, references) if second else None,
                     run=candidate.run,
+                    ceiling=ceilings.get(candidate.subject),
+                    other_ceiling=ceilings.get(second.subject) if second else None,
+                    baseline=candidate.learned is None,
                 )
             )
     return shots, asked
+
+
+def _thing_of(candidate: Candidate, references: dict[str, References]) -> str:
+    """What a reader of pictures calls what a candidate should show; "" for other encoders.
+
+    The class word shows the thing that it names, which may be another than the subject.
+    """
+    thing = references[candidate.subject].thing
+    return candidate.class_word if thing and candidate.learned is None else thing
 
 
 def _next_subject(candidates: Sequence[Candidate], place: int) -> int | None:
@@ -371,7 +430,8 @@ def _small_pictures(shots: Sequence[Shot]) -> Iterator[SmallPicture]:
 # --- Summaries ---
 
 Score = Callable[[ImageScore], float]
-CellKey = tuple[str, str, int]  # subject, prompt, seed
+CellKey = tuple[str, int, str, int]  # subject, rank of the training run, prompt, picture seed
+Runs = list[list[ImageScore]]  # the pictures of each training run
 _DIFFERENCE_LIMITS = -2.0, 2.0  # of two scores in −1 … 1
 
 
@@ -381,6 +441,10 @@ def _subject_score(score: ImageScore) -> float:
 
 def _text_score(score: ImageScore) -> float:
     return score.text_score
+
+
+def _check(name: str, score: ImageScore) -> float:
+    return float(score.checks[name])
 
 
 def _methods(scores: Sequence[ImageScore]) -> list[str]:
@@ -408,32 +472,134 @@ def _by_group_and_method(
             yield group, method, _of_method(_in_group(scores, group), method)
 
 
-def _cells(scores: Sequence[ImageScore], score_of: Score) -> dict[CellKey, float]:
-    """A value for each subject, prompt and seed; the mean if there are several training runs."""
-    values: dict[CellKey, list[float]] = defaultdict(list)
+def _runs(scores: Sequence[ImageScore]) -> dict[str, Runs]:
+    """A method's pictures by subject, and by training run in the order of its appearance."""
+    runs: dict[str, dict[str, list[ImageScore]]] = defaultdict(lambda: defaultdict(list))
     for score in scores:
-        values[score.subject, score.prompt, score.seed].append(score_of(score))
-    return {cell: fmean(runs) for cell, runs in values.items()}
+        runs[score.subject][score.run].append(score)
+    return {subject: list(by_run.values()) for subject, by_run in runs.items()}
+
+
+def _cells(scores: Sequence[ImageScore], score_of: Score) -> dict[CellKey, float]:
+    """A value for each subject, training run, prompt and picture seed."""
+    cells: dict[CellKey, float] = {}
+    for subject, runs in _runs(scores).items():
+        for rank, run in enumerate(runs):
+            for (prompt, seed), value in _of_run(run, score_of).items():
+                cells[subject, rank, prompt, seed] = value
+    return cells
+
+
+def _of_run(run: Sequence[ImageScore], score_of: Score) -> dict[tuple[str, int], float]:
+    """A value for each prompt and picture seed; the mean where several runs were merged."""
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for score in run:
+        values[score.prompt, score.seed].append(score_of(score))
+    return {place: fmean(of_place) for place, of_place in values.items()}
 
 
 def _shared(
-    first: Sequence[ImageScore], second: Sequence[ImageScore], score_of: Score
+    first: dict[str, Runs], second: dict[str, Runs], score_of: Score
 ) -> dict[CellKey, float]:
     """First minus second for each cell that both have, in sorted order."""
-    ours, theirs = _cells(first, score_of), _cells(second, score_of)
+    cells: dict[CellKey, float] = {}
     # The order decides how sums are rounded, so it must not be a set's.
-    return {cell: ours[cell] - theirs[cell] for cell in sorted(ours.keys() & theirs.keys())}
+    for subject in sorted(first.keys() & second.keys()):
+        pairs = _paired_runs(first[subject], second[subject])
+        for rank, (our_run, their_run) in enumerate(pairs):
+            ours, theirs = _of_run(our_run, score_of), _of_run(their_run, score_of)
+            for prompt, seed in sorted(ours.keys() & theirs.keys()):
+                difference = ours[prompt, seed] - theirs[prompt, seed]
+                cells[subject, rank, prompt, seed] = round(difference, DIGITS)
+    return cells
 
 
-def _interval(cells: dict[CellKey, float], limits: tuple[float, float] | None = None) -> Interval:
-    """The mean over subjects with its interval; a seed's value is the mean over its prompts.
+def _paired_runs(first: Runs, second: Runs) -> list[tuple[list[ImageScore], list[ImageScore]]]:
+    """Runs in their order; an only run with each of the others; all in one where neither fits."""
+    if len(first) == len(second):
+        return list(zip(first, second, strict=True))
+    if len(first) == 1:
+        return [(first[0], run) for run in second]
+    if len(second) == 1:
+        return [(run, second[0]) for run in first]
+    return [(list(chain.from_iterable(first)), list(chain.from_iterable(second)))]
 
-    limits: of the value. By default 0 … 1 where no value is negative, and −1 … 1 of a cosine.
+
+def _difference(
+    first: str, second: str, group: str, by_method: Mapping[str, Sequence[ImageScore]]
+) -> Difference | None:
+    """The difference of two methods, its p-values not corrected; None without a shared picture."""
+    ours, theirs = _runs(by_method[first]), _runs(by_method[second])
+    subject, text = (_shared(ours, theirs, score) for score in (_subject_score, _text_score))
+    if not text:
+        return None
+    (subject_interval, subject_p), (text_interval, text_p) = (
+        bootstrap_test(_levels(cells), _DIFFERENCE_LIMITS) for cells in (subject, text)
+    )
+    return Difference(
+        first=first,
+        second=second,
+        group=group,
+        cells=len(text),
+        subject=subject_interval,
+        text=text_interval,
+        subject_p=subject_p,
+        text_p=text_p,
+    )
+
+
+def _corrected(family: Sequence[Difference]) -> Iterator[Difference]:
+    """The rows of a table, their p-values corrected together; those without one stay without."""
+    tested = [row for row in family if row.subject_p is not None and row.text_p is not None]
+    found = [p for row in tested for p in (row.subject_p, row.text_p)]
+    corrected = iter(holm([p for p in found if p is not None]))
+    for row in family:
+        if row.subject_p is not None and row.text_p is not None:
+            row = replace(row, subject_p=next(corrected), text_p=next(corrected))
+        yield row
+
+
+def _interval(cells: dict[CellKey, float]) -> Interval:
+    """The mean over subjects with its interval.
+
+    Limits are 0 … 1 where no value is negative, and −1 … 1 of a cosine.
     """
-    by_subject: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (subject, _, seed), value in cells.items():
-        by_subject[subject][seed].append(value)
-    seed_means = [list(map(fmean, by_seed.values())) for by_seed in by_subject.values()]
-    if limits is None:
-        limits = 0.0 if min(cells.values()) >= 0 else -1.0, 1.0
-    return bootstrap_interval(seed_means, limits)
+    return bootstrap_interval(_levels(cells), (0.0 if min(cells.values()) >= 0 else -1.0, 1.0))
+
+
+def _levels(cells: dict[CellKey, float]) -> list[list[list[float]]]:
+    """For each subject its runs, and for each run its picture seeds: means over prompts."""
+    levels: dict[str, dict[int, dict[int, list[float]]]] = {}
+    for (subject, rank, _, seed), value in cells.items():
+        of_run = levels.setdefault(subject, {}).setdefault(rank, {})
+        of_run.setdefault(seed, []).append(value)
+    return [
+        [list(map(fmean, seeds.values())) for seeds in runs.values()] for runs in levels.values()
+    ]
+
+
+def _mean_ceiling(
+    scores: Sequence[ImageScore], ceiling_of: Callable[[ImageScore], float | None]
+) -> float | None:
+    """The mean over subjects; None unless it is known for every picture."""
+    by_subject: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        ceiling = ceiling_of(score)
+        if ceiling is None:
+            return None
+        by_subject[score.subject].append(ceiling)
+    return fmean(map(fmean, by_subject.values()))
+
+
+def _check_ceiling(
+    name: str, scores: Sequence[ImageScore], ceilings: Mapping[str, ConceptCeiling]
+) -> float | None:
+    """The mean over the subjects of these pictures; None unless it is known for all of them."""
+    if scores[0].method == CLASS_WORD:
+        return None  # it shows another thing
+    known = []
+    for subject in dict.fromkeys(score.subject for score in scores):
+        if subject not in ceilings or name not in ceilings[subject].checks:
+            return None
+        known.append(ceilings[subject].checks[name].reconstructions.share)
+    return fmean(known)

@@ -14,7 +14,9 @@ from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.learned import TokenVectors
 from dti_geom.evaluation.pictures import Picture, SamplerSettings, paint_pictures
 from dti_geom.evaluation.sheets import Row, contact_sheet, save_animation, save_picture
+from dti_geom.files.adapters import Adapter
 from dti_geom.images import open_rgb, png_uri, thumbnail
+from dti_geom.models.adapters import Scaled
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
@@ -149,7 +151,7 @@ def interpolate(
     _check_counts(model, ends, corners)
     places = tuple(place / (points - 1) for place in range(points))
     course = _course(methods, corners, places)
-    names = _place(model, course)
+    names = _place(model, course, places, [model.adapters.get(end, ()) for end in ends])
     painted = paint_pictures(
         model,
         [prompt],
@@ -298,17 +300,40 @@ def _between(method: str, a: Vectors, b: Vectors, t: float) -> Vectors:
     return [blend(x.double(), y.double(), t).float() for x, y in zip(a, b, strict=True)]
 
 
-def _place(model: TextToImage, course: dict[PathKey, list[Vectors]]) -> dict[PathKey, list[str]]:
-    """Place every point as a token of its own; returns their names."""
+def _place(
+    model: TextToImage,
+    course: dict[PathKey, list[Vectors]],
+    places: Sequence[float],
+    corners: Sequence[tuple[Scaled, ...]],
+) -> dict[PathKey, list[str]]:
+    """Place every point as a token of its own; returns their names. corners: their adapters."""
     names: dict[PathKey, list[str]] = {}
     for number, (key, points) in enumerate(course.items()):
         names[key] = []
         for place, vectors in enumerate(points):
             # The number of vectors is in the name, since a token of a model cannot change it.
             name = f"<path-{len(vectors[0])}-{number}-{place}>"
-            TokenVectors(name, tuple(vectors)).place(model)
+            adapters = _adapters_between(corners, places[place], row=key[1])
+            TokenVectors(name, tuple(vectors), adapters).place(model)
             names[key].append(name)
     return names
+
+
+def _adapters_between(
+    corners: Sequence[tuple[Scaled, ...]], t: float, *, row: float
+) -> tuple[Scaled, ...]:
+    """The corners' adapters, each at its scale times the corner's share of the point."""
+    shares = (
+        [1 - t, t] if len(corners) == 2 else [s * x for s in (1 - row, row) for x in (1 - t, t)]
+    )
+    scales: dict[int, float] = {}
+    adapters: dict[int, Adapter] = {}
+    for share, corner in zip(shares, corners, strict=True):
+        for adapter, scale in corner:
+            adapters[id(adapter)] = adapter
+            scales[id(adapter)] = scales.get(id(adapter), 0.0) + share * scale
+    # Shares that add up to 1 may miss it by rounding.
+    return tuple((adapter, round(scales[key], 12)) for key, adapter in adapters.items())
 
 
 # --- Measurements ---

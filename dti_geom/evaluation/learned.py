@@ -1,11 +1,10 @@
 """What a run learned: read from its files, and placed in a text-to-image model.
 
-Evaluation, generation and sweeps only know the protocol `Learned`. Token vectors are its first
-kind. Adding another kind, such as a LoRA, is a class with these methods and its case in
-`read_learned`.
+Evaluation, generation and sweeps only know the protocol `Learned`. Token vectors are its one kind;
+a run with an adapter gives them that too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +21,9 @@ from dti_geom.files import (
     join_numbered,
     read_embeddings,
 )
+from dti_geom.files.adapters import Adapter, adapter_beside, read_adapter
 from dti_geom.files.run_layout import learned_in_run
+from dti_geom.models.adapters import Scaled
 from dti_geom.models.pipelines import TextToImage
 
 _SAME_NORM = 1e-3  # relative change by a rescaling that is no change
@@ -61,14 +62,16 @@ class Learned(Protocol):
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """The vectors of a learned token."""
+    """The vectors of a learned token, and the adapters that its run learned with it."""
 
     name: str
     vectors: tuple[Tensor, ...]  # (n, d) for each text encoder of the model, in order
+    adapters: tuple[Scaled, ...] = ()
 
     def place(self, model: TextToImage) -> None:
-        """Let the token stand for its vectors in this model."""
+        """Let the token stand for its vectors in this model, painted with its adapters."""
         model.place(self.name, [rows.to(model.device) for rows in self.vectors])
+        model.place_adapters(self.name, self.adapters)
 
     def as_placeholder(self, stem: str) -> "TokenVectors":
         """Return the same vectors under the name <stem-COUNTS>.
@@ -99,13 +102,18 @@ class TokenVectors:
         )
 
 
-def load_tokens(model: TextToImage, paths: Iterable[str | Path | EmbeddingFile]) -> tuple[str, ...]:
+def load_tokens(
+    model: TextToImage,
+    paths: Iterable[str | Path | EmbeddingFile],
+    *,
+    adapter_scale: float = 1.0,
+) -> tuple[str, ...]:
     """Place everything learned that these files hold in the model. Returns the names.
 
-    paths: as for `token_files`. Raises EmbeddingFileError, and UnknownToken for a name that is a
-    word of the model already.
+    paths: as for `token_files`. adapter_scale: as for `read_learned`. Raises EmbeddingFileError,
+    and UnknownToken for a name that is a word of the model already.
     """
-    by_name = read_learned(model, token_files(paths))
+    by_name = read_learned(model, token_files(paths), adapter_scale=adapter_scale)
     for learned in by_name.values():
         learned.place(model)
     return tuple(by_name)
@@ -131,12 +139,15 @@ def token_files(paths: Iterable[str | Path | EmbeddingFile]) -> list[EmbeddingFi
     return files
 
 
-def read_learned(model: TextToImage, files: Sequence[EmbeddingFile]) -> dict[str, Learned]:
+def read_learned(
+    model: TextToImage, files: Sequence[EmbeddingFile], *, adapter_scale: float = 1.0
+) -> dict[str, Learned]:
     """Return what these files hold for this model, by name; vectors are float32 on the CPU.
 
     The text encoders of a token may lie in one file or in several: they are joined by the token's
-    name, and told apart by their width. Raises EmbeddingFileError for a width that no encoder has,
-    two tokens of one name, or an encoder without vectors.
+    name, and told apart by their width. A token of a run with an adapter comes with it.
+    adapter_scale: multiplies what adapters do; 0 leaves them out. Raises EmbeddingFileError for a
+    width that no encoder has, two tokens of one name, or an encoder without vectors.
     """
     widths = {tower.name: tower.token_table.shape[1] for tower in model.towers}
     vectors: dict[str, dict[str, Tensor]] = {}  # token → text encoder → (n, d)
@@ -149,10 +160,30 @@ def read_learned(model: TextToImage, files: Sequence[EmbeddingFile]) -> dict[str
             origin[learned.token, tower] = file.path
     for token, by_tower in vectors.items():
         _check_complete(token, by_tower, model.name, widths)
+    first = {token: origin[token, next(iter(by_tower))] for token, by_tower in vectors.items()}
+    adapters = _adapters_beside(first, adapter_scale)
     return {
-        token: TokenVectors(token, tuple(by_tower[tower] for tower in widths))
+        token: TokenVectors(
+            token, tuple(by_tower[tower] for tower in widths), adapters.get(token, ())
+        )
         for token, by_tower in vectors.items()
     }
+
+
+def _adapters_beside(files: Mapping[str, Path], scale: float) -> dict[str, tuple[Scaled, ...]]:
+    """Return the adapter of each token's run, by token; one object for all tokens of a run."""
+    if not scale:
+        return {}
+    read: dict[Path, Adapter] = {}
+    adapters: dict[str, tuple[Scaled, ...]] = {}
+    for token, file in files.items():
+        path = adapter_beside(file)
+        if path is None:
+            continue
+        if path not in read:
+            read[path] = read_adapter(path)
+        adapters[token] = ((read[path], scale),)
+    return adapters
 
 
 def mean_norms(model: TextToImage) -> list[float]:

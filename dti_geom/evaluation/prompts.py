@@ -68,18 +68,27 @@ PROMPT_SETS = {
     "compositional and styles",
 }
 # The sets among them that come with a model: "module:function". The function takes what the scorer
-# calls the subject and returns (text, group, expectation) for each prompt.
+# calls the subject, and its class word; it returns (text, group, expectation) for each prompt.
 MODEL_SETS = {"mini": "dti_geom.mini.prompts:mini_prompts"}
 
 
 class Expectation(Protocol):
     """What a picture has to show, for an image encoder that also reads pictures."""
 
+    @property
+    def pair(self) -> bool:
+        """Whether the picture shows two things."""
+        ...
+
     def check(self, answers: Mapping[str, str], subject: str, other: str | None) -> dict[str, bool]:
-        """Return whether each check holds.
+        """Return the checks that the picture was asked for, and whether each holds.
 
         answers: what was read in the picture. subject, other: what the reader calls them.
         """
+        ...
+
+    def counts(self, check: str) -> bool:
+        """Return whether a check counts in the text score."""
         ...
 
 
@@ -114,7 +123,7 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
     if name in MODEL_SETS:
         prompts_for = load_by_name(MODEL_SETS[name])
         return PromptSet(
-            name, lambda _word, thing: tuple(Prompt(*parts) for parts in prompts_for(thing))
+            name, lambda word, thing: tuple(Prompt(*parts) for parts in prompts_for(thing, word))
         )
     if name in ("dreambooth", "paper"):
         kinds = dreambooth_prompts(dreambooth)

@@ -4,10 +4,12 @@ The tables are those of Kim et al. (ICLR 2026, arXiv 2512.13672) and of its publ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.evaluation import ALL, Evaluation, Summary
+from dti_geom.evaluation.scores import ScorerAccuracy
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.catalog import MODELS
 from dti_geom.statistics import Interval
 
@@ -78,6 +80,9 @@ class OtherRow:
     method: str
     subject: Interval
     text: Interval
+    # What true pictures of the same subjects score; None where it is not known.
+    subject_ceiling: float | None = None
+    text_ceiling: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ class Comparison:
     rows: tuple[ComparedRow, ...]
     others: tuple[OtherRow, ...]
     notes: tuple[str, ...]  # differences between a result's protocol and the paper's
+    # How far the embedded model's scorer can be trusted, where it scored.
+    accuracy: tuple[ScorerAccuracy, ...] = ()
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject
 
 
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:
@@ -99,14 +107,29 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     others = []
     for (model, method), summary in ours.items():
         if (model, method) not in published:
-            others.append(OtherRow(model, method, summary.subject, summary.text))
+            others.append(
+                OtherRow(
+                    model=model,
+                    method=method,
+                    subject=summary.subject,
+                    text=summary.text,
+                    subject_ceiling=summary.subject_ceiling,
+                    text_ceiling=summary.text_ceiling,
+                )
+            )
     notes: list[str] = []
+    accuracy: dict[ScorerAccuracy, None] = {}
+    ceilings: dict[str, ConceptCeiling] = {}
     for evaluation in evaluations:
         notes += _departures(evaluation)
+        accuracy |= dict.fromkeys(evaluation.accuracy)
+        ceilings |= evaluation.ceilings
     return Comparison(
         rows=tuple(_compared(row, ours.get((row.model, row.method))) for row in PUBLISHED),
         others=tuple(others),
         notes=tuple(notes),
+        accuracy=tuple(accuracy),
+        ceilings=ceilings,
     )
 
 

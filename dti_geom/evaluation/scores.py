@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import Tensor
 
 from dti_geom.errors import EvaluationError, first_line
-from dti_geom.evaluation.prompts import Prompt
+from dti_geom.evaluation.ceilings import text_ceiling, undecided
+from dti_geom.evaluation.prompts import OTHER, Prompt
 from dti_geom.images import BROKEN, open_rgb
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder
 from dti_geom.progress import Progress, silent
 from dti_geom.statistics import Share
@@ -31,14 +33,29 @@ class Shot:
     seed: int
     class_word: str
     other_word: str | None = None  # of the second subject, where the prompt has one
-    thing: str = ""  # what the scorer of the embedded model calls the subject
+    thing: str = ""  # what the scorer of the embedded model calls what is to be seen
     other_thing: str | None = None
     run: str = ""
+    # Of the subject, and of a second subject; None where none are known.
+    ceiling: ConceptCeiling | None = None
+    other_ceiling: ConceptCeiling | None = None
+    baseline: bool = False  # the class word: `thing` is its own, and the ceilings of checks are not
 
     @property
     def words(self) -> str:
         """The prompt with the class words in the places of the learned tokens."""
         return self.prompt.filled(self.class_word, self.other_word)
+
+    @property
+    def undecided(self) -> frozenset[str]:
+        """The checks that cannot decide about this subject, or about the second one beside it."""
+        second = self.other_ceiling if OTHER in self.prompt.text else None
+        return undecided((self.ceiling, second))
+
+    def counts(self, check: str) -> bool:
+        """Return whether a check counts in this picture's text score."""
+        expected = self.prompt.expected
+        return check not in self.undecided and (expected is None or expected.counts(check))
 
 
 @dataclass(frozen=True)
@@ -54,8 +71,18 @@ class ImageScore:
     file: str
     subject_score: float  # mean cosine to the reference images, −1 … 1
     text_score: float  # 0 … 1, or a cosine, −1 … 1; see `Evaluation.text_unit`
-    # On `mini`: the checks whose share is the text score.
+    # On `mini`: the checks that were asked. The text score is the share of those that hold, without
+    # the `undecided`, and without those that the prompt does not count.
     checks: dict[str, bool] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()  # checks that fail for true pictures of the subject as well
+    # What true pictures score, through the model's autoencoder; None where it is not known.
+    subject_ceiling: float | None = None
+    text_ceiling: float | None = None
+
+    @property
+    def decided(self) -> dict[str, bool]:
+        """The checks that can decide about this subject."""
+        return {name: right for name, right in self.checks.items() if name not in self.undecided}
 
 
 @dataclass(frozen=True)
@@ -101,6 +128,15 @@ class PictureReader(Protocol):
         ...
 
 
+@runtime_checkable
+class PlaceEncoder(Protocol):
+    """An image encoder that looks at the two things of a pair apart."""
+
+    def embed_places(self, images: "Sequence[Image]") -> Tensor:
+        """Return (n, 2, d), unit norm: the first and the second thing of each picture."""
+        ...
+
+
 def scorer_accuracy(encoder: ImageEncoder) -> tuple[ScorerAccuracy, ...]:
     """Return the accuracy of an image encoder that reads pictures; () for any other."""
     if not isinstance(encoder, PictureReader):
@@ -123,8 +159,11 @@ class TextScorer(Protocol):
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
-    ) -> list[tuple[float, dict[str, bool]]]:
-        """Return each picture's score, and the checks it comes from, if any."""
+    ) -> list[tuple[float | None, dict[str, bool]]]:
+        """Return each picture's score, and the checks it comes from, if any.
+
+        The score is None where no check can decide.
+        """
         ...
 
 
@@ -138,14 +177,19 @@ class PromptFit:
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
-    ) -> list[tuple[float, dict[str, bool]]]:
+    ) -> list[tuple[float | None, dict[str, bool]]]:
         """Return the encoder's scores, without checks."""
         scores = self._encoder.score(pictures, [shot.words for shot in shots])
         return [(value, {}) for value in scores.tolist()]
 
 
 class SceneChecks:
-    """Score by the embedded model's scorer: the share of a prompt's checks that hold."""
+    """Score by the embedded model's scorer: the share of a prompt's checks that hold.
+
+    A check counts once, where it was asked, if the prompt counts it and if it can decide: a check
+    that misses more than a tenth of true pictures of the subject is left out for this subject, for
+    every method alike.
+    """
 
     unit = "share of checks that hold"
 
@@ -156,12 +200,12 @@ class SceneChecks:
 
     def score(
         self, pictures: "Sequence[Image]", shots: Sequence[Shot]
-    ) -> list[tuple[float, dict[str, bool]]]:
-        """Return the shares, and the checks they count.
+    ) -> list[tuple[float | None, dict[str, bool]]]:
+        """Return the shares, and all checks that were asked; None where none of them counts.
 
         Raises EvaluationError for a prompt without a scene.
         """
-        scored = []
+        scored: list[tuple[float | None, dict[str, bool]]] = []
         for answers, shot in zip(self._scorer.read(pictures), shots, strict=True):
             if shot.prompt.expected is None:
                 raise EvaluationError(
@@ -170,7 +214,8 @@ class SceneChecks:
                     "--text-encoder."
                 )
             checks = shot.prompt.expected.check(answers, shot.thing, shot.other_thing)
-            scored.append((sum(checks.values()) / len(checks), checks))
+            counted = [right for name, right in checks.items() if shot.counts(name)]
+            scored.append((sum(counted) / len(counted) if counted else None, checks))
         return scored
 
 
@@ -218,7 +263,9 @@ def score_shots(
     """Score every picture that opens. The others are left out, never counted as 0.
 
     references: by subject. The subject score is the mean cosine of a picture's features with those
-    of the subject's references.
+    of the subject's references. Where the picture shows two things and the encoder looks at them
+    apart, it is the larger of the two cosines: which side the subject is on is a matter of the
+    text score.
     """
     scores: list[ImageScore] = []
     left_out: list[LeftOut] = []
@@ -234,7 +281,11 @@ def score_shots(
                 batch.append(shot)
                 images.append(image)
         if batch:
-            scores += _scored(batch, images, references, encoder, text)
+            for scored in _scored(batch, images, references, encoder, text):
+                if isinstance(scored, LeftOut):
+                    left_out.append(scored)
+                else:
+                    scores.append(scored)
     progress("scores", len(shots), len(shots))
     return scores, left_out
 
@@ -254,9 +305,15 @@ def _scored(
     references: dict[str, References],
     encoder: ImageEncoder,
     text: TextScorer,
-) -> Iterator[ImageScore]:
-    features, fits = encoder.embed(images), text.score(images, shots)
-    for shot, feature, (text_score, checks) in zip(shots, features, fits, strict=True):
+) -> "Iterator[ImageScore | LeftOut]":
+    features, fits = _features(shots, images, encoder), text.score(images, shots)
+    for shot, places, (text_score, checks) in zip(shots, features, fits, strict=True):
+        if text_score is None:
+            reason = f"none of its checks can decide about {shot.subject}: {', '.join(checks)}"
+            yield LeftOut(str(shot.path), reason)
+            continue
+        likeness = (references[shot.subject].features @ places.T).mean(dim=0)
+        counted = [name for name in checks if shot.counts(name)]
         yield ImageScore(
             method=shot.method,
             subject=shot.subject,
@@ -265,7 +322,25 @@ def _scored(
             group=shot.prompt.group,
             seed=shot.seed,
             file=shot.path.name,
-            subject_score=float((references[shot.subject].features @ feature).mean()),
+            subject_score=float(likeness.max()),
             text_score=text_score,
             checks=checks,
+            undecided=tuple(name for name in checks if name in shot.undecided),
+            subject_ceiling=shot.ceiling.likeness.reconstructions if shot.ceiling else None,
+            text_ceiling=None if shot.baseline else text_ceiling(shot.ceiling, counted),
         )
+
+
+def _features(shots: list[Shot], images: "list[Image]", encoder: ImageEncoder) -> list[Tensor]:
+    """What each picture shows, (places, d): of a pair both things, where they are seen apart."""
+    features = [feature[None] for feature in encoder.embed(images)]
+    pairs = [place for place, shot in enumerate(shots) if _is_pair(shot)]
+    if pairs and isinstance(encoder, PlaceEncoder):
+        both = encoder.embed_places([images[place] for place in pairs])
+        for place, of_pair in zip(pairs, both, strict=True):
+            features[place] = of_pair
+    return features
+
+
+def _is_pair(shot: Shot) -> bool:
+    return shot.prompt.expected is not None and shot.prompt.expected.pair

@@ -30,7 +30,7 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 def csv_of_images(evaluation: Evaluation) -> str:
     """Return a CSV with a line for each picture, and a column of 0 and 1 for each check.
 
-    A check that a picture was not asked for is empty.
+    A check that a picture was not asked for, or that cannot decide about its subject, is empty.
     """
     checks: dict[str, None] = {}  # in the order of their first appearance
     for score in evaluation.images:
@@ -45,7 +45,8 @@ def csv_of_scores(
     """Return a CSV of rows of values under `columns`, followed by the checks of their pictures."""
     lines: list[list[Any]] = [[*columns, *checks]]
     for values, score in rows:
-        results = (int(score.checks[name]) if name in score.checks else "" for name in checks)
+        decided = score.decided
+        results = (int(decided[name]) if name in decided else "" for name in checks)
         lines.append([*values, *results])
     return csv_text(lines)
 
@@ -62,10 +63,11 @@ def latex_table(evaluation: Evaluation) -> str:
         f"seeds {', '.join(map(str, evaluation.seeds))}; "
         f"subject: cosine by {evaluation.image_encoder}; "
         f"text: {evaluation.text_unit} by {evaluation.text_encoder}; "
-        "95 % bootstrap intervals over subjects and seeds"
+        "95 % bootstrap intervals over subjects, training runs and seeds"
     )
     lines = [
         caption,
+        *_ceiling_lines(evaluation),
         r"\begin{tabular}{lccr}",
         r"\toprule",
         r"method & subject & text & images \\",
@@ -75,6 +77,15 @@ def latex_table(evaluation: Evaluation) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _ceiling_lines(evaluation: Evaluation) -> list[str]:
+    """A comment with what true pictures score; none where it is not known."""
+    for summary in evaluation.summaries:
+        if summary.group == ALL and summary.subject_ceiling is not None:
+            text = "" if summary.text_ceiling is None else f", text {summary.text_ceiling:.3f}"
+            return [f"% true pictures: subject {summary.subject_ceiling:.3f}{text}"]
+    return []
 
 
 def _cell(interval: Interval) -> str:

@@ -13,9 +13,12 @@ from dti_geom.files.embeddings import (
     find_embedding_files,
     read_embeddings,
 )
+from dti_geom.files.encoder_keys import ENCODERS as ENCODERS
+from dti_geom.files.encoder_keys import key_of as key_of
 from dti_geom.files.results import dumps, from_json, load_result, save_result, to_json
 from dti_geom.files.writing import LAYOUTS_WRITTEN as LAYOUTS_WRITTEN
 from dti_geom.files.writing import SECOND_TOWER as SECOND_TOWER
+from dti_geom.files.writing import SUFFIXES as SUFFIXES
 from dti_geom.files.writing import embedding_bytes as embedding_bytes
 from dti_geom.files.writing import join_numbered as join_numbered
 from dti_geom.files.writing import write_embeddings

@@ -8,18 +8,20 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from dti_geom.errors import first_line
+from dti_geom.files.cards import PNG, read_card
 from dti_geom.files.pickles import Storage, unpickle
 from dti_geom.files.refusals import (
     EXPECTED,
     MAX_BYTES,
     MAX_HEADER,
+    MAX_VALUES,
     ONCE,
     WHOLE,
     Refused,
@@ -27,19 +29,22 @@ from dti_geom.files.refusals import (
     shown,
 )
 
+BUNDLE = "bundle_emb."  # begins the names of embeddings that travel in a LoRA file
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins the files of torch before version 1.6
 _KINDS = {  # by the first bytes, in lower case
     b"version https://git-lfs": ("is a Git LFS pointer", "Fetch the real file with git lfs pull."),
     b"<!doctype html": ("is a web page", "Download the file itself, not the page that shows it."),
     b"<html": ("is a web page", "Download the file itself, not the page that shows it."),
-    b"\x89png": ("is an image", EXPECTED),
     b"\xff\xd8\xff": ("is an image", EXPECTED),
     b"riff": ("is an image or a sound", EXPECTED),
 }
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a regular file of at most MAX_BYTES. Raises Refused."""
+    """Return the bytes of a regular file of at most MAX_BYTES. Raises Refused.
+
+    Of a LoRA file of any size that carries embeddings, the bytes of those alone, as a file.
+    """
     if path.is_dir():
         raise Refused("is a folder", "Expected one file.")
     if not path.is_file():
@@ -47,11 +52,51 @@ def read_bytes(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            if bundle := _bundle_bytes(file, size):
+                return bundle
             if size > MAX_BYTES:
                 raise Refused(f"has {size / 2**20:.0f} MB, looks like a model checkpoint")
+            file.seek(0)
             return file.read(size)  # read(MAX_BYTES) would allocate MAX_BYTES first
     except OSError as error:
         raise Refused(f"cannot be opened: {error.strerror}", "Expected a readable file.") from error
+
+
+def _bundle_bytes(file: BinaryIO, size: int) -> bytes:
+    """Return a safetensors file of the embeddings that a larger one carries; empty if it has none.
+
+    Only the header and those embeddings are read.
+    """
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if start[8:] != b"{" or not 0 < length <= min(MAX_HEADER, size - 8):
+        return b""
+    file.seek(8)
+    text = file.read(length)
+    if f'"{BUNDLE}'.encode() not in text:
+        return b""
+    try:
+        return _gathered(file, json.loads(text, object_pairs_hook=_without_repeats), 8 + length)
+    except Refused:
+        raise
+    except Exception as error:  # any other exception means that the header is damaged
+        raise Refused(f"is damaged or cut short ({shown(first_line(error))})", WHOLE) from error
+
+
+def _gathered(file: BinaryIO, header: dict[str, Any], body: int) -> bytes:
+    """Return a safetensors file of the bundled tensors. body: where the values begin."""
+    kept: dict[str, Any] = {"__metadata__": header.get("__metadata__") or {}}
+    values = b""
+    for name, entry in header.items():
+        if name.startswith(BUNDLE):
+            begin, end = entry["data_offsets"]
+            if not 0 <= begin <= end or len(values) + end - begin > 8 * MAX_VALUES:
+                raise Refused(f"bundles more than {MAX_VALUES} values, looks like a checkpoint")
+            file.seek(body + begin)
+            kept[name] = entry | {"data_offsets": [len(values), len(values) + end - begin]}
+            values += file.read(end - begin)
+    text = json.dumps(kept).encode()
+    return len(text).to_bytes(8, "little") + text + values
 
 
 def parse(data: bytes) -> tuple[Any, dict[str, str]]:
@@ -64,6 +109,8 @@ def parse(data: bytes) -> tuple[Any, dict[str, str]]:
             return _read_torch_zip(data), {}
         if data.startswith(b"\x80"):
             return _read_torch_legacy(data), {}
+        if data.startswith(PNG):
+            return read_card(data), {}
     except Refused:
         raise
     except Exception as error:  # any exception of a reader means that the file is damaged

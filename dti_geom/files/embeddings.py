@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError
-from dti_geom.files.containers import parse, read_bytes
+from dti_geom.files.cards import CARD_START, Card, has_card_text
+from dti_geom.files.containers import BUNDLE, parse, read_bytes
+from dti_geom.files.encoder_keys import OUTPUT, encoder_key, is_output
 from dti_geom.files.pickles import ParameterDict
 from dti_geom.files.refusals import (
     EXPECTED,
@@ -32,6 +35,9 @@ SUFFIXES = (".bin", ".pt", ".safetensors")
 MAX_TOWERS = 4
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+_FIXED = ("emb_params", "emp_params", "emb")  # names of the only tensor of a file
+_PLACEHOLDERS = ("_EmbeddingMerge_temp",)  # names that a tool stores for want of one
+
 Entry = tuple[Any, str | None, Any]  # token, tower and tensor as stored, not yet checked
 
 
@@ -40,7 +46,9 @@ class LearnedToken:
     """The vectors of one token for one text encoder."""
 
     token: str
-    tower: str | None  # as the file says: "clip_l", "clip_g", …, or "1", "2" by position in a list
+    # The encoder's key in ENCODERS ("clip_l", …), or its position in a list ("1", "2"), as the file
+    # says; None where it does not say.
+    tower: str | None
     vectors: Tensor  # (n, d), n ≥ 1, dtype as stored, finite, on the CPU, without gradient
 
 
@@ -53,10 +61,14 @@ class EmbeddingFile:
     tokens: tuple[LearnedToken, ...]
     step: int | None  # of the training run, where stored
     metadata: dict[str, str]  # the safetensors header, or the plain values beside the tensors
+    # Vectors that OneTrainer adds behind an encoder, as "clip_l_out". They are no tokens.
+    outputs: tuple[LearnedToken, ...] = ()
 
 
-def read_embeddings(path: str | Path) -> EmbeddingFile:
+def read_embeddings(path: str | Path, bare_token: str | None = None) -> EmbeddingFile:
     """Return the content of an embedding file in any of the LAYOUTS. Nothing in it is executed.
+
+    bare_token: the name of a tensor that is stored without one; None refuses such a file.
 
     Raises EmbeddingFileError, whose one line says what the file is or what is wrong with it, and
     what to do.
@@ -65,9 +77,12 @@ def read_embeddings(path: str | Path) -> EmbeddingFile:
     try:
         content, header = parse(read_bytes(path))
         metadata = header | plain_values(content)
-        layout, entries = _entries(content, _stored_name(metadata) or path.stem)
+        if isinstance(content, Tensor) and bare_token:
+            content = {bare_token: content}
+        layout, entries = _entries(content, stored_name(metadata) or path.stem)
         # `write_embeddings` stores which text encoder of several the file is for.
-        place = header.get("tower") if header.get("tower") in ("1", "2") else None
+        stored = header.get("tower", "")
+        place = stored if stored in ("1", "2") or encoder_key(stored) else None
         tokens = _learned_tokens(
             [(token, tower or place, value) for token, tower, value in entries]
         )
@@ -75,14 +90,22 @@ def read_embeddings(path: str | Path) -> EmbeddingFile:
         raise EmbeddingFileError(
             f"{shown(str(path), 500)} {refused.finding}. {refused.advice}"
         ) from refused
-    return EmbeddingFile(path, layout, tokens, _step(metadata), metadata)
+    return EmbeddingFile(
+        path=path,
+        format=layout,
+        tokens=tuple(token for token in tokens if not is_output(token.tower or "")),
+        step=_step(metadata),
+        metadata=metadata,
+        outputs=tuple(token for token in tokens if is_output(token.tower or "")),
+    )
 
 
 def find_embedding_files(path: str | Path) -> list[Path]:
     """Return the file itself, or the embedding files of a folder and its subfolders.
 
     Numbers are sorted by value: step-250 comes before step-1000. Hidden files, and links that lead
-    out of the folder, are left out. So are the checkpoints of training runs in the folder, which
+    out of the folder, are left out. So are pictures, except cards that carry an embedding as text,
+    and the checkpoints of training runs in the folder, which
     would count a run's token several times; a notice says so. Raises EmbeddingFileError if there
     is no file.
     """
@@ -92,13 +115,20 @@ def find_embedding_files(path: str | Path) -> list[Path]:
             raise EmbeddingFileError(f"{shown(str(path), 500)} does not exist. {EXPECTED}")
         return [path]
     inside = path.resolve()
-    files = [file for file in _visible_files(path) if file.suffix.lower() in SUFFIXES]
+    files = [file for file in _visible_files(path) if file.suffix.lower() in (*SUFFIXES, ".png")]
     files = [file for file in files if file.is_file() and file.resolve().is_relative_to(inside)]
+    files = [file for file in files if file.suffix.lower() in SUFFIXES or _is_card(file)]
     if not files:
         raise EmbeddingFileError(
             f"{shown(str(path), 500)} holds no file ending in {', '.join(SUFFIXES)}. {EXPECTED}"
         )
     return sorted(files, key=_natural)
+
+
+def _is_card(path: Path) -> bool:
+    with suppress(OSError), open(path, "rb") as file:
+        return has_card_text(file.read(CARD_START))
+    return False
 
 
 def _visible_files(path: Path) -> list[Path]:
@@ -138,39 +168,82 @@ def _web_ui(content: Any, name: str) -> list[Entry]:
     return _params(content.get("string_to_param"), name) if isinstance(content, dict) else []
 
 
+def _card(content: Any, name: str) -> list[Entry]:
+    return _web_ui(content, name) if isinstance(content, Card) else []
+
+
 def _emb_params(content: Any, name: str) -> list[Entry]:
+    """Read one tensor under a fixed name; OneTrainer misspells it and may add an output vector."""
     tensors = _tensors(content)
-    return [(name, None, tensors["emb_params"])] if tensors.keys() == {"emb_params"} else []
+    inputs = [key for key in tensors if key in _FIXED]
+    if len(inputs) != 1 or not tensors.keys() <= {inputs[0], f"{inputs[0]}{OUTPUT}"}:
+        return []
+    entries: list[Entry] = [(name, None, tensors.pop(inputs[0]))]
+    return entries + [(name, f"clip_l{OUTPUT}", output) for output in tensors.values()]
+
+
+def _bundle(content: Any, name: str) -> list[Entry]:
+    """Read the embeddings that travel in a LoRA file: bundle_emb.NAME.KEY."""
+    entries: list[Entry] = []
+    for key, tensor in _tensors(content).items():
+        if not str(key).startswith(BUNDLE):
+            return []
+        token, _, encoder = key.removeprefix(BUNDLE).removesuffix(".*").rpartition(".")
+        plain = encoder in ("string_to_param", *_FIXED)
+        entries.append((token, None if plain else _tower(encoder), tensor))
+    return entries
+
+
+def _by_encoder(content: Any, name: str) -> list[Entry]:
+    """Read one tensor for each encoder, under the encoder's key as any tool spells it."""
+    tensors = _tensors(content)
+    if not all(isinstance(key, str) and (encoder_key(key) or is_output(key)) for key in tensors):
+        return []
+    return [(name, _tower(key), tensor) for key, tensor in tensors.items()]
+
+
+def _tower(key: str) -> str:
+    """Return an encoder's key in ENCODERS, or the key itself if no tool is known to write it."""
+    if is_output(key):
+        return f"{encoder_key(key.removesuffix(OUTPUT))}{OUTPUT}"
+    return encoder_key(key) or key
 
 
 def _sdxl(content: Any, name: str) -> list[Entry]:
+    return _by_encoder(content, name) if _tensors(content).keys() == {"clip_l", "clip_g"} else []
+
+
+def _pivotal(content: Any, name: str) -> list[Entry]:
+    keys = {f"text_encoders_{place}" for place in range(MAX_TOWERS)}
+    return _by_encoder(content, name) if _tensors(content).keys() <= keys else []
+
+
+def _onetrainer(content: Any, name: str) -> list[Entry]:
     tensors = _tensors(content)
-    if not tensors.keys() <= {"clip_l", "clip_g", "t5", "t5xxl"}:
-        return []
-    if tensors.keys() <= {"t5", "t5xxl"}:  # tokens of these names, as diffusers saves them
-        return []
-    return [(name, tower, tensor) for tower, tensor in tensors.items()]
+    own = [key for key in tensors if key in ("t5", "gemma") or is_output(str(key))]
+    return _by_encoder(content, name) if own else []
+
+
+def _tower_list(content: Any, name: str) -> list[Entry]:
+    """Read [{token: tensor}, …], with one dictionary for each text encoder."""
+    entries: list[Entry] = []
+    if not isinstance(content, list) or len(content) > MAX_TOWERS:
+        return entries
+    if not all(_tensors(tower) for tower in content):
+        return entries
+    for place, tower in enumerate(content, 1):
+        entries += [(token, str(place), value) for token, value in tower.items()]
+    return entries
 
 
 def _two_tower(content: Any, name: str) -> list[Entry]:
-    """Read [{token: tensor}, …] or {token: [tensor, …]}, with one tensor per text encoder."""
-    if isinstance(content, list):
-        return _list_of_towers(content)
+    """Read {token: [tensor, …]}, with one tensor for each text encoder."""
     entries: list[Entry] = []
     if not isinstance(content, dict) or _tensors(content):
         return entries
     for token, values in content.items():
         if isinstance(values, list | tuple) and len(values) <= MAX_TOWERS:
             entries += [(token, str(place), value) for place, value in enumerate(values, 1)]
-    return entries
-
-
-def _list_of_towers(towers: list[Any]) -> list[Entry]:
-    entries: list[Entry] = []
-    if len(towers) > MAX_TOWERS or not all(_tensors(tower) for tower in towers):
-        return entries
-    for place, tower in enumerate(towers, 1):
-        entries += [(token, str(place), value) for token, value in tower.items()]
     return entries
 
 
@@ -182,9 +255,15 @@ def _diffusers(content: Any, name: str) -> list[Entry]:
 # list for a file of another layout. The first that returns entries decides.
 LAYOUTS: dict[str, Callable[[Any, str], list[Entry]]] = {
     "ldm": _ldm,
+    "card": _card,
     "web-ui": _web_ui,
     "emb_params": _emb_params,
+    "bundle": _bundle,
     "sdxl": _sdxl,
+    "pivotal": _pivotal,
+    "onetrainer": _onetrainer,
+    "comfyui": _by_encoder,
+    "tower list": _tower_list,
     "two-tower": _two_tower,
     "diffusers": _diffusers,
 }
@@ -194,9 +273,16 @@ def _entries(content: Any, name: str) -> tuple[str, list[Entry]]:
     _refuse_models(content)
     for layout, read in LAYOUTS.items():
         if entries := read(content, name):
+            if all(is_output(tower or "") for _, tower, _ in entries):
+                raise Refused("holds only vectors that are added behind an encoder, no token")
             return layout, entries
     if isinstance(content, Tensor):
-        raise Refused("holds a tensor without a token", "Save it as {token: tensor}.")
+        raise Refused(
+            "holds a tensor without a token",
+            "If it is an embedding, name it: dti-geom convert FILE --to diffusers --token '<x>'. "
+            "Aesthetic gradients are such tensors too. They steer the encoder of a web UI and are "
+            "no token: nothing here can use one.",
+        )
     names = content if isinstance(content, dict) else ()
     keys = ", ".join(key for key in names if isinstance(key, str))
     raise Refused(
@@ -205,7 +291,18 @@ def _entries(content: Any, name: str) -> tuple[str, list[Entry]]:
 
 
 def _refuse_models(content: Any) -> None:
-    """Refuse checkpoints and LoRA files, which the names of their tensors give away."""
+    """Refuse what is no embedding, which the names of its parts give away."""
+    keys = set(filter(_is_text, content)) if isinstance(content, dict) else set()
+    if "optimizer_state_dict" in keys or {"state", "param_groups"} <= keys:
+        raise Refused(
+            "is the state of an optimiser, which a training resumes from",
+            "The embedding lies beside it, in the file without .optim.",
+        )
+    if keys >= {"layer_structure"} or _is_hypernetwork(content):
+        raise Refused(
+            "is a hypernetwork, which changes the attention of a model and holds no token",
+            "Load it in a web UI, as <hypernet:NAME:1>; it cannot become an embedding.",
+        )
     nested = content.values() if isinstance(content, dict) else ()
     # Each group once: a pickle may hold one dictionary under thousands of names.
     groups = {id(group): group for group in (content, *nested)}
@@ -217,6 +314,19 @@ def _refuse_models(content: Any) -> None:
         raise Refused(f"holds {len(names)} tensors, looks like a LoRA")
     if len(names) > MAX_TENSORS or any(name.endswith((".weight", ".bias")) for name in names):
         raise Refused(f"holds {len(names)} tensors, looks like a checkpoint")
+
+
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
+
+
+def _is_hypernetwork(content: Any) -> bool:
+    """Return whether any key is the width of an attention layer, with weights for keys and values.
+
+    Such a file has two lists of weights under 320, 640, 768 or 1280.
+    """
+    items = content.items() if isinstance(content, dict) else ()
+    return any(type(key) is int and isinstance(value, list | tuple) for key, value in items)
 
 
 def _check_lengths(names: list[str]) -> None:
@@ -231,9 +341,10 @@ def _is_of_lora(name: str) -> bool:
     return "lora" in name and name.endswith((".weight", ".alpha"))
 
 
-def _stored_name(metadata: dict[str, str]) -> str:
+def stored_name(metadata: dict[str, str]) -> str:
+    """Return the name that a file stores for its token; empty for none or a placeholder."""
     names = (metadata.get(key, "").strip() for key in ("name", "token"))
-    return next((name for name in names if name.strip("*")), "")
+    return next((name for name in names if name.strip("*") and name not in _PLACEHOLDERS), "")
 
 
 def _step(metadata: dict[str, str]) -> int | None:

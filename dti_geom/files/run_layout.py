@@ -34,9 +34,10 @@ def is_learned_name(path: Path) -> bool:
     return path.stem.startswith("learned_embeds")
 
 
-def second_tower(path: Path) -> Path:
-    """Return where the second tower of the token in `path` would be."""
-    return path.with_stem(f"{path.stem}_2")
+def tower_of(path: Path) -> tuple[Path, int]:
+    """Return the file of the first tower, and which tower a file is, from 1."""
+    match = re.fullmatch(r"(.*)_([2-9])", path.stem)
+    return (path.with_stem(match[1]), int(match[2])) if match else (path, 1)
 
 
 def learned_in(folder: Path) -> list[Path]:
@@ -58,6 +59,11 @@ def token_folder(run: Path, token: str, tokens: Sequence[str]) -> Path:
         return run
     readable = re.sub(r"[^A-Za-z0-9_-]+", "", token) or "token"
     return run / f"{list(tokens).index(token):02d}-{readable}"
+
+
+def is_token_folder(folder: Path) -> bool:
+    """Return whether a folder is that of one among a run's several tokens."""
+    return folder.match(_NUMBERED)
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

@@ -5,21 +5,32 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dti_geom.errors import EmbeddingFileError
 from dti_geom.files.atomic import write_files
+from dti_geom.files.cards import write_card
 from dti_geom.files.embeddings import DTYPES, LearnedToken
+from dti_geom.files.encoder_keys import ENCODERS, key_of
 from dti_geom.files.refusals import clean, shown
 from dti_geom.files.run_layout import learned_name
 
-# Names of the two text encoders, in files and in models.
-FIRST_TOWER = (None, "1", "clip_l", "text_encoder")
+# Names of the second text encoder of SDXL, in files and in models.
 SECOND_TOWER = ("2", "clip_g", "text_encoder_2")
+SUFFIXES = {  # of the file that each layout writes; none: a folder
+    "diffusers": "",
+    "webui": ".pt",
+    "sdxl": ".safetensors",
+    "kohya": ".safetensors",
+    "comfyui": ".safetensors",
+    "onetrainer": ".safetensors",
+    "card": ".png",
+}
 
-Towers = dict[int, Tensor]  # (n, d) vectors by the place of their text encoder, 1 or 2
+Towers = dict[str, Tensor]  # (n, d) vectors by the key of their text encoder, as in ENCODERS
 _SAFETENSORS_DTYPES = dict(zip(DTYPES, ("F16", "BF16", "F32", "F64"), strict=True))
 
 
@@ -31,14 +42,14 @@ def write_embeddings(
     metadata: Mapping[str, str] = {},
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write one token, for one text encoder or two, for another tool. Returns the files.
+    """Write one token, for one text encoder or several, for another tool. Returns the files.
 
     path: for diffusers a folder (`learned_embeds.safetensors`, and `learned_embeds_2.safetensors`
-        for a second text encoder); for webui a `.pt` or `.safetensors` file; for sdxl and kohya a
-        `.safetensors` file.
+        for a second text encoder); for webui a `.pt` or `.safetensors` file; for card a `.png`
+        file; for the others a `.safetensors` file.
     tokens: the vectors of one token. `<x>`, `<x>_1`, `<x>_2`, … are one token, as diffusers numbers
         its vectors.
-    layout: diffusers, webui, sdxl or kohya.
+    layout: a key of `SUFFIXES`.
     metadata: stored in the header of a safetensors file, or beside the tensors of a `.pt` file.
 
     Vectors keep their bits and dtype. The same arguments give byte-identical files. Raises, before
@@ -117,16 +128,16 @@ def _one_token(tokens: Sequence[LearnedToken]) -> tuple[str, Towers]:
             f"a file holds one token, and these are {len(names)} ({listed}). Write one at a time."
         )
     for token in joined:
-        place = 1 if token.tower in FIRST_TOWER else 2 if token.tower in SECOND_TOWER else None
-        if place is None or place in towers:
+        _check_vectors(token)
+        key = key_of(token.tower, token.vectors.shape[1])
+        if key is None or key in towers:
             raise EmbeddingFileError(
                 f"{shown(token.token)} has vectors for the tower {shown(str(token.tower))}, which "
-                "has no place in these layouts or has it twice. Expected one or two of clip_l and "
-                "clip_g."
+                "has no place in these layouts or has it twice. Expected each of these once: "
+                f"{', '.join(ENCODERS)}."
             )
-        _check_vectors(token)
-        towers[place] = token.vectors.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return clean(names[0]), dict(sorted(towers.items()))
+        towers[key] = token.vectors.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return clean(names[0]), {key: towers[key] for key in ENCODERS if key in towers}
 
 
 def _check_vectors(token: LearnedToken) -> None:
@@ -152,48 +163,76 @@ def _diffusers(
     if folder.suffix in (".safetensors", ".bin", ".pt"):
         raise _NoPlace(f"{shown(folder.name)} looks like a file, and diffusers loads a folder.")
     files = {}
-    for place, vectors in towers.items():
-        tower = {"tower": str(place)} if len(towers) > 1 or place > 1 else {}
-        name = learned_name(place)
-        files[folder / name] = _safetensors({token: vectors}, {**metadata, **tower})
+    for place, (key, vectors) in enumerate(towers.items(), 1):
+        # The second encoder of SDXL keeps its place where its vectors stand alone.
+        place = 2 if key == "clip_g" else place
+        numbered = {"clip_l": "1", "clip_g": "2"}.get(key, key)
+        tower = {"tower": numbered} if len(towers) > 1 or key == "clip_g" else {}
+        files[folder / learned_name(place)] = safetensors_bytes(
+            {token: vectors}, {**metadata, **tower}
+        )
     return files
 
 
 def _webui(
     path: Path, token: str, towers: Towers, metadata: Mapping[str, str]
 ) -> dict[Path, bytes]:
-    if towers.keys() != {1}:
-        raise _NoPlace(
-            "it has vectors for a second text encoder. Use sdxl, which web UIs load too."
-        )
+    vectors = _only(towers, "Use sdxl, which web UIs load too.")
     if path.suffix == ".safetensors":
-        return {path: _safetensors({"emb_params": towers[1]}, metadata)}
+        return {path: safetensors_bytes({"emb_params": vectors}, metadata)}
     _expect(path, ".pt", ".safetensors")
+    # Not to the path itself: torch puts the name of the file into the archive.
+    stream = io.BytesIO()
+    torch.save(_web_ui_content(vectors, metadata), stream)
+    return {path: stream.getvalue()}
+
+
+def _card(path: Path, token: str, towers: Towers, metadata: Mapping[str, str]) -> dict[Path, bytes]:
+    _expect(path, ".png")
+    vectors = _only(towers, "Use sdxl.")
+    if vectors.dtype == torch.float64:
+        raise _NoPlace("a card is read in float32, and these are float64 values. Use webui.")
+    return {path: write_card(_web_ui_content(vectors, metadata), f"<{token.strip('<>')}>")}
+
+
+def _web_ui_content(vectors: Tensor, metadata: Mapping[str, str]) -> dict[str, Any]:
     step = metadata.get("step", "")
-    content = {
+    return {
         "sd_checkpoint": None,
         "sd_checkpoint_name": None,
         **metadata,
         "step": int(step) if re.fullmatch("[0-9]{1,18}", step) else None,
         # The web UI's placeholder of every training prompt is *, row 265 of CLIP.
         "string_to_token": {"*": 265},
-        "string_to_param": {"*": towers[1]},
+        "string_to_param": {"*": vectors},
     }
-    # Not to the path itself: torch puts the name of the file into the archive.
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    return {path: stream.getvalue()}
+
+
+def _only(towers: Towers, several: str) -> Tensor:
+    """Return the vectors of the one encoder that a web UI's file has room for."""
+    if len(towers) > 1:
+        raise _NoPlace(f"it has vectors for a second text encoder. {several}")
+    ((key, vectors),) = towers.items()
+    if key not in ("clip_l", "clip_h"):
+        raise _NoPlace(
+            f"it has vectors for {ENCODERS[key].encoder} alone, which web UIs load in no file of "
+            "its own. Use comfyui."
+        )
+    return vectors
 
 
 def _sdxl(
     path: Path, _token: str, towers: Towers, metadata: Mapping[str, str]
 ) -> dict[Path, bytes]:
     _expect(path, ".safetensors")
-    if towers.keys() != {1, 2}:
+    if len(towers) < 2:
         raise _NoPlace(
-            "it has vectors for one text encoder, and SDXL has two. Use diffusers, webui or kohya."
+            f"it has vectors for one text encoder ({next(iter(towers))}), and SDXL has two. Use "
+            "diffusers or comfyui."
         )
-    return {path: _safetensors({"clip_l": towers[1], "clip_g": towers[2]}, metadata)}
+    if towers.keys() != {"clip_l", "clip_g"}:
+        raise _NoPlace(f"it has vectors for {' and '.join(towers)}. Use comfyui.")
+    return {path: safetensors_bytes(towers, metadata)}
 
 
 def _kohya(
@@ -203,11 +242,35 @@ def _kohya(
     return (_sdxl if len(towers) > 1 else _webui)(path, token, towers, metadata)
 
 
+def _comfyui(
+    path: Path, _token: str, towers: Towers, metadata: Mapping[str, str]
+) -> dict[Path, bytes]:
+    _expect(path, ".safetensors")
+    return {path: safetensors_bytes(towers, metadata)}
+
+
+def _onetrainer(
+    path: Path, _token: str, towers: Towers, metadata: Mapping[str, str]
+) -> dict[Path, bytes]:
+    _expect(path, ".safetensors")
+    if towers.keys() <= {"clip_l"} or towers.keys() <= {"clip_h"}:
+        (vectors,) = towers.values()
+        return {path: safetensors_bytes({"emp_params": vectors}, metadata)}
+    without = [key for key in towers if not ENCODERS[key].onetrainer]
+    if without:
+        raise _NoPlace(f"it has no key for {' and '.join(without)}. Use comfyui.")
+    spelled = {ENCODERS[key].onetrainer: vectors for key, vectors in towers.items()}
+    return {path: safetensors_bytes(spelled, metadata)}
+
+
 LAYOUTS_WRITTEN: dict[str, Callable[[Path, str, Towers, Mapping[str, str]], dict[Path, bytes]]] = {
     "diffusers": _diffusers,
     "webui": _webui,
     "sdxl": _sdxl,
     "kohya": _kohya,
+    "comfyui": _comfyui,
+    "onetrainer": _onetrainer,
+    "card": _card,
 }
 
 
@@ -216,7 +279,7 @@ def _expect(path: Path, *suffixes: str) -> None:
         raise _NoPlace(f"{shown(path.name)} does not end in {' or '.join(suffixes)}.")
 
 
-def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a safetensors file.
 
     Not by the library's writer, whose order of metadata differs from process to process.
@@ -225,7 +288,7 @@ def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     body = b""
     # Wide values come first, so that every tensor is aligned to the size of its values.
     for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-        data = tensor.view(torch.uint8).numpy().tobytes()
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         header[name] = {
             "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),

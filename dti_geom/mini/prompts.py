@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from dti_geom.mini.checks import Answers, checks_of
+from dti_geom.mini.checks import NOT_IN_TEXT_SCORE, Answers, check_scene
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUNDS, COUNT_WORDS, colours_of
 from dti_geom.mini.scenes import Axis, Item, Scene
 from dti_geom.mini.wording import prompt_for
@@ -15,7 +15,8 @@ SUBJECT, OTHER = "{}", "{other}"
 PLACES = ("snow", "night", "brick", "ocean", "forest", "city", "desert", "mountains")
 COLOUR_PLACES = ("beach", "snow", "white")
 ACCESSORY_PLACES = ("beach", "city")
-COMPANIONS = ("car", "mushroom", "owl", "pizza", "fox")  # the first four that are not the subject
+# The first four that are neither the subject nor its class word.
+COMPANIONS = ("car", "mushroom", "owl", "pizza", "fox", "panda")
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,21 @@ class SceneTemplate:
         )
         return replace(self.scene, first=first, second=second[0] if second else None)
 
+    @property
+    def pair(self) -> bool:
+        """Whether the scene has two things."""
+        return self.scene.second is not None
+
     def check(self, answers: Answers, subject: str, other: str | None) -> dict[str, bool]:
-        """Compare the scorer's answers with the scene; return whether each check holds.
+        """Compare the scorer's answers with the scene; return the checks that were asked.
 
         subject, other: what the scorer calls the things in the places.
         """
-        scene = self.filled(subject, other)
-        return {name: check(scene, answers) for name, check in checks_of(scene).items()}
+        return check_scene(self.filled(subject, other), answers, subject)
+
+    def counts(self, check: str) -> bool:
+        """Return whether a check counts in the text score."""
+        return check not in NOT_IN_TEXT_SCORE
 
 
 class ScenePrompt(NamedTuple):
@@ -49,25 +58,31 @@ class ScenePrompt(NamedTuple):
     expected: SceneTemplate
 
 
-def mini_prompts(thing: str) -> tuple[ScenePrompt, ...]:
+def mini_prompts(thing: str, class_word: str = "") -> tuple[ScenePrompt, ...]:
     """Return the prompts in the embedded model's vocabulary.
 
-    thing: what the scorer calls the subject. No prompt puts it beside itself, and none asks for a
-    colour that it has anyway. A learned token has no plural, so counts use its singular.
+    thing: what the scorer calls the subject. class_word: the word that stands for it where nothing
+    is learned; it may name another thing, as "car" does for a robot. No prompt puts either beside
+    itself, and none asks for a colour that either has anyway. A learned token has no plural, so
+    counts use its singular.
     """
     return tuple(
         ScenePrompt(_prompt_text(scene, number), group, SceneTemplate(scene))
-        for number, (group, scene) in enumerate(_scenes(thing))
+        for number, (group, scene) in enumerate(_scenes((thing, class_word)))
     )
 
 
-def _scenes(thing: str) -> Iterator[tuple[str, Scene]]:
-    """The (group, scene) of each prompt. Their order decides the phrasing of pairs."""
+def _scenes(things: tuple[str, str]) -> Iterator[tuple[str, Scene]]:
+    """The (group, scene) of each prompt. Their order decides the phrasing of pairs.
+
+    things: what may stand in the subject's place.
+    """
     subject = Item(SUBJECT)
-    companions = [companion for companion in COMPANIONS if companion != thing][:4]
+    companions = [companion for companion in COMPANIONS if companion not in things][:4]
+    free = [colour for colour in colours_of(things[0]) if colour in colours_of(things[1])]
     for place in PLACES:
         yield "background", Scene(place, subject)
-    for place, colour in zip(COLOUR_PLACES, colours_of(thing), strict=False):
+    for place, colour in zip(COLOUR_PLACES, free, strict=False):
         yield "colour", Scene(place, replace(subject, colour=colour))
     for accessory in ACCESSORIES:
         for place in ACCESSORY_PLACES:

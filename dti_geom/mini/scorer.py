@@ -27,6 +27,7 @@ CHANNELS: tuple[int, ...] = (32, 64, 128, 192)
 HIDDEN = 320
 SIDE = 64  # pixels: the only size it reads
 EMBEDDING = 128
+PLACES = 2  # of things in a picture
 WEIGHTS_FILE = "scorer.safetensors"
 CONFIG_FILE = "config.json"
 
@@ -42,7 +43,7 @@ READING_OF_CHECK = {
 
 
 class Scorer(nn.Module):
-    """A convolutional network with an answer to every reading, and an embedding of the thing.
+    """A convolutional network with an answer to every reading, and embeddings of both things.
 
     Pictures are (n, 3, 64, 64) in [−1, 1].
     """
@@ -63,13 +64,18 @@ class Scorer(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(HIDDEN, len(classes)) for name, classes in readings.items()}
         )
-        self.look = nn.Linear(HIDDEN, EMBEDDING)
+        self.looks = nn.Linear(HIDDEN, PLACES * EMBEDDING)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the logits by reading, each (n, classes), and embeddings (n, 128), unit norm."""
+        """Return the logits by reading, each (n, classes), and embeddings (n, 2, 128), unit norm.
+
+        The first embedding is of the only thing, or of the left or upper one of a pair; the second
+        is of the other, and means nothing where there is none.
+        """
         hidden = self.body(images)
         logits = {name: head(hidden).float() for name, head in self.heads.items()}
-        return logits, functional.normalize(self.look(hidden).float(), dim=-1)
+        looks = self.looks(hidden).float().unflatten(-1, (PLACES, EMBEDDING))
+        return logits, functional.normalize(looks, dim=-1)
 
     @torch.no_grad()
     def read(self, images: Tensor, batch: int = 256) -> list[dict[str, str]]:
@@ -86,7 +92,10 @@ class Scorer(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Return (n, 128), unit norm. A cosine compares two things, whatever their backgrounds."""
+        """Return (n, 2, 128), unit norm: how the first and the second thing look.
+
+        A cosine compares two things, whatever their backgrounds.
+        """
         return torch.cat([self(part)[1] for part in torch.split(images, batch)])
 
 
@@ -134,7 +143,14 @@ class ScorerEncoder:
         self._scorer = shipped_scorer()
 
     def embed(self, images: "Sequence[Image]") -> Tensor:
-        """Return (n, 128), unit norm: what each picture shows, independent of its background."""
+        """Return (n, 128), unit norm: how the first thing looks, independent of the background."""
+        return self.embed_places(images)[:, 0]
+
+    def embed_places(self, images: "Sequence[Image]") -> Tensor:
+        """Return (n, 2, 128), unit norm: how the first and the second thing look.
+
+        The second row means nothing for a picture of a single thing.
+        """
         return self._scorer.embed(_pixels(images))
 
     def subject_of(self, images: "Sequence[Image]") -> str:

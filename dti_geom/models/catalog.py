@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dti_geom.models.encoders.base import Tap
     from dti_geom.models.encoders.stored import StoredEncoder
+    from dti_geom.models.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,48 @@ MODELS: dict[str, KnownModel] = {
             gigabytes=15.9,
         ),
         KnownModel(
+            "sd35-medium",
+            "Stable Diffusion 3.5 medium, three towers",
+            ("stabilityai/stable-diffusion-3.5-medium",),
+            gigabytes=16.4,
+            terms="Stability's own; accept it on the Hub",
+        ),
+        KnownModel(
+            "sd35-large",
+            "Stable Diffusion 3.5 large, three towers",
+            ("stabilityai/stable-diffusion-3.5-large",),
+            gigabytes=27.8,
+            terms="Stability's own; accept it on the Hub",
+        ),
+        KnownModel(
+            "flux1-dev",
+            "FLUX.1 dev with CLIP and T5-XXL",
+            ("black-forest-labs/FLUX.1-dev",),
+            gigabytes=33.9,
+            terms="non-commercial; accept it on the Hub",
+        ),
+        KnownModel(
+            "chroma",
+            "Chroma1-HD with T5-XXL",
+            ("lodestones/Chroma1-HD",),
+            gigabytes=27.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
+            "pixart-sigma",
+            "PixArt-Σ, 1024 px, with T5-XXL",
+            ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
+            gigabytes=11.1,
+            terms="OpenRAIL++-M",
+        ),
+        KnownModel(
+            "wan2.1-1.3b",
+            "Wan 2.1, 1.3B, with UMT5-XXL; pictures are single frames",
+            ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers",),
+            gigabytes=14.7,
+            terms="Apache 2.0",
+        ),
+        KnownModel(
             "flux2-klein-4b",
             "FLUX.2-klein 4B, base, with Qwen3-4B",
             ("black-forest-labs/FLUX.2-klein-base-4B",),
@@ -137,11 +180,13 @@ def open_encoders(
 
     model: a name of `MODELS`, a Hub id (`org/name`), a pipeline folder, or the folder of a single
     encoder. A name or a Hub id may end in `@revision`: a branch, a tag or a commit. Or a
-    single-file checkpoint (.safetensors), which may end in `@model`: what configures it.
+    single-file checkpoint (.safetensors), which may end in `@model`: what configures it. The name
+    of an embedded model may end in `:gain=NUMBER`, see `dti_geom.models.variants`.
     Reads small JSON files only. Raises UnknownModel, ModelFilesError.
     """
     check_device(device)
-    return encoders_of(find_source(model), device=device, dtype=dtype, progress=progress)
+    source, gain = find_source(model), variant_of(model).gain
+    return encoders_of(source, device=device, dtype=dtype, gain=gain, progress=progress)
 
 
 def encoders_of(
@@ -149,9 +194,13 @@ def encoders_of(
     *,
     device: str,
     dtype: "torch.dtype | None" = None,
+    gain: float = 1.0,
     progress: Progress = silent,
 ) -> "list[StoredEncoder]":
-    """Open the text encoders of a source, as `open_encoders` does."""
+    """Open the text encoders of a source, as `open_encoders` does.
+
+    gain: multiplies their token and position tables.
+    """
     from dti_geom.models.checkpoints import Checkpoint
     from dti_geom.models.encoders.registry import architecture_of
     from dti_geom.models.encoders.stored import StoredEncoder
@@ -168,6 +217,7 @@ def encoders_of(
             name=place.name,
             weights=source.weights(place.name) if isinstance(source, Checkpoint) else None,
             tap=place.tap,
+            gain=gain,
             device=device,
             dtype=dtype,
             progress=progress,
@@ -184,7 +234,8 @@ def find_source(model: str) -> Source:
     path = Path(model)
     if path.is_dir() and model not in MODELS:
         return Folder(path)
-    name, _, revision = model.partition("@")
+    variant_of(model)  # raises for one that does not exist
+    name, _, revision = _base_of(model).partition("@")
     for file, configuration in ((model, ""), (name, revision)):
         if Path(file).is_file():
             return _checkpoint(Path(file), configuration)
@@ -202,11 +253,39 @@ def find_source(model: str) -> Source:
     )
 
 
+def variant_of(model: str) -> "Variant":
+    """Return the variant that a model's name asks for: behind a colon, as in `mini:gain=64`.
+
+    Raises UnknownModel for a variant that does not exist, or of a model that has none.
+    """
+    from dti_geom.models.variants import AS_TRAINED, parse_variant
+
+    name = _base_of(model)
+    if name == model:
+        return AS_TRAINED
+    settings = model.removeprefix(f"{name}:")
+    if MODELS[name].repositories:
+        embedded = ", ".join(known.name for known in MODELS.values() if not known.repositories)
+        raise UnknownModel(
+            f"{name} has no variants, and '{settings}' was asked for. Variants change the tables "
+            f"of an embedded model ({embedded}): --model {embedded}:{settings}"
+        )
+    return parse_variant(name, settings)
+
+
+def _base_of(model: str) -> str:
+    """Return the known model whose variant a name asks for; the name itself if it asks for none."""
+    name, _, settings = model.partition(":")
+    return name if settings and name in MODELS else model
+
+
 def profile_of(model: str) -> Profile:
     """Return what a model brings besides its weights; an empty profile for an unknown model.
 
-    model: as for `open_encoders`. The folder of an embedded model has the profile of its name.
+    model: as for `open_encoders`. The folder of an embedded model has the profile of its
+    name, and so have its variants.
     """
+    model = _base_of(model)
     if model in MODELS:
         return MODELS[model].profile
     if Path(model).resolve() != embedded_folder().resolve():

@@ -1,9 +1,11 @@
 """Load parts of a source with transformers, quietly, and with clear errors."""
 
+import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -88,11 +90,29 @@ def tokenizer_files(source: Source, folder: str) -> list[str]:
     return [folder + name for name in TOKENIZER_FILES if source.has(folder + name)]
 
 
+def check_readable(files: Iterable[str]) -> None:
+    """Raise ModelFilesError for a tokenizer that sentencepiece alone reads, if that is missing.
+
+    files: of one or more folders. transformers would read such a file as one of another kind.
+    """
+    names = set(files)
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        whole = f"{folder}/tokenizer.json" if folder else "tokenizer.json"
+        alone = file in ("spiece.model", "tokenizer.model") and whole not in names
+        if alone and importlib.util.find_spec("sentencepiece") is None:
+            raise ModelFilesError(
+                f"{name} can only be read with sentencepiece, which is not installed. "
+                "Run: pip install sentencepiece protobuf"
+            )
+
+
 def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -> Any:
     """Return a tokenizer of this transformers class.
 
     files: those of one folder, fetched if need be. Raises ModelFilesError.
     """
+    check_readable(files)
     transformers = import_transformers()
     paths = [source.local(file) for file in files]
     folder = paths[0].parent
@@ -103,12 +123,17 @@ def load_tokenizer(source: Source, files: Sequence[str], tokenizer_class: str) -
 
 
 def load_module(
-    source: Source, weights: Weights, module_class: str, dtype: torch.dtype | None = None
+    source: Source,
+    weights: Weights,
+    module_class: str,
+    dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Return a transformers module in evaluation mode, its parameters frozen, on the CPU.
 
-    weights: those of a folder of `source`. dtype: None keeps the stored one. Raises ModelFilesError
-    if the files lack a tensor, which transformers would replace by random numbers.
+    weights: those of a folder of `source`. dtype: None keeps the stored one. settings: replace
+    those of config.json. Raises ModelFilesError if the files lack a tensor, which transformers
+    would replace by random numbers.
     """
     transformers = import_transformers()
     cls = getattr(transformers, module_class)
@@ -132,7 +157,7 @@ def load_module(
             )
         else:
             module, info = cls.from_pretrained(
-                folder, dtype=dtype or "auto", output_loading_info=True, **options
+                folder, dtype=dtype or "auto", output_loading_info=True, **options, **settings
             )
     missing = info["missing_keys"]
     if missing:

@@ -57,6 +57,10 @@ class Passage:
     start_norm: float  # ‖x_0‖, mean; with the position and the embedding scale the encoder adds
     smallest_start_norm: float
     branches: tuple[BranchTurn, ...]
+    # How much of x_L is x_0; means over words and prompts. None in results of older versions.
+    added: float | None = None  # ‖x_L − x_0‖/‖x_0‖: the length of all updates together
+    start_share: float | None = None  # ‖x_0‖/‖x_L‖
+    along_start: float | None = None  # length of x_L's projection on x_0, over ‖x_L‖; 0 … 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class StagnationResult(Result):
     natural: Passage
     scales: tuple[Passage, ...]
     learned: tuple[LearnedPassage, ...]
+    read: str | None = None  # x_L, as `HiddenStates.read_name` names it; None: an older version
 
 
 @torch.no_grad()
@@ -118,6 +123,9 @@ def measure_stagnation(
     If no update of branch l is longer than B_l, then ‖x_L − x_0‖ ≤ S = Σ B_l, and the state turns
     by at most arcsin(S/‖x_0‖) where S < ‖x_0‖. B_l is the longest update seen here at the word's
     place, so the bound holds for what was measured. Start tokens often get far longer updates.
+
+    The turn saturates at 90°: directions in many dimensions are nearly orthogonal. How much of x_L
+    is x_0 tells further norms apart, and ‖x_L − x_0‖/‖x_0‖ has no such end.
 
     Only the blocks up to the last one that the denoiser reads are measured. States and updates are
     read by hooks from the encoder's own modules. Raises DoesNotApply for a post-norm encoder.
@@ -158,6 +166,7 @@ def measure_stagnation(
     return StagnationResult(
         name=encoder.name,
         dtype=str(ways[0].dtype).removeprefix("torch."),
+        read=ways[0].read,
         words=len(rows),
         prompts=prompts.texts,
         reference_norm=reference,
@@ -188,7 +197,10 @@ class _Way:
     """n vectors in P prompts through b branches, in float64 on the CPU."""
 
     dtype: torch.dtype  # of the states
+    read: str  # what x_L is
     start: Tensor  # (n, P), ‖x_0‖
+    end: Tensor  # (n, P), ‖x_L‖
+    added: Tensor  # (n, P), ‖x_L − x_0‖
     turn: Tensor  # (b, n, P)
     relative_update: Tensor  # (b, n, P)
     update: Tensor  # (b, n, P), ‖f‖
@@ -198,7 +210,10 @@ class _Way:
         """Return the same for some of the vectors."""
         return _Way(
             dtype=self.dtype,
+            read=self.read,
             start=self.start[part],
+            end=self.end[part],
+            added=self.added[part],
             turn=self.turn[:, part],
             relative_update=self.relative_update[:, part],
             update=self.update[:, part],
@@ -211,7 +226,7 @@ def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
     chunks = []
     with _captured(encoder, prompts.places) as (before, updates):
         for states in run_prompts(encoder, prompts, vectors, ""):
-            dtype = states.last.dtype
+            dtype, read = states.last.dtype, states.read_name
             end = _at_places(states.states[-1 - encoder.tap.unread], prompts.places)
             x = torch.stack([*before, end]).double()
             f = torch.stack(updates).double()
@@ -221,9 +236,13 @@ def _follow(encoder: TextEncoder, prompts: Prompts, vectors: Tensor) -> _Way:
             update = geometry.norms(f)
             turn = geometry.angle(directions[:-1], directions[1:])
             angle = geometry.angle(directions[:1], directions[1:])
-            chunks.append([lengths[:1], turn, update / lengths[:-1], update, angle])
-    start, *rest = (torch.cat(parts, dim=1).cpu() for parts in zip(*chunks, strict=True))
-    return _Way(dtype, start[0], *rest)
+            added = geometry.norms(x[-1:] - x[:1])
+            ends = (lengths[:1], lengths[-1:], added)
+            chunks.append([*ends, turn, update / lengths[:-1], update, angle])
+    start, end, added, *rest = (
+        torch.cat(parts, dim=1).cpu() for parts in zip(*chunks, strict=True)
+    )
+    return _Way(dtype, read, start[0], end[0], added[0], *rest)
 
 
 @contextmanager
@@ -281,4 +300,12 @@ def _passage(
                 else None,
             )
         )
-    return Passage(scale, float(way.start.mean()), float(way.start.min()), tuple(turns))
+    return Passage(
+        scale=scale,
+        start_norm=float(way.start.mean()),
+        smallest_start_norm=float(way.start.min()),
+        branches=tuple(turns),
+        added=float((way.added / way.start).mean()),
+        start_share=float((way.start / way.end).mean()),
+        along_start=float(way.angle[-1].cos().abs().mean()),
+    )

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +28,7 @@ from dti_geom.evaluation.scores import (
 )
 from dti_geom.files import load_result, read_embeddings, save_result, write_text
 from dti_geom.files.run_layout import checkpoint_folder
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.image_encoders import (
     ImageEncoder,
@@ -55,7 +56,7 @@ class Moment:
     subject: str
     step: int  # updates
     inflation: float  # mean over its vectors of norm / mean norm of the vocabulary
-    subject_score: float  # mean over the pictures of the first seed, as the next
+    subject_score: float  # mean over its pictures, as the next
     text_score: float
     images: int
 
@@ -75,6 +76,7 @@ class CellResult:
     moments: tuple[Moment, ...]  # checkpoints, then the end
     images: tuple[ImageScore, ...]
     left_out: tuple[LeftOut, ...]
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject, where known
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,7 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
     painter = _Painter(cell, run, trained.config, run_folder, place, model)
     candidates = painter.candidates()
     scored = painter.evaluate(
-        with_baselines(candidates, model) if cell.evaluation.baselines else candidates,
-        range(cell.evaluation.seeds),
+        with_baselines(candidates, model) if cell.evaluation.baselines else candidates
     )
     moments = painter.checkpoints(trained.steps)
     moments += _moments(trained.steps, candidates, scored, model)
@@ -122,6 +123,7 @@ def run_cell(cell: Cell, folder: Path) -> CellResult:
         moments=tuple(moments),
         images=tuple(replace(image, run="") for image in scored.images),
         left_out=scored.left_out,
+        ceilings=scored.ceilings,
     )
     cost = Cost(trained.seconds, time.monotonic() - started, trained.peak_memory)
     save_result(place / COST, cost, overwrite=True)
@@ -143,13 +145,19 @@ def try_cell(cell: Cell, folder: Path) -> str | None:
 
 
 def run_candidates(
-    label: str, folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+    label: str,
+    folder: Path,
+    run: RunConfig,
+    model: "TextToImage",
+    step: int | None = None,
+    *,
+    adapter_scale: float = 1.0,
 ) -> list[Candidate]:
     """Return a candidate for each concept of a run, under the method's label.
 
     step: updates of a checkpoint; by default the end of the run. Raises SweepError without files.
     """
-    learned = learned_by_run(folder, run, model, step)
+    learned = learned_by_run(folder, run, model, step, adapter_scale=adapter_scale)
     return [
         Candidate(
             method=label,
@@ -164,7 +172,12 @@ def run_candidates(
 
 
 def learned_by_run(
-    folder: Path, run: RunConfig, model: "TextToImage", step: int | None = None
+    folder: Path,
+    run: RunConfig,
+    model: "TextToImage",
+    step: int | None = None,
+    *,
+    adapter_scale: float = 1.0,
 ) -> dict[str, Learned]:
     """Return what a run learned, by the token of its concept.
 
@@ -176,7 +189,8 @@ def learned_by_run(
         raise SweepError(
             f"{place} holds no learned token; the run has no checkpoint after {step} updates."
         )
-    return read_learned(model, [read_embeddings(path) for path in files])
+    read = [read_embeddings(path) for path in files]
+    return read_learned(model, read, adapter_scale=adapter_scale)
 
 
 def use_threads(threads: int) -> None:
@@ -237,14 +251,14 @@ class _Painter:
         label = self.run.method.name
         return run_candidates(label, self.run_folder, self.trained, self.model, step)
 
-    def evaluate(self, candidates: Sequence[Candidate], seeds: Sequence[int]) -> Evaluation:
+    def evaluate(self, candidates: Sequence[Candidate]) -> Evaluation:
         asked, run = self.cell.evaluation, self.run
         encoder, text = open_scorers(run.model, asked.image_encoder, asked.text_encoder, run.device)
         return evaluate(
             self.model,
             candidates,
             prompts=prompts_of(run, asked),
-            seeds=seeds,
+            seeds=range(asked.seeds),
             encoder=encoder,
             text=text,
             out=self.place,
@@ -257,7 +271,7 @@ class _Painter:
         moments: list[Moment] = []
         for step in sorted({*self.cell.evaluation.checkpoints} - {last}):
             candidates = self.candidates(step)
-            scored = self.evaluate(candidates, [0])
+            scored = self.evaluate(candidates)
             moments += _moments(step, candidates, scored, self.model)
         return moments
 
@@ -272,16 +286,12 @@ def _trained(run: RunConfig, folder: Path, model: "TextToImage") -> TrainingResu
 def _moments(
     step: int, candidates: Sequence[Candidate], evaluation: Evaluation, model: "TextToImage"
 ) -> Iterator[Moment]:
-    """What each candidate scores after so many updates, by its pictures of the first seed."""
+    """What each candidate scores after so many updates, by all its pictures."""
     means = mean_norms(model)
     for candidate in candidates:
         assert candidate.learned is not None
-        wanted = candidate.method, candidate.subject, 0
-        scores = [
-            score
-            for score in evaluation.images
-            if (score.method, score.subject, score.seed) == wanted
-        ]
+        wanted = candidate.method, candidate.subject
+        scores = [score for score in evaluation.images if (score.method, score.subject) == wanted]
         yield Moment(
             subject=candidate.subject,
             step=step,

@@ -78,7 +78,7 @@ def _pictures_of(cell: Cell) -> int:
     run = located(cell.run)
     prompts = prompts_of(run, asked)
     count = sum(len(prompts.of(concept.init, concept.init)) for concept in run.concepts)
-    return count * (asked.seeds * (3 if asked.baselines else 1) + len(asked.checkpoints))
+    return count * asked.seeds * ((3 if asked.baselines else 1) + len(asked.checkpoints))
 
 
 def _steps(cell: Cell) -> int:

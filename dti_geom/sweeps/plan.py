@@ -15,12 +15,22 @@ from typing import Any
 from dti_geom.errors import DecodingError, DtiGeomError, SweepError, nearest_name
 from dti_geom.files.decoding import check_keys, decode
 from dti_geom.files.yaml_files import read_yaml
-from dti_geom.training import ConceptConfig, DataConfig, MethodConfig, PreviewConfig, RunConfig
+from dti_geom.training import (
+    AdapterConfig,
+    ConceptConfig,
+    DataConfig,
+    MethodConfig,
+    ObjectiveConfig,
+    PreviewConfig,
+    RunConfig,
+)
 from dti_geom.training.data import image_files, located, located_concept
 
-# The format of a cell's folder, part of every address. Raise it when a cell with the same settings
-# would come out differently, so that old cells are not taken for new ones.
-FORMAT = 2
+# Formats of a run's and of a cell's folder, part of their addresses. Raise one when a run, or the
+# scores of a cell, would come out differently with the same settings, so that old results are not
+# taken for new ones. A new format of cells leaves the runs, which take longest, as they are.
+RUN_FORMAT = 2
+CELL_FORMAT = 3
 MAX_CELLS = 20_000  # of a sweep; planning them takes seconds
 MAX_SEEDS = 1000  # pictures of a prompt
 
@@ -40,7 +50,7 @@ class EvaluationConfig:
     image_encoder: str | None = None
     text_encoder: str | None = None
     baselines: bool = False  # also the class word, and tokens at the vocabulary's mean norm
-    checkpoints: tuple[int, ...] = ()  # also paint after these updates, one picture per prompt
+    checkpoints: tuple[int, ...] = ()  # also paint after these updates
 
     def __post_init__(self) -> None:
         """Raise SweepError for values that no cell can use."""
@@ -72,12 +82,14 @@ class Cell:
             replace(concept, images=_digest(tuple(image_files(concept))))
             for concept in located(self.run).concepts
         ]
-        return _address(_non_defaults(replace(self.run, concepts=tuple(concepts))))
+        content = _non_defaults(replace(self.run, concepts=tuple(concepts)))
+        return _address(RUN_FORMAT, content)
 
     @cached_property
     def key(self) -> str:
         """Address of the whole cell: a hash of everything but its label."""
-        return _address([self.run_key, self.subjects, _non_defaults(self.evaluation)])
+        content = [self.run_key, self.subjects, _non_defaults(self.evaluation)]
+        return _address(CELL_FORMAT, content)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,8 @@ class SweepFile:
     """The keys of a sweep file. A list of values where one is expected makes a grid."""
 
     concepts: list[Any]  # names or mappings; an inner list is trained together
-    methods: list[Any]  # names or mappings of `MethodConfig`, `label` and `baselines`
+    # Names or mappings of `MethodConfig`, `label`, `baselines`, `adapter` and `objective`.
+    methods: list[Any]
     model: str = "mini"
     seeds: tuple[int, ...] = (0,)
     # A mapping of lists means every combination; a list of mappings means just those.
@@ -149,6 +162,8 @@ class _MethodEntry:
     label: str
     method: MethodConfig
     baselines: bool
+    adapter: AdapterConfig | None
+    objective: ObjectiveConfig
 
 
 _RUN_KEYS = (
@@ -176,7 +191,7 @@ def _plan(file: SweepFile, name: str) -> Plan:
     _check_number(len(file.seeds) * len(groups) * len(methods) * len(columns))
     cells = []
     for seed, concepts, entry, (suffix, settings) in product(file.seeds, groups, methods, columns):
-        run = _run(file.model, concepts, entry.method, {**file.train, **settings, "seed": seed})
+        run = _run(file.model, concepts, entry, {**file.train, **settings, "seed": seed})
         _check_checkpoints(file.evaluate, run)
         baselines = file.evaluate.baselines or entry.baselines
         evaluation = replace(file.evaluate, baselines=baselines)
@@ -257,13 +272,25 @@ def _own_concept(entry: Any) -> ConceptConfig:
 def _methods(entry: Any) -> Iterator[_MethodEntry]:
     """Yield a method for every combination of the settings that are lists."""
     entry = {"name": entry} if isinstance(entry, str) else entry
-    check_keys(entry, (*_METHOD_KEYS, "label", "baselines"), "methods")
+    own = ("label", "baselines", "adapter", "objective")
+    check_keys(entry, (*_METHOD_KEYS, *own), "methods")
+    adapter = entry.get("adapter")
+    if adapter is not None:
+        adapter = decode(AdapterConfig, adapter, "methods: adapter", from_yaml=True)
+    objective = entry.get("objective", {})
+    objective = decode(ObjectiveConfig, objective, "methods: objective", from_yaml=True)
     settings = {key: value for key, value in entry.items() if key in _METHOD_KEYS}
     for suffix, values in _grid(settings):
         method = decode(MethodConfig, values, "methods", from_yaml=True)
         _check_method(method)
         label = f"{entry.get('label', method.name)}{suffix}"
-        yield _MethodEntry(label, method, baselines=bool(entry.get("baselines", False)))
+        yield _MethodEntry(
+            label=label,
+            method=method,
+            baselines=bool(entry.get("baselines", False)),
+            adapter=adapter,
+            objective=objective,
+        )
 
 
 def _check_method(method: MethodConfig) -> None:
@@ -304,7 +331,7 @@ def _suffix(values: Mapping[str, Any]) -> str:
 def _run(
     model: str,
     concepts: tuple[ConceptConfig, ...],
-    method: MethodConfig,
+    entry: _MethodEntry,
     settings: Mapping[str, Any],
 ) -> RunConfig:
     check_keys(settings, (*_RUN_KEYS, *_DATA_KEYS, "seed"), "train")
@@ -313,7 +340,9 @@ def _run(
     run |= {
         "model": model,
         "concepts": concepts,
-        "method": method,
+        "method": entry.method,
+        "adapter": entry.adapter,
+        "objective": entry.objective,
         "data": decode(DataConfig, data, "train", from_yaml=True),
         "preview": PreviewConfig(every=0),
     }
@@ -342,8 +371,9 @@ def _non_defaults(config: Any) -> Any:
     return values
 
 
-def _address(content: Any) -> str:
-    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:16]
+def _address(version: int, content: Any) -> str:
+    text = json.dumps([version, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 
 from dti_geom.errors import SweepError
 from dti_geom.evaluation.evaluation import (
+    CheckSummary,
     Difference,
     Summary,
+    check_summaries,
     paired_differences,
     summarize,
 )
 from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy, scorer_accuracy
 from dti_geom.evaluation.tables import csv_of_scores
 from dti_geom.files import alone_in, load_result, save_result, write_text
+from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.image_encoders import is_shipped, open_image_encoder
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
@@ -83,8 +86,8 @@ class MethodCost:
 class Sweep:
     """Scores, norms and costs of all finished cells together.
 
-    Intervals are over subjects and picture seeds; training seeds are averaged first. Scores of
-    fewer than `FEW_SUBJECTS` subjects have none.
+    Intervals are over subjects, training seeds and picture seeds. Scores of fewer than
+    `FEW_SUBJECTS` subjects have none.
     """
 
     name: str
@@ -100,6 +103,8 @@ class Sweep:
     courses: tuple[Course, ...]
     costs: tuple[MethodCost, ...]
     accuracy: tuple[ScorerAccuracy, ...]  # of the embedded model's scorer, where it scored
+    checks: tuple[CheckSummary, ...] = ()
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject, where known
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,12 @@ def read_finished(plan: Plan, folder: str | Path) -> Finished:
 def collect(finished: Finished) -> Sweep:
     """Return the scores, norms and costs of all finished cells together."""
     plan, done = finished.plan, finished.results
-    first, scores = done[0][1], [image for _, image in finished.images]
+    first = done[0][1]
+    # A run's scores do not name it, so that they are the same wherever they were computed.
+    scores = [replace(image, run=f"seed {state.seed}") for state, image in finished.images]
+    ceilings: dict[str, ConceptCeiling] = {}
+    for _, result in done:
+        ceilings |= result.ceilings
     return Sweep(
         name=plan.name,
         model=plan.model,
@@ -193,11 +203,13 @@ def collect(finished: Finished) -> Sweep:
         text_encoder=first.text_encoder,
         text_unit=first.text_unit,
         summaries=tuple(map(_without_few, summarize(scores))),
-        differences=tuple(map(_without_few, paired_differences(scores))),
+        differences=tuple(map(_difference_without_few, paired_differences(scores))),
         norms=tuple(_norms(done)),
         courses=tuple(_courses(done)),
         costs=tuple(_costs(state for state, _ in done)),
         accuracy=_accuracy(first.image_encoder),
+        checks=tuple(map(_share_without_few, check_summaries(scores, ceilings))),
+        ceilings=ceilings,
     )
 
 
@@ -206,6 +218,15 @@ def _without_few(row: Scored) -> Scored:
     return replace(
         row, subject=row.subject.for_enough_subjects(), text=row.text.for_enough_subjects()
     )
+
+
+def _difference_without_few(row: Difference) -> Difference:
+    row = _without_few(row)
+    return row if row.subject.low is not None else replace(row, subject_p=None, text_p=None)
+
+
+def _share_without_few(row: CheckSummary) -> CheckSummary:
+    return replace(row, share=row.share.for_enough_subjects())
 
 
 def _accuracy(image_encoder: str) -> tuple[ScorerAccuracy, ...]:

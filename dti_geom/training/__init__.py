@@ -9,9 +9,11 @@ objective takes the same in `objectives/`.
 """
 
 from dti_geom.training.config import (
+    AdapterConfig,
     ConceptConfig,
     DataConfig,
     MethodConfig,
+    ObjectiveConfig,
     PreviewConfig,
     RunConfig,
 )
@@ -22,9 +24,11 @@ from dti_geom.training.trainer import Trainer
 
 __all__ = [
     "METHODS",
+    "AdapterConfig",
     "ConceptConfig",
     "DataConfig",
     "MethodConfig",
+    "ObjectiveConfig",
     "PreviewConfig",
     "RunConfig",
     "Trainer",

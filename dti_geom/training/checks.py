@@ -8,8 +8,9 @@ from dti_geom.models.catalog import check_device
 from dti_geom.models.vocabulary import Vocabulary
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import image_files
-from dti_geom.training.methods.base import decide
+from dti_geom.training.methods.base import Method, decide
 from dti_geom.training.methods.registry import method_named
+from dti_geom.training.objectives.registry import objectives_of
 
 NEAREST = 5  # words named beside one that is not known
 
@@ -20,7 +21,10 @@ def check_before_loading(config: RunConfig) -> None:
     It reads names, folders and tokenizers, and no weights. Raises TrainingError, UnknownModel,
     UnknownToken, DtiGeomError for the device.
     """
-    decide(method_named(config.method.name), config.method)
+    method = method_named(config.method.name)
+    decide(method, config.method)
+    refuse_fixed_alone(config, method)
+    objectives_of(config, method.objectives, token_learns=method.learns)
     for concept in config.concepts:
         image_files(concept)
     check_device(config.device)
@@ -30,6 +34,15 @@ def check_before_loading(config: RunConfig) -> None:
         vocabulary = Vocabulary(encoder.tokenizer, len(encoder.tokenizer))
         for concept in config.concepts:
             init_rows(vocabulary, concept, config.model)
+
+
+def refuse_fixed_alone(config: RunConfig, method: Method) -> None:
+    """Raise TrainingError where nothing would learn from the first update."""
+    if not method.learns and (config.adapter is None or config.adapter.from_step):
+        raise TrainingError(
+            f"method '{method.name}' leaves the token as it starts, so an adapter must learn from "
+            "the first update. Add --adapter lora without --adapter-from, or choose another method."
+        )
 
 
 def init_rows(vocabulary: Vocabulary, concept: ConceptConfig, model: str) -> list[int]:

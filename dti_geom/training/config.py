@@ -6,14 +6,17 @@ Small frozen dataclasses, checked when they are built and saved beside every res
 from dataclasses import dataclass, field
 
 from dti_geom.errors import TrainingError
+from dti_geom.files.adapters import KINDS
 from dti_geom.models.magnitude import parse_magnitude
 from dti_geom.models.noising import TIMES
 from dti_geom.models.templates import TEMPLATES
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "angular:RADIANS")
+ANGULAR = "angular:"
 OPTIMIZERS = ("sgd", "adam")
 DTYPES = ("float32", "bfloat16", "float16")
 MEMORY = ("auto", "fast", "low")
+REFERENCES = ("same", "class-word")
 MAX_CROPS = 1000
 MAX_BATCH = 10_000  # images of a backward pass, and backward passes of an update
 
@@ -65,20 +68,22 @@ class MethodConfig:
     optimizer: str | None = None  # on the sphere: sgd or adam
     momentum: float | None = None  # of Riemannian SGD
     weight_decay: float | None = None  # of AdamW
-    schedule: str | None = None  # constant, linear or cosine, down to 0
+    strength: float | None = None  # of crossinit, norm-decay and std-retraction: see their files
+    schedule: str | None = None  # see `parse_schedule`
     warmup: int | None = None  # updates of linearly rising learning rate
     average_last: int | None = None
 
     def __post_init__(self) -> None:
         """Raise TrainingError or MagnitudeError for what no run could do."""
-        for name in ("learning_rate", "kappa", "weight_decay"):
+        for name in ("learning_rate", "kappa", "weight_decay", "strength"):
             value = getattr(self, name)
             finite = value is None or 0 <= value < float("inf")
             _check(finite, name, value, "a finite number, 0 or more")
         if self.magnitude is not None:
             parse_magnitude(self.magnitude, may_learn=True)
-        schedules, optimizers = (None, *SCHEDULES), (None, *OPTIMIZERS)
-        _check(self.schedule in schedules, "schedule", self.schedule, " or ".join(SCHEDULES))
+        if self.schedule is not None:
+            parse_schedule(self.schedule)
+        optimizers = (None, *OPTIMIZERS)
         _check(self.optimizer in optimizers, "optimizer", self.optimizer, " or ".join(OPTIMIZERS))
         for name in ("beta", "momentum"):
             value = getattr(self, name)
@@ -86,6 +91,41 @@ class MethodConfig:
         for name in ("warmup", "average_last"):
             value = getattr(self, name)
             _check(value is None or value >= 0, name, value, "0 or more")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes over a run.
+
+    angle: of an angular schedule, the first angle of the free vector whose angles it follows.
+    """
+
+    name: str  # constant, linear, cosine or angular
+    angle: float = 0.0  # radians
+
+    @property
+    def ends(self) -> bool:
+        """Whether the rate falls to 0 at the last update."""
+        return self.name in ("linear", "cosine")
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Read a schedule. Raises TrainingError for another text.
+
+    constant, or linear or cosine down to 0, or `angular:RADIANS`: a free vector of norm n turns by
+    θ = η√d/n in its first update, then by less because it grows: by θ/√(1 + θ²·t) in update t, as
+    the law in docs/inflation.md says. The rate falls by that factor, whatever the method.
+    """
+    name, colon, number = text.partition(":")
+    if text in SCHEDULES[:3]:
+        return Schedule(name)
+    try:
+        angle = float(number)
+    except ValueError:
+        angle = 0.0
+    valid = name + colon == ANGULAR and 0 < angle < float("inf")
+    _check(valid, "schedule", text, f"{' or '.join(SCHEDULES)}, above 0")
+    return Schedule(name, angle)
 
 
 @dataclass(frozen=True)
@@ -135,6 +175,80 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """A small change of the denoiser's weights that learns beside the tokens, shared by them.
+
+    rank and alpha are of a LoRA, block_size is of an OFT. The defaults are those of the official
+    SDXL runs of Kim et al. (2026).
+
+    targets: ends of the names of linear layers.
+    learning_rate: of its own AdamW, whatever the batch size; schedule and warmup are the token's.
+    from_step: updates before it begins to learn.
+    """
+
+    kind: str = "lora"  # lora or oft
+    rank: int | None = None  # None: 4
+    alpha: float | None = None  # None: the rank
+    block_size: int | None = None  # None: 4
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v")
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-2
+    from_step: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise TrainingError for what no run could do."""
+        _check(self.kind in KINDS, "adapter", self.kind, " or ".join(KINDS))
+        foreign = ("block_size",) if self.kind == "lora" else ("rank", "alpha")
+        for name in foreign:
+            value = getattr(self, name)
+            _check(value is None, name, value, f"nothing: a {self.kind} has none")
+        whole = self.rank is None or self.rank >= 1
+        _check(whole, "rank", self.rank, "1 or more")
+        above = self.alpha is None or 0 < self.alpha < float("inf")
+        _check(above, "alpha", self.alpha, "a finite number above 0")
+        blocks = self.block_size is None or self.block_size >= 2
+        _check(blocks, "block_size", self.block_size, "2 or more")
+        _check(bool(self.targets), "targets", "none", "ends of layers' names, such as to_q")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            _check(0 <= value < float("inf"), name, value, "a finite number, 0 or more")
+        _check(self.from_step >= 0, "from_step", self.from_step, "0 or more")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What a run minimises: a weighted sum of objectives. See `dti_geom.training.objectives`.
+
+    names: None takes the method's own, which is denoising.
+    dco_beta: β of `dco`.
+    dco_reference: the frozen model answers the same prompt, or that with the class-word.
+    prior_images: folder of images of the class; None lets the model paint them.
+    prior_count: images of each class that the model paints.
+    """
+
+    names: tuple[str, ...] | None = None
+    dco_beta: float = 1000.0
+    dco_reference: str = "same"
+    prior_weight: float = 1.0
+    prior_images: str | None = None
+    prior_count: int = 50
+    context_weight: float = 0.1
+    separation_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise TrainingError for what no run could do."""
+        beta = 0 < self.dco_beta < float("inf")
+        _check(beta, "dco_beta", self.dco_beta, "a finite number above 0")
+        known = self.dco_reference in REFERENCES
+        _check(known, "dco_reference", self.dco_reference, " or ".join(REFERENCES))
+        for name in ("prior_weight", "context_weight", "separation_weight"):
+            value = getattr(self, name)
+            _check(0 < value < float("inf"), name, value, "a finite number above 0")
+        _check(self.prior_count >= 1, "prior_count", self.prior_count, "1 or more")
+        _check(self.names != (), "objectives", "none", "at least one")
+
+
+@dataclass(frozen=True)
 class PreviewConfig:
     """The pictures a run paints during training; with `every` 0 there are none."""
 
@@ -167,7 +281,9 @@ class RunConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     data: DataConfig = field(default_factory=DataConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
-    steps: int | None = None  # updates; None: the model's own
+    adapter: AdapterConfig | None = None
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    steps: int | None = None  # updates; None: the adapter's own with one, else the model's
     batch_size: int = 4
     accumulate: int = 1
     min_snr: float | None = None
@@ -191,6 +307,10 @@ class RunConfig:
             _check(1 <= value <= MAX_BATCH, name, value, f"1 to {MAX_BATCH}")
         _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         _check(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
+        if self.adapter is not None and self.steps is not None:
+            begins = self.adapter.from_step < self.steps
+            expected = f"fewer than the {self.steps} updates of the run"
+            _check(begins, "from_step", self.adapter.from_step, expected)
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         above_zero = self.min_snr is None or self.min_snr > 0
         _check(above_zero, "min_snr", self.min_snr, "a number above 0; the paper's is 5")

@@ -53,6 +53,20 @@ class Batch:
     views: tuple[View, ...]
     mask: Tensor | None  # (n, 1, h, w) in [0, 1]
     noising: Noising  # the model's, at the resolution of the images
+    tokens: tuple[str, ...] = ()  # (n,): the learned token of each sample
+    words: tuple[str, ...] = ()  # (n,): the class word or words of each sample
+    prior: "Batch | None" = None  # as many images of the classes, without the tokens
+
+    @property
+    def class_prompts(self) -> tuple[str, ...]:
+        """The prompts with the class word in the token's place."""
+        rows = zip(self.prompts, self.tokens, self.words, strict=True)
+        return tuple(prompt.replace(token, word) for prompt, token, word in rows)
+
+    def samples_of(self, token: str) -> Tensor:
+        """Return 1 for each sample of a token and 0 for the others, (n,), where the latents are."""
+        own = torch.tensor([float(other == token) for other in self.tokens])
+        return sent(own, self.x.device)
 
 
 def image_files(concept: ConceptConfig) -> list[Path]:
@@ -280,17 +294,20 @@ class Samples:
         token: str,
         templates: Sequence[str],
         seed: int,
+        word: str = "",
         random_side: int | None = None,
         zero_pad: bool = False,
         strata: int | None = None,
     ) -> None:
         """Encode every view once and forget its pixels, unless each sample is cut anew.
 
+        word: what objectives that compare the token with its class put in its place.
         random_side: pixels of a side that every sample cuts at a random place of a whole image.
         zero_pad: put zero vectors before prompts. strata: spread the times of every so many
         samples, which are those of an update. Raises TrainingError for a prompt so long that
         its token is cut off.
         """
+        self.token, self.word = token, word
         self.model, self.seed, self.zero_pad, self.strata = model, seed, zero_pad, strata
         self.count, self.random_side = len(views), random_side
         self.whole = views if random_side else ()
@@ -325,6 +342,8 @@ class Samples:
             views=tuple(picked.views),
             mask=None if picked.masks is None else sent(picked.masks, mean.device),
             noising=noising,
+            tokens=(self.token,) * len(rows),
+            words=(self.word,) * len(rows),
         )
 
     def _times(
@@ -387,9 +406,13 @@ def join(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     prompts: list[str] = []
     views: list[View] = []
+    tokens: list[str] = []
+    words: list[str] = []
     for batch in batches:
         prompts += batch.prompts
         views += batch.views
+        tokens += batch.tokens
+        words += batch.words
     return Batch(
         x=torch.cat([batch.x for batch in batches]),
         noise=torch.cat([batch.noise for batch in batches]),
@@ -398,6 +421,8 @@ def join(batches: Sequence[Batch]) -> Batch:
         views=tuple(views),
         mask=_joined_masks(batches),
         noising=batches[0].noising,
+        tokens=tuple(tokens),
+        words=tuple(words),
     )
 
 

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DtiGeomError, first_line
-from dti_geom.models.catalog import find_source, profile_of
+from dti_geom.models.adapters import AdapterLayers
+from dti_geom.models.catalog import find_source, profile_of, variant_of
 from dti_geom.models.downloads import NeededFile, plan_download
 from dti_geom.models.metering import Meter, metered
 from dti_geom.models.pipelines import TextToImage, View, default_dtype
 from dti_geom.models.pipelines.blueprint import meta_model
 from dti_geom.models.pipelines.memory import MEMORY, spend_memory
+from dti_geom.training.adapters import shape_of
 from dti_geom.training.checks import init_rows
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import Batch, image_files, located
@@ -99,6 +101,7 @@ def estimate_run(config: RunConfig) -> Estimate:
     config = located(config)
     model = _without_weights(config)
     config = with_defaults(config, model)
+    layers = _put_adapter_in(model, config)
     download = plan_download(config.model, config.dtype or "float32")
     memory = tuple(estimate_memory(model, config, memory) for memory in MEMORY)
     widths = sum(tower.token_table.shape[1] for tower in model.towers)
@@ -109,11 +112,21 @@ def estimate_run(config: RunConfig) -> Estimate:
         bytes=download.bytes,
         bytes_to_download=download.bytes - download.cached_bytes,
         parts=tuple(_weights(model)),
-        trainable=vectors * widths,
+        trainable=(vectors * widths if method_named(config.method.name).learns else 0)
+        + sum(parameter.numel() for parameter in layers),
         images=sum(len(image_files(concept)) for concept in config.concepts),
         memory=memory,
         cards=tuple(Card(gib, _fitting(memory, gib * GIB)) for gib in CARDS),
     )
+
+
+def _put_adapter_in(model: TextToImage, config: RunConfig) -> list[Tensor]:
+    """Put the adapter of a run into a model without numbers; returns what learns in it."""
+    if config.adapter is None:
+        return []
+    layers = AdapterLayers(model.denoiser, shape_of(config.adapter))
+    model.put_adapter_in(layers)
+    return [parameter.requires_grad_() for parameter in layers.parameters.values()]
 
 
 def _fitting(memory: Sequence[MemoryEstimate], available: int) -> str | None:
@@ -136,6 +149,7 @@ def choose_memory(config: RunConfig) -> RunConfig:
     try:
         model = _without_weights(config)
         filled = with_defaults(config, model)
+        _put_adapter_in(model, filled)
         needs: list[str] = []
         for memory in MEMORY:
             needed = estimate_memory(model, filled, memory).needed
@@ -180,12 +194,14 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     with torch.no_grad(), metered() as decoding:
         model.decode_latents(latents)
     spend_memory(model, memory)
-    vectors = _place(model, config)
+    learned = _place(model, config)
+    if model.adapter is not None:
+        learned += model.adapter.parameters.values()
     batch = _batch(model, config, latents)
     # SANA reads its instruction before the first step, and keeps it.
     model.encode_prompts(batch.prompts[:1], batch.views[:1])
     step, activations = _step(model, config, batch)
-    kept = _kept(config, latents, vectors)
+    kept = _kept(config, latents, learned)
     pictures = 1 if low else len(config.preview.prompts) * len(config.preview.seeds)
     sampling = _sampling(model, batch, pictures)
     # Samples that are cut anew are encoded in each update, with everything on the device.
@@ -209,6 +225,7 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 def _without_weights(config: RunConfig) -> TextToImage:
     dtype = getattr(torch, config.dtype) if config.dtype else default_dtype(config.device)
     model = meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model.training = model.training.at_gain(variant_of(config.model).gain)
     model.follow_instruction(config.data.instruction)
     return model
 
@@ -226,15 +243,17 @@ def _weights(model: TextToImage) -> Iterator[PartWeights]:
             )
 
 
-def _kept(config: RunConfig, latents: Tensor, vectors: list[Tensor]) -> int:
+def _kept(config: RunConfig, latents: Tensor, learned: Sequence[Tensor]) -> int:
     """Return the bytes of all latents and of what learns, with its optimiser; all float32.
 
     latents: (1, c, h, w).
     """
     images = sum(len(image_files(concept)) for concept in config.concepts)
     views = images * config.data.crops * (2 if config.data.flip else 1)
-    # Mean and deviation of each view; gradient and two moments beside each vector.
-    return 2 * views * latents.numel() * 4 + 4 * sum(rows.numel() for rows in vectors) * 4
+    if _reads_classes(config):
+        views += config.objective.prior_count * len(config.concepts)
+    # Mean and deviation of each view; gradient and two moments beside what learns.
+    return 2 * views * latents.numel() * 4 + 4 * sum(rows.numel() for rows in learned) * 4
 
 
 def _place(model: TextToImage, config: RunConfig) -> list[Tensor]:
@@ -253,15 +272,19 @@ def _batch(model: TextToImage, config: RunConfig, latents: Tensor) -> Batch:
     """Return a batch without numbers. latents: (1, c, h, w)."""
     templates = config.data.templates or model.templates(config.data.learn)
     prompts: list[str] = []
+    tokens: list[str] = []
+    words: list[str] = []
     for concept in config.concepts:
         for number in range(config.batch_size):
             template = templates[number % len(templates)]
             prompts.append(template.replace("{}", concept.token))
+            tokens.append(concept.token)
+            words.append(concept.init)
     x = latents.expand(len(prompts), -1, -1, -1).contiguous()
     side = config.data.resolution or model.training_resolution
     noising = model.noising_at(side)
     times = noising.draw_times([torch.Generator()] * len(prompts))
-    return Batch(
+    batch = Batch(
         x=x,
         noise=torch.empty_like(x),
         times=times.to(x.device),
@@ -269,15 +292,32 @@ def _batch(model: TextToImage, config: RunConfig, latents: Tensor) -> Batch:
         views=(View((side, side), (0, 0), (side, side)),) * len(prompts),
         mask=None if config.data.masks is None else x[:, :1],
         noising=noising,
+        tokens=tuple(tokens),
+        words=tuple(words),
     )
+    if _reads_classes(config):
+        batch = replace(batch, prior=replace(batch, prompts=batch.class_prompts, mask=None))
+    return batch
+
+
+def _reads_classes(config: RunConfig) -> bool:
+    return any(OBJECTIVES[name].prior for name in config.objective.names or ())
 
 
 def _step(model: TextToImage, config: RunConfig, batch: Batch) -> tuple[Meter, int]:
-    """Return the meter of forward and backward pass, and the bytes kept between the two."""
+    """Return the meter of forward and backward pass, and the bytes kept between the two.
+
+    Objectives on text alone are left out: they read where tokens stand, which nothing here says.
+    """
     with metered() as meter:
         losses: list[Tensor] = []
-        for name in method_named(config.method.name).objectives:
-            losses += OBJECTIVES[name](model, batch, min_snr=config.min_snr).values()
+        for name in config.objective.names or ():
+            compute = OBJECTIVES[name].compute
+            if not (OBJECTIVES[name].of_images or OBJECTIVES[name].prior):
+                continue
+            losses += compute(
+                model, batch, min_snr=config.min_snr, options=config.objective
+            ).values()
         loss = torch.stack(losses).sum()
         kept = meter.live
         loss.backward()

@@ -5,6 +5,7 @@ run/
   events.jsonl          one line per update
   checkpoints/          learned tokens during training, and what a resumed run reads
   previews/             pictures painted during training
+  class_images/         what the model paints for prior preservation
   learned_embeds*.safetensors
   result.json           its presence says that the run is finished
 """
@@ -33,6 +34,7 @@ from dti_geom.errors import (
     missing_memory,
 )
 from dti_geom.files import (
+    LearnedToken,
     alone_in,
     atomic_path,
     from_json,
@@ -41,6 +43,7 @@ from dti_geom.files import (
     to_json,
     write_text,
 )
+from dti_geom.files.adapters import BUNDLE_FILE, adapter_files, write_bundle
 from dti_geom.files.run_layout import (
     checkpoint_folder,
     learned_in,
@@ -48,14 +51,17 @@ from dti_geom.files.run_layout import (
     state_files,
     token_folder,
 )
+from dti_geom.geometry import norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
 from dti_geom.training.checks import check_before_loading
-from dti_geom.training.config import PreviewConfig, RunConfig
+from dti_geom.training.class_images import class_images, painted_for
+from dti_geom.training.config import PreviewConfig, RunConfig, parse_schedule
 from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.inflation import inflation_notice, predict_run
 from dti_geom.training.kernels import kernels
 from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.peak_memory import reset_peak_memory
@@ -181,7 +187,7 @@ def _extended(config: RunConfig, steps: int) -> RunConfig:
             f"the run was asked for {asked} updates; {steps} are fewer. Its checkpoints hold "
             "earlier tokens, or train again into another folder."
         )
-    if config.method.schedule not in (None, "constant"):
+    if parse_schedule(config.method.schedule or "constant").ends:
         raise TrainingError(
             f"the rate of this run falls to 0 at update {asked} (schedule "
             f"'{config.method.schedule}'), so more updates would be another run. Train again with "
@@ -243,12 +249,15 @@ def _train(
     spend_memory(model, config.memory)
     listeners.stage("encoding images")
     with _explain_out_of_memory("encoding the images", config):
-        trainer = Trainer(model, config, build=build)
+        classes = class_images(model, config, folder, listeners.stage)
+        trainer = Trainer(model, config, build=build, class_images=classes)
     if opened_here and not (config.preview.every or config.data.random_crops):
         model.free_vae()
     else:
         model.rest_vae()
     config = trainer.config
+    if fresh and opened_here and trainer.processes.is_main:
+        _say_inflation(trainer)
     writer = _RunWriter(folder, trainer, listeners.stage)
     records: list[StepRecord] = []
     alone = (
@@ -284,6 +293,22 @@ def _with_memory_chosen(config: RunConfig) -> RunConfig:
     if chosen != config and torch.device(config.device).type == "cuda" and Processes().is_main:
         notice(f"memory: {chosen.memory}, because {chosen.memory_reason}.")
     return chosen
+
+
+def _say_inflation(trainer: Trainer) -> None:
+    """Say before a run whether its tokens will leave the range of the vocabulary's norms."""
+    starts: list[list[float]] = []
+    for concept in trainer.concepts:
+        if isinstance(concept.trainable, TokenVectors):
+            vectors = concept.trainable.vectors
+            starts.append([float(norms(tower.start).max()) for tower in vectors])
+    if len(starts) < len(trainer.concepts):
+        return  # something else learns
+    longest = [max(tower) for tower in zip(*starts, strict=True)]
+    predicted = predict_run(trainer.config, trainer.model.towers, longest)
+    said = inflation_notice(predicted) if predicted else None
+    if said:
+        notice(said)
 
 
 class _RunWriter:
@@ -354,9 +379,10 @@ class _RunWriter:
         """
         learned = self.trainer.learned()
         vectors: list[LearnedVectorResult] = []
-        for concept, values in zip(self.trainer.concepts, learned, strict=True):
-            concept.trainable.place_values(self.trainer.model, values)
-            vectors += concept.trainable.results(values)
+        for trainable, values in zip(self.trainer.trainables, learned, strict=True):
+            trainable.place_values(self.trainer.model, values)
+            vectors += trainable.results(values)
+        self.trainer.hand_adapter_over(learned)
         tail = records[-max(1, len(records) // 10) :]
         seconds = sorted(record.seconds for record in records)
         result = TrainingResult(
@@ -394,9 +420,28 @@ class _RunWriter:
 
     def _write_learned(self, folder: Path, learned: Sequence[Values], step: int) -> None:
         """Write every concept's values into `folder`, or each into a folder of its own in it."""
-        for concept, values in zip(self.trainer.concepts, learned, strict=True):
+        # The adapter's values come last.
+        for concept, values in zip(self.trainer.concepts, learned, strict=False):
             place = token_folder(folder, concept.config.token, self.tokens)
             concept.trainable.save(place, values, self._metadata(concept, step))
+        if self.trainer.adapter is not None:
+            metadata = self._metadata(self.trainer.concepts[0], step)
+            metadata["token"] = " ".join(self.tokens)
+            self.trainer.adapter.save(folder, learned[-1], metadata)
+            self._write_bundle(folder, learned, metadata)
+
+    def _write_bundle(
+        self, folder: Path, learned: Sequence[Values], metadata: dict[str, str]
+    ) -> None:
+        """Write the adapter and the tokens as one file, where other tools read such files."""
+        assert self.trainer.adapter is not None
+        adapter = self.trainer.adapter.adapter(learned[-1], metadata)
+        if adapter.shape.kind != "lora" or adapter.part != "unet":
+            return
+        tokens: list[LearnedToken] = []
+        for token, values in zip(self.tokens, learned, strict=False):
+            tokens += [LearnedToken(token, tower, rows) for tower, rows in values.items()]
+        write_bundle(folder / BUNDLE_FILE, adapter, tokens, overwrite=True)
 
     def _metadata(self, concept: Concept, step: int) -> dict[str, str]:
         """Return what a learned file says about its origin, all as text."""
@@ -431,9 +476,10 @@ class _RunWriter:
             return
         self.stage("painting previews")
         wanted = _preview_prompts(preview)
-        for concept, values in zip(self.trainer.concepts, self.trainer.learned(), strict=True):
-            token = concept.config.token
-            concept.trainable.place_values(model, values)
+        learned = self.trainer.learned()
+        for trainable, values in zip(self.trainer.trainables, learned, strict=True):
+            trainable.place_values(model, values)
+        for token in self.tokens:
             with _explain_out_of_memory("painting previews", self.config):
                 pictures = model.generate(
                     [prompt.replace("{}", token) for prompt, _ in wanted],
@@ -479,7 +525,7 @@ def _preview_prompts(preview: PreviewConfig) -> list[tuple[str, int]]:
 
 def versions(model: TextToImage) -> dict[str, str]:
     """Return the versions of the software that a result depends on, and a Hub model's commit."""
-    packages = ("torch", "transformers", "diffusers", "numpy")
+    packages = ("torch", "transformers", "diffusers", "peft", "numpy")
     found = {"dti-geom": __version__, "python": platform.python_version()}
     if model.commit is not None:
         found[model.name] = model.commit
@@ -514,6 +560,9 @@ def _forget_run(folder: Path) -> None:
             shutil.rmtree(place / name, ignore_errors=True)
         for path in learned_in(place):
             path.unlink()
+    for path in adapter_files(folder):
+        path.unlink()
+    shutil.rmtree(painted_for(folder), ignore_errors=True)
     for name in ("events.jsonl", "result.json", "index.html", "config.json"):
         (folder / name).unlink(missing_ok=True)
 

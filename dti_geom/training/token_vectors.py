@@ -12,7 +12,7 @@ from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.models.magnitude import parse_magnitude, token_norms
 from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.training.config import ConceptConfig, MethodConfig
-from dti_geom.training.methods.base import Settings, VocabularyStats, decide
+from dti_geom.training.methods.base import Settings, Step, VocabularyStats, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.starts import start_of, vocabulary_stats
 from dti_geom.training.trainable import LearnedVectorResult, Values, VectorRecord
@@ -197,7 +197,7 @@ class TowerVectors:
         self.prior = geometry.normalize(prior.float())
         on_sphere = self.method.form == "direction"
         parameter = geometry.normalize(self.start) if on_sphere else self.start
-        self.parameter = parameter.clone().requires_grad_()
+        self.parameter = parameter.clone().requires_grad_(self.method.learns)
         self.magnitude = torch.ones(len(start), 1) if magnitude is None else magnitude.float()
         self.magnitude = self.magnitude.to(start.device)
         self.log_magnitude: Tensor | None = None
@@ -222,13 +222,15 @@ class TowerVectors:
 
     def parameters(self) -> list[Tensor]:
         """Return what learns."""
+        if not self.method.learns:
+            return []
         if self.log_magnitude is None:
             return [self.parameter]
         return [self.parameter, self.log_magnitude]
 
     def pull(self) -> Tensor:
         """Return the term of the loss that draws the vectors to their start, a scalar."""
-        pull: Tensor = self.method.pull * (self.vectors() - self.start).square().mean()
+        pull: Tensor = self.settings.strength * (self.vectors() - self.start).square().mean()
         return pull
 
     def step(self, share: float) -> None:
@@ -241,11 +243,14 @@ class TowerVectors:
             optimizer.step()
             optimizer.zero_grad()
         if self.method.after_step:
-            rate = share * self.settings.learning_rate
+            step = Step(
+                magnitude=self.magnitude,
+                rate=share * self.settings.learning_rate,
+                strength=self.settings.strength,
+                stats=self.stats,
+            )
             with torch.no_grad():
-                self.parameter.copy_(
-                    self.method.after_step(self.parameter, self.magnitude, rate, self.stats)
-                )
+                self.parameter.copy_(self.method.after_step(self.parameter, step))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""
@@ -273,8 +278,12 @@ class TowerVectors:
 
     def _optimizers(self) -> list[tuple[torch.optim.Optimizer, float]]:
         """Return each optimiser with its learning rate, that of `parameter` first."""
+        if not self.method.learns:
+            return []
         rate = self.settings.learning_rate
-        optimizers = [(self._parameter_optimizer(), rate)]
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (self._parameter_optimizer(), rate)
+        ]
         if self.log_magnitude is not None:
             adam = torch.optim.Adam([self.log_magnitude], lr=MAGNITUDE_RATE)
             optimizers.append((adam, MAGNITUDE_RATE))

@@ -1,7 +1,7 @@
 """What the training loop knows about the thing it trains.
 
-`TokenVectors` is a trainable: the vectors of one token in all text towers of a model. An adapter
-of a denoiser's weights would be another. The loop, checkpoints and results use this interface.
+`TokenVectors` is a trainable: the vectors of one token in all text towers of a model.
+`AdapterTraining` is another. The loop, checkpoints and results use this interface.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,14 @@ class VectorRecord:
     cosine_to_prior: float
     gradient_norm: float  # of the loss, in the parameters
     nearest: tuple[str, ...] = ()  # words by direction, nearest first; looked up now and then
+
+
+@dataclass(frozen=True)
+class AdapterRecord:
+    """An adapter after a step."""
+
+    norm: float  # of its change of the adapted weights, relative to the norm of these weights
+    gradient_norm: float  # of the loss, in its parameters; 0 before it begins to learn
 
 
 @dataclass(frozen=True)

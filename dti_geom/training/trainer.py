@@ -4,9 +4,8 @@ It moves trainables and yields a record of each update. Files, pictures and prog
 by whoever reads the records.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -16,19 +15,24 @@ from torch import Tensor
 from dti_geom.errors import TrainingDiverged, TrainingError
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
-from dti_geom.training.config import ConceptConfig, RunConfig
+from dti_geom.training.adapters import STEPS, AdapterTraining, shape_of
+from dti_geom.training.checks import refuse_fixed_alone
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.loss_scale import LossScale
-from dti_geom.training.methods.base import Settings, decide
+from dti_geom.training.methods.base import decide
 from dti_geom.training.methods.registry import method_named
-from dti_geom.training.objectives.registry import OBJECTIVES
+from dti_geom.training.objectives.registry import OBJECTIVES, objectives_of
 from dti_geom.training.old_states import renamed
 from dti_geom.training.peak_memory import peak_memory
 from dti_geom.training.processes import Processes
+from dti_geom.training.schedules import learning_rate_share
 from dti_geom.training.token_vectors import TokenVectors, with_prefix
-from dti_geom.training.trainable import Build, Trainable, Values, VectorRecord
+from dti_geom.training.trainable import AdapterRecord, Build, Trainable, Values, VectorRecord
 
 PREVIEW_STEPS = 25  # of the sampler at most, where a run does not say
+CLASS_TEMPLATES = ("a photo of a {}",)  # {} for the class word
+PRIOR_SEED = 1_000_003  # added to a run's seed, so that class images get noise of their own
 NEAREST_TIMES = 20  # how often in a run the nearest words are looked up
 
 
@@ -42,6 +46,7 @@ class StepRecord:
     vectors: tuple[VectorRecord, ...]
     seconds: float
     peak_memory: int  # bytes in this run: of the process, or of the GPU's allocator
+    adapter: AdapterRecord | None = None
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Figures:
     losses: Tensor  # (concepts,)
     gradients: list[Tensor]
     learned: list[list[Tensor]]  # by concept, its parameters after the step
-    described: list[list[Tensor]]  # by concept, what its trainable's records need
+    described: list[list[Tensor]]  # by trainable, what its records need
 
     @classmethod
     def read(
@@ -94,10 +99,12 @@ class Trainer:
         processes: Processes | None = None,
         *,
         build: Build = TokenVectors.build,
+        class_images: Sequence[str] = (),
     ) -> None:
         """Load and encode the images. `config` gets the values that it left open.
 
-        build: makes the trainable of each concept.
+        build: makes the trainable of each concept. class_images: for prior preservation, a folder
+        of images of each concept's class.
         """
         model.follow_instruction(config.data.instruction)
         self.model, self.config = model, with_defaults(config, model)
@@ -110,8 +117,10 @@ class Trainer:
             self.noising = self.noising.with_times(data.times)
         if data.zero_pad:
             model.place_zero_pad()
+        model.take_adapter_out()
         self.concepts: list[Concept] = []
         for concept in config.concepts:
+            model.place_adapters(concept.token, ())
             trainable = build(model, concept, self.config.method, config.seed)
             trainable.place(model, differentiable=False)
             views = load_views(concept, data, resolution, config.seed)
@@ -121,11 +130,19 @@ class Trainer:
                 token=concept.token,
                 templates=data.templates or model.templates(data.learn),
                 seed=config.seed,
+                word=concept.init,
                 random_side=resolution if data.random_crops else None,
                 zero_pad=data.zero_pad,
                 strata=self._samples_of_update() if data.stratified else None,
             )
             self.concepts.append(Concept(concept, trainable, samples))
+        self.priors = [
+            self._prior(concept, folder)
+            for concept, folder in zip(config.concepts, class_images, strict=False)
+        ]
+        self.adapter: AdapterTraining | None = None
+        if config.adapter is not None:
+            self.adapter = AdapterTraining(model, config.adapter, config.seed)
         if config.compile:
             # The pipeline keeps its own: previews have other shapes, which would be compiled too.
             model.denoiser = torch.compile(model.denoiser)
@@ -134,6 +151,12 @@ class Trainer:
         self._ahead: tuple[int, Batch] | None = None  # the next micro-batch and its number
         # What each trainable had learned after the last updates, as many as are averaged.
         self._recent: list[list[Values]] = []
+
+    @property
+    def trainables(self) -> list[Trainable]:
+        """What learns: each concept's, then the adapter."""
+        own = [concept.trainable for concept in self.concepts]
+        return own if self.adapter is None else [*own, self.adapter]
 
     def run(self, listen: Callable[[StepRecord], None] = lambda record: None) -> None:
         """Make the updates that are left and call `listen` after each. Raises TrainingDiverged."""
@@ -153,16 +176,28 @@ class Trainer:
             yield self._record(figures, share, time.perf_counter() - started)
 
     def learned(self) -> list[Values]:
-        """Return what every concept's trainable has learned, float32 on the CPU.
+        """Return what every one of `trainables` has learned, float32 on the CPU.
 
         With `average_last`, the average over the last updates.
         """
         return [
-            concept.trainable.average([values[number] for values in self._recent])
+            trainable.average([values[number] for values in self._recent])
             if self._recent
-            else concept.trainable.values()
-            for number, concept in enumerate(self.concepts)
+            else trainable.values()
+            for number, trainable in enumerate(self.trainables)
         ]
+
+    def hand_adapter_over(self, learned: Sequence[Values]) -> None:
+        """Leave the adapter to the tokens: the model paints them with it, and all else without.
+
+        learned: from `learned`.
+        """
+        if self.adapter is None:
+            return
+        self.model.take_adapter_out()
+        adapter = self.adapter.adapter(learned[-1])
+        for concept in self.concepts:
+            self.model.place_adapters(concept.config.token, [(adapter, 1.0)])
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a resumed run needs, as tensors on the CPU."""
@@ -170,8 +205,8 @@ class Trainer:
             "step": torch.tensor(self.step),
             "loss_scale": torch.tensor(self.loss_scale.value),
         }
-        for number, concept in enumerate(self.concepts):
-            for name, value in concept.trainable.state().items():
+        for number, trainable in enumerate(self.trainables):
+            for name, value in trainable.state().items():
                 state[f"{number}/{name}"] = value.detach().cpu()
             recent = [values[number] for values in self._recent]
             for part in recent[0] if recent else ():
@@ -191,8 +226,8 @@ class Trainer:
             # States of version 0.1.0 have none.
             self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))
             recent = []
-            for number, concept in enumerate(self.concepts):
-                concept.trainable.load_state(with_prefix(state, f"{number}/"))
+            for number, trainable in enumerate(self.trainables):
+                trainable.load_state(with_prefix(state, f"{number}/"))
                 recent.append(_unstacked(with_prefix(state, f"recent/{number}/")))
             self._recent = [list(values) for values in zip(*recent, strict=True)]
         except (KeyError, RuntimeError, ValueError) as error:
@@ -222,17 +257,17 @@ class Trainer:
         accumulate = self.config.accumulate
         sums = torch.zeros(len(self.concepts), device=self.model.device)
         for micro in range(accumulate):
-            for concept in self.concepts:
-                concept.trainable.place(self.model, differentiable=True)
+            for trainable in self.trainables:
+                trainable.place(self.model, differentiable=True)
             losses = self._losses(self._batch(self.step * accumulate + micro))
-            penalties = [concept.trainable.penalty() for concept in self.concepts]
+            penalties = [trainable.penalty() for trainable in self.trainables]
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
             (torch.stack(terms).sum() / accumulate * self.loss_scale.value).backward()
             sums += losses.detach() / accumulate
             self._draw_ahead(self.step * accumulate + micro + 1)
-        for concept in self.concepts:  # the graph is freed; the model must not keep it
-            concept.trainable.place(self.model, differentiable=False)
+        for trainable in self.trainables:  # the graph is freed; the model must not keep it
+            trainable.place(self.model, differentiable=False)
         self.processes.average([parameter.grad for parameter in self._parameters()])
         self.processes.average([sums])
         return sums
@@ -242,14 +277,14 @@ class Trainer:
 
         Raises TrainingDiverged and puts the parameters back if anything is not finite.
         """
-        trainables = [concept.trainable for concept in self.concepts]
         parameters = self._parameters()
         before = [parameter.detach().clone() for parameter in parameters]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for trainable in trainables:
+        learned = [concept.trainable.parameters() for concept in self.concepts]
+        gradients = [x.grad for x in chain(*learned) if x.grad is not None]
+        for trainable in self.trainables:
             trainable.step(share)
-        learned = [trainable.parameters() for trainable in trainables]
-        described = [trainable.figures() for trainable in trainables]
+        # An adapter's millions of numbers stay where they are: its norms show what is not finite.
+        described = [trainable.figures() for trainable in self.trainables]
         figures = Figures.read(losses, gradients, learned, described)
         try:
             self._refuse_non_finite(figures)
@@ -279,21 +314,42 @@ class Trainer:
         # Samples are numbered through the run, so that accumulation and processes share them out.
         first = (number * self.processes.count + self.processes.index) * self.config.batch_size
         numbers = range(first, first + self.config.batch_size)
-        return join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
+        batch = join([concept.samples.draw(numbers, self.noising) for concept in self.concepts])
+        if not self.priors:
+            return batch
+        prior = join([samples.draw(numbers, self.noising) for samples in self.priors])
+        return replace(batch, prior=prior)
+
+    def _prior(self, concept: ConceptConfig, folder: str) -> Samples:
+        """Return samples of a concept's class, under its word, without captions and masks."""
+        data = self.config.data
+        resolution = data.resolution or self.model.training_resolution
+        plain = DataConfig(crops=data.crops, flip=data.flip)
+        views = load_views(replace(concept, images=folder, subject=None), plain, resolution, 0)
+        return Samples(
+            self.model,
+            views,
+            token=concept.init,
+            templates=CLASS_TEMPLATES,
+            seed=self.config.seed + PRIOR_SEED,
+            word=concept.init,
+        )
 
     def _losses(self, batch: Batch) -> Tensor:
         """Return the mean over each concept's samples of all objectives' losses, (concepts,)."""
         losses: list[Tensor] = []
-        for name in self.settings.method.objectives:
-            named = OBJECTIVES[name](self.model, batch, min_snr=self.config.min_snr)
+        for name in self.config.objective.names or ():
+            named = OBJECTIVES[name].compute(
+                self.model, batch, min_snr=self.config.min_snr, options=self.config.objective
+            )
             losses += named.values()
         per_sample = torch.stack(losses).sum(dim=0)
         return per_sample.view(len(self.concepts), -1).mean(dim=1)
 
     def _parameters(self) -> list[Tensor]:
         parameters: list[Tensor] = []
-        for concept in self.concepts:
-            parameters += concept.trainable.parameters()
+        for trainable in self.trainables:
+            parameters += trainable.parameters()
         return parameters
 
     def _refuse_non_finite(self, figures: "Figures") -> None:
@@ -316,11 +372,16 @@ class Trainer:
                     f"what {token} learned is not finite after step {self.step + 1}; the vectors "
                     f"of step {self.step} are kept. Try a lower learning rate."
                 )
+        if self.adapter is not None and not all(map(_is_finite, figures.described[-1])):
+            raise TrainingDiverged(
+                f"what the adapter learned is not finite after step {self.step + 1}; that of step "
+                f"{self.step} is kept. Try a lower --adapter-rate."
+            )
 
     def _keep_recent(self) -> None:
         count = self.settings.average_last
         if count:
-            self._recent.append([concept.trainable.values() for concept in self.concepts])
+            self._recent.append([trainable.values() for trainable in self.trainables])
             del self._recent[:-count]
 
     def _record(self, figures: "Figures", share: float, seconds: float) -> StepRecord:
@@ -328,8 +389,11 @@ class Trainer:
         every = max(1, total // NEAREST_TIMES)
         nearest = self.step in (1, total) or self.step % every == 0
         vectors: list[VectorRecord] = []
-        for concept, described in zip(self.concepts, figures.described, strict=True):
-            vectors += concept.trainable.records(described, nearest=nearest)
+        for trainable, described in zip(self.trainables, figures.described, strict=True):
+            vectors += trainable.records(described, nearest=nearest)
+        adapter = None
+        if self.adapter is not None:
+            adapter = self.adapter.record(figures.described[-1])
         tokens = [concept.config.token for concept in self.concepts]
         return StepRecord(
             step=self.step,
@@ -338,20 +402,8 @@ class Trainer:
             vectors=tuple(vectors),
             seconds=seconds,
             peak_memory=peak_memory(self.model.device),
+            adapter=adapter,
         )
-
-
-def learning_rate_share(settings: Settings, step: int, total: int) -> float:
-    """Return the schedule's factor for update `step` (from 0) of `total`.
-
-    It rises linearly over `warmup` updates, then stays at 1 or falls toward 0.
-    """
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    if settings.schedule == "constant":
-        return 1.0
-    done = (step - settings.warmup) / max(1, total - settings.warmup)
-    return 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
 def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
@@ -372,11 +424,21 @@ def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:
         warmup=settings.warmup,
         average_last=settings.average_last,
     )
+    own = settings.method.objectives
+    names = objectives_of(config, own, token_learns=settings.method.learns)
+    adapter, steps = config.adapter, model.training.steps
+    refuse_fixed_alone(config, settings.method)
+    if adapter is not None:
+        shape, steps = shape_of(adapter), STEPS[adapter.kind]
+        fields = ("rank", "alpha") if adapter.kind == "lora" else ("block_size",)
+        adapter = replace(adapter, **{name: getattr(shape, name) for name in fields})
     preview_steps = config.preview.steps or min(PREVIEW_STEPS, model.sampling_steps)
     return replace(
         config,
         preview=replace(config.preview, steps=preview_steps),
-        steps=config.steps or model.training.steps,
+        adapter=adapter,
+        objective=replace(config.objective, names=names),
+        steps=config.steps or steps,
         dtype=str(model.dtype).removeprefix("torch."),
         method=method,
         data=replace(

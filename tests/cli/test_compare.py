@@ -74,7 +74,7 @@ def test_compare_prints_the_papers_rows_and_says_what_was_not_run(
 
 def test_json_is_the_comparison_and_nothing_else(run_json: RunJson, result: Path) -> None:
     comparison = run_json("compare", result / "evaluation.json")
-    assert set(comparison) == {"rows", "others", "notes"}
+    assert set(comparison) == {"rows", "others", "notes", "accuracy", "ceilings"}
     assert set(comparison["rows"][0]) == {
         "reference",
         "subject",

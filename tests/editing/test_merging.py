@@ -9,7 +9,7 @@ from dti_geom import geometry
 from dti_geom.editing import Merged, merge
 from dti_geom.editing.merging import BlendMethod, Term, parse_expression
 from dti_geom.errors import EditingError, FileExists, GeometryError, UnknownToken
-from dti_geom.files import LearnedToken, from_json, read_embeddings, to_json
+from dti_geom.files import EmbeddingFile, LearnedToken, from_json, read_embeddings, to_json
 from dti_geom.models import TextEncoder, open_encoders
 
 
@@ -20,6 +20,11 @@ def encoders(sd15_folder: Path) -> Sequence[TextEncoder]:
 
 def row(encoder: TextEncoder, word: str) -> Tensor:
     return encoder.token_table[encoder.vocabulary.rows(word)[0]]
+
+
+def in_files(tokens: Sequence[LearnedToken]) -> list[EmbeddingFile]:
+    """One file of all these tokens."""
+    return [EmbeddingFile(Path("a.bin"), "diffusers", tuple(tokens), None, {})]
 
 
 def merged_vectors(result: Merged) -> list[Tensor]:
@@ -38,6 +43,8 @@ def merged_vectors(result: Merged) -> list[Tensor]:
         ("-cat+.5*dog", [(-1, "cat"), (0.5, "dog")]),
         (" 2 * <my-token> - #320 ", [(2, "<my-token>"), (-1, "#320")]),
         ('"a red cat" + well-known', [(1, "a red cat"), (1, "well-known")]),
+        ("-0.5*a/b.bin:<x> + c.pt:<y>", [(-0.5, "a/b.bin:<x>"), (1, "c.pt:<y>")]),
+        ('"my dir/b.bin:<x>" + x', [(1, "my dir/b.bin:<x>"), (1, "x")]),
         ("1e3", [(1, "1e3")]),
         ("3", [(1, "3")]),
     ],
@@ -112,7 +119,7 @@ def test_an_inflated_token_lends_its_direction_and_not_its_length(
         merge(
             "<a>",
             encoders,
-            [LearnedToken("<a>", None, scale * direction[None])],
+            in_files([LearnedToken("<a>", None, scale * direction[None])]),
             tmp_path / str(scale),
             method=method,
         )
@@ -148,13 +155,13 @@ def test_a_single_vector_goes_with_each_of_several(
 ) -> None:
     several = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     learned = [LearnedToken("<a>", None, several)]
-    result = merge("<a> + cat", encoders, learned, tmp_path / "x", token="<new>")
+    result = merge("<a> + cat", encoders, in_files(learned), tmp_path / "x", token="<new>")
     (found,) = merged_vectors(result)
     assert found.shape == (3, 32)
     assert [one.index for one in result.vectors] == [0, 1, 2]
     learned.append(LearnedToken("<b>", None, several[:2]))
     with pytest.raises(EditingError, match="2 vectors in text_encoder, and another term has 3"):
-        merge("<a> + <b>", encoders, learned, tmp_path / "y")
+        merge("<a> + <b>", encoders, in_files(learned), tmp_path / "y")
 
 
 def test_each_tower_is_blended_from_its_own_rows(tmp_path: Path, sdxl_folder: Path) -> None:
@@ -163,7 +170,9 @@ def test_each_tower_is_blended_from_its_own_rows(tmp_path: Path, sdxl_folder: Pa
         LearnedToken("<a>", "clip_l", torch.ones(1, 32)),
         LearnedToken("<a>", "clip_g", torch.ones(1, 48)),
     ]
-    result = merge("<a> + cat", encoders, learned, tmp_path / "x.safetensors", layout="sdxl")
+    result = merge(
+        "<a> + cat", encoders, in_files(learned), tmp_path / "x.safetensors", layout="sdxl"
+    )
     assert [one.encoder for one in result.vectors] == ["text_encoder", "text_encoder_2"]
     assert sorted(each.shape[1] for each in merged_vectors(result)) == [32, 48]
     assert from_json(Merged, to_json(result)) == result
@@ -173,7 +182,12 @@ def test_a_token_of_another_width_is_refused(
     tmp_path: Path, encoders: Sequence[TextEncoder]
 ) -> None:
     with pytest.raises(EditingError, match="<a> has width 7, and text_encoder has 32"):
-        merge("<a>", encoders, [LearnedToken("<a>", None, torch.ones(1, 7))], tmp_path / "x")
+        merge(
+            "<a>",
+            encoders,
+            in_files([LearnedToken("<a>", None, torch.ones(1, 7))]),
+            tmp_path / "x",
+        )
 
 
 def test_an_existing_file_is_kept_unless_asked(
@@ -183,3 +197,24 @@ def test_an_existing_file_is_kept_unless_asked(
     with pytest.raises(FileExists):
         merge("dog", encoders, (), tmp_path / "x")
     merge("dog", encoders, (), tmp_path / "x", overwrite=True)
+
+
+def test_a_token_that_several_files_have_is_named_with_its_path(
+    tmp_path: Path, encoders: Sequence[TextEncoder]
+) -> None:
+    directions = torch.eye(32)[:2]
+    files = [
+        EmbeddingFile(Path(name), "diffusers", (LearnedToken("<a>", None, row[None]),), None, {})
+        for name, row in zip(("one/a.bin", "two/b.bin"), directions, strict=True)
+    ]
+    with pytest.raises(EditingError, match=r"(?s)<a> is in 2 files.*one/a.bin:<a>.*two/b.bin:<a>"):
+        merge("<a> + cat", encoders, files, tmp_path / "x")
+    for name in ("two/b.bin:<a>", "b.bin:<a>"):
+        for order in (files, files[::-1]):
+            result = merge(name, encoders, order, tmp_path / "x", overwrite=True)
+            assert merged_vectors(result)[0][0].argmax() == 1
+    # A file for another encoder is no rival.
+    other = EmbeddingFile(
+        Path("c.bin"), "diffusers", (LearnedToken("<a>", None, torch.ones(1, 7)),), None, {}
+    )
+    merge("<a> + cat", encoders, [files[0], other], tmp_path / "y")

@@ -5,7 +5,7 @@ import torch
 
 from dti_geom import geometry
 from dti_geom.editing import rescale, target_norm
-from dti_geom.editing.rescaling import encoder_for
+from dti_geom.editing.rescaling import encoder_for, outlying_rows, parse_rescaling
 from dti_geom.errors import EditingError, GeometryError, MagnitudeError, UnknownToken
 from dti_geom.files import LearnedToken
 from dti_geom.models import TextEncoder, open_encoders
@@ -91,3 +91,61 @@ def test_the_encoder_is_chosen_by_width(sdxl_folder: Path) -> None:
     with pytest.raises(EditingError, match="width 7, and the encoders of this model have 32, 48"):
         encoder_for(LearnedToken("<x>", None, torch.ones(1, 7)), [first, second])
     assert encoder_for(LearnedToken("<x>", "2", torch.ones(1, 32)), [first, first]) is first
+
+
+# --- Rules for whole files ---
+
+
+def norms_after(rule: str, learned: LearnedToken, only: str | None = None) -> list[float]:
+    return geometry.norms(parse_rescaling(rule, only).apply(learned, ()).vectors).tolist()
+
+
+def token(tower: str | None, width: int, *norms: float) -> LearnedToken:
+    rows = torch.nn.functional.normalize(torch.randn(len(norms), width), dim=1)
+    return LearnedToken("<x>", tower, rows * torch.tensor(norms)[:, None])
+
+
+def test_published_is_the_published_mean_of_each_encoder() -> None:
+    assert norms_after("published", token(None, 768, 4.0)) == pytest.approx([0.3870])
+    assert norms_after("published", token("clip_g", 1280, 4.0)) == pytest.approx([0.4515])
+    with pytest.raises(EditingError, match="published for OpenCLIP ViT-H/14 of width 1024"):
+        norms_after("published", token(None, 1024, 4.0))
+
+
+@pytest.mark.parametrize("rule", ["×0.5", "x0.5", "x.5"])
+def test_a_factor_is_of_each_vectors_own_norm(rule: str) -> None:
+    assert norms_after(rule, token(None, 8, 4.0, 1.0)) == pytest.approx([2.0, 0.5])
+
+
+def test_each_encoder_may_have_a_rule_of_its_own() -> None:
+    rule = "clip_l=0.4, t5=x2"
+    assert norms_after(rule, token("1", 768, 4.0)) == pytest.approx([0.4])
+    assert norms_after(rule, token("t5xxl", 4096, 4.0)) == pytest.approx([8.0])
+    assert norms_after(rule, token("clip_g", 1280, 4.0)) == pytest.approx([4.0])
+
+
+def test_only_the_vectors_that_are_named_change() -> None:
+    learned = token(None, 768, 4.0, 0.4, 4.0)
+    kept = parse_rescaling("published", "inflated").apply(learned, ())
+    assert geometry.norms(kept.vectors).tolist() == pytest.approx([0.387, 0.4, 0.387])
+    assert torch.equal(kept.vectors[1], learned.vectors[1])
+    assert norms_after("1", learned, "1,2") == pytest.approx([4.0, 1.0, 1.0])
+    with pytest.raises(EditingError, match="3 vectors, 0 to 2, and --only names 3"):
+        norms_after("1", learned, "3")
+    for wrong in ("long", "1-2", ""):
+        with pytest.raises(EditingError, match="expected inflated, short, or indices"):
+            parse_rescaling("1", wrong)
+
+
+def test_a_row_of_the_vocabulary_is_not_inflated(encoder: TextEncoder) -> None:
+    norms = geometry.row_norms(encoder.token_table)
+    row = encoder.token_table[norms.argmax()]
+    learned = LearnedToken("<x>", None, torch.stack([row, 3 * row]))
+    assert outlying_rows(learned, "inflated", encoder) == [1]
+    assert outlying_rows(learned, "short", encoder) == []
+
+
+@pytest.mark.parametrize("rule", ["clip_l=big", "big", "x0", "clip_l=0.4,0.5", "clip_q=0.4"])
+def test_a_rule_that_is_none_is_refused_with_the_grammar(rule: str) -> None:
+    with pytest.raises(MagnitudeError, match=r"published, ×0\.5"):
+        parse_rescaling(rule)

@@ -14,6 +14,7 @@ from dti_geom.evaluation.evaluation import (
     CLASS_WORD,
     Candidate,
     Evaluation,
+    check_summaries,
     evaluate,
     paired_differences,
     prompt_scores,
@@ -21,13 +22,17 @@ from dti_geom.evaluation.evaluation import (
     with_baselines,
 )
 from dti_geom.evaluation.learned import TokenVectors
-from dti_geom.evaluation.prompts import Prompt, PromptSet
-from dti_geom.evaluation.scores import ImageScore, PromptFit, scorer_accuracy
+from dti_geom.evaluation.prompts import SUBJECT, Prompt, PromptSet
+from dti_geom.evaluation.scores import ImageScore, PromptFit, SceneChecks, scorer_accuracy
 from dti_geom.files import from_json, to_json
 from dti_geom.geometry import norms, summarize_norms
+from dti_geom.mini.ceilings import Ceiling, ConceptCeiling, Likeness
+from dti_geom.mini.prompts import SceneTemplate
+from dti_geom.mini.scenes import Item, Scene
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, open_image_encoder
 from dti_geom.models.pipelines import TextToImage
+from dti_geom.statistics import Share, bootstrap_test
 
 Candidates = Callable[..., list[Candidate]]
 
@@ -75,14 +80,107 @@ def test_differences_are_taken_only_on_what_both_methods_have() -> None:
     assert (found.subject.low, found.subject.high) == pytest.approx((0.2, 0.2))  # seeds cancel
 
 
-def test_training_runs_of_one_subject_are_averaged_before_they_are_paired() -> None:
-    scores = [
-        score("dti", "dog", 0, value, 0.5, run=run) for run, value in (("a", 0.2), ("b", 0.6))
+def runs(method: str, *values: float, subject: str = "dog") -> list[ImageScore]:
+    """One picture of each training run."""
+    return [
+        score(method, subject, 0, value, 0.5, run=f"{method}-{number}")
+        for number, value in enumerate(values)
     ]
-    scores += [score("ti", "dog", 0, 0.1, 0.5)]
-    (found,) = paired_differences(scores)
+
+
+def test_training_runs_are_paired_in_order_and_an_only_run_with_each() -> None:
+    (found,) = paired_differences([*runs("dti", 0.2, 0.6), *runs("ti", 0.1, 0.5)])
+    assert (found.cells, found.subject.values) == (2, 2)
+    assert (found.subject.low, found.subject.high) == pytest.approx((0.1, 0.1))  # both alike
+    (found,) = paired_differences([*runs("dti", 0.2, 0.6), *runs("ti", 0.1)])
+    assert found.cells == 2
+    assert found.subject.mean == pytest.approx(0.3)
+    assert found.subject.low < 0 < found.subject.high  # type: ignore[operator]
+    (found,) = paired_differences([*runs("dti", 0.2, 0.6), *runs("ti", 0.0, 0.1, 0.2)])
     assert found.cells == 1
     assert found.subject.mean == pytest.approx(0.3)
+
+
+def test_training_runs_are_a_level_of_the_interval() -> None:
+    """Two runs that differ say more of the next one than two pictures of one run."""
+    two_runs = [image for subject in "ab" for image in runs("dti", 0.2, 0.8, subject=subject)]
+    one_run = [replace(image, run="", seed=number % 2) for number, image in enumerate(two_runs)]
+    assert summarize(two_runs)[0].subject.values == summarize(one_run)[0].subject.values == 4
+    alone = [image for image in two_runs if image.subject == "a"]
+    steady = [replace(image, seed=seed) for image in alone for seed in range(9)]
+    assert summarize(steady)[0].subject.low == summarize(alone)[0].subject.low
+
+
+def test_the_p_values_of_a_table_are_one_family_and_noise_of_sums_is_no_difference() -> None:
+    rng = np.random.default_rng(0)
+    scores: list[ImageScore] = []
+    for number in range(8):
+        base = float(rng.random() / 2)
+        for method, shift in (("a", 0.0), ("b", 0.1 + rng.random() / 10), ("c", 1e-17)):
+            for group in ("x", "y"):
+                scores.append(
+                    score(method, f"s{number}", 0, base + shift, base, prompt=group, group=group)
+                )
+    found = paired_differences(scores)
+    overall = [row for row in found if row.group == ALL]
+    assert {(row.first, row.second): row.text_p for row in overall} == {
+        ("a", "b"): 1.0,
+        ("a", "c"): 1.0,
+        ("b", "c"): 1.0,
+    }
+    alike = next(row for row in overall if (row.first, row.second) == ("a", "c"))
+    assert alike.subject_p == 1.0
+    levels = [
+        [[(score.subject_score - base.subject_score)]]
+        for score, base in zip(
+            [one for one in scores if one.method == "a" and one.group == "x"],
+            [one for one in scores if one.method == "b" and one.group == "x"],
+            strict=True,
+        )
+    ]
+    alone = bootstrap_test(levels)[1]
+    assert alone is not None
+    clear = next(row for row in found if (row.first, row.second, row.group) == ("a", "b", "x"))
+    # Over all prompts there are 3 pairs and 2 scores; in the two groups twice as many.
+    assert overall[0].subject_p == pytest.approx(6 * alone, rel=0.05)
+    assert clear.subject_p == pytest.approx(12 * alone, rel=0.05)
+
+
+def ceiling(both: int, likeness: float = 0.8) -> ConceptCeiling:
+    """Of 100 true pictures, so many pass "both"; all pass "background"."""
+    checks = {"both": Share.of(both, 100), "background": Share.of(100, 100)}
+    return ConceptCeiling(
+        "x",
+        {name: Ceiling(share, share) for name, share in checks.items()},
+        Likeness(0.9, likeness, 0.1),
+    )
+
+
+def test_a_check_is_summed_up_where_it_was_asked_and_can_decide() -> None:
+    asked = {"background": True, "both": False}
+    scores = [
+        replace(score("dti", "dog", 0, 0.5, 1.0), checks=asked, undecided=("both",)),
+        replace(score("dti", "cat", 0, 0.5, 0.5), checks=asked),
+        replace(score("dti", "cat", 1, 0.5, 1.0), checks={"background": True, "both": True}),
+        replace(score("dti", "cat", 2, 0.5, 1.0), checks={"background": True}),
+    ]
+    ceilings = {"dog": ceiling(30), "cat": ceiling(98)}
+    background, both = check_summaries(scores, ceilings)
+    assert (background.check, background.images, background.share.mean) == ("background", 4, 1.0)
+    assert (both.check, both.images, both.share.mean) == ("both", 2, 0.5)
+    assert (background.ceiling, both.ceiling) == (1.0, 0.98)
+    assert [one.ceiling for one in check_summaries(scores, {"cat": ceiling(98)})] == [None, 0.98]
+
+
+def test_ceilings_stand_beside_the_scores_if_they_are_known_for_every_subject() -> None:
+    scores = [
+        replace(score("dti", subject, 0, 0.5, 0.5), subject_ceiling=value, text_ceiling=value)
+        for subject, value in (("dog", 0.8), ("cat", 0.6), ("cat", 0.6))
+    ]
+    (found,) = summarize(scores)
+    assert (found.subject_ceiling, found.text_ceiling) == pytest.approx((0.7, 0.7))
+    (found,) = summarize([*scores, score("dti", "own", 0, 0.5, 0.5)])
+    assert (found.subject_ceiling, found.text_ceiling) == (None, None)
 
 
 def test_nothing_is_compared_that_shares_no_subject() -> None:
@@ -236,6 +334,62 @@ def test_a_subject_has_the_same_references_throughout(
         evaluate(sd15, [first, other], PROMPTS, (0,), *encoders, tmp_path, steps=2)
     with pytest.raises(EvaluationError, match="no run was given"):
         evaluate(sd15, [], PROMPTS, (0,), *encoders, tmp_path)
+
+
+class Reading:
+    """A reader that sees one picture in all: a penguin to the left of a car, in the snow."""
+
+    name = "stub"
+
+    def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.eye(4)[:1].expand(len(images), -1)
+
+    def embed_places(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.eye(4)[:2].expand(len(images), -1, -1)
+
+    def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
+        answers = {"first": "penguin", "second": "car", "axis": "row", "background": "snow"}
+        return [answers] * len(images)
+
+    def subject_of(self, images: Sequence[Image.Image]) -> str:
+        return "duck"
+
+    def accuracy(self) -> dict[str, tuple[Share, Share]]:
+        return {}
+
+
+def test_the_class_word_is_asked_for_the_thing_that_it_names(
+    sd15: TextToImage, candidates: Candidates, tmp_path: Path
+) -> None:
+    duck = replace(candidates("ti")[0], subject="duck", class_word="penguin")
+    pair = Scene("snow", Item(SUBJECT), Item("car"), "row")
+    asked: list[tuple[str, str]] = []
+
+    def prompts_of(word: str, thing: str) -> tuple[Prompt, ...]:
+        asked.append((word, thing))
+        return (Prompt("a {} left of a car", "row", SceneTemplate(pair)),)
+
+    reader, prompts = Reading(), PromptSet("pairs", prompts_of)
+    found = evaluate(
+        sd15,
+        with_baselines([duck], sd15),
+        prompts,
+        (0,),
+        reader,
+        SceneChecks(reader),
+        tmp_path,
+        steps=1,
+    )
+    assert set(asked) == {("penguin", "duck")}  # so that all methods paint the same prompts
+    checks = {score.method: score.checks for score in found.images}
+    assert checks[CLASS_WORD] == dict.fromkeys(("background", "presence", "both", "order"), True)
+    # The picture shows no duck, so there is no side that it could be on.
+    assert checks["ti"] == {"background": True, "presence": False, "both": False}
+    assert {score.method: score.text_score for score in found.images} == {
+        "ti": 0.5,
+        "ti-rescaled": 0.5,
+        CLASS_WORD: 1.0,
+    }
 
 
 class Brightened:

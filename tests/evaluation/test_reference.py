@@ -7,9 +7,10 @@ from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.reference import PUBLISHED, TABLES, ComparedRow, Comparison, compare
-from dti_geom.evaluation.scores import ImageScore
+from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy
 from dti_geom.files import from_json, to_json
-from dti_geom.statistics import Interval
+from dti_geom.mini.ceilings import ConceptCeiling, Likeness
+from dti_geom.statistics import Interval, Share
 
 
 def evaluation(
@@ -104,3 +105,14 @@ def test_two_results_of_the_same_method_are_refused() -> None:
 def test_the_comparison_round_trips_through_json() -> None:
     found = compare([evaluation(), evaluation("mini")])
     assert from_json(Comparison, to_json(found)) == found
+
+
+def test_ceilings_and_the_scorers_accuracy_are_kept_beside_scores_of_ones_own() -> None:
+    own = evaluation("mini")
+    accuracy = (ScorerAccuracy("both", Share.of(9, 10), Share.of(8, 10)),)
+    ceilings = {"dog": ConceptCeiling("dog", {}, Likeness(0.9, 0.8, 0.1))}
+    summaries = tuple(replace(row, subject_ceiling=0.8) for row in own.summaries)
+    known = replace(own, accuracy=accuracy, ceilings=ceilings, summaries=summaries)
+    found = compare([evaluation(), known])
+    assert (found.accuracy, found.ceilings) == (accuracy, ceilings)
+    assert found.others[0].subject_ceiling == 0.8

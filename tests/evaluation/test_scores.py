@@ -1,5 +1,8 @@
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -9,14 +12,17 @@ from PIL import Image
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation.prompts import SUBJECT, Prompt
 from dti_geom.evaluation.scores import (
+    ImageScore,
     LeftOut,
     PromptFit,
+    References,
     SceneChecks,
     Shot,
     open_image,
     read_references,
     score_shots,
 )
+from dti_geom.mini.ceilings import Ceiling, ConceptCeiling, Likeness
 from dti_geom.mini.concepts import concept_files, load_concepts
 from dti_geom.mini.prompts import SceneTemplate
 from dti_geom.mini.recipe.concept_pictures import REFERENCE_BACKGROUNDS
@@ -24,6 +30,7 @@ from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import ScorerEncoder
 from dti_geom.models.catalog import embedded_folder
 from dti_geom.models.image_encoders import ImageEncoder, ImageTextEncoder, open_image_encoder
+from dti_geom.statistics import Share
 
 CONCEPTS = embedded_folder() / "concepts"
 
@@ -67,7 +74,8 @@ def opened(path: Path) -> Image.Image:
 
 def mean_text(shots: list[Shot], scorer: ScorerEncoder) -> float:
     images = [opened(shot.path) for shot in shots]
-    return float(np.mean([score for score, _ in SceneChecks(scorer).score(images, shots)]))
+    scores = [score for score, _ in SceneChecks(scorer).score(images, shots)]
+    return fmean(score for score in scores if score is not None)
 
 
 @pytest.mark.parametrize("name", ["mini", "dinov2"])
@@ -101,11 +109,13 @@ def test_true_captions_hold_and_permuted_ones_score_at_chance(
     assert mean_text(shots, scorer) > 0.95
     rng = np.random.default_rng(0)
     permuted = [
-        replace(shot, prompt=shots[other].prompt)
+        replace(shot, prompt=shots[other].prompt, thing=shots[other].thing)
         for _ in range(4)
         for shot, other in zip(shots, rng.permutation(len(shots)), strict=True)
     ]
-    chance = 1 / len(REFERENCE_BACKGROUNDS)
+    things = Counter(shot.thing for shot in shots)
+    same_thing = sum((count / len(shots)) ** 2 for count in things.values())
+    chance = fmean((same_thing, 1 / len(REFERENCE_BACKGROUNDS)))
     assert mean_text(permuted, scorer) == pytest.approx(
         chance, abs=3 * (chance * (1 - chance) / len(permuted)) ** 0.5
     )
@@ -170,3 +180,97 @@ def test_a_prompt_without_a_scene_cannot_be_checked(
     shot = Shot(**{**vars(shots[0]), "prompt": Prompt("a {} on Mars", "x")})
     with pytest.raises(EvaluationError, match="name an image–text encoder"):
         SceneChecks(scorer).score([opened(shot.path)], [shot])
+
+
+class TwoPlaces:
+    """A reader that finds a car in the first place and the subject in the second."""
+
+    name = "stub"
+
+    def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.eye(4)[:1].expand(len(images), -1)
+
+    def embed_places(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.eye(4)[:2].expand(len(images), -1, -1)
+
+    def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
+        answers = {"first": "car", "second": "fox", "axis": "row", "background": "snow"}
+        return [answers] * len(images)
+
+    def subject_of(self, images: Sequence[Image.Image]) -> str:
+        return "fox"
+
+    def accuracy(self) -> dict[str, tuple[Share, Share]]:
+        return {}
+
+
+def shown(shot: Shot, scene: Scene, *blind: str, text: str = "a {} here") -> Shot:
+    """The shot with another scene, of a subject whose `blind` checks cannot decide."""
+    names = ("background", "object", "presence", "both", "order")
+    checks = {}
+    for name in names:
+        share = Share.of(2 if name in blind else 10, 10)
+        checks[name] = Ceiling(Share.of(10, 10), share)
+    return replace(
+        shot,
+        prompt=Prompt(text, "x", SceneTemplate(scene)),
+        thing="fox",
+        other_thing="car",
+        ceiling=ConceptCeiling("fox", checks, Likeness(0.9, 0.7, 0.1)),
+    )
+
+
+PAIR = Scene("snow", Item("car"), Item(SUBJECT), "row")
+ALONE = Scene("snow", Item(SUBJECT))
+
+
+def score_by(reader: TwoPlaces, shot: Shot) -> tuple[list[ImageScore], list[LeftOut]]:
+    # The subject looks as the second place does.
+    references = {shot.subject: References(torch.eye(4)[1:2], "fox")}
+    return score_shots([shot], references, reader, SceneChecks(reader))
+
+
+def test_the_subject_of_a_pair_is_the_place_that_is_more_like_it(shots: list[Shot]) -> None:
+    (pair,), _ = score_by(TwoPlaces(), shown(shots[0], PAIR))
+    (alone,), _ = score_by(TwoPlaces(), shown(shots[0], ALONE))
+    assert (pair.subject_score, alone.subject_score) == (1.0, 0.0)
+    assert pair.subject_ceiling == alone.subject_ceiling == 0.7
+
+
+def test_a_check_that_cannot_decide_is_read_and_not_counted(shots: list[Shot]) -> None:
+    wrong = Scene("snow", Item("owl"), Item(SUBJECT), "row")  # the reader sees a car there
+    (sees,), _ = score_by(TwoPlaces(), shown(shots[0], wrong))
+    (blind,), _ = score_by(TwoPlaces(), shown(shots[0], wrong, "both"))
+    assert sees.checks == blind.checks
+    assert sees.checks["both"] is False
+    assert (sees.undecided, blind.undecided) == ((), ("both",))
+    assert "both" not in blind.decided
+    assert sees.text_score == pytest.approx(2 / 3)  # background and order
+    assert blind.text_score == 1.0
+    assert sees.text_ceiling == blind.text_ceiling == 1.0
+
+
+def test_a_second_subject_that_cannot_be_seen_counts_where_it_is_shown(shots: list[Shot]) -> None:
+    blind = shown(shots[0], PAIR, "both").ceiling
+    for text, undecided in (("a {} and a {other}", ("both",)), ("a {} and a car", ())):
+        shot = replace(shown(shots[0], PAIR, text=text), other_ceiling=blind)
+        (found,), _ = score_by(TwoPlaces(), shot)
+        assert found.undecided == undecided
+
+
+def test_a_picture_that_no_check_can_decide_about_is_left_out_with_its_reason(
+    shots: list[Shot],
+) -> None:
+    scores, (left_out,) = score_by(TwoPlaces(), shown(shots[0], ALONE, "background", "object"))
+    assert scores == []
+    assert "background, object" in left_out.reason
+
+
+def test_without_ceilings_every_check_counts_and_the_class_word_has_none_of_checks(
+    shots: list[Shot],
+) -> None:
+    own = replace(shown(shots[0], ALONE), ceiling=None)
+    (found,), _ = score_by(TwoPlaces(), own)
+    assert (found.subject_ceiling, found.text_ceiling, found.undecided) == (None, None, ())
+    (word,), _ = score_by(TwoPlaces(), replace(shown(shots[0], ALONE), baseline=True))
+    assert (word.subject_ceiling, word.text_ceiling) == (0.7, None)

@@ -273,7 +273,7 @@ def test_two_tower_lists_number_their_towers(tmp_path: Path, kind: str, in_zip: 
         "dicts": [{"<x>": small}, {"<x>": large}],
     }
     file = read_embeddings(save(contents[kind], tmp_path / "x.bin", in_zip))
-    assert (file.format, len(file.tokens)) == ("two-tower", 2)
+    assert (file.format, len(file.tokens)) == ("tower list" if kind == "dicts" else "two-tower", 2)
     check_token(file, 0, "<x>", "1", small)
     check_token(file, 1, "<x>", "2", large)
 
@@ -312,6 +312,118 @@ def test_a_zero_vector_is_left_to_geometry(tmp_path: Path) -> None:
 def test_token_text_that_no_file_can_hold_is_replaced(tmp_path: Path) -> None:
     tokens = read_embeddings(save({"<x\ud800>": vectors(8)}, tmp_path / "x.bin")).tokens
     assert tokens[0].token == "<x?>"
+
+
+# --- Keys of encoders ---
+
+
+@pytest.mark.parametrize(
+    ("layout", "keys"),
+    [
+        ("comfyui", {"clip_g": "clip_g"}),
+        ("comfyui", {"clip_l": "clip_l", "clip_g": "clip_g", "t5xxl": "t5xxl"}),
+        ("comfyui", {"qwen25_7b": "qwen25_7b"}),
+        ("onetrainer", {"clip_l": "clip_l", "t5": "t5xxl"}),
+        ("onetrainer", {"gemma": "gemma2_2b"}),
+        ("onetrainer", {"clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5xxl", "llama": "llama"}),
+        ("pivotal", {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}),
+        ("comfyui", {"emb": "clip_l", "emb2": "clip_g"}),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_keys_of_encoders_are_no_tokens(
+    tmp_path: Path, layout: str, keys: dict[str, str], suffix: str
+) -> None:
+    tensors = {key: vectors(2, 8 + 4 * place) for place, key in enumerate(keys)}
+    path = tmp_path / f"watercolour{suffix}"
+    if suffix == ".pt":
+        save(tensors, path)
+    else:
+        save_file(tensors, path)
+    file = read_embeddings(path)
+    assert file.format == layout
+    assert {token.token for token in file.tokens} == {"watercolour"}
+    found = {token.tower: token.vectors for token in file.tokens}
+    assert found.keys() == set(keys.values())
+    assert all(torch.equal(found[keys[key]], tensor) for key, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("key", ["emb_params", "emp_params", "emb"])
+def test_a_file_of_one_tensor_under_a_fixed_name_is_called_as_the_file_is(
+    tmp_path: Path, key: str
+) -> None:
+    save_file({key: vectors(2, 8)}, tmp_path / "doll.safetensors")
+    file = read_embeddings(tmp_path / "doll.safetensors")
+    assert (file.format, file.outputs) == ("emb_params", ())
+    check_token(file, 0, "doll", None, vectors(2, 8))
+
+
+@pytest.mark.parametrize("key", ["emp_params", "clip_l"])
+def test_vectors_behind_an_encoder_are_kept_apart_from_the_token(tmp_path: Path, key: str) -> None:
+    save_file({key: vectors(2, 8), f"{key}_out": vectors(2, 8, seed=1)}, tmp_path / "x.safetensors")
+    file = read_embeddings(tmp_path / "x.safetensors")
+    assert [token.tower for token in file.tokens] == ["clip_l" if key == "clip_l" else None]
+    (output,) = file.outputs
+    assert (output.token, output.tower) == ("x", "clip_l_out")
+    assert torch.equal(output.vectors, vectors(2, 8, seed=1))
+    save_file({"clip_l_out": vectors(2, 8)}, tmp_path / "y.safetensors")
+    assert "no token" in refusal(tmp_path / "y.safetensors")
+
+
+def bundled(path: Path, values: int = 8) -> Path:
+    """A LoRA that carries two embeddings, of which one has two encoders."""
+    lora = {f"lora_unet_{place}.lora_up.weight": torch.zeros(values) for place in range(600)}
+    tensors = {
+        "bundle_emb.<x>.clip_l": vectors(2, 8),
+        "bundle_emb.<x>.clip_g": vectors(2, 12, seed=1),
+        "bundle_emb.a.dog.string_to_param.*": vectors(8, seed=2),
+    }
+    save_file(lora | tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("values", [8, 2**15])
+def test_the_embeddings_that_a_lora_carries_are_read_without_the_lora(
+    tmp_path: Path, values: int
+) -> None:
+    path = bundled(tmp_path / "lora.safetensors", values)
+    assert (path.stat().st_size > MAX_BYTES) == (values > 8)
+    file = read_embeddings(path)
+    assert file.format == "bundle"
+    found = {(token.token, token.tower): token.vectors for token in file.tokens}
+    assert found.keys() == {("<x>", "clip_l"), ("<x>", "clip_g"), ("a.dog", None)}
+    assert torch.equal(found["<x>", "clip_g"], vectors(2, 12, seed=1))
+    assert torch.equal(found["a.dog", None], vectors(8, seed=2)[None])
+
+
+def test_a_bundle_whose_header_lies_is_refused(tmp_path: Path) -> None:
+    entries: list[Any] = [
+        {"dtype": "F32", "shape": [8], "data_offsets": [0, 2**40]},
+        {"dtype": "F32", "shape": [8], "data_offsets": [-8, 24]},
+        {"dtype": "F32", "shape": [8], "data_offsets": [8, 40]},
+        {"dtype": "F32", "shape": [8]},
+        [],
+    ]
+    for entry in entries:
+        header = json.dumps({"bundle_emb.<x>.clip_l": entry}).encode()
+        (tmp_path / "x.safetensors").write_bytes(
+            struct.pack("<Q", len(header)) + header + bytes(32)
+        )
+        refusal(tmp_path / "x.safetensors")
+
+
+def test_a_tensor_without_a_name_needs_one(tmp_path: Path) -> None:
+    path = save(vectors(2, 8), tmp_path / "x.pt")
+    assert "--token" in refusal(path)
+    check_token(read_embeddings(path, "<x>"), 0, "<x>", None, vectors(2, 8))
+    named = save({"<y>": vectors(8)}, tmp_path / "y.pt")
+    check_token(read_embeddings(named, "<x>"), 0, "<y>", None, vectors(8))
+
+
+def test_the_name_that_a_tool_stores_for_want_of_one_is_no_name(tmp_path: Path) -> None:
+    content = {"string_to_param": {"*": vectors(8)}, "name": "_EmbeddingMerge_temp"}
+    file = read_embeddings(save(content, tmp_path / "doll.pt"))
+    assert file.tokens[0].token == "doll"
 
 
 # --- Files that would run code ---
@@ -668,6 +780,10 @@ def test_checkpoints_and_lora_files_are_recognised(
         ({"<x>": [vectors(8), None]}, "holds a NoneType for <x>"),
         ({"string_to_param": {"*": [1.0]}}, "holds a list for x"),
         ({"string_to_param": {}}, "not tensors by token"),
+        ({"optimizer_state_dict": {"state": {}}}, "is the state of an optimiser"),
+        ({"state": {0: {"exp_avg": vectors(8)}}, "param_groups": []}, "the state of an optimiser"),
+        ({768: [{"linear.0.weight": vectors(8)}], "step": 3}, "is a hypernetwork"),
+        ({"layer_structure": [1.0, 2.0], "step": 3}, "is a hypernetwork"),
         ({"<x>": vectors(8), "<x>_1": vectors(4)}, "holds vectors of widths 8 and 4 for <x>"),
         ({"<\x1b[31m\n>": torch.arange(8)}, r"for <\x1b[31m\n>"),
     ],

@@ -150,6 +150,9 @@ def test_a_small_file_is_read_into_a_small_buffer(
         def fileno(self) -> int:
             return int(self.file.fileno())
 
+        def seek(self, place: int) -> None:
+            self.file.seek(place)
+
         def read(self, size: int) -> bytes:
             sizes.append(size)
             return bytes(self.file.read(size))
@@ -157,7 +160,7 @@ def test_a_small_file_is_read_into_a_small_buffer(
     torch.save({"<x>": torch.ones(8)}, tmp_path / "x.bin")
     monkeypatch.setattr("builtins.open", Counting)
     read_embeddings(tmp_path / "x.bin")
-    assert sizes == [(tmp_path / "x.bin").stat().st_size]
+    assert max(sizes) == (tmp_path / "x.bin").stat().st_size
 
 
 # --- Paths ---

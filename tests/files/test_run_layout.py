@@ -8,10 +8,10 @@ from dti_geom.files.run_layout import (
     learned_in,
     learned_in_run,
     learned_name,
-    second_tower,
     state_file,
     state_files,
     token_folder,
+    tower_of,
 )
 
 
@@ -24,7 +24,8 @@ def touch(path: Path) -> Path:
 def test_towers_are_found_in_order_under_the_names_they_are_written_with(tmp_path: Path) -> None:
     second, first = (touch(tmp_path / learned_name(tower)) for tower in (2, 1))
     touch(tmp_path / "other.safetensors")
-    assert second == second_tower(first)
+    assert tower_of(second) == (first, 2)
+    assert tower_of(first) == (first, 1)
     assert learned_in(tmp_path) == [first, second]
     assert is_learned_name(first)
     assert is_learned_name(second)

@@ -28,6 +28,8 @@ TARGETS = {  # layout and path
     "webui .safetensors": ("webui", "out.safetensors"),
     "sdxl": ("sdxl", "out.safetensors"),
     "kohya": ("kohya", "out.safetensors"),
+    "comfyui": ("comfyui", "out.safetensors"),
+    "onetrainer": ("onetrainer", "out.safetensors"),
 }
 ONE_TOWER = ("ldm", "web-ui", "emb_params", "diffusers", "numbered")
 TWO_TOWERS = ("sdxl", "two-tower")
@@ -241,7 +243,7 @@ def test_names_that_are_no_row_of_numbers_stay_as_they_are(names: list[str]) -> 
     [
         ([], r"these are 0 \(none\)"),
         ([("<x>", None, vectors(1, 4)), ("<y>", None, vectors(1, 4))], r"these are 2 \(<x>, <y>\)"),
-        ([("<x>", "t5xxl", vectors(1, 4))], "tower t5xxl, which has no place"),
+        ([("<x>", "siglip", vectors(1, 4))], "tower siglip, which has no place"),
         ([("<x>", None, vectors(1, 4)), ("<x>", "clip_l", vectors(1, 4))], "has it twice"),
         ([("<x>", None, torch.full((1, 4), torch.nan))], "not finite"),
         ([("<x>", None, torch.arange(4)[None])], "torch.int64 values"),

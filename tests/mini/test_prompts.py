@@ -1,6 +1,5 @@
 """The prompts of mini fit its encoder, and their scenes can be checked."""
 
-from dti_geom.mini.checks import checks_of
 from dti_geom.mini.domain import NATURAL_COLOURS, THING_NAMES
 from dti_geom.mini.prompts import OTHER, SUBJECT, mini_prompts
 from dti_geom.models.catalog import embedded_folder
@@ -22,7 +21,6 @@ def test_prompts_fit_the_encoder_and_ask_for_what_can_be_checked() -> None:
             assert {item.thing for item in scene.items} <= set(THING_NAMES)
             if scene.second is not None and prompt.group != "two concepts":
                 assert scene.first.thing != scene.second.thing
-            assert checks_of(scene)
 
 
 def test_a_scene_holds_what_its_prompt_says() -> None:
@@ -38,8 +36,8 @@ def test_a_scene_holds_what_its_prompt_says() -> None:
         "whale",
     }
     hat = prompts["a photo of a {} wearing a hat on the beach"].expected
-    assert set(checks_of(hat.scene)) == {"background", "accessory"}
-    assert set(checks_of(scene)) == {"background", "order", "both"}
+    assert hat.scene.first.accessory == "hat"
+    assert (left.pair, hat.pair) == (True, False)
 
 
 def test_answers_are_compared_with_the_scene_of_the_subject() -> None:
@@ -47,4 +45,18 @@ def test_answers_are_compared_with_the_scene_of_the_subject() -> None:
         each for each in mini_prompts("fox") if each.text.endswith("wearing a hat on the beach")
     ]
     answers = {"first": "fox", "background": "beach", "accessory": "bow"}
-    assert prompt.expected.check(answers, "fox", None) == {"background": True, "accessory": False}
+    assert prompt.expected.check(answers, "fox", None) == {
+        "object": True,
+        "background": True,
+        "accessory": False,
+    }
+    assert not prompt.expected.check(answers, "owl", None)["object"]
+
+
+def test_no_prompt_pairs_a_class_word_with_itself_or_asks_for_its_own_colour() -> None:
+    robot, plain = mini_prompts("robot", "car"), mini_prompts("robot")
+    assert len(robot) == len(plain)
+    assert any("car" in prompt.text.split() for prompt in plain)
+    assert not any("car" in prompt.text.split() for prompt in robot)
+    assert any("a red {}" in prompt.text for prompt in plain)
+    assert not any("a red {}" in prompt.text for prompt in robot)  # a car is red anyway

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.models.loading import import_transformers
+from dti_geom.models.loading import check_readable, import_transformers
 from image_models import build_clip
 
 
@@ -22,6 +22,19 @@ def test_an_old_transformers_is_named_with_the_remedy(monkeypatch: pytest.Monkey
         ModelFilesError, match=r"transformers 4\.57\.1 is installed; 5\.0 or newer is needed"
     ):
         import_transformers()
+
+
+@pytest.mark.parametrize("folder", ["", "tokenizer/"])
+def test_a_tokenizer_that_only_sentencepiece_reads_asks_for_it(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    files = [f"{folder}spiece.model", f"{folder}tokenizer_config.json"]
+    with pytest.raises(ModelFilesError, match="pip install sentencepiece"):
+        check_readable(files)
+    check_readable([*files, f"{folder}tokenizer.json"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
+    check_readable(files)
 
 
 OPEN = """

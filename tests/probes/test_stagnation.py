@@ -99,6 +99,21 @@ def test_orthogonal_updates_turn_a_word_by_known_angles(
 
 
 @DTYPES
+def test_what_is_left_of_the_input_is_told_apart_where_the_turn_no_longer_is(
+    adding: Any, orthonormal: Tensor, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Updates of lengths 20 and 30 across a state without a position: x_L = x_0 + 50 c."""
+    encoder = adding(20 * orthonormal[9], 30 * orthonormal[9], dtype=dtype)
+    measured = measure_stagnation(encoder, scales=(1, 64))
+    for one in measured.scales:
+        assert one.scale is not None
+        start, end = one.scale / 2, math.hypot(50, one.scale / 2)
+        assert one.added == pytest.approx(50 / start, rel=tolerance)
+        assert one.start_share == pytest.approx(start / end, rel=tolerance)
+        assert one.along_start == pytest.approx(start / end, rel=2 * tolerance)
+
+
+@DTYPES
 def test_the_bound_is_reached_by_the_steepest_update(
     adding: Any, orthonormal: Tensor, dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -279,6 +294,7 @@ def test_both_towers_are_measured_and_the_result_round_trips(
     )
     # SDXL's denoiser reads the state behind the first of the two blocks.
     assert [(one.block, one.kind) for one in first.bounds] == [(0, "attention"), (0, "mlp")]
+    assert first.read == "block 1 of 2, before the final norm"
     assert told[:4] == [("states of text_encoder", done, 3) for done in range(4)]
     assert from_json(StagnationResult, to_json(first)) == first
     assert from_json(StagnationResult, to_json(second)) == second

@@ -72,6 +72,16 @@ def test_learned_norms_and_courses_name_their_subjects(plan: Plan, folder: Path)
     assert {one.step for one in sweep.courses} == {4}
 
 
+def test_training_seeds_are_runs_of_their_own_in_the_intervals(plan: Plan, folder: Path) -> None:
+    once = read_finished(plan, folder)
+    again = [(replace(state, seed=1), result) for state, result in once.results]
+    twice = collect(replace(once, results=(*once.results, *again)))
+    (alone, *_), (both, *_) = collect(once).summaries, twice.summaries
+    assert (alone.subject.values, both.subject.values) == (4, 8)
+    assert both.subject.mean == pytest.approx(alone.subject.mean)
+    assert twice.differences[0].cells == 2 * collect(once).differences[0].cells
+
+
 def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(
     asked: Asked, plan: Plan, folder: Path, in_process: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +92,9 @@ def test_checkpoints_are_painted_too_and_the_training_is_not_repeated(
     steps = {one.step: one.inflation for one in sweep.courses if one.subject == "dog"}
     assert list(steps) == [2, 4]
     assert steps[2] != steps[4]
+    for _, result in read_finished(more, folder).results:
+        # Two prompts and all picture seeds, at the checkpoint as at the end.
+        assert [moment.images for moment in result.moments] == [4, 4]
     run_sweep(plan, folder, in_process)  # leaves its own plan in the folder
 
 
@@ -144,6 +157,11 @@ def test_what_is_left_is_estimated_from_what_is_done(plan: Plan, folder: Path) -
     assert found.source == "4 finished cells"
     assert found.seconds > 0
     assert found.bytes > 0
+    watched = [
+        replace(cell, evaluation=replace(cell.evaluation, checkpoints=(2,))) for cell in plan.cells
+    ]
+    # A checkpoint is painted from every picture seed.
+    assert estimate(replace(plan, cells=(*plan.cells, *watched)), folder).pictures == 2 * (8 + 16)
 
 
 def test_without_a_finished_cell_something_is_timed(plan: Plan, tmp_path: Path) -> None:

@@ -264,6 +264,31 @@ def test_a_run_is_not_extended_to_fewer_updates_or_beyond_the_end_of_its_schedul
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
+def test_a_run_says_before_its_first_update_that_its_norm_leaves_the_vocabulary(
+    config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def progress(record: StepRecord, _total: int) -> None:
+        if record.step == 1:
+            said.append(caplog.text)
+
+    method = MethodConfig("ti", learning_rate=1.0)
+    train(config(method=method, steps=1), tmp_path / "free", progress=progress)
+    assert "ti leaves the norm free" in said[0]
+    caplog.clear()
+    resume(tmp_path / "free", steps=2)
+    train(config(method=MethodConfig("dti"), steps=1), tmp_path / "held")
+    assert "norm free" not in caplog.text
+
+
+def test_a_run_whose_rate_does_not_end_is_extended(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    train(config(method=MethodConfig(schedule="angular:0.5"), steps=2), tmp_path / "run")
+    assert resume(tmp_path / "run", steps=3).steps == 3
+
+
 def test_a_damaged_last_state_is_named_and_the_one_before_it_is_used(
     config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,9 +17,10 @@ from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
 from dti_geom.training.data import Batch
-from dti_geom.training.methods.base import decide
 from dti_geom.training.token_vectors import average_vectors
-from dti_geom.training.trainer import Figures, StepRecord, Trainer, learning_rate_share
+from dti_geom.training.trainer import Figures, StepRecord, Trainer
+
+LEARNING = [name for name, method in METHODS.items() if method.learns]
 
 
 def trained(model: TextToImage, config: RunConfig) -> tuple[Trainer, list[StepRecord]]:
@@ -33,7 +34,7 @@ def only(trainer: Trainer) -> Tensor:
     return torch.cat(list(values.values()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNING)
 def test_every_other_weight_keeps_its_bytes_and_the_token_moves(
     tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], method: str
 ) -> None:
@@ -269,19 +270,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(
     ):
         next(updates)
     assert torch.equal(only(trainer), kept)
-
-
-def test_schedules_rise_fall_and_stay() -> None:
-    def path(**options: Any) -> list[float]:
-        settings = decide(METHODS["dti"], MethodConfig("dti", **options))
-        return [learning_rate_share(settings, step, 4) for step in range(4)]
-
-    assert path() == [1, 1, 1, 1]
-    assert path(warmup=2) == [0.5, 1, 1, 1]
-    assert path(schedule="linear") == [1, 0.75, 0.5, 0.25]
-    assert path(schedule="cosine") == pytest.approx(
-        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
-    )
 
 
 def test_the_schedule_scales_the_steps(

@@ -3,7 +3,7 @@
 python -m dti_geom.mini.recipe --work DIR [--stage S] [--device cuda]
     Run every stage, or one. A stopped run resumes.
 python -m dti_geom.mini.recipe eval --work DIR [--per-row N]
-    Measure the shipped model and write its figures and its card.
+    Measure the shipped model; write its figures, its concepts' ceilings and its card.
 """
 
 import argparse
@@ -11,9 +11,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dti_geom.mini.figures import FIGURES_FILE
+from dti_geom.mini.concepts import load_concepts
+from dti_geom.mini.figures import FIGURES_FILE, load_figures
 from dti_geom.mini.recipe import artwork
 from dti_geom.mini.recipe.card import write_card
+from dti_geom.mini.recipe.ceilings import measure_ceilings, save_ceilings
 from dti_geom.mini.recipe.evaluate import evaluate, fresh_renders
 from dti_geom.mini.recipe.export import SHIPPED
 from dti_geom.mini.recipe.generate import open_pipeline
@@ -51,7 +53,7 @@ def train(arguments: list[str]) -> None:
 
 
 def measure(arguments: list[str]) -> None:
-    """Measure the shipped model; write its figures and its card into its folder."""
+    """Measure the shipped model; write its figures, ceilings and card into its folder."""
     parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe eval")
     parser.add_argument(
         "--work", type=Path, default=DEFAULT_WORK, help="folder of the artwork; fetched if missing"
@@ -59,17 +61,37 @@ def measure(arguments: list[str]) -> None:
     parser.add_argument("--model", type=Path, default=SHIPPED, help="the pipeline folder")
     parser.add_argument("--per-row", type=int, default=200, help="pictures per exam")
     parser.add_argument("--device", default="cpu", help="a device of PyTorch")
+    parser.add_argument(
+        "--per-prompt", type=int, default=40, help="true pictures of each concept and prompt"
+    )
+    parser.add_argument(
+        "--ceilings-only", action="store_true", help="keep the figures that are there"
+    )
     chosen = parser.parse_args(arguments)
     artwork.extract(chosen.work / "artwork")
+    pipeline = open_pipeline(chosen.model, chosen.device)
+    scorer = load_scorer(chosen.model / "scorer")
+    ceilings = measure_ceilings(
+        scorer,
+        pipeline.vae,
+        load_concepts(chosen.model / "concepts"),
+        chosen.model / "concepts",
+        artwork.load_sprites(chosen.work / "artwork"),
+        chosen.per_prompt,
+    )
+    save_ceilings(ceilings, chosen.model)
+    if chosen.ceilings_only:
+        write_card(load_figures(chosen.model / FIGURES_FILE), ceilings, chosen.model)
+        return
     figures = evaluate(
-        open_pipeline(chosen.model, chosen.device),
-        load_scorer(chosen.model / "scorer"),
+        pipeline,
+        scorer,
         fresh_renders(chosen.work / "artwork", 4 * chosen.per_row),
         chosen.per_row,
         grids=chosen.work / "grids",
     )
     figures.save(chosen.model / FIGURES_FILE)
-    write_card(figures, chosen.model)
+    write_card(figures, ceilings, chosen.model)
     missed = missed_targets(figures)
     print("\n".join(["missed:", *missed]) if missed else "every target is reached")
 

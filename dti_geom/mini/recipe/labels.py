@@ -52,7 +52,7 @@ def labels_of(scene: Scene) -> dict[str, int]:
         "size": scene.size or "ordinary",
     }
     for place, item in zip(("first", "second"), scene.items, strict=False):
-        if item.style not in PATTERNS:
+        if item.colour or item.style not in PATTERNS:
             values[f"{place}_colour"] = item.colour or NATURAL
     return {
         name: classes.index(values[name]) if name in values else IGNORED

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dti_geom.mini.domain import COLOURS, PATTERNS, STYLES
+from dti_geom.mini.domain import COLOURS, PATTERNS, STYLES, colours_of
 from dti_geom.mini.recipe.artwork import Sprites
 from dti_geom.mini.recipe.concept_pictures import CONCEPTS, with_concepts
 from dti_geom.mini.recipe.dataset import Pictures, as_tensor, paint_pictures
@@ -18,13 +18,13 @@ from dti_geom.mini.recipe.labels import IGNORED, NAMES, READINGS, labels_of
 from dti_geom.mini.recipe.loop import Schedule, Training
 from dti_geom.mini.recipe.muon import muon_and_adam
 from dti_geom.mini.recipe.sampling import Mixture, SceneSampler
-from dti_geom.mini.scenes import Scene
+from dti_geom.mini.scenes import Item, Scene
 from dti_geom.mini.scorer import EMBEDDING, Scorer, save_scorer
 
 BATCH = 96
 MUON_RATE = 0.02
 ADAM_RATE = 2e-3
-CONCEPT_SHARE = 0.15  # of scenes without a second thing
+CONCEPT_SHARE = 0.3  # of things, in pairs and counts too
 SHARPNESS = 16.0  # scale of the cosines in the identity loss, an inverse temperature
 WEIGHTS = {"first": 3.0, "second": 3.0}  # of the readings' losses; the others have 1
 
@@ -32,13 +32,18 @@ Identity = tuple[str, str, str | None]
 """Style, thing and colour: what a thing looks like."""
 
 # Every look that the embedding tells apart.
-_DRAWN: tuple[Identity, ...] = tuple(product(STYLES, NAMES, (None, *COLOURS)))
-_PATTERNED: tuple[Identity, ...] = tuple(
-    (concept.item.style, concept.item.thing, None)
-    for concept in CONCEPTS
-    if concept.item.style in PATTERNS
+_LOOKS: tuple[tuple[str, str], ...] = (
+    *product(STYLES, NAMES),
+    *(
+        (concept.item.style, concept.item.thing)
+        for concept in CONCEPTS
+        if concept.item.style in PATTERNS
+    ),
 )
-IDENTITIES = _DRAWN + _PATTERNED
+IDENTITIES: tuple[Identity, ...] = tuple(
+    (style, thing, colour) for (style, thing), colour in product(_LOOKS, (None, *COLOURS))
+)
+_NUMBERS = {identity: number for number, identity in enumerate(IDENTITIES)}
 
 
 class ScorerSampler(SceneSampler):
@@ -50,12 +55,19 @@ class ScorerSampler(SceneSampler):
         super().__init__(rng, mixture, NAMES, STYLES, allow_held_out=True)
 
     def draw(self) -> list[Scene]:
-        """Draw one scene, or two twins. Sometimes a concept takes the place of the only thing."""
-        scenes = super().draw()
-        if scenes[0].second is None and self._chance(CONCEPT_SHARE):
-            item = CONCEPTS[self.rng.integers(len(CONCEPTS))].item
-            return [replace(scenes[0], first=replace(item, accessory=scenes[0].first.accessory))]
-        return scenes
+        """Draw one scene, or two twins. Sometimes a concept takes the place of a thing."""
+        scene, *twin = super().draw()
+        first, *second = (self._sometimes_a_concept(item) for item in scene.items)
+        scene = replace(scene, first=first, second=second[0] if second else None)
+        return [scene, scene.swapped()] if twin else [scene]
+
+    def _sometimes_a_concept(self, item: Item) -> Item:
+        """Return the item, or a concept that wears what the item wears, in the item's colour."""
+        if not self._chance(CONCEPT_SHARE):
+            return item
+        concept = CONCEPTS[self.rng.integers(len(CONCEPTS))].item
+        colour = item.colour if item.colour in colours_of(concept.thing) else concept.colour
+        return replace(concept, colour=colour, accessory=item.accessory)
 
 
 def paint_scorer_pictures(sprites: Sprites, count: int, seed: int) -> Pictures:
@@ -69,8 +81,8 @@ def paint_scorer_pictures(sprites: Sprites, count: int, seed: int) -> Pictures:
 class Lessons:
     """What the scorer learns from.
 
-    images: (n, 64, 64, 3). answers: (n, readings), class numbers. identities: (n,), places in
-    IDENTITIES, IGNORED for pairs.
+    images: (n, 64, 64, 3). answers: (n, readings), class numbers. identities: (n, 2), places in
+    IDENTITIES of the first and the second thing, IGNORED where there is no second.
     """
 
     images: NDArray[np.uint8]
@@ -82,14 +94,14 @@ class Lessons:
         """Return the pictures, and the autoencoder's reconstructions of the first of them."""
         scenes = pictures.scenes + pictures.scenes[: len(reconstructions)]
         answers = [[labels_of(scene)[name] for name in READINGS] for scene in scenes]
-        identities = [
-            IGNORED
-            if scene.second
-            else IDENTITIES.index((scene.first.style, scene.first.thing, scene.first.colour))
-            for scene in scenes
-        ]
+        identities = [[_identity(scene.first), _identity(scene.second)] for scene in scenes]
         images = np.concatenate([pictures.pixels, reconstructions])
         return cls(images, torch.tensor(answers), torch.tensor(identities))
+
+
+def _identity(item: Item | None) -> int:
+    """Return an item's place in IDENTITIES, IGNORED for no item."""
+    return _NUMBERS[item.style, item.thing, item.colour] if item else IGNORED
 
 
 def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -132,16 +144,18 @@ def train_scorer(
         images = disturbed(as_tensor(lessons.images[chosen.numpy()], device), generator)
         answers = lessons.answers[chosen].to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            logits, embeddings = scorer(images)
+            logits, looks = scorer(images)
         errors = [
             WEIGHTS.get(name, 1.0)
             * functional.cross_entropy(logits[name], answers[:, i], ignore_index=IGNORED)
             for i, name in enumerate(names)
         ]
-        # The embedding learns to tell looks apart, by a classifier on cosines that is not kept.
-        cosines = embeddings @ functional.normalize(identities.weight, dim=-1).T
+        # The embeddings learn to tell looks apart, by a classifier on cosines that is not kept.
+        cosines = looks.flatten(0, 1) @ functional.normalize(identities.weight, dim=-1).T
         identity = functional.cross_entropy(
-            SHARPNESS * cosines, lessons.identities[chosen].to(device)
+            SHARPNESS * cosines,
+            lessons.identities[chosen].flatten().to(device),
+            ignore_index=IGNORED,
         )
         right = (logits["first"].argmax(dim=1) == answers[:, names.index("first")]).float().mean()
         return {

@@ -24,7 +24,7 @@ from dti_geom.mini.recipe.dataset import (
     save_pictures,
 )
 from dti_geom.mini.recipe.denoiser import Joint, LatentPictures, new_denoiser, new_scheduler
-from dti_geom.mini.recipe.export import export
+from dti_geom.mini.recipe.export import SHIPPED, export
 from dti_geom.mini.recipe.generate import assemble, generate
 from dti_geom.mini.recipe.labels import labels_in_caption
 from dti_geom.mini.recipe.sampling import SceneSampler
@@ -50,11 +50,11 @@ class Recipe:
     pictures: int = 60_000
     joint_pictures: int = 24_000  # of them, kept as latents
     scorer_pictures: int = 40_000
-    scorer_reconstructions: int = 8_000
+    scorer_reconstructions: int = 12_000
     in_pieces: float = 0.05  # share of captions whose words are split into pieces
     autoencoder_steps: int = 950
     decoder_steps: int = 240
-    scorer_steps: int = 1000
+    scorer_steps: int = 1600
     reading_steps: int = 260
     joint_steps: int = 1850
     watch_every: int = 500
@@ -66,13 +66,18 @@ def download(recipe: Recipe) -> None:
 
 
 def paint(recipe: Recipe) -> None:
-    """Paint the training scenes of the generator, and those of the scorer."""
+    """Paint the training scenes of the generator."""
     sprites = artwork.load_sprites(recipe.work / "artwork")
     sampler = SceneSampler(np.random.default_rng(recipe.seed))
     _keep(
         recipe.work / "pictures",
         lambda: paint_pictures(sampler, sprites, recipe.pictures, recipe.seed),
     )
+
+
+def paint_for_scorer(recipe: Recipe) -> None:
+    """Paint the training scenes of the scorer."""
+    sprites = artwork.load_sprites(recipe.work / "artwork")
     _keep(
         recipe.work / "scorer-pictures",
         lambda: scorer_training.paint_scorer_pictures(
@@ -141,9 +146,15 @@ def polish_decoder(recipe: Recipe) -> None:
 
 
 def train_scorer(recipe: Recipe) -> None:
-    """Train the scorer on pictures of its own and on reconstructions of some of them."""
+    """Train the scorer on pictures of its own and on reconstructions of some of them.
+
+    Where the work folder has no autoencoder, the shipped one reconstructs them.
+    """
     pictures = load_pictures(recipe.work / "scorer-pictures")
-    model = AutoencoderKL.from_pretrained(recipe.work / "autoencoder").to(recipe.device).eval()
+    trained = recipe.work / "autoencoder"
+    folder = trained if trained.exists() else SHIPPED / "vae"
+    print(f"reconstructions by {folder}", flush=True)
+    model = AutoencoderKL.from_pretrained(folder).float().to(recipe.device).eval()
     shown = as_tensor(pictures.pixels[: recipe.scorer_reconstructions], recipe.device)
     with torch.autocast(torch.device(recipe.device).type, torch.bfloat16):
         blurred = as_pixels(autoencoder.decode(model, autoencoder.encode(model, shown).float()))
@@ -219,6 +230,7 @@ STAGES: dict[str, Callable[[Recipe], None]] = {
     "tokenizer": train_words,
     "autoencoder": train_autoencoder,
     "decoder": polish_decoder,
+    "scorer scenes": paint_for_scorer,
     "scorer": train_scorer,
     "reading": train_reading,
     "joint": train_joint,

@@ -1,7 +1,7 @@
 """What is known of an encoder architecture, and the small interface every text encoder has."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -43,6 +43,8 @@ class Architecture:
     normalization: Normalization
     blocks: str  # ending of the block list's module path
     branches: tuple[BranchPath, ...]  # empty: the blocks are not pre-norm
+    # Of config.json, for the class to open the encoder alone.
+    settings: Mapping[str, Any] = field(default_factory=dict)
     position_offset: int = 0  # first row of the position table that a token can have (RoBERTa: 2)
 
     @property
@@ -119,6 +121,17 @@ class HiddenStates:
             return self.last
         parts = [self.states[-1 - number] for number in self.tap.blocks_from_end]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    @property
+    def read_name(self) -> str:
+        """Name what the denoiser reads, such as "block 11 of 12, before the final norm"."""
+        blocks = len(self.states) - 1
+        numbers = [str(blocks - number) for number in self.tap.blocks_from_end]
+        which = f"block {numbers[0]}" if len(numbers) == 1 else f"blocks {', '.join(numbers)}"
+        if self.tap.final_norm and torch.equal(self.last, self.states[-1]):
+            return f"{which} of {blocks}; there is no final norm"
+        place = "after" if self.tap.final_norm else "before"
+        return f"{which} of {blocks}, {place} the final norm"
 
 
 class TextEncoder(Protocol):

@@ -12,6 +12,7 @@ from dti_geom.models.encoders import (
     roberta,
     smollm3,
     t5,
+    t5gemma,
     vision_language,
 )
 from dti_geom.models.encoders.base import Architecture
@@ -23,6 +24,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     vision_language.ARCHITECTURE,
     smollm3.ARCHITECTURE,
     t5.ARCHITECTURE,
+    t5gemma.ARCHITECTURE,
     bert.ARCHITECTURE,
     roberta.ARCHITECTURE,
 )

@@ -23,6 +23,7 @@ from dti_geom.models.encoders.base import (
 )
 from dti_geom.models.loading import load_module, load_tokenizer, tokenizer_files
 from dti_geom.models.sources import Source, read_json
+from dti_geom.models.variants import apply_gain
 from dti_geom.models.vocabulary import Vocabulary
 from dti_geom.models.weights import Weights
 from dti_geom.progress import Progress, silent
@@ -53,6 +54,7 @@ class StoredEncoder:
         name: str,
         weights: Weights | None = None,
         tap: Tap = Tap(),  # noqa: B008  # frozen
+        gain: float = 1.0,
         device: str = "cpu",
         dtype: torch.dtype | None = None,
         progress: Progress = silent,
@@ -60,14 +62,16 @@ class StoredEncoder:
         """Read nothing yet.
 
         folder, tokenizer_folder: inside `source`, "" or ending in "/". weights: by default those
-        of the folder. tap: what the pipeline's denoiser reads of it. dtype: of the module, by
-        default float32 whatever is stored: probes measure differences that half precision rounds
-        away. The token table keeps its stored one.
+        of the folder. tap: what the pipeline's denoiser reads of it. gain: multiplies both
+        tables, see `dti_geom.models.variants`. dtype: of the module, by default float32 whatever is
+        stored: probes measure differences that half precision rounds away. The token table keeps
+        its stored one; with a gain it is in float32.
         """
         self.name = name
         self.source = source
         self.architecture = architecture
         self.tap = tap
+        self.gain = gain
         self._folder, self._tokenizer_folder = folder, tokenizer_folder
         self._device, self._progress = device, progress
         self._dtype = dtype or torch.float32
@@ -91,7 +95,7 @@ class StoredEncoder:
             raise ModelFilesError(
                 f"{self.name}: the token table has shape {tuple(table.shape)}; (V, d) was expected."
             )
-        return table.to(self._device)
+        return self._scaled(table.to(self._device))
 
     @cached_property
     def position_table(self) -> Tensor | None:
@@ -110,26 +114,36 @@ class StoredEncoder:
                 f"{self.name}: no position table beside {self._token_table_name}."
             )
         table = self._weights.tensor(name, self._progress)
-        return table[architecture.position_offset :].to(self._device)
+        return self._scaled(table[architecture.position_offset :].to(self._device))
 
     @cached_property
     def identity(self) -> tuple[str, ...]:
         """A name for these very weights, one per file.
 
-        On the Hub its id; on disk the file's name, size in bytes and time of change.
+        On the Hub its id; on disk the file's name, size in bytes and time of change. A gain is
+        named as well.
         """
-        return tuple(
+        files = tuple(
             self.source.identity(file) or _stamp(self.source.local(file))
             for file in self._weights.shards()
         )
+        return files if self.gain == 1 else (*files, f"gain {self.gain!r}")
 
     @cached_property
     def tokenizer(self) -> Any | None:
         """The transformers tokenizer, or None if the model came without one."""
         files = tokenizer_files(self.source, self._tokenizer_folder)
-        if all(file.endswith(_NO_VOCABULARY) for file in files):
+        if all(file.endswith(_NO_VOCABULARY) for file in files) and not self._reads_bytes(files):
             return None
         return load_tokenizer(self.source, files, "AutoTokenizer")
+
+    def _reads_bytes(self, files: list[str]) -> bool:
+        """Return whether the tokens are bytes, for which ByT5 has no file of names."""
+        config = f"{self._tokenizer_folder}tokenizer_config.json"
+        return (
+            config in files
+            and read_json(self.source, config).get("tokenizer_class") == "ByT5Tokenizer"
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -141,7 +155,16 @@ class StoredEncoder:
         """The whole encoder as a transformers module, in evaluation mode, its parameters frozen."""
         config = read_json(self.source, self._folder + "config.json")
         module_class = self.architecture.module_class_for(config)
-        return load_module(self.source, self._weights, module_class, self._dtype).to(self._device)
+        module = load_module(
+            self.source,
+            self._weights,
+            module_class,
+            dtype=self._dtype,
+            settings=self.architecture.settings,
+        )
+        if self.gain != 1:
+            apply_gain(module, self.architecture, self.gain)
+        return module.to(self._device)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -191,6 +214,10 @@ class StoredEncoder:
             )
         weights = output.attentions if attention else ()
         return HiddenStates(tuple(states), output.last_hidden_state, weights, self.tap)
+
+    def _scaled(self, table: Tensor) -> Tensor:
+        # In float32: a product in a stored half precision would round.
+        return table if self.gain == 1 else self.gain * table.float()
 
     @cached_property
     def _token_table_name(self) -> str:

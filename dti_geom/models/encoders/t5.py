@@ -1,4 +1,4 @@
-"""The encoder of T5 and its multilingual relatives."""
+"""The encoder of T5 and its relatives: many languages (mT5, UMT5), or bytes as tokens (ByT5)."""
 
 from dti_geom.models.encoders.base import Architecture, BranchPath
 

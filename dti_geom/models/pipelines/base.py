@@ -6,20 +6,22 @@ Prompts are encoded by the pipeline's own `encode_prompt` in training and in gen
 learned token means the same in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownToken
+from dti_geom.models.adapters import AdapterLayers, Scaled, combined
 from dti_geom.models.downloads import FLOAT32_PARTS
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.encoders.unread import leave_out_unread
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
+from dti_geom.models.pipelines.reward import reward_guided
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.templates import TEMPLATES
 from dti_geom.models.transfer import sent
@@ -47,6 +49,18 @@ class TrainingDefaults:
     vector_rate: float = 0.02  # of AdamW on free vectors
     kappa: float = 1e-4  # strength of the prior
     weight_decay: float = 1e-2  # of AdamW
+
+    def at_gain(self, gain: float) -> "TrainingDefaults":
+        """Return the same training of a model whose tables are multiplied by `gain`.
+
+        A free vector moves by the same share of its norm, and decays as fast, at rate·gain and
+        decay/gain. A direction has no unit, so its rate stays.
+        """
+        return replace(
+            self,
+            vector_rate=self.vector_rate * gain,
+            weight_decay=self.weight_decay / gain,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,9 +104,9 @@ class Tower:
         # there, and neither these nor the rows are words.
         (first_added,) = self._ids[ZERO_PAD]
         self.vocabulary = Vocabulary(self.tokenizer, min(len(self.token_table), first_added))
-        lookup = self.module.get_input_embeddings()  # type: ignore[operator]
-        lookup.register_forward_pre_hook(self._hide_learned)
-        lookup.register_forward_hook(self._insert_learned)
+        for lookup in self.lookups():
+            lookup.register_forward_pre_hook(self._hide_learned)
+            lookup.register_forward_hook(self._insert_learned)
 
     @property
     def token_table(self) -> Tensor:
@@ -100,6 +114,12 @@ class Tower:
         lookup: Any = self.module.get_input_embeddings()  # type: ignore[operator]
         table: Tensor = lookup.weight.detach()
         return table
+
+    def lookups(self) -> list[nn.Module]:
+        """Return the modules that look tokens up in the table: of T5 two share it."""
+        table = self.module.get_input_embeddings()  # type: ignore[operator]
+        embeddings = (part for part in self.module.modules() if isinstance(part, nn.Embedding))
+        return [part for part in embeddings if part.weight is table.weight]
 
     def place(self, token: str, vectors: Tensor) -> None:
         """Let `token` stand for (n, d) vectors.
@@ -194,9 +214,12 @@ class TextToImage:
     bfloat16_parts: ClassVar[tuple[str, ...]] = ()
     # Whether a prompt begins after a space, so that ZERO_PAD takes it; not so behind a line break.
     zero_pad_takes_spaces: ClassVar[bool] = True
+    # Whether the sampler asks the denoiser for the answers without and with the prompt at once, in
+    # this order.
+    unprompted_first: ClassVar[bool] = False
     guidance: float = 7.5
     sampling_steps: int = 50
-    training: ClassVar[TrainingDefaults] = TrainingDefaults()
+    training: TrainingDefaults = TrainingDefaults()
     # Whether prompts follow the pipeline's instruction, for families that have one.
     instruction: bool | None = None
     # Of the Hub repository that the model was opened from.
@@ -229,6 +252,8 @@ class TextToImage:
         if self.reads_taps_alone:
             for tower in self.towers:
                 leave_out_unread(tower.module, self.taps.get(tower.name, Tap()))
+        self.adapter: AdapterLayers | None = None  # in the denoiser now
+        self.adapters: dict[str, tuple[Scaled, ...]] = {}  # by learned token
         self.low_memory = False  # `spend_memory` sets it
         self._home: torch.device | None = None  # of parts that are away
         self.noising: Noising = self.noising_at(self.resolution)
@@ -297,12 +322,31 @@ class TextToImage:
         return prompt
 
     def forget(self) -> None:
-        """Remove every learned token, as in a model just opened.
+        """Remove every learned token and adapter, as in a model just opened.
 
         Rounding of the token lookup depends on how many there are.
         """
         for tower in self.towers:
             tower.learned.clear()
+        self.adapters.clear()
+        self.take_adapter_out()
+
+    def put_adapter_in(self, adapter: AdapterLayers) -> None:
+        """Let the denoiser compute with an adapter from now on, in place of the one before."""
+        self.take_adapter_out()
+        self.adapter = adapter
+
+    def take_adapter_out(self) -> None:
+        """Let the denoiser compute as it was opened."""
+        if self.adapter is not None:
+            self.adapter.remove()
+            self.adapter = None
+
+    def place_adapters(self, token: str, adapters: Sequence[Scaled]) -> None:
+        """Paint prompts that name `token` with these adapters from now on, each at its scale."""
+        self.adapters.pop(token, None)
+        if used := tuple((adapter, scale) for adapter, scale in adapters if scale):
+            self.adapters[token] = used
 
     def follow_instruction(self, follow: bool | None) -> None:
         """Put the pipeline's instruction before prompts from now on, or leave it out.
@@ -397,31 +441,101 @@ class TextToImage:
         steps: int | None = None,
         guidance: float | None = None,
         size: int | None = None,
+        reward: float | None = None,
     ) -> "list[Image]":
         """Return one picture per prompt and seed, painted by the pipeline's own sampler.
 
         Picture i starts from the noise of seeds[i], independently of the others. size: pixels of a
-        side. Latents are decoded in float32.
+        side. Latents are decoded in float32. Prompts are painted with the adapters of the tokens
+        that they name. reward: r of `reward_guided`, for adapters; None paints with the adapter
+        alone. Raises DoesNotApply for a reward in a family that it cannot guide.
         """
+        if reward is not None and not self.unprompted_first:
+            raise DoesNotApply(
+                f"{self.name} does not ask its denoiser for the answers without and with the "
+                "prompt at once, so reward guidance cannot tell them apart. Leave --reward out."
+            )
+        painted: dict[int, Any] = {}
+        for adapters, rows in self._rows_by_adapters(prompts).items():
+            with self._with_adapters(adapters):
+                pictures = self._paint(
+                    [prompts[row] for row in rows],
+                    [seeds[row] for row in rows],
+                    steps=steps,
+                    guidance=guidance,
+                    size=size,
+                    reward=reward,
+                )
+            painted |= zip(rows, pictures, strict=True)
+        return [painted[row] for row in range(len(prompts))]
+
+    def _rows_by_adapters(self, prompts: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+        """Return which prompts name which tokens that have an adapter."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            named = tuple(token for token in self.adapters if token in prompt)
+            rows.setdefault(named, []).append(row)
+        return rows
+
+    @contextmanager
+    def _with_adapters(self, tokens: tuple[str, ...]) -> Iterator[None]:
+        """Put the adapters of tokens into the denoiser inside; equal ones count once."""
+        if not tokens:
+            yield
+            return
+        shared: dict[int, Scaled] = {}
+        for token in tokens:  # tokens of one run share its adapter
+            shared |= {id(adapter): (adapter, scale) for adapter, scale in self.adapters[token]}
+        adapter = combined(list(shared.values()))
+        self.put_adapter_in(AdapterLayers.holding(self.denoiser, adapter))
+        try:
+            yield
+        finally:
+            self.take_adapter_out()
+
+    def _paint(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None,
+        guidance: float | None,
+        size: int | None,
+        reward: float | None,
+    ) -> "list[Image]":
+        """Return the pictures of `generate`, with what is in the denoiser now."""
         side = size or self.resolution
+        guidance = self.guidance if guidance is None else guidance
         at_once = 1 if self.low_memory else len(prompts)
         latents = []
         for first in range(0, len(prompts), at_once):
-            result = self.pipeline(
-                prompt=[self.written(prompt) for prompt in prompts[first : first + at_once]],
-                num_inference_steps=steps or self.sampling_steps,
-                height=side,
-                width=side,
-                generator=[
-                    torch.Generator().manual_seed(seed) for seed in seeds[first : first + at_once]
-                ],
-                output_type="latent",
-                **self.call_options(self.guidance if guidance is None else guidance),
-            )
-            latents.append(result.images)
+            batch = prompts[first : first + at_once]
+            with self._guided(reward, guidance, len(batch)):
+                result = self.pipeline(
+                    prompt=[self.written(prompt) for prompt in batch],
+                    num_inference_steps=steps or self.sampling_steps,
+                    height=side,
+                    width=side,
+                    generator=[
+                        torch.Generator().manual_seed(seed)
+                        for seed in seeds[first : first + at_once]
+                    ],
+                    output_type="latent",
+                    **self.call_options(guidance),
+                )
+            latents.append(result[0])  # the images; of a video pipeline the frames
         with self.room_for_vae():
             pixels = self.decode_generated(torch.cat(latents), side)
-        return list(self.pipeline.image_processor.postprocess(pixels, output_type="pil"))
+        return list(self.image_processor.postprocess(pixels, output_type="pil"))
+
+    def _guided(
+        self, reward: float | None, guidance: float, prompts: int
+    ) -> AbstractContextManager[None]:
+        """Give the reward guidance of prompts whose tokens have an adapter, if it is asked for."""
+        if reward is None or self.adapter is None:
+            return nullcontext()
+        denoiser = getattr(self.pipeline, self.denoiser_name)
+        return reward_guided(denoiser, self.adapter, reward, guidance=guidance, prompts=prompts)
 
     # Hooks: what a family must or may replace.
 
@@ -461,6 +575,11 @@ class TextToImage:
     def training_resolution(self) -> int:
         """Pixels of a side that tokens are trained at where a run does not say."""
         return min(self.resolution, self.training.resolution or self.resolution)
+
+    @property
+    def image_processor(self) -> Any:
+        """What turns decoded pixels into pictures."""
+        return self.pipeline.image_processor
 
     def noising_at(self, resolution: int) -> Noising:
         """Return the forward process for images of this many pixels a side."""
@@ -516,6 +635,13 @@ class TextToImage:
         """
         return prompt if hasattr(self.pipeline, "maybe_convert_prompt") else self.spelled(prompt)
 
+    def recomputed_blocks(self) -> Iterable[nn.Module]:
+        """Return blocks of the denoiser that low memory computes again one by one.
+
+        None where the denoiser's own checkpointing does so.
+        """
+        return ()
+
     def prompt_tokens(self, tower: Tower) -> int:
         """Return how many tokens are read up to a prompt's last, its begin token among them."""
         return int(tower.tokenizer.model_max_length) - 1
@@ -540,7 +666,7 @@ def lay_channels_last(model: TextToImage) -> None:
     convolving = [model.vae, *([model.denoiser] if model.denoiser_name == "unet" else [])]
     for part in convolving:
         for weight in part.parameters():
-            if weight.ndim == 4:  # films have convolutions of their own
+            if weight.ndim == 4:  # an autoencoder of videos has Conv3d among them
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 

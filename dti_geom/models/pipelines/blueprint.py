@@ -56,8 +56,13 @@ def meta_model(source: Source, dtype: torch.dtype, profile: Profile = NO_PROFILE
         pipeline = pipeline_class(**components, **options)
     model = family_of(kind)(pipeline, source.name, profile)
     for tower in model.towers:
-        tower.module.register_forward_pre_hook(_with_square_mask, with_kwargs=True)
+        keep_masks_unread(tower.module)
     return model
+
+
+def keep_masks_unread(encoder: nn.Module) -> None:
+    """Let a text encoder on the meta device take the masks of prompts without looking into them."""
+    encoder.register_forward_pre_hook(_with_square_mask, with_kwargs=True)
 
 
 def _with_square_mask(
@@ -67,7 +72,9 @@ def _with_square_mask(
 
     From a mask of places transformers makes none where all are 1, and here no number is known.
     """
-    mask, ids = options.get("attention_mask"), args[0] if args else options.get("input_ids")
+    # Wan gives the mask as its second argument.
+    given = dict(zip(("input_ids", "attention_mask"), args, strict=False)) | options
+    mask, ids = given.get("attention_mask"), given.get("input_ids")
     if mask is None or ids is None or mask.ndim != 2 or mask.shape != ids.shape:
         return args, options
     count, length = mask.shape
@@ -76,7 +83,7 @@ def _with_square_mask(
     square = torch.zeros(
         (count, 1, length, length), dtype=encoder.dtype if eager else torch.bool, device=META
     )
-    return args, options | {"attention_mask": square}
+    return args[:1], options | {"attention_mask": square}
 
 
 def _named(index: dict[str, Any], name: str) -> tuple[str | None, str | None]:

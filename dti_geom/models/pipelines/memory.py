@@ -22,7 +22,10 @@ def spend_memory(model: TextToImage, memory: str) -> None:
     """Set how a model spends memory from now on: one of `MEMORY`."""
     low = memory == "low"
     model.low_memory = low
-    if low:
+    own = [*model.recomputed_blocks()]
+    for block in own:
+        _recompute(block, low)
+    if low and not own:
         model.denoiser.enable_gradient_checkpointing(_recomputed)
     else:
         model.denoiser.disable_gradient_checkpointing()

@@ -7,7 +7,13 @@ from typing import Any
 import torch
 
 from dti_geom.errors import ModelFilesError
-from dti_geom.models.catalog import check_device, encoders_of, find_source, profile_of
+from dti_geom.models.catalog import (
+    check_device,
+    encoders_of,
+    find_source,
+    profile_of,
+    variant_of,
+)
 from dti_geom.models.checkpoints import Checkpoint
 from dti_geom.models.downloads import (
     UNUSED_PARTS,
@@ -15,10 +21,12 @@ from dti_geom.models.downloads import (
     fetch,
     needed_files,
 )
-from dti_geom.models.loading import explained, import_transformers, laid_out, quiet
+from dti_geom.models.encoders.registry import architecture_of
+from dti_geom.models.loading import check_readable, explained, import_transformers, laid_out, quiet
 from dti_geom.models.pipelines.base import TextToImage
 from dti_geom.models.pipelines.registry import PIPELINES, family_of
 from dti_geom.models.sources import HubRepository, Source, read_json
+from dti_geom.models.variants import apply_gain
 from dti_geom.models.weights import stored_dtype
 from dti_geom.progress import Progress, notice, silent
 
@@ -32,9 +40,9 @@ def open_text_to_image(
 ) -> TextToImage:
     """Open a text-to-image model, ready to train a token on or to paint with.
 
-    model: a name of `MODELS`, a Hub id, or a pipeline folder. dtype: of everything but the
-    autoencoder; default `default_dtype(device)`. progress: called with the bytes of a download.
-    Raises UnknownModel, ModelFilesError.
+    model: a name of `MODELS`, a Hub id, a pipeline folder, or a variant such as `mini:gain=64`.
+    dtype: of everything but the autoencoder; default `default_dtype(device)`. progress: called
+    with the bytes of a download. Raises UnknownModel, ModelFilesError.
     """
     check_device(device)
     source = find_source(model)
@@ -54,9 +62,14 @@ def open_text_to_image(
     if dtype == torch.float32:
         _say_if_half(model, source, plan)
     pipeline = _load(source, plan, index, wanted)
+    gain = variant_of(model).gain
+    if gain != 1:
+        _apply_gain(pipeline, source.name, gain)
     with explained(f"{source.name} did not open as a {kind}"):
         pipeline = pipeline.to(device)
     opened = family_of(kind)(pipeline, model, profile_of(model))
+    if gain != 1:
+        opened.training = opened.training.at_gain(gain)
     if isinstance(source, HubRepository):
         opened.commit = source.commit()
     return opened
@@ -72,6 +85,7 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
         options = {"requires_safety_checker": False}
     dtypes = family_of(kind).part_dtypes(dtype)
     names = {file.name: file.loaded_as for file in plan.files}
+    check_readable(names)
     absent = {part: [None, None] for part in UNUSED_PARTS if part in index}
     problem = f"{source.name} did not open as a {kind}"
     with (
@@ -86,6 +100,13 @@ def _load(source: Source, plan: Download, index: dict[str, Any], dtype: torch.dt
         return getattr(diffusers, kind).from_pretrained(
             folder, dtype=dtypes, local_files_only=True, trust_remote_code=False, **options
         )
+
+
+def _apply_gain(pipeline: Any, name: str, gain: float) -> None:
+    """Multiply the tables of a pipeline's text encoders in place."""
+    for part, module in pipeline.components.items():
+        if part.startswith("text_encoder") and module is not None:
+            apply_gain(module, architecture_of(module.config.to_dict(), f"{name}/{part}"), gain)
 
 
 def _load_checkpoint(

@@ -14,6 +14,7 @@ from dti_geom.models.pipelines.base import (
     Tower,
     at_least_float32,
 )
+from dti_geom.models.pipelines.packing import pack, unpack
 from dti_geom.models.pipelines.prefix import PrefixReader
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.transfer import sent
@@ -67,7 +68,7 @@ class QwenImage(TextToImage):
     def decode_generated(self, latents: Tensor, size: int) -> Tensor:
         """Return the images of packed latents, (n, h w / 4, 4 c)."""
         side = size // int(self.pipeline.vae_scale_factor)
-        return self.decode_latents(_unpacked(latents, side, side))
+        return self.decode_latents(unpack(latents, side, side))
 
     def padded(self, prompt: str, count: int) -> str:
         """Return the prompt after `count` zero vectors; no space is before its first word."""
@@ -107,7 +108,7 @@ class QwenImage(TextToImage):
         count, _, height, width = noisy.shape
         mask = conditioning["mask"]
         answer = self.denoiser(
-            _packed(noisy.to(self.dtype)),
+            pack(noisy.to(self.dtype)),
             encoder_hidden_states=conditioning["states"].to(self.dtype),
             # Like the pipeline, none where nothing is padded: attention is faster so.
             encoder_hidden_states_mask=None if mask.all() else sent(mask, self.device),
@@ -116,19 +117,8 @@ class QwenImage(TextToImage):
             guidance=None,
             return_dict=False,
         )
-        return _unpacked(at_least_float32(answer[0]), height, width)
+        return unpack(at_least_float32(answer[0]), height, width)
 
     def call_options(self, guidance: float) -> dict[str, Any]:
         """Return the options of guidance away from an empty prompt."""
         return {"true_cfg_scale": guidance, "negative_prompt": " ", "guidance_scale": None}
-
-
-def _packed(latents: Tensor) -> Tensor:
-    """Return a token for each patch of 2×2: (n, c, h, w) to (n, h w / 4, 4 c)."""
-    return torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
-
-
-def _unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Undo `_packed`."""
-    patches = tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2))
-    return torch.nn.functional.pixel_shuffle(patches, 2)

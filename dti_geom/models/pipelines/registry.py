@@ -13,6 +13,11 @@ _PACKAGE = "dti_geom.models.pipelines"
 PIPELINES: dict[str, str] = {  # class of diffusers → module of this package : class of it
     "StableDiffusionPipeline": "stable_diffusion:StableDiffusion",
     "StableDiffusionXLPipeline": "stable_diffusion_xl:StableDiffusionXL",
+    "StableDiffusion3Pipeline": "sd3:StableDiffusion3",
+    "FluxPipeline": "flux1:Flux1",
+    "ChromaPipeline": "chroma:Chroma",
+    "PixArtSigmaPipeline": "pixart_sigma:PixArtSigma",
+    "WanPipeline": "wan:Wan",
     "SanaPipeline": "sana:Sana",
     "Flux2KleinPipeline": "flux2_klein:Flux2Klein",
     "ZImagePipeline": "z_image:ZImage",

@@ -1,8 +1,9 @@
 """The comparison section: the paper's tables beside the user's scores."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dti_geom.evaluation.reference import TABLES, ComparedRow, Comparison
+from dti_geom.evaluation.reference import TABLES, ComparedRow, Comparison, OtherRow
 from dti_geom.reporting.blocks import (
     Block,
     Column,
@@ -18,11 +19,14 @@ from dti_geom.reporting.curves import add_keys
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, rows_of
 from dti_geom.reporting.sections.evaluation import (
     INTERVAL,
-    SCORE_COLUMNS,
+    accuracy_tables,
     add_mean,
+    ceiling_tables,
+    has_ceilings,
     interval_cells,
-    score_cells,
     score_text,
+    summary_cells,
+    summary_columns,
 )
 
 if TYPE_CHECKING:
@@ -47,11 +51,8 @@ def comparison_section(result: Comparison) -> Section:
         rows = [_row(row) for row in result.rows if row.reference.table == table]
         blocks.append(Table(title[0].upper() + title[1:], _COLUMNS, rows))
     if result.others:
-        others = [
-            [f"{other.method} on {other.model}", *score_cells(other.subject, other.text)]
-            for other in result.others
-        ]
-        blocks.append(Table("Yours, without a published row", _OTHER_COLUMNS, others))
+        blocks.append(_other_table(result.others))
+    blocks += [*ceiling_tables(result.ceilings), *accuracy_tables(result.accuracy)]
     blocks.append(
         Limits(
             "A difference of methods alone. Images, prompts, noise and software differ between "
@@ -128,7 +129,15 @@ _COLUMNS = (
     Column(INTERVAL, digits=3),
     Column("Δ text", digits=3),
 )
-_OTHER_COLUMNS = (Column("method on model", kind="text"), *SCORE_COLUMNS)
+
+
+def _other_table(others: Sequence[OtherRow]) -> Table:
+    ceilings = has_ceilings(others)
+    columns = [Column("method on model", kind="text"), *summary_columns(ceilings)]
+    rows = [
+        [f"{other.method} on {other.model}", *summary_cells(other, ceilings)] for other in others
+    ]
+    return Table("Yours, without a published row", columns, rows)
 
 
 def _row(row: ComparedRow) -> list[Value]:

@@ -1,18 +1,22 @@
 """The evaluation section: subject against text, method by method, with pictures."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dti_geom.evaluation.evaluation import (
     ALL,
+    CheckSummary,
     Difference,
     Evaluation,
     PromptScore,
+    Summary,
 )
+from dti_geom.evaluation.reference import OtherRow
 from dti_geom.evaluation.scores import ImageScore, ScorerAccuracy
+from dti_geom.mini.ceilings import LEAST_CEILING, ConceptCeiling
 from dti_geom.reporting.blocks import (
     Block,
     Column,
@@ -36,8 +40,14 @@ from dti_geom.statistics import Interval
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
+    from dti_geom.sweeps.sweep import Sweep
+
 _COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 INTERVAL = "95 %"  # the heading of every column of intervals
+CEILING = "ceiling"  # the heading of what true pictures score
+CORRECTED_P = "p, Holm"  # the heading of p-values that are corrected for their number
+# Checks of pairs, in a table of their own: what an inflated token loses is told apart there.
+_OF_PAIRS = ("presence", "both", "order")
 # Mean and interval of both scores, as most tables of scores have them.
 SCORE_COLUMNS = (
     Column("subject", digits=3),
@@ -54,16 +64,16 @@ def evaluation_section(result: Evaluation) -> Section:
         Finding(finding),
         Note(_measured(result)),
         *_left_out(result),
+        *ceiling_notes(result),
         Figure(lambda: tradeoff_figure(result), _CAPTION, finding),
-        Table("Scores", _SUMMARY_COLUMNS, _summary_rows(result)),
+        _summary_table(result),
+        *check_tables(result.checks),
+        *_difference_tables(result),
     ]
-    if result.differences:
-        title = "Differences on the same subjects, prompts and seeds"
-        blocks.append(Table(title, _DIFFERENCE_COLUMNS, _difference_rows(result)))
     blocks.append(Table("Prompt by prompt", _prompt_columns(result), _prompt_rows(result)))
     if result.pictures:
         blocks.append(_pictures_section(result))
-    blocks += accuracy_tables(result.accuracy)
+    blocks += [*ceiling_tables(result.ceilings), *accuracy_tables(result.accuracy)]
     blocks.append(
         Limits(
             "Whether people would agree: both scores are those of networks. Every method was "
@@ -106,9 +116,106 @@ def accuracy_tables(accuracy: Sequence[ScorerAccuracy]) -> list[Table]:
     return [Table("The scorer's own accuracy", columns, rows)]
 
 
-def score_cells(subject: Interval | None, text: Interval | None) -> list[Value]:
-    """Return the cells of `SCORE_COLUMNS`."""
-    return [*interval_cells(subject), *interval_cells(text)]
+def ceiling_tables(ceilings: Mapping[str, ConceptCeiling]) -> list[Table]:
+    """Return the table of what true pictures of each subject score; none if none is known."""
+    if not ceilings:
+        return []
+    names = dict.fromkeys(name for ceiling in ceilings.values() for name in ceiling.checks)
+    columns = [
+        Column("subject", kind="token"),
+        Column("likeness, drawn", digits=3),
+        Column("through the autoencoder", digits=3),
+        Column("another concept", digits=3),
+        *(Column(name, "%") for name in names),
+    ]
+    rows: list[list[Value]] = []
+    for subject, ceiling in ceilings.items():
+        likeness = ceiling.likeness
+        row: list[Value] = [subject, likeness.renders, likeness.reconstructions, likeness.other]
+        for name in names:
+            check = ceiling.checks.get(name)
+            row.append(None if check is None else 100 * check.reconstructions.share)
+        rows.append(row)
+    return [Table("What true pictures score; checks through the autoencoder", columns, rows)]
+
+
+def ceiling_notes(result: "Evaluation | Sweep") -> list[Note]:
+    """Say which checks cannot decide about a subject, and which subjects have no ceilings."""
+    notes = []
+    blind: list[str] = []
+    for subject, ceiling in result.ceilings.items():
+        for name in ceiling.undecided:
+            share = ceiling.checks[name].reconstructions.share
+            blind.append(f"{name} of {shown(subject)} ({share:.0%} of true pictures pass)")
+    if blind:
+        notes.append(
+            Note(
+                f"Cannot decide: {'; '.join(blind)}. A check that fewer than {LEAST_CEILING:.0%} "
+                "of true pictures pass is left out of its subject's text score, for every method."
+            )
+        )
+    unknown = [name for name in _subjects(result) if name not in result.ceilings]
+    if unknown and result.accuracy and (result.ceilings or result.checks):
+        notes.append(
+            Note(
+                f"No ceilings: {', '.join(map(shown, unknown))}. Only concepts that ship with the "
+                "model have them. Whether a check can decide about another subject is not known, "
+                "and all of them count."
+            )
+        )
+    return notes
+
+
+def check_tables(checks: Sequence[CheckSummary]) -> list[Table]:
+    """Return the shares of pictures that pass each check: of pairs, and all others."""
+    groups = {
+        "Pairs, check by check": [row for row in checks if row.check in _OF_PAIRS],
+        "Other checks": [row for row in checks if row.check not in _OF_PAIRS],
+    }
+    return [_check_table(title, rows) for title, rows in groups.items() if rows]
+
+
+def has_ceilings(summaries: Iterable[Summary | OtherRow]) -> bool:
+    """Whether any row of scores knows what true pictures score."""
+    return any(row.subject_ceiling is not None for row in summaries)
+
+
+def summary_columns(ceilings: bool) -> list[Column]:
+    """Return the columns of both scores; with ceilings, what true pictures score beside each."""
+    beside = [Column(CEILING, digits=3)] if ceilings else []
+    return [*SCORE_COLUMNS[:2], *beside, *SCORE_COLUMNS[2:], *beside]
+
+
+def summary_cells(summary: Summary | OtherRow, ceilings: bool) -> list[Value]:
+    """Return the cells of `summary_columns`."""
+    subject, text = interval_cells(summary.subject), interval_cells(summary.text)
+    if not ceilings:
+        return [*subject, *text]
+    return [*subject, summary.subject_ceiling, *text, summary.text_ceiling]
+
+
+def has_p(differences: Iterable[Difference]) -> bool:
+    """Whether the rows have p-values; those of older versions and of few subjects have none."""
+    return any(row.text_p is not None for row in differences)
+
+
+def difference_columns(tested: bool) -> list[Column]:
+    """Return the columns of two differences; tested: with p-values that are corrected."""
+    p = [Column(CORRECTED_P, digits=2)] if tested else []
+    return [*SCORE_COLUMNS[:2], *p, *SCORE_COLUMNS[2:], *p]
+
+
+def difference_cells(difference: Difference, tested: bool) -> list[Value]:
+    """Return the cells of `difference_columns`."""
+    subject, text = interval_cells(difference.subject), interval_cells(difference.text)
+    if not tested:
+        return [*subject, *text]
+    return [*subject, difference.subject_p, *text, difference.text_p]
+
+
+def p_text(p: float) -> str:
+    """Write a corrected p-value, such as "p = 0.012 by Holm"."""
+    return "p < 0.001 by Holm" if p < 0.001 else f"p = {p:.3f} by Holm"
 
 
 def interval_cells(interval: Interval | None) -> list[Value]:
@@ -229,44 +336,92 @@ def add_mean(
     )
 
 
-_SUMMARY_COLUMNS = (
-    Column("method", kind="token"),
-    Column("prompts", kind="token"),
-    *SCORE_COLUMNS,
-    Column("pictures"),
-)
-_DIFFERENCE_COLUMNS = (
-    Column("first", kind="token"),
-    Column("less", kind="token"),
-    Column("prompts", kind="token"),
-    *SCORE_COLUMNS,
-    Column("pairs"),
-)
-
-
-def _summary_rows(result: Evaluation) -> list[list[Value]]:
-    return [
-        [
-            summary.method,
-            summary.group,
-            *score_cells(summary.subject, summary.text),
-            summary.images,
-        ]
-        for summary in result.summaries
+def _summary_table(result: Evaluation) -> Table:
+    ceilings = has_ceilings(result.summaries)
+    columns = [
+        Column("method", kind="token"),
+        Column("prompts", kind="token"),
+        *summary_columns(ceilings),
+        Column("pictures"),
     ]
-
-
-def _difference_rows(result: Evaluation) -> list[list[Value]]:
-    return [
-        [
-            difference.first,
-            difference.second,
-            difference.group,
-            *score_cells(difference.subject, difference.text),
-            difference.cells,
-        ]
-        for difference in result.differences
+    rows = [
+        [row.method, row.group, *summary_cells(row, ceilings), row.images]
+        for row in result.summaries
     ]
+    return Table("Scores", columns, rows)
+
+
+def _difference_tables(result: Evaluation) -> list[Block]:
+    """Return the differences over all prompts, and those of each group: two families of tests."""
+    overall = [row for row in result.differences if row.group == ALL]
+    by_group = [row for row in result.differences if row.group != ALL]
+    over = "on the same subjects, prompts and seeds"
+    blocks: list[Block] = []
+    for title, rows in ((f"Differences {over}", overall), ("The same by prompts", by_group)):
+        if rows:
+            blocks.append(_difference_table(title, rows))
+    if has_p(result.differences):
+        blocks.append(Note(CORRECTION))
+    return blocks
+
+
+CORRECTION = (
+    "p: that the difference is 0, from the bootstrap of its interval. It is corrected by Holm’s "
+    "method for all tests of its table, of both scores; intervals are not corrected."
+)
+
+
+def _difference_table(title: str, differences: Sequence[Difference]) -> Table:
+    tested = has_p(differences)
+    columns = [
+        Column("first", kind="token"),
+        Column("less", kind="token"),
+        Column("prompts", kind="token"),
+        *difference_columns(tested),
+        Column("pairs"),
+    ]
+    rows = [
+        [row.first, row.second, row.group, *difference_cells(row, tested), row.cells]
+        for row in differences
+    ]
+    return Table(title, columns, rows)
+
+
+def _check_table(title: str, checks: Sequence[CheckSummary]) -> Table:
+    """Return a row for each method, and one for true pictures where their shares are known."""
+    names = list(dict.fromkeys(row.check for row in checks))
+    by_method: dict[str, dict[str, CheckSummary]] = defaultdict(dict)
+    for row in checks:
+        by_method[row.method][row.check] = row
+    columns = [Column("method", kind="token")]
+    for name in names:
+        columns += [Column(name, digits=3), Column(INTERVAL, digits=3)]
+    rows: list[list[Value]] = []
+    for method, of_method in by_method.items():
+        cells: list[Value] = [method]
+        for name in names:
+            cells += interval_cells(of_method[name].share if name in of_method else None)
+        rows.append(cells)
+    # Methods that show the subjects themselves share their ceilings; the class word has none.
+    known = {row.check: row.ceiling for row in reversed(checks) if row.ceiling is not None}
+    if known:
+        cells = [TRUE_PICTURES]
+        for name in names:
+            cells += [known.get(name), None]
+        rows.append(cells)
+    return Table(title, columns, rows)
+
+
+TRUE_PICTURES = "true pictures"
+
+
+def _subjects(result: "Evaluation | Sweep") -> list[str]:
+    if isinstance(result, Evaluation):
+        return list(dict.fromkeys(score.subject for score in result.images))
+    subjects: dict[str, None] = {}
+    for cell in result.cells:
+        subjects |= dict.fromkeys(cell.subjects)
+    return list(subjects)
 
 
 def _methods(result: Evaluation) -> list[str]:
@@ -310,14 +465,23 @@ def _measured(result: Evaluation) -> str:
     settings = result.settings
     seeds = ", ".join(map(str, result.seeds))
     several = len({score.subject for score in result.images}) > 1
-    over = "subjects and seeds" if several else "the seeds of the one subject"
+    over = "subjects, runs and seeds" if several else "runs and seeds of the one subject"
+    what = TEXT_BY_CHECKS if result.checks else "." if result.accuracy else TEXT_BY_WORDS
     return (
         f"{number(len(result.images))} pictures: prompts {quoted(result.prompts)}, seeds {seeds}, "
         f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.size} px. Subject: "
         f"mean cosine to the reference images, by {quoted(result.image_encoder)}. Text: "
-        f"{result.text_unit}, by {quoted(result.text_encoder)}, of the prompt with the class word "
-        f"in the token’s place. Intervals: 95 %, by bootstrap over {over}."
+        f"{result.text_unit}, by {quoted(result.text_encoder)}{what} Intervals: 95 %, by bootstrap "
+        f"over {over}."
     )
+
+
+TEXT_BY_WORDS = ", of the prompt with the class word in the token’s place."
+TEXT_BY_CHECKS = (
+    ": background, colour, accessory, number and thing; of a pair both things and, where the "
+    "subject stands beside something, its side. The class word is asked for the thing that it "
+    "names. Of a pair, the subject score is that of the thing that is more like the subject."
+)
 
 
 def _left_out(result: Evaluation) -> list[Note]:
@@ -438,17 +602,17 @@ def _difference_finding(difference: Difference) -> str:
     return (
         f"Over {number(difference.cells)} pairs of pictures of the same subject, prompt and seed, "
         f"{shown(difference.first)} less {shown(difference.second)} is "
-        f"{_signed(difference.subject)} in subject and {_signed(difference.text)} in text."
+        f"{_signed(difference.subject, difference.subject_p)} in subject and "
+        f"{_signed(difference.text, difference.text_p)} in text."
     )
 
 
-def _signed(interval: Interval) -> str:
+def _signed(interval: Interval, p: float | None) -> str:
     sign = "+" if interval.mean > 0 else ""
     if interval.low is None or interval.high is None:
         return sign + score_text(interval.mean)
-    excludes_zero = interval.low > 0 or interval.high < 0
-    zero = "" if excludes_zero else ", which contains 0"
-    return f"{sign}{score_text(interval.mean)} (95 % interval {interval_text(interval)}{zero})"
+    tested = "" if p is None else f", {p_text(p)}"
+    return f"{sign}{score_text(interval.mean)} (95 % interval {interval_text(interval)}{tested})"
 
 
 def _with_interval(interval: Interval) -> str:

@@ -37,12 +37,16 @@ def stagnation_section(result: StagnationResult) -> Section:
     if result.learned:
         title = "Whole turn of learned vectors, at their own norms"
         blocks.append(Table(title, _LEARNED_COLUMNS, _learned_rows(result)))
+    if result.natural.added is not None:
+        title = "What is left of the input in the state that is read"
+        blocks.append(Table(title, _LEFT_COLUMNS, _left_rows(result)))
     blocks += [
         Figure(lambda: branch_figure(result), _BRANCH_CAPTION),
         Table("Branches, words at their own norms", _BRANCH_COLUMNS, _branch_rows(result)),
         Limits(
-            "How much turning a picture needs. A bound that is far away says little, and norms "
-            "far beyond any learned token's are there to show the limit."
+            "How much turning a picture needs. The turn stays near 90° however far the updates "
+            "grow beyond x₀. A bound that is far away says little, and norms far beyond any "
+            "learned token's are there to show the limit."
         ),
     ]
     return Section(
@@ -116,6 +120,11 @@ def stagnation_finding(result: StagnationResult) -> str:
             f"; the learned vector {quoted(top.token)}, {times(top.inflation)} the mean, by "
             f"{degrees(top.natural.branches[-1].angle)}"
         )
+    if usual.added is not None and longest.added is not None:
+        turns += (
+            f". All updates together are {times(usual.added)} as long as the word's input at "
+            f"×{usual.scale:g}, and {times(longest.added)} at ×{longest.scale:g}"
+        )
     total = f"The longest updates add up to {number(result.total_bound)}"
     for passage in result.scales:
         tightness = passage.branches[-1].tightness
@@ -144,6 +153,13 @@ _LEARNED_COLUMNS = (
     *_TURN_COLUMNS,
     Column("file", kind="path"),
 )
+_LEFT_COLUMNS = (
+    Column("what", kind="token"),
+    Column("norm ÷ mean", "×", digits=3),
+    Column("added ÷ ‖x₀‖", "×", digits=3),
+    Column("‖x₀‖ ÷ ‖x_L‖", digits=3),
+    Column("x_L along x₀", digits=3),
+)
 _BRANCH_COLUMNS = (
     Column("block"),
     Column("branch", kind="text"),
@@ -165,12 +181,17 @@ _BRANCH_CAPTION = (
 
 def _method(result: StagnationResult) -> str:
     prompts = ", ".join(quoted(prompt) for prompt in result.prompts)
-    return (
+    note = (
         f"States are in {result.dtype}; ×1 is {number(result.reference_norm)}, the mean norm of "
         "the token table. The bound is arcsin(S/‖x₀‖) for the shortest x₀, with "
         f"S = {number(result.total_bound)} the sum of each branch's longest update; where S is "
         f"larger than ‖x₀‖ nothing is bounded. Prompts: {prompts}."
     )
+    if result.read:
+        note += (
+            f" The state that is read: {result.read}. Here x_L is always taken before that norm."
+        )
+    return note
 
 
 def _turn_rows(result: StagnationResult) -> list[list[Value]]:
@@ -189,6 +210,17 @@ def _learned_rows(result: StagnationResult) -> list[list[Value]]:
             vector.path,
         ]
         for vector in result.learned
+    ]
+
+
+def _left_rows(result: StagnationResult) -> list[list[Value]]:
+    """Return what the blocks add beside x₀, for words and for learned vectors."""
+    passages: list[tuple[str, float | None, Passage]] = [("words, own norms", None, result.natural)]
+    passages += [("words", passage.scale, passage) for passage in result.scales]
+    passages += [(vector.token, vector.inflation, vector.natural) for vector in result.learned]
+    return [
+        [name, norm, passage.added, passage.start_share, passage.along_start]
+        for name, norm, passage in passages
     ]
 
 

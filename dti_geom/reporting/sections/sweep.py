@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dti_geom.evaluation.evaluation import ALL, Difference, Summary
 from dti_geom.reporting.blocks import (
     Block,
@@ -35,28 +33,33 @@ from dti_geom.reporting.plots import (
     rows_of,
 )
 from dti_geom.reporting.sections.evaluation import (
+    CORRECTION,
     INTERVAL,
-    SCORE_COLUMNS,
+    TEXT_BY_CHECKS,
     accuracy_tables,
+    ceiling_notes,
+    ceiling_tables,
+    check_tables,
+    difference_cells,
+    difference_columns,
+    has_ceilings,
+    has_p,
     interval_cells,
     interval_text,
-    score_cells,
     score_text,
+    summary_cells,
+    summary_columns,
 )
 from dti_geom.reporting.text import number, plot_text, quoted, shown, times
-from dti_geom.statistics import FEW_SUBJECTS, Interval
+from dti_geom.statistics import FEW_SUBJECTS, LEVEL, Interval, rank_correlation
 from dti_geom.sweeps.estimates import Estimate
 from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep, state_counts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from plotly.graph_objects import Figure as PlotlyFigure
-
-    Floats = NDArray[np.float64]
 
 _COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _SYMBOLS = ("circle", "diamond", "square", "cross")
-_DRAWS = 2000
 CELLS_SHOWN = 200  # rows of a table that people still read, and a terminal prints at once
 
 
@@ -68,9 +71,11 @@ def sweep_section(result: Sweep) -> Section:
         Finding(finding),
         Note(_measured(result)),
         *_too_few(result),
+        *ceiling_notes(result),
         Figure(lambda: scores_figure(result), caption, finding),
-        Table("Scores over all prompts", _SCORE_COLUMNS, _score_rows(result)),
+        _score_table(result),
         *_group_tables(result),
+        *check_tables(result.checks),
         *_difference_blocks(result),
     ]
     if result.courses:
@@ -81,6 +86,7 @@ def sweep_section(result: Sweep) -> Section:
             "Cost: median over cells, for one concept, on whatever machines computed them and "
             "whatever else ran there."
         ),
+        *ceiling_tables(result.ceilings),
         *accuracy_tables(result.accuracy),
         Limits(
             "How a method would do at another setting than the sweep gave it, on other subjects, "
@@ -203,14 +209,14 @@ def methods_finding(sweep: Sweep) -> str:
         f"{shown(text.method, 40)} follows prompts best, {_score_and_interval(text.text)}"
     )
     pairs = overall_differences(sweep)
-    if not pairs or subjects_of(sweep) < FEW_SUBJECTS:
+    if not has_p(pairs):
         return f"{sentence}."
-    clear_subject = sum(is_clear(pair.subject) for pair in pairs)
-    clear_text = sum(is_clear(pair.text) for pair in pairs)
+    clear_subject = sum(is_clear(pair.subject_p) for pair in pairs)
+    clear_text = sum(is_clear(pair.text_p) for pair in pairs)
     return (
         f"{sentence}; of {number(len(pairs))} pairs of methods, {number(clear_subject)} differ in "
-        f"subject and {number(clear_text)} in text by more than the 95 % interval of their paired "
-        "difference."
+        f"subject and {number(clear_text)} in text, with p < {1 - LEVEL:.2f} after Holm’s "
+        f"correction for {number(2 * len(pairs))} tests."
     )
 
 
@@ -227,7 +233,7 @@ def _score_and_interval(interval: Interval) -> str:
 
 def norm_score_finding(sweep: Sweep) -> str:
     """Say the rank correlation of norm and text score over all learned tokens."""
-    correlation = rank_correlation(sweep.courses)
+    correlation = norm_text_correlation(sweep.courses)
     if correlation is None:
         return "All learned tokens have the same norm, so nothing can depend on it."
     finding = (
@@ -239,41 +245,12 @@ def norm_score_finding(sweep: Sweep) -> str:
     return f"{finding} (95 % interval over subjects {interval_text(correlation)})."
 
 
-def rank_correlation(courses: Sequence[Course]) -> Interval | None:
-    """Return Spearman's correlation of norm and text score, with a bootstrap interval.
-
-    None if all norms or all scores are equal. Tokens of one subject are alike, so the percentile
-    bootstrap draws subjects, not tokens. Fewer than `FEW_SUBJECTS` have no interval.
-    """
-    from scipy.stats import spearmanr
-
-    by_subject: dict[str, list[Course]] = defaultdict(list)
+def norm_text_correlation(courses: Sequence[Course]) -> Interval | None:
+    """Return Spearman's correlation of norm and text score; None if either never varies."""
+    by_subject: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for course in courses:
-        by_subject[course.subject].append(course)
-    groups = [
-        np.array([(course.inflation, course.text_score) for course in of_subject])
-        for of_subject in by_subject.values()
-    ]
-    # Rounded: fixed norms differ in their last bits, which must not count as a spread.
-    rounded = np.round(np.concatenate(groups), 6)
-    if np.ptp(rounded, axis=0).min() == 0:
-        return None
-    rng = np.random.default_rng(0)
-    draws = _DRAWS if len(groups) >= FEW_SUBJECTS else 0
-    drawn = [_drawn_correlation(groups, rng) for _ in range(draws)]
-    low, high = None, None
-    if drawn:
-        # A draw without a spread has no correlation: nan, which is left out.
-        low, high = (float(end) for end in np.nanquantile(drawn, [0.025, 0.975]))
-    return Interval(float(spearmanr(rounded).statistic), low, high, len(groups), len(courses))
-
-
-def _drawn_correlation(groups: Sequence["Floats"], rng: np.random.Generator) -> float:
-    """Return the correlation of as many groups as there are, drawn with replacement."""
-    from scipy.stats import spearmanr
-
-    places = rng.integers(len(groups), size=len(groups))
-    return float(spearmanr(np.concatenate([groups[place] for place in places])).statistic)
+        by_subject[course.subject].append((course.inflation, course.text_score))
+    return rank_correlation(list(by_subject.values()))
 
 
 def overall_summaries(sweep: Sweep) -> list[Summary]:
@@ -286,13 +263,9 @@ def overall_differences(sweep: Sweep) -> list[Difference]:
     return [difference for difference in sweep.differences if difference.group == ALL]
 
 
-def is_clear(interval: Interval) -> bool:
-    """Whether the interval of a difference excludes 0."""
-    return (
-        interval.low is not None
-        and interval.high is not None
-        and (interval.low > 0 or interval.high < 0)
-    )
+def is_clear(p: float | None) -> bool:
+    """Whether a corrected p-value says that a difference is not 0."""
+    return p is not None and p < 1 - LEVEL
 
 
 def by_group(sweep: Sweep) -> tuple[list[str], list[tuple[str, dict[str, Summary]]]]:
@@ -325,18 +298,6 @@ def missing(sweep: Sweep) -> str:
     )
 
 
-_SCORE_COLUMNS = (
-    Column("method", kind="token"),
-    Column("norm ÷ mean", "×", digits=3),
-    *SCORE_COLUMNS,
-    Column("pictures"),
-)
-_DIFFERENCE_COLUMNS = (
-    Column("first", kind="token"),
-    Column("less", kind="token"),
-    *SCORE_COLUMNS,
-    Column("differs in", kind="text"),
-)
 _COST_COLUMNS = (
     Column("method", kind="token"),
     Column("training", "s", digits=3),
@@ -352,11 +313,11 @@ _CELL_COLUMNS = (
 
 
 _CAPTION = (
-    "Diamonds: means over subjects. Bars: 95 % bootstrap intervals over subjects and picture "
-    "seeds, training seeds averaged. Methods with overlapping bars may still differ: the paired "
-    "differences decide."
+    "Diamonds: means over subjects. Bars: 95 % bootstrap intervals over subjects, training seeds "
+    "and picture seeds. Methods with overlapping bars may still differ: the paired differences "
+    "decide."
 )
-_CAPTION_OF_FEW = "Diamonds: means over subjects, training seeds averaged."
+_CAPTION_OF_FEW = "Diamonds: means over subjects."
 
 
 def _too_few(result: Sweep) -> list[Block]:
@@ -376,23 +337,27 @@ def _measured(result: Sweep) -> str:
         f"Sweep {quoted(result.name)}: every method learns the same concepts from the same "
         f"training seeds and paints the same prompts ({quoted(result.prompts)}) from the same "
         f"noise. Subject: mean cosine to the reference images, by {quoted(result.image_encoder)}. "
-        f"Text: {result.text_unit}, by {quoted(result.text_encoder)}."
+        f"Text: {result.text_unit}, by {quoted(result.text_encoder)}"
+        f"{TEXT_BY_CHECKS if result.checks else '.'}"
     )
     incomplete = missing(result)
     return f"{note} {incomplete}" if incomplete else note
 
 
-def _score_rows(result: Sweep) -> list[list[Value]]:
-    inflation = mean_inflation(result)
-    return [
-        [
-            summary.method,
-            inflation.get(summary.method),
-            *score_cells(summary.subject, summary.text),
-            summary.images,
-        ]
-        for summary in overall_summaries(result)
+def _score_table(result: Sweep) -> Table:
+    inflation, summaries = mean_inflation(result), overall_summaries(result)
+    ceilings = has_ceilings(summaries)
+    columns = [
+        Column("method", kind="token"),
+        Column("norm ÷ mean", "×", digits=3),
+        *summary_columns(ceilings),
+        Column("pictures"),
     ]
+    rows = [
+        [row.method, inflation.get(row.method), *summary_cells(row, ceilings), row.images]
+        for row in summaries
+    ]
+    return Table("Scores over all prompts", columns, rows)
 
 
 def _group_tables(result: Sweep) -> list[Table]:
@@ -416,30 +381,30 @@ def _difference_blocks(result: Sweep) -> list[Block]:
     differences = overall_differences(result)
     if not differences:
         return []
-    title = "Paired differences over all prompts"
-    rows: list[list[Value]] = [
-        [
-            difference.first,
-            difference.second,
-            *score_cells(difference.subject, difference.text),
-            _clear_scores(difference),
-        ]
-        for difference in differences
+    tested = has_p(differences)
+    columns = [
+        Column("first", kind="token"),
+        Column("less", kind="token"),
+        *difference_columns(tested),
     ]
-    if subjects_of(result) < FEW_SUBJECTS:
-        return [Table(title, _DIFFERENCE_COLUMNS[:-1], [row[:-1] for row in rows])]
+    rows: list[list[Value]] = [
+        [row.first, row.second, *difference_cells(row, tested)] for row in differences
+    ]
+    title = "Paired differences over all prompts"
+    if not tested:
+        return [Table(title, columns, rows)]
+    columns.append(Column("differs in", kind="text"))
+    for row, difference in zip(rows, differences, strict=True):
+        row.append(_clear_scores(difference))
     return [
-        Table(title, _DIFFERENCE_COLUMNS, rows),
-        Note(
-            "“Differs in”: the 95 % interval excludes 0. There is no correction for the number of "
-            "pairs: of equal methods, about one pair in twenty would differ."
-        ),
+        Table(title, columns, rows),
+        Note(f"“Differs in”: p < {1 - LEVEL:.2f}. {CORRECTION}"),
     ]
 
 
 def _clear_scores(difference: Difference) -> str:
-    scores = [("subject", difference.subject), ("text", difference.text)]
-    return ", ".join(name for name, interval in scores if is_clear(interval)) or "neither"
+    scores = [("subject", difference.subject_p), ("text", difference.text_p)]
+    return ", ".join(name for name, p in scores if is_clear(p)) or "neither"
 
 
 def _norm_section(result: Sweep) -> Section:
@@ -450,7 +415,7 @@ def _norm_section(result: Sweep) -> Section:
             Finding(finding),
             Figure(
                 lambda: norm_scores_figure(result),
-                "A point is one learned token, scored on the pictures of the first seed. Faint "
+                "A point is one learned token, scored on all its pictures. Faint "
                 "points are checkpoints on the way. This is a correlation: methods that let the "
                 "norm grow differ in other ways too.",
                 finding,

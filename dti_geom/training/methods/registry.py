@@ -15,6 +15,7 @@ _MODULES = (
     "category_norm",
     "adamw_sphere",
     "dti_tuned",
+    "fixed",
 )
 
 

@@ -2,12 +2,17 @@
 
 from torch import Tensor
 
-from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.pipelines import Conditioning, TextToImage
+from dti_geom.training.config import ObjectiveConfig
 from dti_geom.training.data import Batch
 
 
 def denoising(
-    model: TextToImage, batch: Batch, *, min_snr: float | None = None
+    model: TextToImage,
+    batch: Batch,
+    *,
+    min_snr: float | None = None,
+    options: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
 ) -> dict[str, Tensor]:
     """Return the mean squared error of the denoiser's answer against its target.
 
@@ -15,13 +20,21 @@ def denoising(
     loss per sample, float32, differentiable in what is placed in the model. With masks, the mean
     is over the masked area.
     """
+    conditioning = model.encode_prompts(batch.prompts, batch.views)
+    return {"denoising": squared_errors(model, batch, conditioning, min_snr)}
+
+
+def squared_errors(
+    model: TextToImage, batch: Batch, conditioning: Conditioning, min_snr: float | None
+) -> Tensor:
+    """Return the mean squared error of the denoiser's answer for each sample, (n,)."""
     noisy = batch.noising.mix(batch.x, batch.noise, batch.times)
-    answer = model.predict(noisy, batch.times, model.encode_prompts(batch.prompts, batch.views))
+    answer = model.predict(noisy, batch.times, conditioning)
     errors = (answer - batch.noising.target(batch.x, batch.noise, batch.times)).square()
     losses = _means(errors, batch.mask)
     if min_snr is not None:
         losses = losses * batch.noising.min_snr_weights(batch.times, min_snr)
-    return {"denoising": losses}
+    return losses
 
 
 def _means(errors: Tensor, mask: Tensor | None) -> Tensor:

@@ -25,6 +25,14 @@ def test_several_blocks_are_joined_along_the_features_in_the_order_named() -> No
     assert read[0, 0].tolist() == [1, 1, 1, 3, 3, 3]
 
 
+def test_what_is_read_has_a_name() -> None:
+    early, several = Tap((1,), final_norm=False), Tap((2, 0), final_norm=False)
+    assert HiddenStates(STATES, LAST).read_name == "block 3 of 3, after the final norm"
+    assert HiddenStates(STATES, LAST, tap=early).read_name == "block 2 of 3, before the final norm"
+    assert HiddenStates(STATES, LAST, tap=several).read_name.startswith("blocks 1, 3 of 3, before")
+    assert HiddenStates(STATES, STATES[-1]).read_name == "block 3 of 3; there is no final norm"
+
+
 def test_a_final_norm_on_an_earlier_block_is_refused() -> None:
     with pytest.raises(ValueError, match="final norm"):
         Tap((1,))

@@ -21,6 +21,8 @@ PUBLISHED = (
         ("openclip-vit-h-14-text", "clip_text_model", 1024, 23, 77),
         ("openclip-vit-bigg-14-text", "clip_text_model", 1280, 32, 77),
         ("gemma-2-2b", "gemma2", 2304, 26, None),
+        ("t5-v1_1-xxl-encoder", "t5", 4096, 24, None),
+        ("umt5-xxl-encoder", "umt5", 4096, 24, None),
     ],
 )
 def test_every_published_encoder_is_understood_at_its_full_size(

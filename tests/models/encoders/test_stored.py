@@ -13,7 +13,8 @@ from dti_geom.models.pipelines import View, open_text_to_image
 
 SEEING = ["qwen2_5_vl", "qwen3_vl", "mistral3"]  # their language model is nested
 CAUSAL = ["llama", "qwen2", "qwen3", "smollm3", *SEEING]
-FAMILIES = [*CAUSAL, "t5", "umt5", "bert", "roberta", "clip"]
+T5 = ["t5", "umt5", "byt5", "t5gemma"]
+FAMILIES = [*CAUSAL, *T5, "bert", "roberta", "clip"]
 IDS = torch.tensor([[5, 6, 7, 8], [9, 5, 5, 6]])
 
 
@@ -57,7 +58,7 @@ def test_geometry_needs_no_module_and_no_tokenizer(
     assert "module" not in vars(encoder)
 
 
-@pytest.mark.parametrize("family", [*CAUSAL, "t5", "umt5", "clip", "sd15", "sana"])
+@pytest.mark.parametrize("family", [*CAUSAL, *T5, "clip", "sd15", "sana"])
 def test_each_state_is_the_one_before_plus_the_branches_outputs(
     single_encoders: dict[str, Path], sd15_folder: Path, sana_folder: Path, family: str
 ) -> None:
@@ -92,6 +93,16 @@ def test_the_models_own_rows_passed_as_embeddings_change_nothing(
     assert torch.equal(plain.last, given.last)
     other = encoder.hidden_states(IDS, encoder.token_table[IDS + 1])
     assert not torch.allclose(plain.last, other.last)
+
+
+def test_byt5_names_its_rows_after_bytes(single_encoders: dict[str, Path], tmp_path: Path) -> None:
+    """Its tokenizer comes without a file of names."""
+    folder = tmp_path / "byt5"
+    shutil.copytree(single_encoders["byt5"], folder)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    (encoder,) = open_encoders(str(folder))
+    assert encoder.vocabulary.rows("cat") == [3 + byte for byte in b"cat"]
+    assert encoder.vocabulary.token(3 + ord("c")).strip("…") == "c"
 
 
 def test_gemma_still_scales_embeddings_that_are_passed_in(sana_folder: Path) -> None:

@@ -1,7 +1,9 @@
 from dataclasses import replace
 from typing import Any
 
+from dti_geom.evaluation.evaluation import CheckSummary, Evaluation
 from dti_geom.evaluation.scores import LeftOut
+from dti_geom.mini.ceilings import Ceiling, ConceptCeiling, Likeness
 from dti_geom.reporting.blocks import Finding, Note, Pictures, Section, Span, Table
 from dti_geom.reporting.sections.evaluation import (
     evaluation_data,
@@ -12,6 +14,7 @@ from dti_geom.reporting.sections.evaluation import (
     score_text,
     tradeoff_figure,
 )
+from dti_geom.statistics import Share
 from example_results import PIXEL, evaluation_result
 
 
@@ -69,20 +72,24 @@ def test_methods_are_named_in_a_key() -> None:
 def test_the_finding_says_by_how_much_and_with_which_interval() -> None:
     finding = evaluation_finding(evaluation_result())
     assert "8 pairs" in finding
-    assert "dti less ti is +0.100 (95 % interval 0.100 to 0.100) in subject" in finding
-    assert "+0.100 (95 % interval 0.100 to 0.100) in text" in finding
+    sure = "(95 % interval 0.100 to 0.100, p < 0.001 by Holm)"
+    assert f"dti less ti is +0.100 {sure} in subject" in finding
+    assert f"+0.100 {sure} in text" in finding
     alone = evaluation_finding(evaluation_result(("dti",)))
     assert alone.startswith("dti scores 0.650 (95 % interval 0.")
     assert "8 pictures" in alone
 
 
-def test_a_difference_whose_interval_contains_0_says_so() -> None:
+def test_a_difference_has_its_corrected_p_value_unless_an_older_version_wrote_it() -> None:
     evaluation = evaluation_result()
-    first = evaluation.differences[0]
-    unclear = replace(first, text=replace(first.text, low=-0.1, high=0.3))
-    finding = evaluation_finding(replace(evaluation, differences=(unclear,)))
-    assert finding.count("contains 0") == 1
-    assert "−0.100 to 0.300, which contains 0) in text" in finding
+    first = replace(evaluation.differences[0], text_p=0.25)
+    assert ", p = 0.250 by Holm) in text" in evaluation_finding(
+        replace(evaluation, differences=(first,))
+    )
+    older = tuple(replace(row, subject_p=None, text_p=None) for row in evaluation.differences)
+    section = evaluation_section(replace(evaluation, differences=older))
+    titles = [column.title for column in table(section, "Differences").columns]
+    assert titles == ["first", "less", "prompts", "subject", "95 %", "text", "95 %", "pairs"]
 
 
 def test_scores_and_differences_are_rows_with_their_intervals() -> None:
@@ -94,9 +101,11 @@ def test_scores_and_differences_are_rows_with_their_intervals() -> None:
     )
     assert row[2:4] == [overall.subject.mean, Span(overall.subject.low, overall.subject.high)]
     assert row[6] == overall.images
-    differences = table(section, "Differences").rows
-    assert len(differences) == len(evaluation.differences)
-    assert differences[0][:2] == ["dti", "ti"]
+    difference, *groups = evaluation.differences
+    (row,) = table(section, "Differences").rows
+    assert row[:4] == ["dti", "ti", "all", difference.subject.mean]
+    assert (row[5], row[8]) == (difference.subject_p, difference.text_p)
+    assert [row[2] for row in table(section, "The same by").rows] == [one.group for one in groups]
     assert table(section, "The scorer's").rows[0][1] == 100 * evaluation.accuracy[0].renders.share
 
 
@@ -155,20 +164,21 @@ def test_the_first_methods_pictures_are_counted_against_the_second() -> None:
 
 def test_what_was_left_out_is_named_with_its_reason() -> None:
     lost = LeftOut("runs/dti/photos/a.png", "it is no image")
-    _, note = blocks(evaluation_section(evaluation_result(("dti",), "mini", lost)), Note)
-    assert "photos/a.png" in note.text
+    notes = blocks(evaluation_section(evaluation_result(("dti",), "mini", lost)), Note)
+    (note,) = [note for note in notes if "photos/a.png" in note.text]
     assert "it is no image" in note.text
-    assert len(blocks(evaluation_section(evaluation_result()), Note)) == 1
+    whole = blocks(evaluation_section(evaluation_result(("dti",))), Note)
+    assert len(whole) == len(notes) - 1
 
 
 def test_one_subject_has_intervals_over_its_seeds_alone() -> None:
     evaluation = evaluation_result()
     fox = tuple(score for score in evaluation.images if score.subject == "fox")
     for result, fact in (
-        (replace(evaluation, images=fox), "the seeds of the one subject"),
-        (evaluation, "subjects and seeds"),
+        (replace(evaluation, images=fox), "runs and seeds of the one subject"),
+        (evaluation, "subjects, runs and seeds"),
     ):
-        (note,) = blocks(evaluation_section(result), Note)
+        note = blocks(evaluation_section(result), Note)[0]
         assert f"bootstrap over {fact}" in note.text
 
 
@@ -183,3 +193,41 @@ def test_without_pictures_there_is_no_grid_and_the_data_have_none() -> None:
 
 def test_what_is_unknown_is_a_dash() -> None:
     assert (score_text(None), score_text(-0.12345), interval_text(None)) == ("–", "−0.123", "–")
+
+
+def checked(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with checks of pairs, and ceilings of one of its two subjects."""
+    checks = {
+        "both": Ceiling(Share.of(10, 10), Share.of(3, 10)),
+        "background": Ceiling(Share.of(10, 10), Share.of(10, 10)),
+    }
+    share = evaluation.summaries[0].text
+    return replace(
+        evaluation,
+        checks=(
+            CheckSummary("dti", "background", 8, share, 1.0),
+            CheckSummary("dti", "both", 4, share, 0.95),
+            CheckSummary("class word", "both", 4, share, None),
+        ),
+        ceilings={"fox": ConceptCeiling("x", checks, Likeness(0.9, 0.8, 0.1))},
+    )
+
+
+def test_checks_of_pairs_stand_apart_with_what_true_pictures_reach() -> None:
+    section = evaluation_section(checked(evaluation_result()))
+    pairs, others = table(section, "Pairs"), table(section, "Other checks")
+    assert [row[0] for row in pairs.rows] == ["dti", "class word", "true pictures"]
+    assert pairs.rows[-1][1] == 0.95
+    assert [column.title for column in others.columns] == ["method", "background", "95 %"]
+
+
+def test_what_the_scorer_cannot_decide_is_named_and_so_is_a_subject_without_ceilings() -> None:
+    notes = [note.text for note in blocks(evaluation_section(checked(evaluation_result())), Note)]
+    (blind,) = [note for note in notes if "both of fox" in note]
+    assert "30%" in blind
+    assert "background of" not in blind
+    assert any("ceilings: mini" in note for note in notes)
+    (row,) = table(evaluation_section(checked(evaluation_result())), "What true").rows
+    assert row == ["fox", 0.9, 0.8, 0.1, 30.0, 100.0]
+    plain = evaluation_section(evaluation_result())
+    assert not any("eilings" in note.text for note in blocks(plain, Note))

@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
+from dti_geom.files import from_json, to_json
 from dti_geom.probes.stagnation import StagnationResult
-from dti_geom.reporting.blocks import Table
+from dti_geom.reporting.blocks import Note, Table
 from dti_geom.reporting.sections.stagnation import (
     branch_figure,
     stagnation_figure,
     stagnation_finding,
     stagnation_section,
 )
-from section_blocks import blocks_of, column, table_named
+from section_blocks import blocks_of, column, table_named, titles
 
 
 def named(figure: Any) -> Any:
@@ -89,3 +90,29 @@ def test_the_tables_hold_every_magnitude_and_branch_in_degrees(
     assert column(branches, "branch") == ["attention", "mlp"]
     assert column(branches, "longest ‖f‖") == [4.0, 5.0]
     assert column(branches, "turn so far") == pytest.approx([math.degrees(0.5), math.degrees(1)])
+
+
+def test_what_is_left_of_the_input_is_tabled_and_the_state_that_is_read_is_named(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
+    result = make_stagnation([("<x>", 5.0)])
+    section = stagnation_section(result)
+    left = table_named(section, "What is left")
+    assert column(left, "norm ÷ mean") == [None, 1, 8, 32, 5]
+    assert column(left, "added ÷ ‖x₀‖") == [200, 200, 25, 6.25, 40]
+    assert "×200 as long as the word's input at ×1, and ×6.25 at ×32" in stagnation_finding(result)
+    (note,) = blocks_of(section, Note)
+    assert "block 1 of 2, before the final norm" in note.text
+
+
+def test_a_result_of_an_older_version_is_drawn_without_them(
+    make_stagnation: Callable[..., StagnationResult],
+) -> None:
+    data = to_json(make_stagnation())
+    del data["read"]
+    for passage in (data["natural"], *data["scales"]):
+        for name in ("added", "start_share", "along_start"):
+            del passage[name]
+    old = from_json(StagnationResult, data)
+    assert titles(stagnation_section(old)) == ["Whole turn", "Branches, words at their own norms"]
+    assert "updates together" not in stagnation_finding(old)

@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from dti_geom.evaluation.evaluation import paired_differences, summarize
 from dti_geom.evaluation.scores import ImageScore
+from dti_geom.mini.ceilings import Ceiling, ConceptCeiling, Likeness
 from dti_geom.reporting.blocks import Finding, Note, Section, Span, Table
 from dti_geom.reporting.sections.sweep import (
     by_group,
@@ -18,10 +19,11 @@ from dti_geom.reporting.sections.sweep import (
     missing,
     norm_score_finding,
     norm_scores_figure,
-    rank_correlation,
+    norm_text_correlation,
     scores_figure,
     sweep_section,
 )
+from dti_geom.statistics import Share
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.estimates import Estimate
 from dti_geom.sweeps.sweep import (
@@ -30,6 +32,7 @@ from dti_geom.sweeps.sweep import (
     LearnedNorm,
     MethodCost,
     Sweep,
+    _difference_without_few,
     _without_few,
 )
 
@@ -114,6 +117,7 @@ def test_the_finding_names_who_leads_and_counts_differences_that_are_clear(sweep
     finding = methods_finding(sweep)
     assert "dti follows prompts best, 0.755" in finding
     assert "of 3 pairs of methods, 0 differ in subject and 3 in text" in finding
+    assert "correction for 6 tests" in finding
     tied = replace(sweep, differences=())
     assert methods_finding(tied).endswith(").")
 
@@ -127,7 +131,7 @@ def few(sweep: Sweep, count: int) -> Sweep:
     return replace(
         sweep,
         summaries=tuple(map(_without_few, summarize(images))),
-        differences=tuple(map(_without_few, paired_differences(images))),
+        differences=tuple(map(_difference_without_few, paired_differences(images))),
         courses=tuple(courses),
     )
 
@@ -155,21 +159,19 @@ def test_five_subjects_have_intervals_and_verdicts(sweep: Sweep) -> None:
     section = sweep_section(few(sweep, 5))
     assert table(section, "Paired differences").rows[0][-1] == "text"
     assert not any("too few" in block.text for block in blocks(section, Note))
-    correlation = rank_correlation(sweep.courses)
+    correlation = norm_text_correlation(sweep.courses)
     assert correlation is not None
     assert correlation.low is not None
 
 
-def test_a_difference_is_clear_when_its_interval_leaves_0_out(sweep: Sweep) -> None:
-    text = sweep.differences[0].text
-    assert is_clear(replace(text, low=0.1, high=0.2))
-    assert is_clear(replace(text, low=-0.2, high=-0.1))
-    assert not is_clear(replace(text, low=-0.1, high=0.1))
-    assert not is_clear(replace(text, low=None, high=None))
+def test_a_difference_is_clear_by_its_corrected_p_value() -> None:
+    assert is_clear(0.04)
+    assert not is_clear(0.06)
+    assert not is_clear(None)
 
 
 def test_norm_and_score_are_correlated_by_rank_over_all_tokens(sweep: Sweep) -> None:
-    correlation = rank_correlation(sweep.courses)
+    correlation = norm_text_correlation(sweep.courses)
     values = [(course.inflation, course.text_score) for course in sweep.courses]
     assert correlation is not None
     assert correlation.mean == pytest.approx(spearmanr(values).statistic, abs=1e-6)
@@ -185,7 +187,7 @@ def test_the_interval_of_a_correlation_of_noise_contains_0() -> None:
         Course("x", f"subject {number % 12}", 0, 400, 1 + rng.random(), 0.5, rng.random())
         for number in range(120)
     ]
-    correlation = rank_correlation(courses)
+    correlation = norm_text_correlation(courses)
     assert correlation is not None
     assert correlation.low is not None
     assert correlation.high is not None
@@ -197,7 +199,7 @@ def test_without_a_spread_of_norms_there_is_no_correlation(sweep: Sweep) -> None
     fixed = tuple(
         replace(course, inflation=1.0 + 1e-8 * place) for place, course in enumerate(sweep.courses)
     )
-    assert rank_correlation(fixed) is None
+    assert norm_text_correlation(fixed) is None
     assert "same norm" in norm_score_finding(replace(sweep, courses=fixed))
 
 
@@ -279,7 +281,7 @@ def test_text_scores_of_each_kind_of_prompt_stand_in_columns(
     assert groups.rows[1][3] == summary.text.mean
 
 
-def test_paired_differences_say_whether_their_interval_excludes_0(
+def test_paired_differences_say_what_they_differ_in_by_corrected_p_values(
     sweep: Sweep, section: Section
 ) -> None:
     rows = table(section, "Paired differences").rows
@@ -288,10 +290,32 @@ def test_paired_differences_say_whether_their_interval_excludes_0(
     for row, difference in zip(rows, overall, strict=True):
         assert row[:2] == [difference.first, difference.second]
         assert row[2] == difference.subject.mean
+        assert (row[4], row[7]) == (difference.subject_p, difference.text_p)
     assert [row[-1] for row in rows] == ["text"] * 3
-    same = replace(overall[0], text=overall[0].subject)
+    same = replace(overall[0], text_p=0.06)
     unclear = sweep_section(replace(sweep, differences=(same,), courses=()))
     assert table(unclear, "Paired differences").rows[0][-1] == "neither"
+
+
+def test_a_sweep_of_an_older_version_has_neither_p_values_nor_verdicts(sweep: Sweep) -> None:
+    older = [replace(row, subject_p=None, text_p=None) for row in sweep.differences]
+    section = sweep_section(replace(sweep, differences=tuple(older)))
+    titles = [column.title for column in table(section, "Paired differences").columns]
+    assert titles == ["first", "less", "subject", "95 %", "text", "95 %"]
+    assert " differ in " not in blocks(section, Finding)[0].text
+
+
+def test_ceilings_stand_beside_scores_and_what_cannot_decide_is_named(sweep: Sweep) -> None:
+    known = tuple(replace(row, subject_ceiling=0.8, text_ceiling=0.9) for row in sweep.summaries)
+    checks = {"both": Ceiling(Share.of(10, 10), Share.of(3, 10))}
+    ceilings = {"dog": ConceptCeiling("x", checks, Likeness(0.9, 0.8, 0.1))}
+    section = sweep_section(replace(sweep, summaries=known, ceilings=ceilings))
+    scores = table(section, "Scores over all")
+    titles = [column.title for column in scores.columns]
+    assert titles[2:8] == ["subject", "95 %", "ceiling", "text", "95 %", "ceiling"]
+    assert scores.rows[0][4] == 0.8
+    assert scores.rows[0][7] == 0.9
+    assert any("both of dog (30% " in note.text for note in blocks(section, Note))
 
 
 def test_the_norm_has_a_part_of_its_own_where_tokens_were_learned(
