@@ -564,9 +564,12 @@ _QWEN_TEMPLATE = (
 )
 
 
-def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
-    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size."""
-    merges = [tuple(merge.split()) for merge in _byte_merges()]
+def qwen_tokenizer(folder: Path, words: Sequence[str] = WORDS, *, chat: bool = True) -> int:
+    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size.
+
+    words: those of one token.
+    """
+    merges = [tuple(merge.split()) for merge in _byte_merges(words)]
     pieces = [*_letters(), *("".join(merge) for merge in merges)]
     tokenizer = library("transformers").Qwen2Tokenizer(
         {piece: row for row, piece in enumerate(pieces)},
@@ -583,10 +586,10 @@ def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
     return len(tokenizer)
 
 
-def _byte_merges() -> list[str]:
-    """The merges that make each of WORDS one token, at a prompt's start and behind a space."""
+def _byte_merges(words: Sequence[str]) -> list[str]:
+    """The merges that make each of the words one token, at a prompt's start and behind a space."""
     merges: dict[str, None] = {}
-    for word in WORDS:
+    for word in words:
         for end in range(1, len(word)):
             merges[f"{word[:end]} {word[end]}"] = None
         merges[f"Ġ {word}"] = None
@@ -768,8 +771,9 @@ def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
 def published_folder(folder: Path, name: str, denoiser: str | None = None) -> None:
     """Write a family's folder with the configurations of published sizes; no weights fit them.
 
-    denoiser: one of the family's; default the first. Tokenizers are stand-ins. That of SANA reads
-    every word of the instruction as one token, about as many tokens as Gemma's own.
+    denoiser: one of the family's; default the first. Tokenizers are stand-ins. Where the pipeline
+    writes something before prompts, they read every word of it as one token, about as many tokens
+    as the published ones.
     """
     family = FAMILIES[name]
     family.build(folder)
@@ -790,11 +794,18 @@ def published_folder(folder: Path, name: str, denoiser: str | None = None) -> No
         for weights in (folder / part).glob("*.safetensors"):
             weights.unlink()
     (folder / "model_index.json").write_text(json.dumps(index))
+    pipeline = getattr(library("diffusers"), family.pipeline_class)
+    text = "user assistant system think a photo of one the my "
     if name == "sana":
-        call = inspect.signature(library("diffusers").SanaPipeline.__call__).parameters
-        text = " ".join(call["complex_human_instruction"].default) + " a photo of one the my"
-        words = [word for word in re.findall(r"[a-z]+", text) if len(word) > 1]
-        gemma_tokenizer(folder / "tokenizer", (*WORDS, *words))
+        call = inspect.signature(pipeline.__call__).parameters
+        text += " ".join(call["complex_human_instruction"].default)
+    else:
+        text += inspect.getsource(pipeline.__init__)  # the sentences before a prompt among it
+    words = (*WORDS, *(word for word in re.findall(r"[A-Za-z]+", text) if len(word) > 1))
+    if "gemma" in family.towers[0]:
+        gemma_tokenizer(folder / "tokenizer", [word for word in words if word.islower()])
+    elif "qwen" in family.towers[0]:
+        qwen_tokenizer(folder / "tokenizer", words)
 
 
 # The training losses as published, written with diffusers' own modules and numbers alone.
