@@ -504,7 +504,7 @@ def test_generation_paints_what_the_pipeline_paints_from_the_same_noise(
     # Slices are single pictures, as ours are decoded.
     model.vae.enable_slicing()
     # The same object, not a second one: two copies in memory differ in the last digit.
-    options = {"guidance_scale": model.guidance} | family.call_options
+    options = {"guidance_scale": model.guidance, **family.call_options}
     expected = model.pipeline(
         prompt=["a red cat", "a dog"],
         num_inference_steps=2,
