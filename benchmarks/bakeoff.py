@@ -2,11 +2,13 @@
 
 Every stage is a sweep. All sweeps share a folder, so nothing is trained twice:
 
-search   on the tuning concepts: learning rates of every method; if the best rate is the lowest
-         or highest tried, the next rate beyond it is tried too
-prior    on the tuning concepts: κ of DTI at its best rate
+search   on the tuning concepts: the same multiples of every method's own learning rate
+second   on the tuning concepts: as many values of every method's second setting at its best rate:
+         κ, weight decay, magnitude, pull, share or exponent, see `second_values`
 bakeoff  on the test concepts: every method at its best setting × 3 training seeds, and TI's
          baselines
+speed    on the test concepts: every method's checkpoints; updates and seconds until it is as good
+         as TI is at its end
 norms    on the test concepts: norm against scores, for free and fixed norms, also after 100 and
          200 updates, first training seed
 beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes
@@ -15,11 +17,12 @@ winner   on the test concepts: the best settings of `beyond`, the tuned DTI, and
 confirm  on the test concepts: the tuned DTI and DTI as published, on 3 new training seeds, with
          two pictures of each prompt
 
-A setting's merit is the geometric mean of its subject score and its text score. Both are averaged
-over concepts and prompts.
+Every method is tried at the same number of settings. A best value at the edge of what was tried is
+published as such; no method gets more for it. A setting's merit is the geometric mean of its
+subject score and its text score. Both are averaged over concepts and prompts.
 
 python benchmarks/bakeoff.py --work build/bakeoff                      # all stages; resumes
-python benchmarks/bakeoff.py --work build/bakeoff --stages search prior
+python benchmarks/bakeoff.py --work build/bakeoff --stages search second
 python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
 """
 
@@ -30,7 +33,8 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,32 +43,42 @@ import numpy as np
 import torch
 from scipy import stats
 
+from dti_geom import geometry
 from dti_geom.evaluation.evaluation import ALL
 from dti_geom.evaluation.scores import ImageScore
-from dti_geom.files import load_result, save_result, write_text
+from dti_geom.files import load_result, save_result, to_json, write_text
+from dti_geom.geometry import NormSummary
+from dti_geom.models import open_encoders
 from dti_geom.models.catalog import profile_of
+from dti_geom.models.pipelines import TextToImage
 from dti_geom.reporting.sections.sweep import by_group, mean_inflation
-from dti_geom.statistics import Interval, holm, paired_test
+from dti_geom.statistics import Interval, paired_tests
 from dti_geom.sweeps import LocalEngine, Sweep, collect, plan_of, read_finished, run_sweep
 from dti_geom.sweeps.cells import COST, Cost
 from dti_geom.sweeps.engines import Outcome
 from dti_geom.sweeps.plan import Cell, Plan
+from dti_geom.sweeps.quality import TimeToQuality, time_to_quality
 from dti_geom.sweeps.sweep import CellState
-from dti_geom.training import METHODS
+from dti_geom.training import METHODS, MethodConfig
+from dti_geom.training.methods.base import decide
 
-STAGES = ("search", "prior", "bakeoff", "beyond", "winner", "confirm", "norms")
+STAGES = ("search", "second", "bakeoff", "beyond", "winner", "confirm", "speed", "norms")
 PRESETS = ("dti-tuned",)  # methods whose settings come from this benchmark
+DEFAULTS = TextToImage.training
 RATES = {
-    name: method.learning_rate or 0.04 for name, method in METHODS.items() if name not in PRESETS
+    name: decide(method, MethodConfig(name), DEFAULTS).learning_rate
+    for name, method in METHODS.items()
+    if name not in PRESETS and method.learns
 }
-FURTHER = 3  # times that a search may try a rate beyond its outermost
+MULTIPLES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4)  # of a method's own rate
 AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
 PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
 # What the others of a stage are tested against.
 REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
 FINALISTS = 3  # changes that are tried on the test concepts
-KAPPAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
-TRAIN = {"dtype": "bfloat16"}
+VALUES = 5  # of a method's second setting, its own among them
+TRAIN = {"dtype": "bfloat16", "checkpoint_every": 50}
+CHECKPOINTS = list(range(50, 400, 50))
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
 
 Images = list[tuple[CellState, ImageScore]]
@@ -93,6 +107,29 @@ def merits(images: Images) -> dict[str, float]:
     }
     return {
         label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()
+    }
+
+
+def second_values() -> dict[str, tuple[str, tuple[Any, ...]]]:
+    """Return every method's second setting and the `VALUES` values of it that are tried.
+
+    Projections undo weight decay, so what they try is the magnitude that they project to.
+    """
+    decays = ("weight_decay", (0.0, DEFAULTS.weight_decay, 0.1, 1.0, 10.0))
+    multiples = (0.5, 1.0, 2.0, 4.0, 8.0)
+    stats = norm_summary()
+    projected = {"median-projection": stats.percentiles[3], "adamw-sphere": stats.mean}
+    return {
+        "dti": ("kappa", (0.0, DEFAULTS.kappa, 1e-3, 1e-2, 1e-1)),
+        "ti": decays,
+        "category-norm": decays,
+        "crossinit": ("strength", (0.0, 1e-5, 1e-3, 1e-1, 10.0)),
+        "norm-decay": ("strength", (1.0, 3.0, 10.0, 30.0, 100.0)),
+        "std-retraction": ("strength", (0.01, 0.03, 0.1, 0.3, 1.0)),
+        **{
+            name: ("magnitude", tuple(str(multiple * norm) for multiple in multiples))
+            for name, norm in projected.items()
+        },
     }
 
 
@@ -168,55 +205,81 @@ class Bakeoff:
         return merits(read_finished(self.run(self.tuning(methods)), self.work).images)
 
     def search(self) -> dict[str, dict[str, float]]:
-        """Merit of every learning rate tried, by method."""
-        tried = {name: [rate / 2, rate, rate * 2] for name, rate in RATES.items()}
-        for last in [False] * FURTHER + [True]:
-            asked = [
-                {"name": name, "label": f"{name} {rate:g}", "learning_rate": rate}
-                for name in tried
-                for rate in tried[name]
-            ]
-            found = self.merits(asked)
-            merit = {
-                name: {rate: found[f"{name} {rate:g}"] for rate in sorted(rates)}
-                for name, rates in tried.items()
-            }
-            further = {
-                name: beyond for name, by_rate in merit.items() if (beyond := outermost(by_rate))
-            }
-            if last or not further:
-                break
-            for name, rate in further.items():
-                tried[name].append(rate)
+        """Return the merit of every learning rate tried, by method."""
+        tried = {name: [rate * multiple for multiple in MULTIPLES] for name, rate in RATES.items()}
+        asked = [
+            {"name": name, "label": f"{name} {rate:g}", "learning_rate": rate}
+            for name in tried
+            for rate in tried[name]
+        ]
+        found = self.merits(asked)
         return {
-            name: {f"{rate:g}": value for rate, value in by_rate.items()}
-            for name, by_rate in merit.items()
+            name: {f"{rate:g}": found[f"{name} {rate:g}"] for rate in rates}
+            for name, rates in tried.items()
         }
 
-    def prior(self) -> dict[str, float]:
-        """Merit of every κ tried, for DTI at its best rate."""
-        rate = best(self.search()["dti"])
+    def second(self) -> dict[str, dict[str, float]]:
+        """Return the merit of every value of a method's second setting, at its best rate."""
+        rates, values = self.search(), second_values()
         asked = [
-            {"name": "dti", "label": f"{kappa:g}", "learning_rate": float(rate), "kappa": kappa}
-            for kappa in KAPPAS
+            {
+                "name": name,
+                "label": f"{name} {value}",
+                "learning_rate": float(best(rates[name])),
+                setting: value,
+            }
+            for name, (setting, tried) in values.items()
+            for value in tried
         ]
-        return self.merits(asked)
+        found = self.merits(asked)
+        return {
+            name: {str(value): found[f"{name} {value}"] for value in tried}
+            for name, (_, tried) in values.items()
+        }
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Every method at its best."""
-        rates = {
-            name: {"name": name, "learning_rate": float(best(found))}
-            for name, found in self.search().items()
-        }
-        rates["dti"]["kappa"] = float(best(self.prior()))
-        return rates
+        rates, seconds, values = self.search(), self.second(), second_values()
+        found: dict[str, dict[str, Any]] = {}
+        for name, rate_merits in rates.items():
+            setting, tried = values[name]
+            chosen = next(value for value in tried if str(value) == best(seconds[name]))
+            found[name] = {
+                "name": name,
+                "learning_rate": float(best(rate_merits)),
+                setting: chosen,
+            }
+        return found
+
+    def edges(self) -> dict[str, list[str]]:
+        """Return the settings whose best value is the lowest or highest that was tried."""
+        rates, seconds, values = self.search(), self.second(), second_values()
+        found: dict[str, list[str]] = {}
+        for name in rates:
+            at_edge = {
+                "learning_rate": outermost(rates[name]),
+                values[name][0]: outermost(seconds[name]),
+            }
+            found[name] = [setting for setting, is_outermost in at_edge.items() if is_outermost]
+        return found
 
     def bakeoff(self) -> Plan:
         asked = {
             name: {**setting, "baselines": name == "ti"} for name, setting in self.settings.items()
         }
         return self.run(self._test("bakeoff", asked))
+
+    def speed(self) -> Plan:
+        return self.run(
+            self._plan(
+                "speed",
+                concepts("test", 6),
+                list(self.settings.values()),
+                self.seeds,
+                EVALUATE | {"checkpoints": CHECKPOINTS},
+            )
+        )
 
     def norms(self) -> Plan:
         methods = [
@@ -285,7 +348,7 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
-    found["settings"] = bakeoff.settings
+    found["settings"], found["at the edge"] = bakeoff.settings, bakeoff.edges()
     tables = []
     for stage in stages:
         result = getattr(bakeoff, stage)()
@@ -296,6 +359,10 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         sweep = collect(finished)
         save_result(folder / f"{stage}.json", sweep, overwrite=True)
         tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
+        if stage == "speed":
+            times = time_to_quality(sweep.courses, sweep.costs)
+            found["speed, time to quality"] = to_json(times)
+            tables.append(quality_table(times))
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
         found[f"{stage}, counting"] = by_prompt(finished.images, "count")
         for reference in REFERENCES.get(stage, ()):
@@ -338,8 +405,7 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
     """Return the reference's scores minus those of every other method.
 
     A row has the mean difference over concepts and the p-value of Wilcoxon's signed-rank test on
-    the concepts' differences. Holm's correction for the number of methods is applied to the subject
-    score and to the text score separately.
+    the concepts' differences, corrected by Holm's method for all methods and both scores.
     """
     scores: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for _, image in images:
@@ -350,19 +416,21 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
         method: np.array([np.mean(scores[method, subject], axis=0) for subject in subjects])
         for method in methods
     }
-    rows: list[dict[str, Any]] = [
-        {"method": method, "concepts": len(subjects)} for method in methods if method != reference
-    ]
-    for place, score in enumerate(("subject", "text")):
-        for row in rows:
-            tested = paired_test((means[reference] - means[row["method"]])[:, place])
-            row[score] = tested.mean
-            row[f"{score} better on"] = tested.positive
-            row[f"{score} p"] = tested.p
-        corrected = holm([row[f"{score} p"] for row in rows])
-        for row, p in zip(rows, corrected, strict=True):
-            row[f"{score} p, Holm"] = p
-    return rows
+    others = [method for method in methods if method != reference]
+    family = {
+        (method, score): (means[reference] - means[method])[:, place].tolist()
+        for method, (place, score) in product(others, enumerate(("subject", "text")))
+    }
+    rows: dict[str, dict[str, Any]] = {
+        method: {"method": method, "concepts": len(subjects)} for method in others
+    }
+    for (method, score), tested in paired_tests(family).items():
+        rows[method] |= {
+            score: tested.mean,
+            f"{score} better on": tested.positive,
+            f"{score} p, Holm": tested.corrected,
+        }
+    return list(rows.values())
 
 
 def scores_table(sweep: Sweep) -> str:
@@ -433,19 +501,29 @@ def against_table(tested: list[dict[str, Any]], reference: str) -> str:
         f"{reference} less",
         "subject",
         f"better on, of {of}",
-        "p",
+        "p, Holm",
         "text",
         f"better on, of {of}",
-        "p",
+        "p, Holm",
     )
     return table(columns, rows)
 
 
-def interval(scores: Interval) -> str:
-    """Format a mean with its 95 % interval, if it has one."""
-    if scores.low is None:
-        return f"{scores.mean:.3f}"
-    return f"{scores.mean:.3f} [{scores.low:.3f}, {scores.high:.3f}]"
+def quality_table(times: Iterable[TimeToQuality]) -> str:
+    """Tabulate what every method needs to be as good as TI is at its end."""
+    rows = []
+    for row in times:
+        ends = ["–" if row.seconds is None else interval(row.seconds, 1)]
+        rows.append((row.label, f"{row.reached} of {row.tokens}", interval(row.updates, 0), *ends))
+    return table(("method", "as good as TI at its end", "updates", "seconds"), rows)
+
+
+def interval(scores: Interval, digits: int = 3) -> str:
+    """Format a mean with its 95 % interval, if it has one. digits: decimals."""
+    mean = f"{scores.mean:.{digits}f}"
+    if scores.low is None or scores.high is None:
+        return mean
+    return f"{mean} [{scores.low:.{digits}f}, {scores.high:.{digits}f}]"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -457,18 +535,20 @@ def best(merit: dict[str, float]) -> str:
     return max(merit, key=lambda name: merit[name])
 
 
-def outermost(merit: dict[float, float]) -> float | None:
-    """Return the next rate beyond the best, if the best is the lowest or highest tried."""
-    rates = sorted(merit)
-    top = max(rates, key=lambda rate: merit[rate])
-    return {rates[0]: top / 2, rates[-1]: top * 2}.get(top)
+def outermost(merit: dict[str, float]) -> bool:
+    """Return whether the best is the lowest or the highest value; merits are in its order."""
+    values = list(merit)
+    return best(merit) in (values[0], values[-1])
 
 
 def mean_norm() -> float:
-    from dti_geom import geometry
-    from dti_geom.models import open_encoders
+    return norm_summary().mean
 
-    return geometry.summarize_norms(open_encoders("mini")[0].token_table).mean
+
+@cache
+def norm_summary() -> NormSummary:
+    """Norms of the embedded model's token table."""
+    return geometry.summarize_norms(open_encoders("mini")[0].token_table)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from experiments import (
     Arms,
     correct,
     differences,
+    in_table,
     options_of,
     row_of,
     run_stage,
@@ -140,10 +141,9 @@ def show(found: dict[str, Any]) -> Iterator[str]:
     yield "|" + "---|" * (4 + len(SCORES))
     for row in found["gains"]:
         for variant, values in row["variants"].items():
-            scores = " | ".join(f"{values[score]['mean']:.3f}" for score in SCORES)
             yield (
                 f"| {row['gain']:g} | {row['ratio of a word']:.3g} | {variant} | "
-                f"×{values['norm / mean']:.2f} | {scores} |"
+                f"×{values['norm / mean']:.2f} | {in_table(values)} |"
             )
 
 

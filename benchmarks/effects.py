@@ -53,11 +53,11 @@ from dti_geom.errors import DtiGeomError
 from dti_geom.files import atomic_path
 from dti_geom.geometry.effects import CELLS, cell_rows
 from dti_geom.mini.checks import both_right, order_given_presence, presence_right
-from dti_geom.mini.concepts import Concept
-from dti_geom.mini.recipe.dataset import as_pixels, as_tensor
+from dti_geom.mini.concepts import Concept, concept_images, concepts_folder
+from dti_geom.mini.recipe.dataset import as_pixels, as_tensor, save_grid
 from dti_geom.mini.scorer import Scorer, shipped_scorer
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.statistics import Interval, bootstrap_interval, holm, paired_test
+from dti_geom.statistics import bootstrap_interval, bootstrap_test, holm
 from dti_geom.training import MethodConfig
 
 STAGES = ("train", "paint", "score")
@@ -67,8 +67,10 @@ MOVED = ("word, no position", "word, other's position")
 TOKENS = "tokens.safetensors"
 PAIRS, ALONE = 16, 4  # pictures of each cell: in pairs, and of the thing alone
 PAIR_SEED, ALONE_SEED = 1000, 2000  # of the first picture's noise
-CHECKS = ("presence", "both", "order")  # what is tested
+CHECKS = ("presence", "both", "order")  # of pairs
+TESTED = (*CHECKS, "likeness")
 SHOWN = (*CHECKS, "object", "likeness")
+PREVIEWED = ("round-frog", "yellow-rocket", "striped-apple", "robot")
 
 
 def variant(kind: str, cell: str) -> str:
@@ -259,7 +261,7 @@ def score_cell(scorer: Scorer, cell: Cell, path: Path) -> Answers:
     picture of the thing alone: it is there, and its mean cosine with the references.
     """
     references = embedded_references(scorer, cell.concept)
-    found = {}
+    found: Answers = {}
     for name, pixels in load_file(path).items():
         thing = cell.concept.initialiser if name.startswith("word") else cell.concept.item.thing
         pictures = as_tensor(pixels.numpy())
@@ -285,7 +287,7 @@ def contrasts() -> dict[str, Contrast]:
 
     The effect of I is its mean over II present and absent, and the other way round.
     """
-    found = {}
+    found: dict[str, Contrast] = {}
     for kind in KINDS:
         neither, one, two, both = (variant(kind, cell) for cell in CELLS)
         found |= {
@@ -297,17 +299,6 @@ def contrasts() -> dict[str, Contrast]:
         "DTI − TI, as trained": {"DTI, neither": 1.0, "TI, both": -1.0},
         "TI rescaled − TI": {"TI, neither": 1.0, "TI, both": -1.0},
     }
-
-
-def interval(by_concept: list[list[list[float]]]) -> Interval:
-    """Return the mean over concepts with its bootstrap interval over concepts and runs."""
-    return bootstrap_interval([[float(np.mean(run)) for run in runs] for runs in by_concept])
-
-
-def p_value(by_concept: list[list[list[float]]]) -> float:
-    """Return the p-value of Wilcoxon's signed-rank test over the concepts' means."""
-    # Rounded: means of equal values that were summed in another order must not differ.
-    return paired_test([round(float(np.mean([np.mean(r) for r in c])), 12) for c in by_concept]).p
 
 
 def differences(
@@ -334,13 +325,16 @@ def differences(
 
 
 def tested(scored: dict[Cell, Answers]) -> dict[str, Any]:
-    """Test every contrast of every check: one family, corrected by Holm's method."""
-    names = list(product(contrasts().items(), CHECKS))
-    found = [differences(scored, contrast, check) for (_, contrast), check in names]
-    corrected = holm([p_value(values) for values in found])
+    """Test every contrast of every check: one family, corrected by Holm's method.
+
+    Intervals and p-values are of the same bootstrap over concepts, training seeds and pictures.
+    """
+    names = list(product(contrasts().items(), TESTED))
+    tests = [bootstrap_test(differences(scored, contrast, check)) for (_, contrast), check in names]
+    corrected = holm([1.0 if p is None else p for _, p in tests])
     result: dict[str, Any] = {}
-    for ((name, _), check), values, p in zip(names, found, corrected, strict=True):
-        result.setdefault(name, {})[check] = asdict(interval(values)) | {"p, Holm": p}
+    for ((name, _), check), (interval, _), p in zip(names, tests, corrected, strict=True):
+        result.setdefault(name, {})[check] = asdict(interval) | {"p, Holm": p}
     return result
 
 
@@ -349,7 +343,11 @@ def shares(scored: dict[Cell, Answers]) -> dict[str, Any]:
     result = {}
     for name in VARIANTS:
         values = {check: differences(scored, {name: 1.0}, check) for check in SHOWN}
-        result[name] = {check: asdict(interval(found)) for check, found in values.items() if found}
+        result[name] = {
+            check: asdict(bootstrap_interval(found, limits=(-float(check == "likeness"), 1)))
+            for check, found in values.items()
+            if found
+        }
     return result
 
 
@@ -382,7 +380,25 @@ def score(work: Path, seeds: Sequence[int], publish: Path | None) -> dict[str, A
         with atomic_path(publish / "result.json", overwrite=True) as beside:
             beside.write_text(json.dumps(result, indent=1) + "\n")
         publish_tokens(work, seeds, publish)
+        preview(work, publish / "preview.png")
     return result
+
+
+def preview(work: Path, path: Path) -> None:
+    """Write four concepts, a row each: two references, a pair and one alone by TI, and by DTI."""
+    rows = []
+    for cell in cells([0]):
+        if cell.concept.name in PREVIEWED:
+            references = [
+                np.asarray(picture) for picture in concept_images(concepts_folder(), cell.concept)
+            ]
+            painted = load_file(pictures_of(work, cell))
+            rows.append(as_tensor(np.stack(references[:2])))
+            rows += [
+                as_tensor(painted[name][[1, PAIRS + 1]].numpy())
+                for name in ("TI, both", "DTI, neither")
+            ]
+    save_grid(torch.cat(rows), 6, path)
 
 
 def inflations(work: Path, seeds: Sequence[int]) -> dict[str, float]:
@@ -418,9 +434,9 @@ def tables(result: dict[str, Any]) -> str:
     ]
     for name, row in result["variants"].items():
         lines.append(f"| {name} | {' | '.join(_interval(row.get(check)) for check in SHOWN)} |")
-    lines += ["", f"| contrast | {' | '.join(CHECKS)} |", f"|---|{'---|' * len(CHECKS)}"]
+    lines += ["", f"| contrast | {' | '.join(TESTED)} |", f"|---|{'---|' * len(TESTED)}"]
     for name, row in result["contrasts"].items():
-        tests = [f"{_interval(row[check])}, p = {row[check]['p, Holm']:.3f}" for check in CHECKS]
+        tests = [f"{_interval(row[check])}, p = {row[check]['p, Holm']:.3f}" for check in TESTED]
         lines.append(f"| {name} | {' | '.join(tests)} |")
     return "\n".join(lines)
 

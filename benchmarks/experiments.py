@@ -23,7 +23,7 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.files import atomic_path, read_embeddings, to_json, write_text
 from dti_geom.files.run_layout import token_folder
-from dti_geom.mini.checks import both_right, order_right
+from dti_geom.mini.checks import both_right, order_given_presence, presence_right
 from dti_geom.mini.concepts import Concept, concept_images, concepts_folder, load_concepts
 from dti_geom.mini.domain import BACKGROUND_NAMES, BACKGROUNDS, THING_NAMES
 from dti_geom.mini.prompts import ScenePrompt, mini_prompts
@@ -312,10 +312,11 @@ class Asked:
             *(prompt.text for prompt in self.scenes),
         ]
 
-    def scores(self, read: Sequence[Reading], thing: str) -> dict[str, float]:
+    def scores(self, read: Sequence[Reading], thing: str) -> dict[str, float | None]:
         """Return the mean of each score over these pictures.
 
-        present: the thing is in the pair, on either side.
+        present: the thing is in the pair, on either side. order: it is on the asked side, of the
+        pictures that show a side; None where none does.
         """
         pairs, alone = read[: len(self.pairs)], read[len(self.pairs) :][: len(self.alone)]
         single = read[len(self.pairs) + len(self.alone) :]
@@ -323,13 +324,17 @@ class Asked:
         asked = [question.scene(thing) for question in self.pairs]
         checked: list[bool] = []
         for prompt, reading in zip(self.scenes, single, strict=True):
-            checked += prompt.expected.check(reading.answers, thing, None).values()
+            for name, right in prompt.expected.check(reading.answers, thing, None).items():
+                checked += [right] if prompt.expected.counts(name) else []
+        pictures = list(zip(asked, answers, strict=True))
+        sides = [order_given_presence(scene, answer, thing) for scene, answer in pictures]
+        known = [side for side in sides if side is not None]
         return {
             "likeness": fmean(reading.likeness for reading in alone),
             "alone": fmean(reading.answers["first"] == thing for reading in alone),
-            "present": fmean(thing in (a["first"], a["second"]) for a in answers),
-            "both": fmean(both_right(s, a) for s, a in zip(asked, answers, strict=True)),
-            "order": fmean(order_right(s, a) for s, a in zip(asked, answers, strict=True)),
+            "present": fmean(presence_right(s, a, thing) for s, a in pictures),
+            "both": fmean(both_right(s, a) for s, a in pictures),
+            "order": fmean(known) if known else None,
             "text": fmean(checked),
         }
 
@@ -456,10 +461,10 @@ def degrees_between(first: Tensor, second: Tensor) -> float:
 
 
 def by_concept(cells: Sequence[dict[str, Any]], variant: str, score: str) -> dict[str, float]:
-    """Return the mean over training seeds of a score, by concept."""
+    """Return the mean over training seeds of a score, by concept; left out where it has none."""
     values: dict[str, list[float]] = {}
     for cell in cells:
-        if cell["variant"] == variant:
+        if cell["variant"] == variant and cell[score] is not None:
             values.setdefault(cell["concept"], []).append(cell[score])
     return {concept: fmean(found) for concept, found in values.items()}
 
@@ -477,7 +482,8 @@ def row_of(cells: Sequence[dict[str, Any]], variant: str) -> dict[str, Any]:
         "angle": median(angles),
     }
     for score in SCORES:
-        row[score] = asdict(student_interval(list(by_concept(cells, variant, score).values())))
+        values = list(by_concept(cells, variant, score).values())
+        row[score] = asdict(student_interval(values)) if values else None
     return row
 
 
@@ -495,9 +501,10 @@ def differences(
             ours, theirs = (by_concept(cells, variant, score) for variant in (first, second))
             # Rounded: equal concepts must be equal, not 1e-18 apart.
             values = [round(ours[c] - theirs[c], 12) for c in sorted(ours.keys() & theirs)]
+            row[score] = None
             if values:
                 row[score] = {**asdict(student_interval(values)), "p": paired_test(values).p}
-        if len(row) > 1:
+        if any(row[score] for score in SCORES):
             rows.append(row)
     return rows
 
@@ -505,8 +512,24 @@ def differences(
 def correct(rows: Sequence[dict[str, Any]]) -> None:
     """Add Holm's p of each score to differences, corrected over all these rows."""
     for score in SCORES:
-        for row, p in zip(rows, holm([row[score]["p"] for row in rows]), strict=True):
-            row[score]["p, Holm"] = p
+        tested = [row[score] for row in rows if row[score]]
+        for test, p in zip(tested, holm([test["p"] for test in tested]), strict=True):
+            test["p, Holm"] = p
+
+
+def in_table(row: Mapping[str, Any], *, signed: bool = False) -> str:
+    """Return the cells of a Markdown table for every score of a row, with its interval."""
+    texts = []
+    for score in SCORES:
+        found, form = row[score], "+.3f" if signed else ".3f"
+        if found is None:
+            texts.append("–")
+        elif found["low"] is None:
+            texts.append(f"{found['mean']:{form}}")
+        else:
+            low, high = f"{found['low']:{form}}", f"{found['high']:{form}}"
+            texts.append(f"{found['mean']:{form}} [{low}, {high}]")
+    return " | ".join(texts)
 
 
 # --- Their commands ---

@@ -8,7 +8,7 @@ that stays valid, since random bytes rarely pass a checksum. Every read must ret
 raise the one-line error. Everything else is counted as a problem:
 
 - a crash: any other exception, a message of several lines, the death of the process, or ten seconds
-  without an answer;
+  of processor time without an answer;
 - an execution: a canary file that a payload would leave, or an audit event (import, exec, compile,
   find_class, a process, a socket, another file) during the read;
 - memory: the address space may grow by at most 64 MB, whatever the file says.
@@ -17,6 +17,8 @@ raise the one-line error. Everything else is counted as a problem:
 """
 
 import argparse
+import base64
+import binascii
 import io
 import json
 import multiprocessing
@@ -30,10 +32,12 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +46,11 @@ from safetensors.torch import save
 
 from dti_geom.errors import EmbeddingFileError
 from dti_geom.files import read_embeddings
+from dti_geom.files.cards import PNG, write_card
 
 MEMORY = 64 * 2**20  # bytes that reading a file may add to the address space
-PATIENCE = 10  # seconds for one file
+PATIENCE = 10  # seconds of processor time for one file
+BLOCKED = 600  # seconds after which a process that computes nothing counts as hanging
 # Audit events that no read of a tensor file causes. They also show calls that fail, which leave no
 # canary.
 FORBIDDEN = (
@@ -115,9 +121,41 @@ def honest_files() -> dict[str, bytes]:
         "sdxl": {"clip_l": vectors(2, 8), "clip_g": vectors(2, 12)},
         "emb_params": {"emb_params": vectors(3, 8)},
         "lora": {"lora_unet.lora_up.weight": vectors(4, 4), "lora_unet.alpha": vectors(1)},
+        "comfyui": {"clip_l": vectors(2, 8), "t5xxl": vectors(2, 16), "qwen25_7b": vectors(1, 4)},
+        "onetrainer": {"clip_l": vectors(2, 8), "t5": vectors(2, 16), "t5_out": vectors(2, 16)},
+        "pivotal": {"text_encoders_0": vectors(2, 8), "text_encoders_1": vectors(2, 12)},
+        "emp_params": {"emp_params": vectors(3, 8), "emp_params_out": vectors(3, 8)},
+        "bundle": {
+            "lora_unet.lora_up.weight": vectors(4, 4),
+            "bundle_emb.<x>.clip_l": vectors(2, 8),
+            "bundle_emb.<x>.string_to_param.*": vectors(8),
+        },
     }.items():
         files[f"{name} safetensors"] = save(tensors, {"step": "7", "name": "x"})
+    content = {"string_to_param": {"*": vectors(2, 16)}, "name": "x", "step": 7}
+    files["card text"] = card = write_card(content, "x")
+    files["card pixels"] = _card_without_text(card)
     return files
+
+
+def _card_without_text(card: bytes) -> bytes:
+    return b"".join([PNG, *(chunk(*part) for part in chunks(card) if part[0] != b"tEXt")])
+
+
+def chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    """Type and content of a PNG's chunks, as far as it is whole."""
+    parts, place = [], len(PNG)
+    while place + 12 <= len(png):
+        length = struct.unpack(">I", png[place : place + 4])[0]
+        parts.append((png[place + 4 : place + 8], png[place + 8 : place + 8 + length]))
+        place += 12 + length
+    return parts
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk with the right checksum."""
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def attacks(canary: Path) -> dict[str, bytes]:
@@ -188,7 +226,31 @@ def attacks(canary: Path) -> dict[str, bytes]:
         body = struct.pack("<8f", *[float("nan")] * 8) if name == "not a number" else bytes(32)
         files[f"header {name}"] = struct.pack("<Q", len(header)) + header + body
     files["header length"] = struct.pack("<Q", 2**63) + b"{}"
-    return files | exhausting_files()
+    return files | exhausting_files() | card_attacks()
+
+
+def card_attacks() -> dict[str, bytes]:
+    """Cards whose text or pixels unfold to far more than they have."""
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    end = chunk(b"IEND", b"")
+    texts = {
+        "lists": b"[" * 10**6,
+        "numbers": b"[" + b"1," * 10**6 + b"1]",
+        "dictionaries": b'{"a":' * 10**5,
+        "strings": b'{"TORCHTENSOR": [' + b'"' + b"x" * 10**6 + b'"]}',
+        "huge numbers": b'{"TORCHTENSOR": [' + b"9" * 10**6 + b"]}",
+        "escapes": b'"' + b"\\u0000" * 10**5 + b'"',
+    }
+    files = {}
+    for name, text in texts.items():
+        content = b"sd-ti-embedding\0" + base64.b64encode(text)
+        parts = PNG + chunk(b"IHDR", header) + chunk(b"tEXt", content) + end
+        files[f"card {name}"] = parts
+    for name, size in {"wide": (2**31 - 1, 2**31 - 1), "square": (2048, 1024)}.items():
+        header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+        pixels = zlib.compress(bytes(2**24))
+        files[f"card {name}"] = PNG + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + end
+    return files
 
 
 def exhausting_files() -> dict[str, bytes]:
@@ -309,6 +371,8 @@ def mutated(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
             data = _inside_zip(data, others, chance)
         elif data[8:9] == b"{" and chance.random() < 0.7:
             data = _inside_header(data, chance)
+        elif data.startswith(PNG) and chance.random() < 0.8:
+            data = _inside_png(data, others, chance)
         else:
             data = _changed(data, others, chance)
     return data
@@ -359,6 +423,27 @@ def _inside_header(data: bytes, chance: random.Random) -> bytes:
     else:
         header = _changed(header, [], chance)
     return struct.pack("<Q", len(header)) + header + body
+
+
+def _inside_png(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
+    """Change a chunk, or the text that it holds, under a checksum that stays right."""
+    parts = chunks(data)
+    if not parts:
+        return data
+    place = chance.randrange(len(parts))
+    kind, content = parts[place]
+    if kind == b"tEXt" and chance.random() < 0.8:
+        name, _, text = content.partition(b"\0")
+        with suppress(binascii.Error):
+            decoded = base64.b64decode(text)
+            content = name + b"\0" + base64.b64encode(_changed(decoded, others, chance))
+    elif kind == b"IDAT" and chance.random() < 0.5:
+        with suppress(zlib.error):
+            content = zlib.compress(_changed(zlib.decompress(content), others, chance))
+    else:
+        content = _changed(content, others, chance)
+    parts[place] = kind, content
+    return PNG + b"".join(chunk(*part) for part in parts)
 
 
 def _changed(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
@@ -577,10 +662,16 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
         worker = context.Process(target=work, args=(theirs, range(start, count), seed, folder))
         worker.start()
         theirs.close()
-        current, patience = start, 120.0  # until the libraries are loaded
+        current, spent, waited = start, 0.0, 0
         try:
             while True:
-                if not ours.poll(patience):
+                # Of processor time: on a busy machine a file may wait long for its turn.
+                if not ours.poll(PATIENCE):
+                    waited += PATIENCE
+                    loading = current == start and not spent
+                    allowed = 12 * PATIENCE if loading else PATIENCE
+                    if _processor_seconds(worker) - spent < allowed and waited < BLOCKED:
+                        continue
                     raise TimeoutError
                 match ours.recv():
                     case None:
@@ -590,7 +681,7 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
                         yield outcome
                         start = outcome.number + 1
                     case number:
-                        current, patience = number, PATIENCE
+                        current, spent, waited = number, _processor_seconds(worker), 0
         except (EOFError, TimeoutError) as error:
             how = "no answer" if isinstance(error, TimeoutError) else "the process died"
             yield Outcome(current, "?", 0, PATIENCE, 0, False, f"crash: {how}")
@@ -598,6 +689,15 @@ def read_files(count: int, seed: int, folder: Path) -> Iterator[Outcome]:
         finally:
             worker.kill()
             worker.join()
+
+
+def _processor_seconds(worker: SpawnProcess) -> float:
+    """Processor time that a process has used; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

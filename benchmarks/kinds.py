@@ -12,7 +12,7 @@ import argparse
 import json
 from dataclasses import asdict
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from dti_geom import geometry, open_encoders
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUNDS, COLOURS, PLURALS, SIZES, THING_NAMES
@@ -22,7 +22,7 @@ from dti_geom.statistics import paired_test, student_interval
 NEAREST = 5
 # Words of the places that name them; the others ("in", "front", "on") stand in many phrases.
 LINKS = {"in", "on", "at", "the", "a", "of", "with", "under", "front", "behind", "background"}
-METRICS = ("cosine", "euclidean")
+METRICS: tuple[Literal["cosine", "euclidean"], ...] = ("cosine", "euclidean")
 
 
 def kinds() -> dict[str, list[str]]:
@@ -39,7 +39,10 @@ def kinds() -> dict[str, list[str]]:
 
 
 def same_kind(
-    encoder: TextEncoder, words: dict[str, list[str]], metric: str, among: str
+    encoder: TextEncoder,
+    words: dict[str, list[str]],
+    metric: Literal["cosine", "euclidean"],
+    among: str,
 ) -> dict[str, list[float]]:
     """Return by kind, for each word, the share of its nearest neighbours that are of its kind.
 

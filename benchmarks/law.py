@@ -135,7 +135,7 @@ def measure(setting: Setting, seed: int, model: TextToImage) -> dict[str, Any]:
         model.name,
         tuple(
             ConceptConfig(
-                f"<{name}>",
+                f"<{name}-{setting.vectors}>",
                 str(concepts_folder() / name),
                 by_name[name].initialiser,
                 vectors=setting.vectors,

@@ -32,6 +32,7 @@ from experiments import (
     Arms,
     correct,
     differences,
+    in_table,
     options_of,
     row_of,
     run_stage,
@@ -46,7 +47,7 @@ from dti_geom.models.pipelines import TrainingDefaults
 from dti_geom.training import MethodConfig
 from dti_geom.training.methods.base import decide
 from dti_geom.training.methods.registry import METHODS
-from dti_geom.training.trainer import learning_rate_share
+from dti_geom.training.schedules import learning_rate_share
 
 USUAL = TrainingDefaults()
 COMPARED = (
@@ -121,16 +122,13 @@ def show(found: dict[str, Any]) -> Iterator[str]:
     yield "| arm | norm ÷ mean | angle to the word | " + " | ".join(SCORES) + " |"
     yield "|" + "---|" * (3 + len(SCORES))
     for arm, values in found["arms"].items():
-        scores = " | ".join(f"{values[score]['mean']:.3f}" for score in SCORES)
-        yield f"| {arm} | ×{values['norm / mean']:.2f} | {values['angle']:.0f}° | {scores} |"
+        size = f"×{values['norm / mean']:.2f} | {values['angle']:.0f}°"
+        yield f"| {arm} | {size} | {in_table(values)} |"
     yield ""
     yield "| difference | " + " | ".join(SCORES) + " |"
     yield "|" + "---|" * (1 + len(SCORES))
     for row in found["differences"]:
-        scores = " | ".join(
-            f"{row[s]['mean']:+.3f} [{row[s]['low']:+.3f}, {row[s]['high']:+.3f}]" for s in SCORES
-        )
-        yield f"| {row['difference']} | {scores} |"
+        yield f"| {row['difference']} | {in_table(row, signed=True)} |"
 
 
 def main() -> None:

@@ -105,6 +105,14 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
+    reward: Annotated[
+        float | None,
+        typer.Option(
+            "--reward",
+            help="Reward guidance r for adapters: ε∅ + w(ε_c − ε∅) + r(ε_adapter − ε_c), with ε∅ "
+            "and ε_c of the frozen model and w of --guidance. Every step computes twice.",
+        ),
+    ] = None,
     batch_size: BatchSize = None,
     json: options.Json = False,
     device: options.Device = "cpu",
@@ -124,6 +132,7 @@ def generate(
         "steps": steps,
         "guidance": guidance,
         "size": size,
+        "reward": reward,
         "batch_size": batch_size,
     }
     wanted = list(prompt or ())
@@ -147,6 +156,7 @@ def generate(
             "steps": recorded.steps,
             "guidance": recorded.guidance,
             "size": recorded.size,
+            "reward": None,
             "batch_size": len(wanted) * len(drawn),
         }
         asked = {name: own[name] if value is None else value for name, value in asked.items()}

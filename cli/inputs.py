@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def read_embedding_paths(
-    paths: Iterable[Path] | None,
+    paths: Iterable[Path] | None, bare_token: str | None = None
 ) -> "tuple[list[EmbeddingFile], list[EmbeddingFileError]]":
     """Read every embedding under these paths; also return the errors of those that did not open.
 
     A file that is named itself must open: its error is raised. Errors of files in a named folder
-    are returned.
+    are returned. bare_token: the name of a tensor that is stored without one.
     """
     from dti_geom.errors import EmbeddingFileError
     from dti_geom.files import find_embedding_files, read_embeddings
@@ -26,7 +26,7 @@ def read_embedding_paths(
     for path in paths or ():
         for file in find_embedding_files(path):
             try:
-                files.append(read_embeddings(file))
+                files.append(read_embeddings(file, bare_token))
             except EmbeddingFileError as error:
                 if not path.is_dir():
                     raise
@@ -54,9 +54,26 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def read_embeddings_or_skip(paths: Iterable[Path] | None) -> "list[EmbeddingFile]":
+def folders_below(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return, for each embedding file in a folder among these paths, its place below that folder.
+
+    The place of a `learned_embeds` file is one of its own, since the folder has its name.
+    """
+    from dti_geom.files import find_embedding_files
+
+    return {
+        file: file.relative_to(path).parent
+        for path in paths
+        if path.is_dir()
+        for file in find_embedding_files(path)
+    }
+
+
+def read_embeddings_or_skip(
+    paths: Iterable[Path] | None, bare_token: str | None = None
+) -> "list[EmbeddingFile]":
     """Read every embedding under these paths; report those left out on standard error."""
-    files, failures = read_embedding_paths(paths)
+    files, failures = read_embedding_paths(paths, bare_token)
     for failure in failures:
         print_notice(f"left out: {failure}")
     return files

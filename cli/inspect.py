@@ -23,29 +23,39 @@ def inspect(
             help="Compare norms with this model's vocabulary, not with published means.",
         ),
     ] = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Also list every vector, and what is near it.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="List all tokens, not the most inflated alone.")
+    ] = False,
     out: options.Out = None,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show what is in embedding files, what is wrong with them, and what to do.
 
-    Reads every layout in use: diffusers, web-UI, SDXL, and the original latent-diffusion pickles.
-    Nothing in a file is ever executed. Inflation is a vector's norm divided by the mean token norm
-    of --model, or by the published mean for its width. With --model, each vector also gets the
-    percentile of its norm and its nearest tokens. Checkpoints of one folder show how far each has
-    turned, and the learning rate that the growth of their norm amounts to. --out writes
-    inspection.json and index.html.
+    Reads every layout in use: diffusers, web-UI, SDXL, ComfyUI, OneTrainer, embedding cards, those
+    inside a LoRA, and the original latent-diffusion pickles. Nothing in a file is ever executed.
+    Inflation is a vector's norm divided by the mean token norm of --model, or by the published mean
+    for its width. Lists one line for each token, the most inflated first, and one for all
+    checkpoints of a run, with the learning rate that the growth of their norm amounts to. With
+    --model, rows of the vocabulary are told from learned ones. Of a few files it also says what to
+    do and what to type in each tool. --out writes inspection.json and index.html.
     """
     from dti_geom.models import open_encoders
-    from dti_geom.probes.inspection import inspect_files
+    from dti_geom.probes.inspection import batch_command, inspect_files
+    from dti_geom.probes.learned import learned_vectors, require_some_fit
     from dti_geom.reporting.folder import write_result_page
-    from dti_geom.reporting.registry import section_of
+    from dti_geom.reporting.sections.inspection import listing_section
 
     files, failures = read_embedding_paths(paths)
     with reading_progress() as progress:
-        result = inspect_files(
-            files, open_encoders(model, progress=progress) if model else (), model or ""
-        )
+        encoders = open_encoders(model, progress=progress) if model else ()
+        if model:
+            widths = [encoder.token_table.shape[1] for encoder in encoders]
+            require_some_fit(learned_vectors(files), widths, model)
+        result = inspect_files(files, encoders, model or "")
     page = None
     if out is not None and result.files:
         name = model or "published means"
@@ -53,7 +63,10 @@ def inspect(
     if json:
         print_json(result.files)
     elif result.files:
-        print_section(section_of(result))
+        command = batch_command(map(str, paths), model or "")
+        print_section(
+            listing_section(result, rows=None if every else 20, vectors=vectors, command=command)
+        )
         if page is not None:
             print_line(str(page))
     for failure in failures:

@@ -1,6 +1,7 @@
 """The `dti-geom` command."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -14,6 +15,7 @@ from dti_geom.probes.registry import PROBES
 from .compare import compare
 from .concepts import concepts
 from .convert import convert
+from .edit import edit
 from .evaluate import evaluate
 from .generate import generate
 from .inflation import inflation
@@ -23,8 +25,10 @@ from .merge import merge
 from .models import models
 from .probing import probe_command
 from .report import report
+from .similarity import similarity
 from .sweep import sweep
 from .train import train
+from .translate import translate
 
 app = typer.Typer(
     name="dti-geom",
@@ -46,6 +50,11 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         ),
         merge: (
             "dti-geom merge '0.7*<a> + 0.3*cat' --embedding a.safetensors --model sd15 --out merged"
+        ),
+        edit: "dti-geom edit my-token.safetensors --select 0,2 --out edited",
+        similarity: "dti-geom similarity ~/embeddings",
+        translate: (
+            "dti-geom translate my-token.safetensors --model sd15 --target sdxl --out translated"
         ),
     },
     "Train, paint, score": {
@@ -106,6 +115,12 @@ def _root(
     """
 
 
+def _shielded(argument: str) -> str:
+    """Put a blank before a blend such as `-0.5*cat + dog`, which else reads as an option."""
+    is_blend = re.match(r"-[^-].*[*+]", argument) or re.match(r"-(\d|\.|<|\S+ [+-] )", argument)
+    return f" {argument}" if is_blend else argument
+
+
 class _Notices(logging.Handler):
     """Prints what the library tells its users (`dti_geom.progress.notice`)."""
 
@@ -124,10 +139,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     logging.getLogger("dti_geom").addHandler(_Notices())
+    arguments = [_shielded(argument) for argument in arguments if argument != "--debug"]
     try:
-        app(
-            args=[argument for argument in arguments if argument != "--debug"], prog_name="dti-geom"
-        )
+        app(args=arguments, prog_name="dti-geom")
     except BrokenPipeError:  # the reader, such as `head`, has closed its end
         sys.stderr.close()
         raise SystemExit(1) from None

@@ -12,7 +12,6 @@ from .progress import reading_progress
 
 if TYPE_CHECKING:
     from dti_geom.editing.merging import Merged
-    from dti_geom.files import LearnedToken
     from dti_geom.reporting.blocks import Section, Value
 
 
@@ -21,7 +20,8 @@ def merge(
         str,
         typer.Argument(
             metavar="EXPRESSION",
-            help='Weighted names: a word, "several words", #id, or a token of --embedding.',
+            help='Weighted names: a word, "several words", #id, a token of --embedding, or '
+            "path:token where several files have it.",
         ),
     ],
     model: options.Model = "mini",
@@ -35,7 +35,7 @@ def merge(
     ] = "slerp",
     token: Annotated[str, typer.Option("--token", help="The name of the blend.")] = "<merged>",
     to: Annotated[
-        Literal["diffusers", "webui", "sdxl", "kohya"],
+        Literal["diffusers", "webui", "sdxl", "kohya", "comfyui", "onetrainer", "card"],
         typer.Option("--to", help="The layout to write."),
     ] = "diffusers",
     out: Annotated[
@@ -60,15 +60,13 @@ def merge(
     from dti_geom.editing import merge as merge_tokens
     from dti_geom.models import open_encoders
 
-    learned: list[LearnedToken] = []
-    for file in read_embeddings_or_skip(embedding):
-        learned += file.tokens
+    files = read_embeddings_or_skip(embedding)
     with reading_progress() as progress:
         encoders = open_encoders(model, progress=progress)
         result = merge_tokens(
-            expression,
+            expression.strip(),
             encoders,
-            learned,
+            files,
             out,
             method=method,
             token=token,

@@ -55,7 +55,7 @@ def report(
         bool,
         typer.Option(
             "--full/--quick",
-            help="Also run the encoder: swap, attenuation, stagnation and attention.",
+            help="Also run the encoder: swap, attenuation, stagnation, effects and attention.",
         ),
     ] = False,
     only: Annotated[

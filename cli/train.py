@@ -128,6 +128,14 @@ def train(
             help="Weight decay of AdamW. Default: the model's (SANA 0, others 0.01).",
         ),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="Hold on the token: crossinit's pull to its start (default 1e-5), norm-decay's "
+            "share of the gap over the rate (100), std-retraction's exponent (0.1).",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -425,6 +433,7 @@ def train(
             optimizer=optimizer,
             momentum=momentum,
             weight_decay=weight_decay,
+            strength=strength,
             schedule=schedule,
             warmup=warmup,
             average_last=average_last,
@@ -517,6 +526,19 @@ def _show_estimate(config: "RunConfig", json: bool) -> None:
         print_json(estimate)
     else:
         print_section(estimate_section(estimate))
+    if not estimate.bytes_to_download:
+        _say_inflation(estimate.config)
+
+
+def _say_inflation(config: "RunConfig") -> None:
+    """Print how long the tokens of a free method will be, as the run itself does."""
+    from dti_geom.models import open_encoders
+    from dti_geom.training.inflation import inflation_notice, predict_run
+
+    predicted = predict_run(config, open_encoders(config.model))
+    said = inflation_notice(predicted) if predicted else None
+    if said:
+        print_notice(said)
 
 
 @contextmanager

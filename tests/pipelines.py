@@ -524,10 +524,11 @@ def qwen_vl_config(rows: int) -> dict[str, Any]:
         "num_heads": 2,
         "out_hidden_size": 16,
     }
-    return facts | {
+    nested: dict[str, Any] = facts | {
         "text_config": facts["text_config"] | text,
         "vision_config": facts["vision_config"] | vision,
     }
+    return nested
 
 
 def _qwen3_config(tokens: int, layers: int) -> Any:
@@ -1087,7 +1088,8 @@ def unchanged(latents: Tensor) -> Tensor:
 def in_rows(tokens: Tensor) -> Tensor:
     """A token for each place of a square, row by row, (n, h w, c) to (n, c, h, w)."""
     side = round(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    rows: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
+    return rows
 
 
 def in_patches(tokens: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from dti_geom.files import save_result, to_json
 from dti_geom.files.run_layout import learned_name, token_folder
-from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig
+from dti_geom.training import AdapterConfig, ConceptConfig, MethodConfig, PreviewConfig, RunConfig
 from dti_geom.training.run import PreviewPicture, TrainingResult
-from dti_geom.training.trainable import LearnedVectorResult, VectorRecord
+from dti_geom.training.trainable import AdapterRecord, LearnedVectorResult, VectorRecord
 from dti_geom.training.trainer import StepRecord
 
 MEAN_NORM = 0.4  # of the vocabulary these runs pretend to have
@@ -34,10 +34,12 @@ def write_run(
     norm: Course = lambda step: 0.4,
     words: Callable[[int], tuple[str, ...]] = lambda step: ("dog", "cat") if step % 10 == 0 else (),
     prompts: Sequence[str] = ("a photo of a {}",),
+    adapter: Course | None = None,
 ) -> TrainingResult:
     """Write what a finished run leaves.
 
-    Each further vector of a token is twice as long as the one before.
+    Each further vector of a token is twice as long as the one before. adapter: the relative norm of
+    a LoRA.
     """
     config = RunConfig(
         model=model,
@@ -45,6 +47,7 @@ def write_run(
         method=MethodConfig(method),
         preview=PreviewConfig(steps // 2, tuple(prompts), (0, 1)),
         steps=steps,
+        adapter=None if adapter is None else AdapterConfig(rank=4),
     )
     records = [
         StepRecord(
@@ -66,6 +69,7 @@ def write_run(
             ),
             seconds=0.1 + 0.01 * (step % 3),
             peak_memory=1_000_000,
+            adapter=None if adapter is None else AdapterRecord(adapter(step), 0.5 / step),
         )
         for step in range(1, steps + 1)
     ]

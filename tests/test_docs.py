@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -156,6 +157,21 @@ def test_the_predictions_beside_measured_norms_are_those_of_the_law() -> None:
         walk = Walk(int(width), float(start), float(rate), 0.01)
         assert law == f"{walk.norm(int(steps)):.3g}"
         assert slowed == f"{walk.slowed_norms(int(steps))[-1]:.3g}"
+
+
+def test_the_predictions_of_one_thing_at_a_time_are_those_of_the_walk() -> None:
+    """Norms are means over two words, whose rows the runs held in bfloat16."""
+    (encoder,) = open_encoders("mini")
+    table = encoder.token_table.bfloat16().float()
+    starts = [float(table[encoder.vocabulary.rows(word)[0]].norm()) for word in ("fox", "teapot")]
+    rows = cells_of_inflation("One thing at a time")
+    assert rows
+    for _, rate, decay, width, law, slowed, measured, share, *_ in rows:
+        walks = [Walk(int(width), start, float(rate), float(decay)) for start in starts]
+        assert float(law) == pytest.approx(fmean(walk.norm(400) for walk in walks), rel=0.01)
+        ends = [walk.slowed_norms(400)[-1] for walk in walks]
+        assert float(slowed) == pytest.approx(fmean(ends), rel=0.01)
+        assert float(share.split()[0]) == pytest.approx(float(measured) / float(law), abs=0.01)
 
 
 def test_the_predictions_on_mini_are_those_of_the_command() -> None:

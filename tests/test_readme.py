@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -185,16 +186,36 @@ def claim(name: str) -> str:
 
 
 def test_the_effects_it_names_are_those_of_the_published_report() -> None:
-    published = json.loads((ROOT / "reports" / "effects" / "result.json").read_text())["variants"]
-    order, both = (
-        {name: f"{100 * row[what]['share']:.1f} %" for name, row in published.items()}
-        for what in ("order", "both")
-    )
-    inflation = f"{published['TI']['norm over mean']:.0f}"
+    published = json.loads((ROOT / "reports" / "effects" / "result.json").read_text())
+    variants, contrasts = published["variants"], published["contrasts"]
+    shown = {"TI": "TI, both", "rescaled": "TI, neither", "DTI": "DTI, neither"}
+    found = {
+        check: [share(variants[name][check]["mean"]) for name in shown.values()]
+        for check in ("order", "both", "likeness")
+    }
+    inflation = f"{median(published['inflation'].values()):.0f} times"
     inflates, follows = claim("TI inflates"), claim("DTI follows prompts better")
-    assert_shown(inflates, inflation, order["TI"], order["TI at the mean norm"], order["DTI"])
-    assert_shown(follows, both["TI"], both["DTI"])
-    assert_shown(follows, *(share(published[name]["similarity"]) for name in ("TI", "DTI")))
+    assert_shown(inflates, inflation, *found["order"], *found["likeness"][:2])
+    assert_shown(follows, found["both"][0], found["both"][2])
+    assert_shown(follows, found["likeness"][0], found["likeness"][2])
+    more = contrasts["DTI − TI, as trained"]["both"]
+    assert_shown(follows, *(share(more[end]).replace("-0", "−") for end in ("mean", "low", "high")))
+    # What the words say of them.
+    assert more["low"] < 0 < more["mean"]
+    assert contrasts["TI rescaled − TI"]["likeness"]["high"] < 0
+
+
+def test_the_tables_of_the_effects_are_those_of_their_result() -> None:
+    folder = ROOT / "reports" / "effects"
+    published, text = (
+        json.loads((folder / "result.json").read_text()),
+        (folder / "README.md").read_text(),
+    )
+    for name, checks in (published["variants"] | published["contrasts"]).items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        for figures in checks.values():
+            interval = f"{figures['mean']:.3f} [{figures['low']:.3f}, {figures['high']:.3f}]"
+            assert interval in row, (name, interval)
 
 
 def test_the_papers_scores_are_those_that_compare_shows() -> None:

@@ -93,7 +93,7 @@ def convert(
 
     layout: a key of `SUFFIXES`, or SAME.
     rescale_to: new norms, as for `parse_rescaling`; None leaves every bit of the vectors.
-    only: the vectors to rescale: `inflated`, or indices such as `3,5`; None for all.
+    only: the vectors to rescale: `inflated`, `short`, or indices such as `3,5`; None for all.
     encoders: those of the model, for magnitudes that refer to a vocabulary.
     token: a new name, for a single token.
     folders: the folder below `out` of each source; files that are not named go into `out` itself.

@@ -60,8 +60,9 @@ class Merged:
 def parse_expression(text: str) -> tuple[Term, ...]:
     """Return the terms of `[WEIGHT*]NAME (+|-) [WEIGHT*]NAME …`; a missing weight is 1.
 
-    NAME is `<a learned token>`, `path:<a learned token>`, a word, `"several words"`, or `#id`. The expression is a sum of
-    weighted names and nothing else. Raises EditingError, which quotes the part it cannot read.
+    NAME is `<a learned token>`, `path:<a learned token>`, a word, `"several words"`, or `#id`. The
+    expression is a sum of weighted names and nothing else. Raises EditingError, which quotes the
+    part it cannot read.
     """
     terms: list[Term] = []
     place = 0
@@ -127,15 +128,15 @@ def merge(
         "method": f"merge by {method}",
         "tool": f"dti-geom {__version__}",
     }
-    files = embedding_bytes(path, blended, layout, metadata=metadata)
-    write_files(files, overwrite=overwrite)
+    contents = embedding_bytes(path, blended, layout, metadata=metadata)
+    write_files(contents, overwrite=overwrite)
     return Merged(
         expression=expression,
         method=method,
         token=token,
         terms=terms,
         vectors=tuple(described),
-        files=tuple(map(str, files)),
+        files=tuple(map(str, contents)),
     )
 
 

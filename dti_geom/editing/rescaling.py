@@ -14,7 +14,7 @@ from dti_geom.models import TextEncoder
 from dti_geom.models.judging import is_same_row, length_verdict, percentile_of, published_mean
 from dti_geom.models.magnitude import parse_magnitude, row_norm
 
-INFLATED = "inflated"
+OUTLIERS = ("inflated", "short")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Rescaling:
         own norm.
     by_encoder: rules for encoders of their own, by key: `clip_l=0.4,clip_g=published`. Encoders
         that are not named keep their norms.
-    only: `inflated`, or the indices of the vectors to rescale; None for all.
+    only: `inflated` or `short`, or the indices of the vectors to rescale; None for all.
     """
 
     rule: str = ""
@@ -71,8 +71,8 @@ class Rescaling:
         count = len(learned.vectors)
         if self.only is None:
             return list(range(count))
-        if self.only == INFLATED:
-            return inflated_rows(learned, encoder_for(learned, encoders))
+        if isinstance(self.only, str):
+            return outlying_rows(learned, self.only, encoder_for(learned, encoders))
         missing = [index for index in self.only if not 0 <= int(index) < count]
         if missing:
             raise EditingError(
@@ -85,7 +85,7 @@ class Rescaling:
 def parse_rescaling(text: str, only: str | None = None) -> Rescaling:
     """Read the values of --rescale and --only.
 
-    Raises EditingError for an --only that is neither `inflated` nor indices, MagnitudeError for a
+    Raises EditingError for an --only that is neither a verdict nor indices, MagnitudeError for a
     rule that is none.
     """
     parts = [part.partition("=") for part in text.split(",")]
@@ -100,11 +100,11 @@ def parse_rescaling(text: str, only: str | None = None) -> Rescaling:
 
 
 def _only(text: str | None) -> str | tuple[int, ...] | None:
-    if text is None or text == INFLATED:
+    if text is None or text in OUTLIERS:
         return text
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise EditingError(
-            f"--only {text}: expected inflated, or indices of vectors from 0 such as 3,5."
+            f"--only {text}: expected inflated, short, or indices of vectors from 0 such as 3,5."
         )
     return tuple(map(int, text.split(",")))
 
@@ -142,11 +142,13 @@ def _published(learned: LearnedToken) -> float:
     return mean
 
 
-def inflated_rows(learned: LearnedToken, encoder: TextEncoder | None = None) -> list[int]:
-    """Return the indices of the vectors that are longer than a token is, and no row themselves.
+def outlying_rows(
+    learned: LearnedToken, verdict: str, encoder: TextEncoder | None = None
+) -> list[int]:
+    """Return the indices of the vectors of that verdict that are no rows of the vocabulary.
 
-    encoder: judges by its vocabulary; without one the published mean judges, and nothing is
-    inflated where there is none.
+    verdict: one of OUTLIERS. encoder: judges by its vocabulary; without one the published mean
+    judges, and nothing is an outlier where there is none.
     """
     norms = geometry.norms(learned.vectors.double()).tolist()
     if encoder is None:
@@ -154,10 +156,10 @@ def inflated_rows(learned: LearnedToken, encoder: TextEncoder | None = None) -> 
         verdicts = [length_verdict(norm / mean if mean else None) for norm in norms]
     else:
         lengths = geometry.row_norms(encoder.token_table)
-        ascending = lengths[lengths > 0].sort().values
+        ascending = lengths[lengths > 0].sort().values.cpu()
         verdicts = [length_verdict(None, percentile_of(norm, ascending)) for norm in norms]
-    long = [index for index, verdict in enumerate(verdicts) if verdict == INFLATED]
-    return [index for index in long if encoder is None or not _is_row(learned, index, encoder)]
+    found = [index for index, other in enumerate(verdicts) if other == verdict]
+    return [index for index in found if encoder is None or not _is_row(learned, index, encoder)]
 
 
 def _is_row(learned: LearnedToken, index: int, encoder: TextEncoder) -> bool:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class SamplerSettings:
     guidance: float
     size: int  # pixels of a side
     dtype: str  # of everything but the autoencoder, which decodes in float32
+    reward: float | None = None  # r of reward guidance, for adapters
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ def paint_pictures(
     steps: int | None = None,
     guidance: float | None = None,
     size: int | None = None,
+    reward: float | None = None,
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> Pictures:
     """Paint the pictures that are not in the folder `out` yet, as PNG files.
 
     prompts: `{}` stands for each of `tokens`, which are in the model already (`load_tokens`). A
-    prompt without it is painted once. steps, guidance, size: the model's own by default.
+    prompt without it is painted once. steps, guidance, size: the model's own by default. reward: r
+    of reward guidance, for tokens with adapters.
     batch_size: by default as many pictures as make a megapixel, at most 16. The folder also holds
     `index.jsonl`, with a line for each picture.
 
@@ -90,7 +93,12 @@ def paint_pictures(
     Raises EvaluationError for what cannot be painted, before anything is written.
     """
     folder = Path(out)
-    settings = _settings(model, steps, guidance, size)
+    settings = replace(_settings(model, steps, guidance, size), reward=reward)
+    if reward is not None and not model.adapters:
+        raise EvaluationError(
+            "reward guidance weighs an adapter, and no token here has one. Name a run with an "
+            "adapter, or leave --reward out."
+        )
     batch_size = batch_size or _batch_size(settings)
     filled = _filled(prompts, tokens)
     _refuse_unknown_tokens(model, filled)
@@ -144,6 +152,7 @@ def _paint(
         steps=settings.steps,
         guidance=settings.guidance,
         size=settings.size,
+        reward=settings.reward,
     )
     for picture, image in zip(batch, painted, strict=True):
         save_picture(image, folder / picture.file)
@@ -265,7 +274,9 @@ def _named(
 ) -> list[Picture]:
     if not seeds:
         raise EvaluationError("no seed was given. Give one, such as 0.")
-    painter = [_fingerprint(model), to_json(settings)]
+    # Without a reward, names are those of versions that knew none.
+    asked = {name: x for name, x in to_json(settings).items() if (name, x) != ("reward", None)}
+    painter = [_fingerprint(model), asked]
     digests = _digests(model)
     names = re.compile("|".join(map(re.escape, digests)) or r"(?!)")
     wanted = []

@@ -82,6 +82,19 @@ class Walk:
         left = (top - limit**2) / (top - self.start_norm**2)
         return math.floor(math.log(left) / math.log1p(-self._lost)) + 1
 
+    def scheduled_norms(self, shares: Sequence[float]) -> list[float]:
+        """Return the norms after 0, 1, … updates if each has this share of the learning rate.
+
+        Returns one number more than there are shares.
+        """
+        square = self.start_norm**2
+        norms = [self.start_norm]
+        for share in shares:
+            kept = (1 - share * self.learning_rate * self.weight_decay) ** 2
+            square = kept * square + share**2 * self._gain
+            norms.append(math.sqrt(square))
+        return norms
+
     def slowed_norms(self, steps: int) -> list[float]:
         """Return the norms after 0 … `steps` updates if gradients shrink as 1/‖e‖.
 

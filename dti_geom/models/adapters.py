@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,6 +73,8 @@ class AdapterLayers:
     def put(self, weights: Mapping[str, Tensor]) -> None:
         """Let the layers read these weights, in float32 on the device of their layer."""
         for name, weight in weights.items():
+            if self.parameters.get(name) is weight:
+                continue
             layer, _, matrix = name.rpartition(".")
             device = _base(self.layers[layer]).weight.device
             known = isinstance(weight, nn.Parameter)
@@ -107,24 +110,38 @@ class AdapterLayers:
     @torch.no_grad()
     def update_norm(self) -> Tensor:
         """Return the norm of the change of all weights, relative to the frozen weights' norm."""
-        changes, norms = [], []
-        for layer in self.layers.values():
-            weight = _base(layer).weight.float()
+        changes = []
+        for name, layer in self.layers.items():
             part: Any = layer
             if self.shape.kind == "lora":
                 down, up = part.lora_A[_NAME].weight, part.lora_B[_NAME].weight
                 # |BA|² = tr(BᵀB·AAᵀ), without the product itself.
                 change = (self.shape.alpha / self.shape.rank) ** 2 * (
                     (up.T @ up) * (down @ down.T)
-                ).sum().clamp(min=0)
+                ).sum()
             else:
-                rotations = self.rotations(layer)
-                blocks = weight.unflatten(1, rotations.shape[:2])
-                moved = rotations - torch.eye(rotations.shape[-1], device=weight.device)
-                change = torch.einsum("ork,rkc->orc", blocks, moved).square().sum()
+                # |W(R − I)|² by blocks, from the blocks of WᵀW alone.
+                moved = self.rotations(layer)
+                moved = moved - torch.eye(moved.shape[-1], device=moved.device)
+                change = (self._products[name] * (moved @ moved.mT)).sum()
             changes.append(change)
-            norms.append(weight.square().sum())
-        return (torch.stack(changes).sum() / torch.stack(norms).sum()).sqrt()
+        return (torch.stack(changes).sum() / self._squares).clamp(min=0).sqrt()
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        """The sum of the squares of all frozen weights."""
+        squares = [_base(layer).weight.float().square().sum() for layer in self.layers.values()]
+        return torch.stack(squares).sum()
+
+    @cached_property
+    def _products(self) -> dict[str, Tensor]:
+        """For each layer of an OFT the blocks of WᵀW, (blocks, b, b)."""
+        products = {}
+        for name, layer in self.layers.items():
+            weight = _base(layer).weight.float()
+            blocks = weight.unflatten(1, (-1, self.shape.block_size))
+            products[name] = torch.einsum("ori,orj->rij", blocks, blocks)
+        return products
 
     def rotations(self, layer: nn.Module) -> Tensor:
         """Return the blocks of an OFT layer's orthogonal matrix, (blocks, b, b)."""
@@ -150,7 +167,8 @@ def cayley(triangles: Tensor, size: int) -> Tensor:
     upper[:, rows, columns] = triangles
     skew = upper - upper.mT
     identity = torch.eye(size, dtype=triangles.dtype, device=triangles.device)
-    return torch.linalg.solve(identity + skew, identity - skew, left=False)
+    turned: Tensor = torch.linalg.solve(identity + skew, identity - skew, left=False)
+    return turned
 
 
 def layers_named(denoiser: nn.Module, targets: Sequence[str]) -> list[str]:
@@ -217,8 +235,9 @@ def _padded(name: str, adapter: Adapter, scale: float, adapters: Sequence[Scaled
     return like.new_zeros(like.shape[0], shape.rank)
 
 
-def _base(layer: nn.Module) -> nn.Linear:
-    base: nn.Linear = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer  # type: ignore[operator]
+def _base(layer: Any) -> nn.Linear:
+    """Return the frozen layer inside one of peft."""
+    base: nn.Linear = layer.get_base_layer()
     return base
 
 
@@ -258,11 +277,12 @@ def _config(shape: AdapterShape, names: list[str]) -> Any:
 def _check_blocks(denoiser: nn.Module, shape: AdapterShape, names: Sequence[str]) -> None:
     if shape.kind != "oft":
         return
-    widths = {denoiser.get_submodule(name).in_features for name in names}
-    bad = sorted(width for width in widths if width % shape.block_size)  # type: ignore[operator]
+    layers: list[Any] = [denoiser.get_submodule(name) for name in names]
+    widths: set[int] = {layer.in_features for layer in layers}
+    bad = sorted(width for width in widths if width % shape.block_size)
     if bad:
         raise TrainingError(
             f"block_size is {shape.block_size}; expected a divisor of every layer's inputs, and "
             f"there are layers of {', '.join(map(str, bad))}. Try "
-            f"{math.gcd(*map(int, widths))}."  # type: ignore[arg-type]
+            f"{math.gcd(*widths)}."
         )

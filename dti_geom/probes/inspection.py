@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePath
@@ -14,20 +14,27 @@ import torch
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.files import EmbeddingFile
+from dti_geom.files import EmbeddingFile, key_of
+from dti_geom.files.encoder_keys import ENCODERS
+from dti_geom.files.loaders import Loading, loadings
 from dti_geom.geometry import NormSummary
+from dti_geom.geometry.pairs import similar_pairs
 from dti_geom.models import PUBLISHED, TextEncoder
+from dti_geom.models.judging import ROUNDING, is_same_row, length_verdict, percentile_of
 from dti_geom.probes.learned import LearnedVector, learned_vectors, of_width
 from dti_geom.probes.neighbors import Query, Similar, TokenNeighbors, find_neighbors
 from dti_geom.probes.result import Result
 
 NEAREST = 3
-TWIN = 0.95  # cosine from which two vectors of a file are near-duplicates
-ROUNDING = 2e-3  # relative distance that storing a row in 16 bits can cause
-ODD = 1.5  # norm ÷ published mean, or its inverse, beyond which a vector is out of distribution
-OUTER = 1  # percent of the vocabulary at either end that counts as out of distribution
+TWIN = 0.95  # cosine from which two vectors are near-duplicates
+MOST_DUPLICATES = 100  # pairs of near-duplicates across files that a result keeps
 
 Verdict = Literal["in distribution", "inflated", "short", "broken", "plain", "unknown"]
+# A vector that is a row of the vocabulary is neither inflated nor short, however long it is.
+VectorVerdict = Literal["in distribution", "inflated", "short", "zero", "vocabulary", "unknown"]
+MODEL_NAMES = {  # what to give --model for encoders whose mean norm nobody has published
+    "clip_h": "sd21",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,23 @@ class InspectedVector:
     copy_of: str | None = None  # the row of the vocabulary that this is, up to rounding
     twin: Twin | None = None
     turn: Turn | None = None  # None for the first checkpoint of a run
+    # A file of another token with the same vector, as two have that keep a word of the vocabulary.
+    shared_with: str | None = None
+    verdict: VectorVerdict = "unknown"
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two tokens of different files with vectors that point almost the same way."""
+
+    path: str
+    token: str
+    index: int  # of the most similar pair
+    other_path: str
+    other_token: str
+    other_index: int
+    similarity: float  # cosine of that pair, TWIN … 1
+    pairs: int  # of vectors at TWIN or above
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,8 @@ class InspectedFile:
     vectors: tuple[InspectedVector, ...]
     verdict: Verdict = "unknown"
     advice: str = ""  # one sentence
+    tools: tuple[Loading, ...] = ()  # who loads it, and what to type there
+    command: str = ""  # rescales what is inflated or short; empty where nothing is
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,7 @@ class Inspection(Result):
     """Embedding files that were inspected together."""
 
     files: tuple[InspectedFile, ...]
+    duplicates: tuple[Duplicate, ...] = ()  # across files, checkpoints of one run left out
 
 
 def inspect_file(
@@ -98,9 +125,10 @@ def inspect_file(
 ) -> InspectedFile:
     """Return vectors, norms and inflation of one file.
 
-    measured: references by width, used instead of the published ones.
+    measured: references by width, used instead of the published ones; a width that they lack has
+        no inflation.
     """
-    references = published_references() | dict(measured or {})
+    references = measured if measured else published_references()
     return InspectedFile(
         path=str(file.path),
         format=file.format,
@@ -126,22 +154,27 @@ def inspect_files(
     inspected = [inspect_file(file, references) for file in files]
     learned = [learned_vectors([file]) for file in files]
     turns = _turns(inspected, learned)
+    shared, duplicates = _across_files(inspected, learned)
     diagnosed = []
-    for file, vectors in zip(inspected, learned, strict=True):
+    for file, source, vectors in zip(inspected, files, learned, strict=True):
         places = _places(vectors, tables)
         placed = tuple(
-            replace(
-                plain,
-                percentile=place.percentile,
-                nearest=place.nearest,
-                copy_of=place.copy_of,
-                twin=_twin(vector, vectors),
-                turn=turns.get((file.path, vector.token, vector.tower, vector.index)),
+            _judged(
+                replace(
+                    plain,
+                    percentile=place.percentile,
+                    nearest=place.nearest,
+                    copy_of=place.copy_of,
+                    twin=_twin(vector, vectors),
+                    turn=turns.get((file.path, vector.token, vector.tower, vector.index)),
+                    shared_with=shared.get((file.path, vector.token, vector.tower, vector.index)),
+                )
             )
             for plain, vector, place in zip(file.vectors, vectors, places, strict=True)
         )
-        diagnosed.append(_advised(replace(file, vectors=placed), model))
-    return Inspection(tuple(diagnosed))
+        tools = loadings(source)
+        diagnosed.append(_advised(replace(file, vectors=placed, tools=tools), model))
+    return Inspection(tuple(diagnosed), duplicates)
 
 
 def published_references() -> dict[int, ReferenceNorm]:
@@ -213,19 +246,13 @@ def _places(vectors: Sequence[LearnedVector], tables: Sequence[_Table]) -> list[
 
 
 def _place(vector: Tensor, table: _Table, near: TokenNeighbors | None) -> _Place:
-    norm = geometry.norms(vector).to(table.ascending)
-    not_longer = int(torch.searchsorted(table.ascending, norm, right=True))
-    percentile = 100 * not_longer / len(table.ascending)
+    percentile = percentile_of(float(geometry.norms(vector)), table.ascending)
     if near is None:  # a zero vector has no neighbours
         return _Place(percentile)
     # A copy is compared by distance: storing a row in 16 bits moves it a little.
     closest = near.euclidean[0]
-    distance = float(
-        (table.encoder.token_table[closest.id].cpu().double() - vector.double()).norm()
-    )
-    return _Place(
-        percentile, near.cosine, closest.token if distance <= ROUNDING * float(norm) else None
-    )
+    is_copy = is_same_row(vector, table.encoder.token_table[closest.id].cpu())
+    return _Place(percentile, near.cosine, closest.token if is_copy else None)
 
 
 def _twin(vector: LearnedVector, vectors: Sequence[LearnedVector]) -> Twin | None:
@@ -269,72 +296,245 @@ def _degrees(first: LearnedVector, second: LearnedVector) -> float:
     return math.degrees(geometry.angle(*directions))
 
 
+# --- Across files ---
+
+_Key = tuple[str, str, str | None, int]  # path, token, tower, index
+
+
+def _across_files(
+    inspected: Sequence[InspectedFile], learned: Sequence[Sequence[LearnedVector]]
+) -> tuple[dict[_Key, str], tuple[Duplicate, ...]]:
+    """Return rows that files of different tokens share, and near-duplicates across files."""
+    shared: dict[_Key, str] = {}
+    duplicates: list[Duplicate] = []
+    by_width: dict[int, list[tuple[tuple[object, ...], LearnedVector]]] = defaultdict(list)
+    for file, vectors in zip(inspected, learned, strict=True):
+        for vector in vectors:
+            # Checkpoints of one run are expected to be alike.
+            series = PurePath(file.path).parent if file.step is not None else file.path
+            if vector.vector.any():
+                group = (series, vector.token if file.step is not None else None)
+                by_width[len(vector.vector)].append((group, vector))
+    for members in by_width.values():
+        pairs = _pairs_of(members)
+        of_tokens: dict[tuple[str, ...], list[tuple[int, int, float]]] = defaultdict(list)
+        for pair in pairs:
+            first, second = members[pair[0]][1], members[pair[1]][1]
+            of_tokens[str(first.path), first.token, str(second.path), second.token].append(pair)
+        duplicates += [_duplicate(found, members) for found in of_tokens.values()]
+        same = [(members[i][1], members[j][1]) for i, j, _ in pairs]
+        shared |= _shared_rows([pair for pair in same if is_same_row(*_tensors(pair))], members)
+    ordered = sorted(duplicates, key=lambda pair: -pair.similarity)
+    return shared, tuple(ordered[:MOST_DUPLICATES])
+
+
+def _pairs_of(
+    members: Sequence[tuple[tuple[object, ...], LearnedVector]],
+) -> list[tuple[int, int, float]]:
+    numbers = {group: place for place, group in enumerate(dict.fromkeys(g for g, _ in members))}
+    groups = torch.tensor([numbers[group] for group, _ in members])
+    return similar_pairs(torch.stack([v.vector.float() for _, v in members]), groups, TWIN)
+
+
+def _tensors(pair: tuple[LearnedVector, LearnedVector]) -> tuple[Tensor, Tensor]:
+    return pair[0].vector, pair[1].vector
+
+
+def _shared_rows(
+    pairs: Sequence[tuple[LearnedVector, LearnedVector]],
+    members: Sequence[tuple[tuple[object, ...], LearnedVector]],
+) -> dict[_Key, str]:
+    """Return the equal rows of files that are not copies of one another, as a whole."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for _, vector in members:
+        counts[str(vector.path), vector.token] += 1
+    together: dict[tuple[tuple[str, str], tuple[str, str]], list[_Pair]] = defaultdict(list)
+    for pair in pairs:
+        first, second = ((str(vector.path), vector.token) for vector in pair)
+        together[first, second].append(pair)
+    shared: dict[_Key, str] = {}
+    for (first, second), equal in together.items():
+        if len(equal) >= min(counts[first], counts[second]):
+            continue  # one is a copy of the other, or a part of it
+        for one, other in equal:
+            shared[_key(one)] = str(other.path)
+            shared[_key(other)] = str(one.path)
+    return shared
+
+
+_Pair = tuple[LearnedVector, LearnedVector]
+
+
+def _key(vector: LearnedVector) -> _Key:
+    return str(vector.path), vector.token, vector.tower, vector.index
+
+
+def _duplicate(
+    found: Sequence[tuple[int, int, float]],
+    members: Sequence[tuple[tuple[object, ...], LearnedVector]],
+) -> Duplicate:
+    """Return what is known of two tokens from their similar vectors, most similar first."""
+    i, j, similarity = found[0]
+    first, second = members[i][1], members[j][1]
+    return Duplicate(
+        path=str(first.path),
+        token=first.token,
+        index=first.index,
+        other_path=str(second.path),
+        other_token=second.token,
+        other_index=second.index,
+        similarity=similarity,
+        pairs=len(found),
+    )
+
+
 # --- Advice ---
+
+
+def _judged(vector: InspectedVector) -> InspectedVector:
+    """Return the vector with its own verdict."""
+    verdict: VectorVerdict
+    if not vector.norm:
+        verdict = "zero"
+    elif vector.copy_of or vector.shared_with:
+        verdict = "vocabulary"
+    else:
+        verdict = length_verdict(vector.inflation, vector.percentile)
+    return replace(vector, verdict=verdict)
 
 
 def _advised(file: InspectedFile, model: str) -> InspectedFile:
     verdict, advice = _advice(file, model)
+    command = _command(file, model, verdict)
+    if command:
+        advice += f"; rescale {'it' if len(_with(file, verdict)) == 1 else 'them'} with `{command}`"
+    rows = _with(file, "vocabulary")
+    if rows and verdict != "plain":
+        advice += f"; {_of(rows, file)} {_is_are(rows)} plain vocabulary"
+    if verdict != "unknown" and (unjudged := _with(file, "unknown")):
+        advice += f"; {_of(unjudged, file)} {_is_are(unjudged)} not judged"
     twins = [vector.twin for vector in file.vectors if vector.twin is not None]
     same = sum(twin.similarity > 1 - ROUNDING**2 for twin in twins)
     if same:
         advice += f"; {same} of its {len(file.vectors)} vectors point the same way as another"
-    return replace(file, verdict=verdict, advice=f"{advice}.")
+    return replace(file, verdict=verdict, advice=f"{advice}.", command=command)
+
+
+def _with(file: InspectedFile, verdict: str) -> list[InspectedVector]:
+    return [vector for vector in file.vectors if vector.verdict == verdict]
+
+
+def _of(vectors: Sequence[InspectedVector], file: InspectedFile) -> str:
+    """Say which of a file's vectors are meant: all of them, or a few by their indices."""
+    if len(vectors) == len(file.vectors):
+        return "its vector" if len(vectors) == 1 else f"all {len(vectors)} vectors"
+    indices = ", ".join(dict.fromkeys(str(vector.index) for vector in vectors[:8]))
+    more = ", …" if len(vectors) > 8 else ""
+    index = "index" if len(vectors) == 1 else "indices"
+    return f"{len(vectors)} of {len(file.vectors)} vectors ({index} {indices}{more})"
+
+
+def _if_several(vectors: Sequence[InspectedVector], file: InspectedFile) -> str:
+    return f": {_of(vectors, file)}" if len(file.vectors) > 1 else ""
+
+
+def _is_are(vectors: Sequence[InspectedVector]) -> str:
+    return "is" if len(vectors) == 1 else "are"
 
 
 def _advice(file: InspectedFile, model: str) -> tuple[Verdict, str]:
-    zero = next((vector for vector in file.vectors if not vector.norm), None)
-    if zero:
-        return "broken", (
-            f"broken: vector {zero.index} is zero and has no direction; take an earlier file of "
-            "the same training run"
-        )
-    copies = [vector.copy_of for vector in file.vectors if vector.copy_of]
-    if len(copies) == len(file.vectors):
-        rows = ", ".join(dict.fromkeys(copies))
-        return "plain", f"plain vocabulary: nothing in it is learned, its rows are {rows}"
-    judged = [(vector.inflation, vector) for vector in file.vectors if vector.inflation is not None]
-    if not judged:
-        widths = ", ".join(sorted({str(vector.dim) for vector in file.vectors}))
-        return (
-            "unknown",
-            f"not judged: no mean norm is known for width {widths}; name the model with --model",
-        )
-    most, longest = max(judged, key=lambda pair: pair[0])
-    least, shortest = min(judged, key=lambda pair: pair[0])
-    if _is_long(longest):
-        return (
-            "inflated",
-            f"inflated ×{most:.3g}: rescale it with `{_command(file, longest, model)}`",
-        )
-    if _is_short(shortest):
-        return (
-            "short",
-            f"short, ×{least:.3g} of the mean: rescale it with `{_command(file, shortest, model)}`",
-        )
-    return "in distribution", "in distribution: leave it as it is"
+    verdict = verdict_of(file.vectors)
+    outliers = _with(file, verdict)
+    match verdict:
+        case "broken":
+            text = (
+                f"broken: vector {_with(file, 'zero')[0].index} is zero and has no direction; take "
+                "an earlier file of the same training run"
+            )
+        case "plain":
+            rows = [vector.copy_of or "of other files too" for vector in file.vectors]
+            named = ", ".join(dict.fromkeys(rows))
+            text = f"plain vocabulary: nothing in it is learned, its rows are {named}"
+        case "inflated":
+            most = max(vector.inflation or 0 for vector in outliers)
+            text = f"inflated ×{most:.3g}{_if_several(outliers, file)}"
+        case "short":
+            least = min(vector.inflation or 0 for vector in outliers)
+            text = f"short, ×{least:.3g} of the mean{_if_several(outliers, file)}"
+        case "in distribution":
+            text = "in distribution: leave it as it is"
+        case "unknown":
+            text = _unjudged(file, model)
+    return verdict, text
 
 
-def _is_long(vector: InspectedVector) -> bool:
-    if vector.percentile is not None:
-        return vector.percentile > 100 - OUTER
-    return vector.inflation is not None and vector.inflation > ODD
-
-
-def _is_short(vector: InspectedVector) -> bool:
-    if vector.percentile is not None:
-        return vector.percentile < OUTER
-    return vector.inflation is not None and vector.inflation < 1 / ODD
-
-
-def _command(file: InspectedFile, vector: InspectedVector, model: str) -> str:
-    """Return the command that rescales the file."""
-    layout = {"web-ui": "webui", "ldm": "webui", "emb_params": "kohya", "sdxl": "sdxl"}.get(
-        file.format, "diffusers"
+def _unjudged(file: InspectedFile, model: str) -> str:
+    widths = sorted({vector.dim for vector in file.vectors})
+    if model:
+        listed = ", ".join(map(str, widths))
+        return f"not judged: {model} has no encoder of width {listed}; choose another --model"
+    keys = {encoder_of(vector) for vector in file.vectors}
+    names = ", ".join(sorted(filter(None, map(_encoder_name, keys)))) or "its encoder"
+    known = next((MODEL_NAMES[key] for key in sorted(keys) if key in MODEL_NAMES), "")
+    given = f", such as --model {known}" if known else " with --model"
+    listed = ", ".join(map(str, widths))
+    return (
+        f"not judged: no mean norm is published for width {listed} ({names}); name the model{given}"
     )
-    if vector.percentile is not None and model:
+
+
+def encoder_of(vector: InspectedVector) -> str:
+    """Return the key of a vector's encoder; the file's name for it or the width of unknown ones."""
+    tower = _tower_key(vector)
+    key = key_of(tower, vector.dim)
+    if tower in ENCODERS or (key in ENCODERS and ENCODERS[key].width == vector.dim):
+        return tower if tower in ENCODERS else str(key)
+    return f"width {vector.dim}" if tower in (None, "1", "2") else str(tower)
+
+
+def verdict_of(vectors: Sequence[InspectedVector]) -> Verdict:
+    """Return the verdict on the vectors of a token or a file: that of its outliers, if any."""
+    found = {vector.verdict for vector in vectors}
+    if "zero" in found:
+        return "broken"
+    if found == {"vocabulary"}:
+        return "plain"
+    order: tuple[Verdict, ...] = ("inflated", "short", "in distribution")
+    return next((verdict for verdict in order if verdict in found), "unknown")
+
+
+def _tower_key(vector: InspectedVector) -> str | None:
+    """Return the tower as the file says it: an inspected vector may have an encoder's name."""
+    return next((row.key for row in ENCODERS.values() if row.encoder == vector.tower), vector.tower)
+
+
+def _encoder_name(key: str) -> str:
+    return ENCODERS[key].encoder if key in ENCODERS else ""
+
+
+def _command(file: InspectedFile, model: str, verdict: Verdict) -> str:
+    """Return the command that rescales what is out of distribution; empty where nothing is."""
+    if verdict not in ("inflated", "short"):
+        return ""
+    outside = _with(file, verdict)
+    rule = "published"
+    if model:
         rule = f"mean --model {shlex.quote(model)}"
-    elif len({other.dim for other in file.vectors}) > 1:
-        rule = "mean --model sdxl"
-    else:
-        rule = f"{vector.norm / (vector.inflation or 1):.4g}"  # the mean it was compared with
-    return f"dti-geom convert {shlex.quote(file.path)} --to {layout} --rescale {rule}"
+    only = _only(outside, file, verdict)
+    return f"dti-geom convert {shlex.quote(file.path)} --rescale {rule}{only}"
+
+
+def _only(outside: Sequence[InspectedVector], file: InspectedFile, verdict: Verdict) -> str:
+    """Return the option that leaves the other vectors alone."""
+    if len(outside) == len(file.vectors):
+        return ""
+    if len({(vector.token, vector.tower) for vector in file.vectors}) == 1:
+        return f" --only {','.join(str(vector.index) for vector in outside)}"
+    return f" --only {verdict}"
+
+
+def batch_command(paths: Iterable[str], model: str = "") -> str:
+    """Return one command that rescales every inflated vector of some files or folders."""
+    rule = f"mean --model {shlex.quote(model)}" if model else "published"
+    listed = " ".join(map(shlex.quote, paths))
+    return f"dti-geom convert {listed} --rescale {rule} --only inflated --out repaired"

@@ -23,6 +23,7 @@ class LearnedVector:
     vector: Tensor  # (d,)
     label: str  # the token, with [index] where it has several vectors
     init: str | None = None  # the word it started from, as the file says
+    step: int | None = None  # the update after which it was stored, as the file says
 
 
 def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
@@ -41,6 +42,7 @@ def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
                     vector=vector,
                     label=f"{learned.token}[{index}]" if several else learned.token,
                     init=init,
+                    step=file.step,
                 )
                 for index, vector in enumerate(learned.vectors)
             ]

@@ -39,11 +39,12 @@ class Prompts:
     def embeddings(self, table: Tensor, vectors: Tensor) -> Tensor:
         """Return every prompt with every vector at its place: (n, P, L, d), in the vectors' dtype.
 
-        table: (V, d); vectors: (n, d), in the table's units.
+        table: (V, d); vectors: (n, d), or (n, P, d) with one for each prompt; in the table's units.
         """
         rows = table[self.ids.to(table.device)].to(vectors)
         filled = rows.expand(len(vectors), *rows.shape).clone()
-        filled[:, torch.arange(len(self.places)), self.places] = vectors[:, None]
+        by_prompt = vectors if vectors.ndim == 3 else vectors[:, None]
+        filled[:, torch.arange(len(self.places)), self.places] = by_prompt
         return filled
 
 
@@ -81,6 +82,34 @@ def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) ->
         mask=torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows]),
         places=torch.tensor(places),
         ends=torch.tensor([len(row) - 1 for row in rows]),
+    )
+
+
+def place_prompts(encoder: TextEncoder, places: int, seed: int = 0) -> Prompts:
+    """Return a prompt of up to `places` words for each place that a word may have in it.
+
+    The words around the place are sampled anew for each prompt, so that they do not tell it. There
+    are fewer places where the encoder has fewer positions. Raises DoesNotApply below two.
+    """
+    start, end, _ = _frame(encoder)
+    if encoder.position_table is not None:
+        places = min(places, len(encoder.position_table) - len(start) - len(end))
+    if places < 2:
+        raise DoesNotApply(
+            f"{encoder.name} has room for {max(places, 0)} words beside its start and end tokens; "
+            "two are needed to tell places apart."
+        )
+    words = whole_words(encoder, 256, seed)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = words[torch.randint(len(words), (places, places), generator=generator)]
+    rows = [[*start, *row, *end] for row in drawn.tolist()]
+    ids = torch.tensor(rows)
+    return Prompts(
+        texts=(),
+        ids=ids,
+        mask=torch.ones_like(ids),
+        places=torch.arange(places) + len(start),
+        ends=torch.full((places,), ids.shape[1] - 1),
     )
 
 
@@ -139,13 +168,14 @@ def run_prompts(
 ) -> Iterator[HiddenStates]:
     """Yield hidden states of every prompt with every vector at its place, a few vectors at a time.
 
-    vectors: (n, d), in the table's units. States are (k·P, L, d): all prompts of a vector, then
-    those of the next. attention: whether attention weights are wanted too.
+    vectors: (n, d), or (n, P, d) with one for each prompt; in the table's units. States are
+    (k·P, L, d): all prompts of a vector, then those of the next. attention: whether attention
+    weights are wanted too.
 
     Raises DtiGeomError where the encoder's numbers overflow.
     """
     ids, mask = prompts.ids.to(vectors.device), prompts.mask.to(vectors.device)
-    for chunk in in_chunks(len(vectors), ids.numel() * vectors.shape[1], what, progress):
+    for chunk in in_chunks(len(vectors), ids.numel() * vectors.shape[-1], what, progress):
         filled = prompts.embeddings(encoder.token_table, vectors[chunk])
         repeats = (len(filled), 1)
         states = encoder.hidden_states(

@@ -62,6 +62,7 @@ class Query:
     label: str
     vector: Tensor  # (d,)
     id: int | None = None
+    learned: LearnedVector | None = None
 
 
 def measure_neighbors(
@@ -81,13 +82,28 @@ def measure_neighbors(
     Raises UnknownToken for a name that is none of these, DoesNotApply where there is nothing to
     measure.
     """
+    queries = named_queries(encoder, learned, tokens, with_learned=with_learned)
+    return NeighborsResult(encoder.name, find_neighbors(encoder, queries, k))
+
+
+def named_queries(
+    encoder: TextEncoder,
+    learned: Sequence[LearnedVector],
+    tokens: str | Sequence[str],
+    *,
+    with_learned: bool = False,
+) -> list[Query]:
+    """Return the vectors that a measurement of named tokens is about, as `measure_neighbors` says.
+
+    Raises UnknownToken, DoesNotApply where there is none.
+    """
     names = (tokens,) if isinstance(tokens, str) else tuple(tokens)
     fitting = of_width(learned, encoder.token_table.shape[1])
     queries = parse_queries(encoder, names, learned) if names else _usual(encoder)
     if with_learned or not names:
         labels = {query.label for query in queries}
         queries += [
-            Query(vector.label, vector.vector)
+            Query(vector.label, vector.vector, learned=vector)
             for vector in fitting[:LEARNED_SHOWN]
             if vector.label not in labels
         ]
@@ -96,7 +112,7 @@ def measure_neighbors(
             f"{encoder.name}: none of the words {', '.join(WORDS)} is a single token. Name a word "
             "that is one."
         )
-    return NeighborsResult(encoder.name, find_neighbors(encoder, queries, k))
+    return queries
 
 
 def find_neighbors(
@@ -149,7 +165,7 @@ def parse_queries(
                     f"{word} has width {named[0].vector.shape[-1]}, but {encoder.name} has width "
                     f"{table.shape[1]}. Choose the model it was trained for with --model."
                 )
-            queries += [Query(vector.label, vector.vector) for vector in fitting]
+            queries += [Query(vector.label, vector.vector, learned=vector) for vector in fitting]
             continue
         rows = vocabulary.rows(word)
         queries += [

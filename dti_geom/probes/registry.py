@@ -70,6 +70,7 @@ class Probe:
     example: str  # arguments of an example command
     options: tuple[Option, ...] = ()
     samples: bool = True  # draws words at random, by a seed
+    slow: bool = False  # left out of a report that is not full, as probes that run the encoder are
     arrays: bool = False  # `NAME_arrays(encoder)` gives arrays that --out keeps
 
     @property
@@ -167,6 +168,19 @@ PROBES: dict[str, Probe] = {
             example="--model mini --embedding ~/embeddings --out stagnation",
         ),
         Probe(
+            name="effects",
+            question="Which effect of magnitude moves a token's state, Effect I or II?",
+            details=(
+                "Sets both effects apart on the encoder's input: e + p/k hides the position alone, "
+                "k·e + k·p makes the state long alone, k·e + p does both. Shows how far each moves "
+                "the state that the denoiser reads, whether the position can still be read there, "
+                "and both effects with their interaction."
+            ),
+            needs=Needs.PRE_NORM_BLOCKS,
+            example="--model sd15 --embedding my-token.safetensors",
+            options=(Option("scale", "How much longer the token becomes.", float, 10.0),),
+        ),
+        Probe(
             name="attention",
             question="What attention does a token get and give, and does it use its context?",
             details=(
@@ -196,6 +210,47 @@ PROBES: dict[str, Probe] = {
                 ),
                 Option("k", "How many neighbours of each.", int, 10, minimum=1, short="-k"),
             ),
+        ),
+        Probe(
+            name="explain",
+            question="Which sum of words is a token?",
+            details=(
+                "Writes its direction as a sparse, non-negative sum of other tokens' directions. "
+                "Shows the share that 1, 2, … words explain, beside random directions and ordinary "
+                "words without their own row. A sum no better than chance is called so."
+            ),
+            needs=Needs.TOKEN_TABLE,
+            example="'<my-dog>' --embedding my-dog.safetensors --model sd15",
+            slow=True,
+            options=(
+                Option(
+                    "tokens",
+                    "A word, a token of --embedding, or a row as #id.",
+                    several=True,
+                    argument=True,
+                    metavar="TOKEN",
+                ),
+                Option("words", "How many words a sum may have.", int, 8, minimum=1),
+                Option(
+                    "contextual",
+                    "Also explain the encoder's output at the token by its outputs at words.",
+                    bool,
+                    False,
+                ),
+                Option("others", "Leave a word's own row out of its sum.", bool, False),
+            ),
+        ),
+        Probe(
+            name="shape",
+            question="Which shape has the vocabulary?",
+            details=(
+                "Shows isotropy, hubs of the neighbour graph and intrinsic dimension of the token "
+                "table, of its directions and of those less their mean, beside random directions; "
+                "and whether norms follow the row number."
+            ),
+            needs=Needs.TOKEN_TABLE,
+            example="--model sd15",
+            slow=True,
         ),
         Probe(
             name="angles",

@@ -26,6 +26,7 @@ def class_images(
     options = config.objective
     if "prior-preservation" not in (options.names or ()):
         return []
+    model.take_adapter_out()  # one of a run that failed in this process
     if options.prior_images is not None:
         return [options.prior_images] * len(config.concepts)
     if folder is None:

@@ -68,13 +68,14 @@ class MethodConfig:
     optimizer: str | None = None  # on the sphere: sgd or adam
     momentum: float | None = None  # of Riemannian SGD
     weight_decay: float | None = None  # of AdamW
+    strength: float | None = None  # of crossinit, norm-decay and std-retraction: see their files
     schedule: str | None = None  # see `parse_schedule`
     warmup: int | None = None  # updates of linearly rising learning rate
     average_last: int | None = None
 
     def __post_init__(self) -> None:
         """Raise TrainingError or MagnitudeError for what no run could do."""
-        for name in ("learning_rate", "kappa", "weight_decay"):
+        for name in ("learning_rate", "kappa", "weight_decay", "strength"):
             value = getattr(self, name)
             finite = value is None or 0 <= value < float("inf")
             _check(finite, name, value, "a finite number, 0 or more")

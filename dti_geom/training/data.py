@@ -63,6 +63,11 @@ class Batch:
         rows = zip(self.prompts, self.tokens, self.words, strict=True)
         return tuple(prompt.replace(token, word) for prompt, token, word in rows)
 
+    def samples_of(self, token: str) -> Tensor:
+        """Return 1 for each sample of a token and 0 for the others, (n,), where the latents are."""
+        own = torch.tensor([float(other == token) for other in self.tokens])
+        return sent(own, self.x.device)
+
 
 def image_files(concept: ConceptConfig) -> list[Path]:
     """Return the images of a concept, sorted by name.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dti_geom.errors import DtiGeomError, first_line
 from dti_geom.models.adapters import AdapterLayers
-from dti_geom.models.catalog import find_source, profile_of
+from dti_geom.models.catalog import find_source, profile_of, variant_of
 from dti_geom.models.downloads import NeededFile, plan_download
 from dti_geom.models.metering import Meter, metered
 from dti_geom.models.pipelines import TextToImage, View, default_dtype
@@ -225,6 +225,7 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 def _without_weights(config: RunConfig) -> TextToImage:
     dtype = getattr(torch, config.dtype) if config.dtype else default_dtype(config.device)
     model = meta_model(find_source(config.model), dtype, profile_of(config.model))
+    model.training = model.training.at_gain(variant_of(config.model).gain)
     model.follow_instruction(config.data.instruction)
     return model
 

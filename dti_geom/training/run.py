@@ -51,6 +51,7 @@ from dti_geom.files.run_layout import (
     state_files,
     token_folder,
 )
+from dti_geom.geometry import norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
@@ -60,6 +61,7 @@ from dti_geom.training.class_images import class_images, painted_for
 from dti_geom.training.config import PreviewConfig, RunConfig, parse_schedule
 from dti_geom.training.data import located
 from dti_geom.training.estimates import choose_memory
+from dti_geom.training.inflation import inflation_notice, predict_run
 from dti_geom.training.kernels import kernels
 from dti_geom.training.old_states import with_old_defaults
 from dti_geom.training.peak_memory import reset_peak_memory
@@ -254,6 +256,8 @@ def _train(
     else:
         model.rest_vae()
     config = trainer.config
+    if fresh and opened_here and trainer.processes.is_main:
+        _say_inflation(trainer)
     writer = _RunWriter(folder, trainer, listeners.stage)
     records: list[StepRecord] = []
     alone = (
@@ -289,6 +293,22 @@ def _with_memory_chosen(config: RunConfig) -> RunConfig:
     if chosen != config and torch.device(config.device).type == "cuda" and Processes().is_main:
         notice(f"memory: {chosen.memory}, because {chosen.memory_reason}.")
     return chosen
+
+
+def _say_inflation(trainer: Trainer) -> None:
+    """Say before a run whether its tokens will leave the range of the vocabulary's norms."""
+    starts: list[list[float]] = []
+    for concept in trainer.concepts:
+        if isinstance(concept.trainable, TokenVectors):
+            vectors = concept.trainable.vectors
+            starts.append([float(norms(tower.start).max()) for tower in vectors])
+    if len(starts) < len(trainer.concepts):
+        return  # something else learns
+    longest = [max(tower) for tower in zip(*starts, strict=True)]
+    predicted = predict_run(trainer.config, trainer.model.towers, longest)
+    said = inflation_notice(predicted) if predicted else None
+    if said:
+        notice(said)
 
 
 class _RunWriter:
@@ -406,6 +426,7 @@ class _RunWriter:
             concept.trainable.save(place, values, self._metadata(concept, step))
         if self.trainer.adapter is not None:
             metadata = self._metadata(self.trainer.concepts[0], step)
+            metadata["token"] = " ".join(self.tokens)
             self.trainer.adapter.save(folder, learned[-1], metadata)
             self._write_bundle(folder, learned, metadata)
 

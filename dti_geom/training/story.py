@@ -59,6 +59,14 @@ class VectorCurve:
 
 
 @dataclass(frozen=True)
+class AdapterCurve:
+    """The adapter after the updates `TrainingRun.steps`; see `AdapterRecord`."""
+
+    norms: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class NearestWords:
     """The words nearest to a vector by direction, nearest first, while they stayed the same."""
 
@@ -96,6 +104,7 @@ class TrainingRun:
     vectors: tuple[VectorCurve, ...]
     words: tuple[NearestWords, ...]  # vector by vector, in order of steps
     pictures: tuple[EmbeddedPreview, ...]  # the result's previews that are still in the folder
+    adapter: AdapterCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,7 @@ class VocabularyNorms:
     mean: float
     min: float
     max: float
+    width: int | None = None  # coordinates of a row; None in results of versions before 0.2
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,7 @@ def read_run(folder: str | Path) -> TrainingRun:
         vectors=tuple(_vector_curve(records, number, shown) for number in numbers),
         words=tuple(words),
         pictures=_pictures(folder, result.previews),
+        adapter=_adapter_curve(records, shown),
     )
 
 
@@ -185,7 +196,13 @@ def _check_whole(folder: Path, result: TrainingResult, records: Sequence[StepRec
 
 def _vocabulary_norms(encoder: TextEncoder) -> VocabularyNorms:
     summary = summarize_norms(encoder.token_table)
-    return VocabularyNorms(encoder.name, summary.mean, summary.min, summary.max)
+    return VocabularyNorms(
+        tower=encoder.name,
+        mean=summary.mean,
+        min=summary.min,
+        max=summary.max,
+        width=encoder.token_table.shape[1],
+    )
 
 
 def learned_files(folder: str | Path, config: RunConfig) -> list[Path]:
@@ -239,6 +256,18 @@ def _vector_curve(records: Sequence[StepRecord], number: int, shown: Sequence[in
         angles_to_start=tuple(vector.angle_to_start for vector in course),
         cosines_to_prior=tuple(vector.cosine_to_prior for vector in course),
         gradient_norms=tuple(vector.gradient_norm for vector in course),
+    )
+
+
+def _adapter_curve(records: Sequence[StepRecord], shown: Sequence[int]) -> AdapterCurve | None:
+    adapters = [record.adapter for record in records]
+    course = [adapters[place] for place in shown]
+    known = [adapter for adapter in course if adapter is not None]
+    if len(known) < len(course):
+        return None
+    return AdapterCurve(
+        norms=tuple(adapter.norm for adapter in known),
+        gradient_norms=tuple(adapter.gradient_norm for adapter in known),
     )
 
 

@@ -12,7 +12,7 @@ from dti_geom.files import LearnedToken, write_embeddings
 from dti_geom.models.magnitude import parse_magnitude, token_norms
 from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.training.config import ConceptConfig, MethodConfig
-from dti_geom.training.methods.base import Settings, VocabularyStats, decide
+from dti_geom.training.methods.base import Settings, Step, VocabularyStats, decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.starts import start_of, vocabulary_stats
 from dti_geom.training.trainable import LearnedVectorResult, Values, VectorRecord
@@ -230,7 +230,7 @@ class TowerVectors:
 
     def pull(self) -> Tensor:
         """Return the term of the loss that draws the vectors to their start, a scalar."""
-        pull: Tensor = self.method.pull * (self.vectors() - self.start).square().mean()
+        pull: Tensor = self.settings.strength * (self.vectors() - self.start).square().mean()
         return pull
 
     def step(self, share: float) -> None:
@@ -243,11 +243,14 @@ class TowerVectors:
             optimizer.step()
             optimizer.zero_grad()
         if self.method.after_step:
-            rate = share * self.settings.learning_rate
+            step = Step(
+                magnitude=self.magnitude,
+                rate=share * self.settings.learning_rate,
+                strength=self.settings.strength,
+                stats=self.stats,
+            )
             with torch.no_grad():
-                self.parameter.copy_(
-                    self.method.after_step(self.parameter, self.magnitude, rate, self.stats)
-                )
+                self.parameter.copy_(self.method.after_step(self.parameter, step))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""

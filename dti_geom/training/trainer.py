@@ -4,7 +4,6 @@ It moves trainables and yields a record of each update. Files, pictures and prog
 by whoever reads the records.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,16 @@ from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.transfer import fetched
 from dti_geom.training.adapters import STEPS, AdapterTraining, shape_of
 from dti_geom.training.checks import refuse_fixed_alone
-from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig, parse_schedule
+from dti_geom.training.config import ConceptConfig, DataConfig, RunConfig
 from dti_geom.training.data import Batch, Samples, join, load_views
 from dti_geom.training.loss_scale import LossScale
-from dti_geom.training.methods.base import Settings, decide
+from dti_geom.training.methods.base import decide
 from dti_geom.training.methods.registry import method_named
 from dti_geom.training.objectives.registry import OBJECTIVES, objectives_of
 from dti_geom.training.old_states import renamed
 from dti_geom.training.peak_memory import peak_memory
 from dti_geom.training.processes import Processes
+from dti_geom.training.schedules import learning_rate_share
 from dti_geom.training.token_vectors import TokenVectors, with_prefix
 from dti_geom.training.trainable import AdapterRecord, Build, Trainable, Values, VectorRecord
 
@@ -391,7 +391,9 @@ class Trainer:
         vectors: list[VectorRecord] = []
         for trainable, described in zip(self.trainables, figures.described, strict=True):
             vectors += trainable.records(described, nearest=nearest)
-        adapter = self.adapter and self.adapter.record(figures.described[-1])
+        adapter = None
+        if self.adapter is not None:
+            adapter = self.adapter.record(figures.described[-1])
         tokens = [concept.config.token for concept in self.concepts]
         return StepRecord(
             step=self.step,
@@ -402,22 +404,6 @@ class Trainer:
             peak_memory=peak_memory(self.model.device),
             adapter=adapter,
         )
-
-
-def learning_rate_share(settings: Settings, step: int, total: int) -> float:
-    """Return the schedule's factor for update `step` (from 0) of `total`.
-
-    It rises linearly over `warmup` updates, then stays at 1 or falls.
-    """
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    schedule, after = parse_schedule(settings.schedule), step - settings.warmup
-    if schedule.name == "constant":
-        return 1.0
-    if schedule.name == "angular":
-        return 1 / math.sqrt(1 + schedule.angle**2 * after)
-    done = after / max(1, total - settings.warmup)
-    return 1 - done if schedule.name == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
 def with_defaults(config: RunConfig, model: TextToImage) -> RunConfig:

@@ -52,10 +52,11 @@ def test_a_file_that_is_no_embedding_says_what_it_is(run: Run, tmp_path: Path) -
 def test_the_table_names_the_reference_or_what_to_do(
     run: Run, learned: Path, flowing: Callable[[str], str], table_lines: Callable[[str], list[str]]
 ) -> None:
-    done = run("inspect", learned, COLUMNS="120")
+    done = run("inspect", learned, "--vectors", COLUMNS="120")
     text = flowing(done.stdout)
     assert "768 CLIP ViT-L/14 published mean of CLIP ViT-L/14" in text
     assert "32 not known here" in text
+    assert "width 32" in text
     assert "--model" in text
     assert "<script>alert(1)</script>" in text
     assert max(map(len, table_lines(run("inspect", learned).stdout))) <= 80
@@ -67,7 +68,8 @@ def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(
     (mine,) = run_json("inspect", learned / "mine.bin", "--model", sd15_folder)
     (vector,) = mine["vectors"]
     assert (mine["verdict"], vector["percentile"], len(vector["nearest"])) == ("inflated", 100, 3)
-    shown = run("inspect", learned / "mine.bin", "--model", sd15_folder, COLUMNS="600").stdout
+    options = ("--model", sd15_folder, "--vectors")
+    shown = run("inspect", learned / "mine.bin", *options, COLUMNS="600").stdout
     assert "Among the tokens" in shown
     assert mine["advice"] in flowing(shown)
     alone = run("inspect", learned / "mine.bin", COLUMNS="600").stdout
@@ -77,7 +79,7 @@ def test_each_file_gets_a_verdict_and_a_model_shows_what_is_near(
 def test_checkpoints_show_how_far_they_turned(run: Run, tmp_path: Path) -> None:
     for step, vector in ((100, [1.0, 0.0]), (200, [1.0, 1.0]), (300, [0.0, 1.0])):
         torch.save({"<x>": torch.tensor(vector)}, tmp_path / f"step-{step}.bin")
-    lines = run("inspect", tmp_path).stdout.splitlines()
+    lines = run("inspect", tmp_path, "--vectors").stdout.splitlines()
     rows = [line.split()[:5] for line in lines if line.startswith("<x>")]
     assert ["<x>", "0", "200", "45°", "45°"] in rows
     assert ["<x>", "0", "300", "90°", "45°"] in rows
@@ -88,3 +90,28 @@ def test_out_keeps_the_result_and_its_page(run: Run, learned: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "index.html")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"inspection.json", "index.html"}
+
+
+def test_a_model_that_fits_no_file_is_refused(run: Run, learned: Path, sd15_folder: Path) -> None:
+    done = run("inspect", learned / "hostile-step-500.bin", "--model", sd15_folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "width 768" in done.stderr
+    assert "--model" in done.stderr
+
+
+def test_three_hundred_files_fit_one_screen(run: Run, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for place in range(300):
+        vectors = torch.randn(1 + place % 29, 768, generator=generator) * (0.01 + place / 9000)
+        torch.save({"<x>": vectors}, tmp_path / f"embedding-{place}.bin")
+    done = run("inspect", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) < 60
+    assert "280 more tokens" in done.stdout
+    assert len(run("inspect", tmp_path, "--all").stdout.splitlines()) > 300
+
+
+def test_a_file_says_what_to_type(run: Run, tmp_path: Path) -> None:
+    torch.save({"<x>": torch.ones(768)}, tmp_path / "doll.bin")
+    text = run("inspect", tmp_path / "doll.bin").stdout
+    assert "embedding:doll" in text

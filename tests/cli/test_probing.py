@@ -17,7 +17,11 @@ from dti_geom.reporting.folder import read_result
 from dti_geom.reporting.registry import result_type
 
 # What each command is given beside --model and the learned token.
-ARGUMENTS: dict[str, list[str]] = {"neighbors": ["cat"], "swap": ["--count", "2"]}
+ARGUMENTS: dict[str, list[str]] = {
+    "neighbors": ["cat"],
+    "swap": ["--count", "2"],
+    "explain": ["cat", "--words", "2"],
+}
 
 
 def arguments(name: str, model: Path, embedding: Path) -> list[str | Path]:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dti_geom.files import load_result, read_embeddings
-from dti_geom.training import RunConfig
+from dti_geom.training import AdapterConfig, RunConfig
 from dti_geom.training.run import TrainingResult
 from warm import Run
 
@@ -117,6 +117,52 @@ def test_every_option_reaches_the_configuration(
     )
 
 
+def test_options_of_adapter_and_objective_reach_the_configuration_and_the_run_paints(
+    run: Run, tiny: list[object], tmp_path: Path
+) -> None:
+    options = {
+        "--adapter": "lora",
+        "--rank": 2,
+        "--alpha": 6,
+        "--targets": "to_q,to_v",
+        "--adapter-rate": 0.01,
+        "--adapter-decay": 0.1,
+        "--adapter-from": 1,
+        "--objective": "dco",
+        "--dco-beta": 5,
+        "--dco-reference": "class-word",
+        "--context-weight": 0.3,
+        "--preview-every": 0,
+    }
+    parts = [part for pair in options.items() for part in pair]
+    folder = tmp_path / "run"
+    done = run("train", *tiny, *parts, "--objective", "context", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    config = load_result(folder / "config.json", RunConfig)
+    assert config.adapter == AdapterConfig(
+        rank=2,
+        alpha=6.0,
+        targets=("to_q", "to_v"),
+        learning_rate=0.01,
+        weight_decay=0.1,
+        from_step=1,
+    )
+    assert config.objective.names == ("dco", "context")
+    assert (config.objective.dco_beta, config.objective.context_weight) == (5, 0.3)
+    assert config.objective.dco_reference == "class-word"
+    files: dict[str, set[str]] = {}
+    for name, more in {
+        "whole": [],
+        "half": ["--adapter-scale", 0.5],
+        "led": ["--reward", 3],
+    }.items():
+        asked = ["--model", config.model, "-e", folder, "-p", "a {}", "--steps", 1, "--size", 64]
+        done = run("generate", *asked, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        files[name] = {path.name for path in (tmp_path / name).glob("*.png")} - {"sheet.png"}
+    assert len(set.union(*files.values())) == 3
+
+
 def test_a_concept_that_ships_is_named_and_two_share_a_run(
     run: Run, tmp_path: Path, images: Path
 ) -> None:
@@ -176,6 +222,14 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
             "--template and --learn",
         ),
         (
+            ["--concept", "round-teapot", "--rank", "4", "--out", "run"],
+            "rank given, and no adapter",
+        ),
+        (
+            ["--concept", "round-teapot", "--objective", "dco", "--out", "run"],
+            "dco has no effect without an adapter",
+        ),
+        (
             ["--concept", "round-teapot", "--times", "uniform", "--out", "run"],
             "times 'uniform' belongs to flow models",
         ),
@@ -217,8 +271,10 @@ def test_a_dry_run_estimates_and_leaves_nothing(
 ) -> None:
     arguments = ["--model", sd15_pipeline, "--images", images, "--init", "dog"]
     out = tmp_path / "run"
-    done = run("train", *arguments, "--dry-run", "--json", "--out", out, "--batch-size", 2)
+    options = ["--batch-size", 2, "--method", "ti", "--learning-rate", 1]
+    done = run("train", *arguments, "--dry-run", "--json", "--out", out, *options)
     assert done.returncode == 0, done.stderr
+    assert "--learning-rate 0.0" in done.stderr  # what keeps the norm of ti inside
     estimate = json.loads(done.stdout)
     assert estimate["config"]["batch_size"] == 2
     assert [part["memory"] for part in estimate["memory"]] == ["fast", "low"]

@@ -45,7 +45,7 @@ def test_one_tower_paints_the_same_picture_before_and_after(
     before = painted(pipeline, "a red <x>")
     assert np.abs(before - without).max() > 1e-3
 
-    (result,) = convert([read_embeddings(tmp_path / "x.bin")], layout, tmp_path / "out")
+    (result,) = convert([read_embeddings(tmp_path / "x.bin")], layout, tmp_path / "out").written
     path = Path(result.files[0])
     pipeline = opened(sd15_pipeline)
     if layout == "diffusers":
@@ -70,14 +70,14 @@ def test_two_towers_paint_the_same_picture_before_and_after(
     assert np.abs(before - without).max() > 1e-3
 
     file = read_embeddings(tmp_path / "toy.safetensors")
-    (result,) = convert([file], "diffusers", tmp_path / "out", token="<toy>")
+    (result,) = convert([file], "diffusers", tmp_path / "out", token="<toy>").written
     pipeline = opened(sdxl_pipeline)
     for path, suffix in zip(result.files, ("", "_2"), strict=True):
         load(pipeline, path, suffix)
     np.testing.assert_array_equal(painted(pipeline, "a red <toy>"), before)
 
     files = [read_embeddings(path) for path in result.files]
-    (back,) = convert(files, "sdxl", tmp_path / "back")
+    (back,) = convert(files, "sdxl", tmp_path / "back").written
     for name, stored in load_file(back.files[0]).items():
         assert torch.equal(stored, towers[name])
 

@@ -5,7 +5,7 @@ import torch
 
 from dti_geom import geometry
 from dti_geom.editing import rescale, target_norm
-from dti_geom.editing.rescaling import encoder_for, inflated_rows, parse_rescaling
+from dti_geom.editing.rescaling import encoder_for, outlying_rows, parse_rescaling
 from dti_geom.errors import EditingError, GeometryError, MagnitudeError, UnknownToken
 from dti_geom.files import LearnedToken
 from dti_geom.models import TextEncoder, open_encoders
@@ -132,8 +132,8 @@ def test_only_the_vectors_that_are_named_change() -> None:
     assert norms_after("1", learned, "1,2") == pytest.approx([4.0, 1.0, 1.0])
     with pytest.raises(EditingError, match="3 vectors, 0 to 2, and --only names 3"):
         norms_after("1", learned, "3")
-    for wrong in ("short", "1-2", ""):
-        with pytest.raises(EditingError, match="expected inflated, or indices"):
+    for wrong in ("long", "1-2", ""):
+        with pytest.raises(EditingError, match="expected inflated, short, or indices"):
             parse_rescaling("1", wrong)
 
 
@@ -141,10 +141,11 @@ def test_a_row_of_the_vocabulary_is_not_inflated(encoder: TextEncoder) -> None:
     norms = geometry.row_norms(encoder.token_table)
     row = encoder.token_table[norms.argmax()]
     learned = LearnedToken("<x>", None, torch.stack([row, 3 * row]))
-    assert inflated_rows(learned, encoder) == [1]
+    assert outlying_rows(learned, "inflated", encoder) == [1]
+    assert outlying_rows(learned, "short", encoder) == []
 
 
 @pytest.mark.parametrize("rule", ["clip_l=big", "big", "x0", "clip_l=0.4,0.5", "clip_q=0.4"])
 def test_a_rule_that_is_none_is_refused_with_the_grammar(rule: str) -> None:
-    with pytest.raises(MagnitudeError, match="published, ×0.5"):
+    with pytest.raises(MagnitudeError, match=r"published, ×0\.5"):
         parse_rescaling(rule)

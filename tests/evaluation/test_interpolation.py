@@ -13,8 +13,15 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import interpolate, paint_pictures, save_film, save_grid
-from dti_geom.evaluation.interpolation import PATHS, Interpolation, TokenPath, with_thumbnails
+from dti_geom.evaluation.interpolation import (
+    PATHS,
+    Interpolation,
+    TokenPath,
+    _adapters_between,
+    with_thumbnails,
+)
 from dti_geom.files import from_json, to_json
+from dti_geom.files.adapters import Adapter, AdapterShape
 from dti_geom.models.pipelines import TextToImage
 
 Place = Callable[..., list[Tensor]]
@@ -254,3 +261,16 @@ def test_what_is_no_path_is_refused(
     with pytest.raises(EvaluationError, match=message):
         between(sd15, ends, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_each_corners_adapter_counts_with_its_share_and_a_shared_one_stays_whole() -> None:
+    first, second = (Adapter("unet", AdapterShape(rank=rank), {}) for rank in (1, 2))
+    ends = [((first, 1.0),), ((second, 0.5),)]
+    assert _adapters_between(ends, 0.25, row=0.0) == ((first, 0.75), (second, 0.125))
+    assert _adapters_between([ends[0], ()], 0.25, row=0.0) == ((first, 0.75),)
+    shared = ((first, 0.7),)
+    for t in (0.0, 0.1, 0.3, 1.0):
+        assert _adapters_between([shared, shared], t, row=0.0) == shared
+        assert _adapters_between([shared] * 4, t, row=0.3) == shared
+    corners = [(), (), ((first, 1.0),), ((second, 1.0),)]
+    assert _adapters_between(corners, 0.25, row=0.5) == ((first, 0.375), (second, 0.125))

@@ -14,6 +14,8 @@ from dti_geom.errors import EvaluationError
 from dti_geom.evaluation import load_tokens, paint_pictures, save_sheet
 from dti_geom.evaluation.pictures import Picture, Pictures
 from dti_geom.files import from_json, to_json
+from dti_geom.files.adapters import Adapter, AdapterShape
+from dti_geom.models.adapters import AdapterLayers
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.sana import Sana
@@ -162,7 +164,13 @@ def test_the_index_has_a_line_for_every_picture_of_the_folder(
         "prompt": "a dog",
         "seed": 1,
         "token": None,
-        "settings": {"steps": 2, "guidance": 3.0, "size": 64, "dtype": "float32"},
+        "settings": {
+            "steps": 2,
+            "guidance": 3.0,
+            "size": 64,
+            "dtype": "float32",
+            "reward": None,
+        },
         "model": sd15.name,
     }
     (tmp_path / result.pictures[0].file).unlink()
@@ -294,3 +302,34 @@ def test_a_file_that_remembers_no_preview_says_so(tmp_path: Path) -> None:
     save_file({"<x>": torch.ones(32)}, tmp_path / "x.safetensors")
     with pytest.raises(EvaluationError, match="does not say how it was previewed"):
         read_preview(*token_files([tmp_path / "x.safetensors"]))
+
+
+def test_an_adapter_its_scale_and_the_reward_name_the_file_and_no_adapter_refuses_a_reward(
+    sd15: TextToImage, place: Place, tmp_path: Path
+) -> None:
+    place(sd15)
+    layers = AdapterLayers(sd15.denoiser, AdapterShape())
+    # Not constant: a normalised input sums to 0.
+    weights = {
+        name: torch.linspace(-1, 1, x.numel()).view_as(x) for name, x in layers.parameters.items()
+    }
+    layers.remove()
+    adapter = Adapter("unet", AdapterShape(), weights)
+
+    def painted(**options: Any) -> tuple[str, bytes]:
+        asked = FAST | {"guidance": 3.0, **options}
+        result = paint_pictures(sd15, ["a {}"], [0], tmp_path, tokens=["<x>"], **asked)
+        (picture,) = result.pictures
+        return picture.file, (tmp_path / picture.file).read_bytes()
+
+    plain = painted()
+    with pytest.raises(EvaluationError, match="no token here has one"):
+        painted(reward=1.0)
+    sd15.place_adapters("<x>", [(adapter, 1.0)])
+    whole, led = painted(), painted(reward=1.5)
+    sd15.place_adapters("<x>", [(adapter, 0.5)])
+    half = painted()
+    sd15.place_adapters("<x>", ())
+    assert painted() == plain
+    assert len({file for file, _ in (plain, whole, led, half)}) == 4
+    assert len({data for _, data in (plain, whole, led, half)}) == 4

@@ -397,13 +397,14 @@ def test_the_embeddings_that_a_lora_carries_are_read_without_the_lora(
 
 
 def test_a_bundle_whose_header_lies_is_refused(tmp_path: Path) -> None:
-    for entry in (
+    entries: list[Any] = [
         {"dtype": "F32", "shape": [8], "data_offsets": [0, 2**40]},
         {"dtype": "F32", "shape": [8], "data_offsets": [-8, 24]},
         {"dtype": "F32", "shape": [8], "data_offsets": [8, 40]},
         {"dtype": "F32", "shape": [8]},
         [],
-    ):
+    ]
+    for entry in entries:
         header = json.dumps({"bundle_emb.<x>.clip_l": entry}).encode()
         (tmp_path / "x.safetensors").write_bytes(
             struct.pack("<Q", len(header)) + header + bytes(32)

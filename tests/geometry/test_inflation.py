@@ -193,3 +193,20 @@ def test_what_no_run_could_do_is_refused(
 def test_shrinking_gradients_need_a_length_to_start_from() -> None:
     with pytest.raises(GeometryError, match="start_norm is 0"):
         Walk(8, 0, 1e-3).slowed_norms(3)
+
+
+def test_a_schedule_of_full_rates_is_the_law() -> None:
+    walk = Walk(width=32, start_norm=0.4, learning_rate=0.02, weight_decay=0.3)
+    assert walk.scheduled_norms([1.0] * 50) == pytest.approx([walk.norm(t) for t in range(51)])
+
+
+def test_an_update_without_rate_changes_nothing() -> None:
+    walk = Walk(width=32, start_norm=0.4, learning_rate=0.02, weight_decay=0.3)
+    assert walk.scheduled_norms([0.0, 0.0]) == pytest.approx([0.4, 0.4, 0.4])
+
+
+def test_half_of_the_rate_is_a_walk_at_half_of_the_rate() -> None:
+    walk = Walk(width=32, start_norm=0.4, learning_rate=0.02, weight_decay=0.3)
+    slower = Walk(width=32, start_norm=0.4, learning_rate=0.01, weight_decay=0.3)
+    expected = [slower.norm(update) for update in range(51)]
+    assert walk.scheduled_norms([0.5] * 50) == pytest.approx(expected)

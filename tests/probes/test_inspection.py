@@ -9,6 +9,7 @@ from torch import Tensor
 from dti_geom.files import EmbeddingFile, find_embedding_files, from_json, read_embeddings, to_json
 from dti_geom.probes.inspection import (
     InspectedFile,
+    Inspection,
     ReferenceNorm,
     Turn,
     inspect_file,
@@ -133,9 +134,8 @@ def test_a_long_and_a_short_vector_come_with_the_command_that_mends_them(
         vector = scale * torch.nn.functional.normalize(torch.ones(16), dim=0)
         (file,) = inspect_files([learned_file(vector, name="a b.bin")], [encoder], "tiny").files
         assert file.verdict == verdict
-        assert (
-            "`dti-geom convert 'a b.bin' --to diffusers --rescale mean --model tiny`" in file.advice
-        )
+        assert file.command == "dti-geom convert 'a b.bin' --rescale mean --model tiny"
+        assert f"`{file.command}`" in file.advice
 
 
 def test_one_inflated_vector_is_enough(
@@ -146,6 +146,75 @@ def test_one_inflated_vector_is_enough(
     vectors = seeded_table[3] * 1.01, seeded_table[4] * 9
     (file,) = inspect_files([learned_file(*vectors)], [fake_encoder(seeded_table)], "tiny").files
     assert file.verdict == "inflated"
+    assert [one.verdict for one in file.vectors] == ["in distribution", "inflated"]
+    assert "1 of 2 vectors (index 1)" in file.advice
+    assert file.command.endswith("--only 1")
+
+
+def test_a_row_of_the_vocabulary_is_not_inflated_however_long_it_is(
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
+    longest = seeded_table[seeded_table.norm(dim=1).argmax()]
+    learned = -seeded_table[4] * 1.01
+    encoder = fake_encoder(seeded_table)
+    (file,) = inspect_files([learned_file(longest, learned)], [encoder], "tiny").files
+    assert [one.verdict for one in file.vectors] == ["vocabulary", "in distribution"]
+    assert file.verdict == "in distribution"
+    assert "1 of 2 vectors (index 0) is plain vocabulary" in file.advice
+
+
+def test_a_row_that_two_files_share_is_vocabulary_without_a_model(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
+    word, *own = torch.nn.functional.normalize(torch.randn(4, 768), dim=1) * 0.7
+    files = [
+        learned_file(word, own[0], token="<a>", name="a.bin"),
+        learned_file(own[1], word, own[2], token="<b>", name="b.bin"),
+    ]
+    first, second = inspect_files(files).files
+    assert [one.verdict for one in first.vectors] == ["vocabulary", "inflated"]
+    assert [one.shared_with for one in second.vectors] == [None, "a.bin", None]
+    # A copy of a whole file is a copy, not vocabulary.
+    result = inspect_files([files[0], learned_file(word, own[0], token="<c>", name="c.bin")])
+    assert [one.verdict for one in result.files[0].vectors] == ["inflated", "inflated"]
+    (pair,) = result.duplicates
+    assert (pair.token, pair.other_token, pair.pairs) == ("<a>", "<c>", 2)
+    assert pair.similarity == pytest.approx(1)
+
+
+def test_checkpoints_of_a_run_are_no_duplicates_of_one_another(
+    learned_file: Callable[..., EmbeddingFile],
+) -> None:
+    files = [learned_file(torch.ones(768), name=f"run/{step}.bin", step=step) for step in (1, 2)]
+    assert inspect_files(files).duplicates == ()
+    files.append(learned_file(torch.ones(768), name="other.bin"))
+    result = inspect_files(files)
+    assert {pair.path for pair in result.duplicates} == {"run/1.bin", "run/2.bin"}
+    assert {pair.other_path for pair in result.duplicates} == {"other.bin"}
+    assert from_json(Inspection, to_json(result)) == result
+
+
+def test_a_width_that_the_model_lacks_is_not_judged_by_a_published_mean(
+    learned_file: Callable[..., EmbeddingFile],
+    fake_encoder: Callable[[Tensor], Any],
+    seeded_table: Tensor,
+) -> None:
+    (file,) = inspect_files(
+        [learned_file(torch.ones(768))], [fake_encoder(seeded_table)], "x"
+    ).files
+    assert (file.verdict, file.vectors[0].inflation) == ("unknown", None)
+    assert "x has no encoder of width 768" in file.advice
+
+
+def test_a_file_says_what_to_type_in_each_tool(learned_file: Callable[..., EmbeddingFile]) -> None:
+    (file,) = inspect_files([learned_file(torch.ones(768), name="a/doll.bin")]).files
+    assert {tool.tool: tool.type for tool in file.tools} == {
+        "ComfyUI": "embedding:doll",
+        "web UI": "doll",
+        "diffusers": "<x>",
+    }
 
 
 @pytest.mark.parametrize(
@@ -160,7 +229,7 @@ def test_without_a_model_the_published_mean_judges(
     ).files
     assert file.verdict == verdict
     if verdict == "inflated":
-        assert "--rescale 0.387`" in file.advice
+        assert "--rescale published`" in file.advice
 
 
 def test_a_width_that_nobody_published_asks_for_the_model(

@@ -12,6 +12,7 @@ from dti_geom.probes.material import (
     CARRIERS,
     carrier_prompts,
     in_chunks,
+    place_prompts,
     run_prompts,
     whole_words,
 )
@@ -151,3 +152,28 @@ def test_chunks_cover_everything_once_and_tell_how_far_they_are() -> None:
     assert [item for part in parts for item in range(7)[part]] == list(range(7))
     assert len(parts) == 4
     assert heard == [("work", done, 7) for done in (0, 2, 4, 6, 7)]
+
+
+def test_a_word_may_stand_at_each_place_among_other_words(mini: Any) -> None:
+    prompts = place_prompts(mini, 6)
+    assert prompts.places.tolist() == [1, 2, 3, 4, 5, 6]  # behind the start token
+    assert prompts.ids.shape == (6, 8)
+    assert prompts.ends.tolist() == [7] * 6
+    assert len({tuple(row) for row in prompts.ids.tolist()}) == 6
+    assert not torch.equal(prompts.ids, place_prompts(mini, 6, seed=1).ids)
+
+
+def test_there_are_no_more_places_than_positions(
+    mini: Any, tiny_encoder: Callable[..., Any]
+) -> None:
+    assert len(place_prompts(mini, 100).places) == 22  # of 24; the start and end token have two
+    with pytest.raises(DoesNotApply, match="room for 1 words"):
+        place_prompts(tiny_encoder(torch.eye(4), torch.zeros(1, 4), []), 5)
+
+
+def test_each_prompt_may_have_a_vector_of_its_own(mini: Any) -> None:
+    prompts = carrier_prompts(mini)
+    vectors = torch.arange(2 * len(prompts.places), dtype=torch.float32).view(2, -1, 1)
+    filled = prompts.embeddings(mini.token_table, vectors.expand(-1, -1, 256))
+    at_word = filled[:, torch.arange(len(prompts.places)), prompts.places]
+    assert torch.equal(at_word[..., 0], vectors[..., 0])

@@ -24,10 +24,19 @@ from dti_geom.probes.attention import (
     Sensitivity,
 )
 from dti_geom.probes.attenuation import AttenuationResult, LearnedSignal, PositionalSignal
+from dti_geom.probes.effects import CellShift, EffectSize, EffectsResult, TokenEffects
+from dti_geom.probes.explain import (
+    ExplainedSpace,
+    ExplainedToken,
+    ExplainingWord,
+    ExplainResult,
+    WordSum,
+)
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
 from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
 from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
+from dti_geom.probes.shape import CloudShape, Hub, ShapeResult
 from dti_geom.probes.stagnation import (
     BranchBound,
     BranchTurn,
@@ -45,7 +54,7 @@ from dti_geom.probes.swap import (
     SwapSum,
 )
 from dti_geom.reporting.report import Report
-from dti_geom.statistics import Share
+from dti_geom.statistics import Interval, Share
 from dti_geom.sweeps.sweep import Sweep
 from dti_geom.training import read_run
 from dti_geom.training.inflation import PredictedInflation, TowerInflation
@@ -484,6 +493,91 @@ def make_angles() -> Callable[..., AnglesResult]:
 
 
 @pytest.fixture(scope="session")
+def make_explain() -> Callable[..., ExplainResult]:
+    """Make a learned token and a word as sums of up to two words; p: the learned token's."""
+
+    def make(
+        token: str = "<x>", first: str = "fox", second: str = "red", p: float = 0.02
+    ) -> ExplainResult:
+        both = (ExplainingWord(first, 7, 0.6), ExplainingWord(second, 9, 0.3))
+        mixed = (
+            WordSum((ExplainingWord(first, 7, 0.7),), 0.4),
+            WordSum(both, 0.5),
+        )
+        itself = (WordSum((ExplainingWord("cat", 3, 1.0),), 1.0),)
+        space = ExplainedSpace(
+            space="table",
+            rows=386,
+            dim=256,
+            random=(0.05, 0.08),
+            ordinary=(0.3, 0.4),
+            tokens=(
+                ExplainedToken(
+                    query=token,
+                    id=None,
+                    path=f"dir/{token}.bin",
+                    step=500,
+                    norm=4.0,
+                    sums=mixed,
+                    kept=1,
+                    share=0.5,
+                    p=p,
+                    above_ordinary=0.75,
+                ),
+                ExplainedToken(
+                    query="cat",
+                    id=3,
+                    path=None,
+                    step=None,
+                    norm=0.4,
+                    sums=itself,
+                    kept=1,
+                    share=1.0,
+                    p=0.02,
+                    above_ordinary=1.0,
+                ),
+            ),
+        )
+        return ExplainResult("text_encoder", 2, (space,))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_shape() -> Callable[..., ShapeResult]:
+    """Make the shape of a table whose strongest hub has this name."""
+
+    def make(hub: str = "the", norm_by_row: float | None = 0.25) -> ShapeResult:
+        scores = {"rows": 0.2, "directions": 0.3, "centred": 0.35, "random": 0.9}
+        hubs = (Hub(hub, 1, 44), Hub("cat", 3, 30))
+        return ShapeResult(
+            name="text_encoder",
+            rows=386,
+            equal_rows=2,
+            dim=256,
+            sampled=386,
+            searched=386,
+            k=10,
+            norm_by_row=norm_by_row,
+            clouds=tuple(
+                CloudShape(
+                    cloud=name,
+                    isotropy=score,
+                    mean_cosine=0.1,
+                    hubness=1.5,
+                    never=0.1,
+                    two_nearest=14.0,
+                    dimension=15.0,
+                    hubs=() if name == "random" else hubs,
+                )
+                for name, score in scores.items()
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_interpolation() -> Callable[..., Interpolation]:
     return interpolation_result
 
@@ -555,15 +649,67 @@ def make_predicted() -> Callable[..., PredictedInflation]:
 
 
 @pytest.fixture(scope="session")
+def make_effects() -> Callable[..., EffectsResult]:
+    """Make an encoder where Effect I moves a state by 0.4 and II by 0.1, without interaction.
+
+    learned: pairs of token and inflation. positions: whether the encoder has any.
+    """
+    moves = {"neither": 0.0, "I": 0.4, "II": 0.1, "both": 0.5}
+
+    def about(mean: float) -> Interval:
+        return Interval(mean, mean - 0.02, mean + 0.02, subjects=8, values=16)
+
+    def make(learned: Sequence[tuple[str, float]] = (), *, positions: bool = True) -> EffectsResult:
+        cells = tuple(
+            CellShift(
+                cell=cell,
+                turned=about(moved / 2),
+                moved=about(moved),
+                moved_end=None if cell == "II" else about(moved / 4),
+                readable=Share.of(10 if "I" in cell or cell == "both" else 40, 100),
+            )
+            for cell, moved in moves.items()
+            if positions or cell in ("neither", "II")
+        )
+        sizes = {"I": 0.4, "II": 0.1, "interaction": 0.0} if positions else {"II": 0.1}
+        effects = tuple(EffectSize(name, about(size), None) for name, size in sizes.items())
+        groups: list[tuple[str | None, float | None]] = [(None, None), *learned]
+        return EffectsResult(
+            name="text_encoder",
+            mean_norm=MEAN,
+            scale=10.0,
+            read="block 1 of 2, before the final norm",
+            prompts=("{}", "a photo of {}"),
+            places=16,
+            without_positions=None if positions else "text_encoder has rotary positions.",
+            groups=tuple(
+                TokenEffects(
+                    token=token,
+                    tokens=1 if token else 8,
+                    inflation=inflation,
+                    cells=cells,
+                    effects=effects,
+                )
+                for token, inflation in groups
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def report(
     make_encoder: Callable[..., NormsResult],
     make_neighbors: Callable[..., TokenNeighbors],
     make_file: Callable[..., InspectedFile],
     make_attenuation: Callable[..., AttenuationResult],
     make_stagnation: Callable[..., StagnationResult],
+    make_effects: Callable[..., EffectsResult],
     make_swap: Callable[..., SwapResult],
     make_attention: Callable[..., AttentionResult],
     make_angles: Callable[..., AnglesResult],
+    make_explain: Callable[..., ExplainResult],
+    make_shape: Callable[..., ShapeResult],
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
@@ -595,12 +741,15 @@ def report(
         ),
         "attenuation": (make_attenuation(inflated), (f"{HOSTILE[1]} has rotary positions.",)),
         "stagnation": (make_stagnation(inflated), (f"{HOSTILE[1]} is a post-norm encoder.",)),
+        "effects": (make_effects(inflated), (f"{HOSTILE[1]} is a post-norm encoder.",)),
         "swap": (make_swap(inflated), ()),
         "attention": (make_attention(inflated, HOSTILE[:3]), ()),
         "angles": (
             make_angles(30.0, None, token=HOSTILE[0], init=HOSTILE[1]),
             (f"{HOSTILE[2]} has another width.",),
         ),
+        "explain": (make_explain(*HOSTILE[:3]), ()),
+        "shape": (make_shape(HOSTILE[0]), ()),
     }
     results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)

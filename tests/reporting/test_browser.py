@@ -67,6 +67,34 @@ def test_hostile_tokens_are_text_in_tables_labels_and_hover(
     assert not [event for event in page.events if event == "1"]
 
 
+def test_long_tables_are_searched_and_sorted(page: Any) -> None:
+    search = page.locator("input.search").first
+    table = search.locator("xpath=following-sibling::*[1]//table")
+    shown = table.locator("tbody tr:visible")
+    count = shown.count()
+    word = table.locator("tbody td").first.text_content()
+    search.fill(word)
+    assert 0 < shown.count() < count
+    search.fill("")
+    head = table.locator("th.n").first
+    place = head.evaluate("head => head.cellIndex")
+    cells = (
+        f"table => [...table.rows].slice(1).map(row => numberIn(row.cells[{place}].textContent))"
+    )
+    for direction in (-1, 1):
+        head.click()
+        values = table.evaluate(cells)
+        assert values == sorted(values, key=lambda value: direction * value)
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_numbers_in_cells_are_sorted_by_value(page: Any) -> None:
+    texts = ["×2.45", "1,234", "−3.5", "1.2×10⁻⁵", "2×10³ s", "–"]
+    values = page.evaluate("texts => texts.map(numberIn)", texts)
+    assert values[:5] == pytest.approx([2.45, 1234, -3.5, 1.2e-5, 2000])
+    assert values[5] < -1e300 if values[5] is not None else True
+
+
 def test_the_theme_toggle_recolours_page_and_plots(open_page: OpenPage) -> None:
     page = open_page(scheme="light")
     light = page.evaluate(PAPER), page.evaluate(BAR)

@@ -11,7 +11,7 @@ from dti_geom.mini import concepts
 from dti_geom.mini.concepts import load_concepts
 from dti_geom.sweeps import plan_of, read_plan
 from dti_geom.sweeps.plan import Plan
-from dti_geom.training import MethodConfig
+from dti_geom.training import AdapterConfig, MethodConfig
 from dti_geom.training.data import located
 
 LEAST = {"concepts": ["green-fox"], "methods": ["dti"]}
@@ -233,3 +233,22 @@ def test_another_format_of_scores_leaves_trainings_where_they_are(
     (after,) = plan_of(LEAST, "x").cells
     assert after.run_key == addresses[0]
     assert after.key != addresses[1]
+
+
+def test_a_method_brings_its_adapter_and_its_objectives() -> None:
+    adapter = {"kind": "oft", "block_size": 2, "learning_rate": "1e-3"}
+    content = LEAST | {
+        "methods": [
+            "dti",
+            {"name": "fixed", "label": "oft", "adapter": adapter},
+            {"name": "dti", "label": "both", "adapter": {}, "objective": {"names": ["dco"]}},
+        ]
+    }
+    alone, oft, both = plan_of(content, "x").cells
+    assert alone.run.adapter is None
+    assert oft.run.adapter == AdapterConfig("oft", block_size=2, learning_rate=1e-3)
+    assert both.run.adapter == AdapterConfig()
+    assert both.run.objective.names == ("dco",)
+    assert len({cell.run_key for cell in (alone, oft, both)}) == 3
+    with pytest.raises(SweepError, match="adapter"):
+        plan_of(LEAST | {"methods": [{"name": "dti", "adapter": {"size": 4}}]}, "x")

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,18 @@ from dti_geom.errors import GeometryError, TrainingError, UnknownToken
 from dti_geom.files import from_json, to_json
 from dti_geom.geometry.inflation import Walk
 from dti_geom.models import open_encoders
-from dti_geom.training.inflation import POINTS, PredictedInflation, predict_inflation
+from dti_geom.models.encoders.stored import StoredEncoder
+from dti_geom.training import METHODS, ConceptConfig, MethodConfig, RunConfig
+from dti_geom.training.inflation import (
+    POINTS,
+    PredictedInflation,
+    inflation_notice,
+    law_beside,
+    leaves_norm_free,
+    predict_inflation,
+    predict_run,
+)
+from dti_geom.training.methods.base import decide
 
 
 def predicted(
@@ -102,3 +114,90 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_result_survives_a_file() -> None:
     for result in (predicted(), replace(predicted(decay=0.0), towers=())):
         assert from_json(PredictedInflation, to_json(result)) == result
+
+
+@pytest.fixture(scope="module")
+def encoders() -> list[StoredEncoder]:
+    return open_encoders("mini")
+
+
+def run_of(
+    name: str = "ti", *, start: str = "word", steps: int = 400, **method: float | str
+) -> RunConfig:
+    concepts = tuple(
+        ConceptConfig(f"<{word}>", "images", word, start=start) for word in ("fox", "car")
+    )
+    return RunConfig("mini", concepts, MethodConfig(name, **method), steps=steps)  # type: ignore[arg-type]
+
+
+def test_a_run_is_predicted_from_its_longest_word_by_the_law(encoders: list[StoredEncoder]) -> None:
+    (encoder,) = encoders
+    words = [encoder.vocabulary.rows(word)[0] for word in ("fox", "car")]
+    start = float(geometry.row_norms(encoder.token_table[words]).max())
+    found = predict_run(run_of(learning_rate=0.005), encoders)
+    assert found is not None
+    walk = Walk(encoder.token_table.shape[1], start, 0.005, 0.01)
+    assert found.norm == pytest.approx(walk.norm(400))
+    assert found.leaves == walk.leaves(found.limit)
+
+
+def test_the_encoder_that_grows_most_is_named(encoders: list[StoredEncoder]) -> None:
+    found = predict_run(run_of(), encoders * 2, starts=[0.4, 0.5])
+    assert found is not None
+    assert found.start_norm == 0.5
+
+
+def test_a_rate_that_falls_ends_shorter(encoders: list[StoredEncoder]) -> None:
+    constant, falling = (
+        predict_run(run_of(schedule=schedule, weight_decay=0.0), encoders)
+        for schedule in ("constant", "linear")
+    )
+    assert constant is not None
+    assert falling is not None
+    # Rates that fall to 0 have a third of the squares of constant ones.
+    growth = [run.norm**2 - run.start_norm**2 for run in (constant, falling)]
+    assert growth[1] / growth[0] == pytest.approx(1 / 3, rel=0.03)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_rate_of_the_notice_keeps_a_run_inside(
+    schedule: str, encoders: list[StoredEncoder]
+) -> None:
+    found = predict_run(run_of(schedule=schedule), encoders)
+    assert found is not None
+    notice = inflation_notice(found)
+    assert notice is not None
+    rate = float(re.findall(r"--learning-rate (\S+)", notice)[0])
+    inside = predict_run(run_of(schedule=schedule, learning_rate=rate), encoders)
+    assert inside is not None
+    assert inflation_notice(inside) is None
+    # The rate is rounded down to two digits.
+    outside = predict_run(run_of(schedule=schedule, learning_rate=1.11 * rate), encoders)
+    assert outside is not None
+    assert outside.leaves is not None
+
+
+def test_methods_that_hold_the_norm_are_not_predicted(encoders: list[StoredEncoder]) -> None:
+    free = {
+        name
+        for name, method in METHODS.items()
+        if leaves_norm_free(decide(method, MethodConfig(name)))
+    }
+    assert free == {"ti", "crossinit"}
+    assert predict_run(run_of("dti"), encoders) is None
+    assert law_beside(run_of("dti"), 256, [1, 2], [0.4, 0.4]) is None
+
+
+def test_a_start_that_no_table_holds_must_be_given(encoders: list[StoredEncoder]) -> None:
+    assert predict_run(run_of("crossinit"), encoders) is None
+    assert predict_run(run_of(start="random"), encoders) is None
+    found = predict_run(run_of("crossinit"), encoders, starts=[19.0])
+    assert found is not None
+    assert found.leaves == 0
+    assert found.rate_within is None
+
+
+def test_the_law_beside_a_run_starts_from_its_first_norm() -> None:
+    course = law_beside(run_of(learning_rate=0.01), 256, [1, 101, 400], [0.5, 1.0, 2.0])
+    walk = Walk(256, 0.5, 0.01, 0.01)
+    assert course == pytest.approx((0.5, walk.norm(100), walk.norm(399)))

@@ -18,6 +18,8 @@ DIM = 16
 TABLE = 0.1 * torch.randn(50, DIM, generator=torch.Generator().manual_seed(7))
 STATS = VocabularyStats(summarize_norms(TABLE), float(TABLE.std()))
 
+LEARNING = [name for name, method in METHODS.items() if method.learns]
+
 
 def build(name: str = "dti", **options: Any) -> TowerVectors:
     config = MethodConfig(name, **({"learning_rate": 0.05} | options))
@@ -106,6 +108,21 @@ def test_with_a_large_rate_norm_decay_is_a_projection() -> None:
     ) == pytest.approx([0.4, 0.4])
 
 
+def test_a_strength_is_the_pull_the_share_or_the_exponent_and_has_no_effect_elsewhere() -> None:
+    weak = build("crossinit", strength=0.5)
+    pull_toward(weak, target(), 3)
+    expected = torch.nn.functional.mse_loss(weak.vectors(), TABLE[:2])
+    torch.testing.assert_close(weak.pull(), 0.5 * expected)
+    free = pull_toward(build("ti"), target(), 1)[0]
+    retracted = pull_toward(build("std-retraction", strength=0.7), target(), 1)[0]
+    torch.testing.assert_close(retracted, free * (STATS.std / free.std()) ** 0.7)
+    halved = pull_toward(build("norm-decay", learning_rate=0.02, strength=25), target(), 1)[0]
+    before = pull_toward(build("ti", learning_rate=0.02), target(), 1)[0]
+    torch.testing.assert_close(norms(halved), norms(before) + 0.5 * (0.4 - norms(before)))
+    with pytest.raises(TrainingError, match="strength has no effect on method 'ti'"):
+        build("ti", strength=1.0)
+
+
 def test_std_retraction_scales_by_the_tenth_power_of_the_ratio() -> None:
     free = pull_toward(build("ti"), target(), 1)[0]
     retracted = pull_toward(build("std-retraction"), target(), 1)[0]
@@ -136,7 +153,7 @@ def test_without_a_prior_dti_goes_where_the_data_are_and_a_strong_prior_holds_it
     assert angle(normalize(strong), normalize(TABLE[:2])).max() < 0.03
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LEARNING)
 def test_state_goes_out_and_in_without_changing_the_path(name: str) -> None:
     through = build(name)
     expected = pull_toward(through, target(), 8)[-1]
@@ -146,7 +163,7 @@ def test_state_goes_out_and_in_without_changing_the_path(name: str) -> None:
     assert torch.equal(pull_toward(second, target(), 4)[-1], expected)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LEARNING)
 def test_vectors_gradients_and_moments_are_float32_for_every_method(name: str) -> None:
     learned = build(name)
     learned.vectors().bfloat16().float().square().sum().backward()
@@ -190,7 +207,7 @@ def test_a_method_may_have_its_own_value_of_every_option() -> None:
     assert settings.warmup == 7
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LEARNING)
 def test_the_run_decides_before_the_method_and_the_method_before_the_model(name: str) -> None:
     defaults = TrainingDefaults(direction_rate=0.3, vector_rate=0.2, kappa=7.0, weight_decay=0.5)
     method = METHODS[name]

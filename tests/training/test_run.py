@@ -264,6 +264,24 @@ def test_a_run_is_not_extended_to_fewer_updates_or_beyond_the_end_of_its_schedul
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
+def test_a_run_says_before_its_first_update_that_its_norm_leaves_the_vocabulary(
+    config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def progress(record: StepRecord, _total: int) -> None:
+        if record.step == 1:
+            said.append(caplog.text)
+
+    method = MethodConfig("ti", learning_rate=1.0)
+    train(config(method=method, steps=1), tmp_path / "free", progress=progress)
+    assert "ti leaves the norm free" in said[0]
+    caplog.clear()
+    resume(tmp_path / "free", steps=2)
+    train(config(method=MethodConfig("dti"), steps=1), tmp_path / "held")
+    assert "norm free" not in caplog.text
+
+
 def test_a_run_whose_rate_does_not_end_is_extended(
     config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

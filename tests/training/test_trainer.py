@@ -11,16 +11,16 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from dti_geom.errors import DoesNotApply, TrainingDiverged, TrainingError
+from dti_geom.errors import DoesNotApply, TrainingDiverged
 from dti_geom.geometry import frechet_mean, normalize, norms
-from dti_geom.geometry.inflation import Walk
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
 from dti_geom.training.data import Batch
-from dti_geom.training.methods.base import decide
 from dti_geom.training.token_vectors import average_vectors
-from dti_geom.training.trainer import Figures, StepRecord, Trainer, learning_rate_share
+from dti_geom.training.trainer import Figures, StepRecord, Trainer
+
+LEARNING = [name for name, method in METHODS.items() if method.learns]
 
 
 def trained(model: TextToImage, config: RunConfig) -> tuple[Trainer, list[StepRecord]]:
@@ -34,7 +34,7 @@ def only(trainer: Trainer) -> Tensor:
     return torch.cat(list(values.values()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNING)
 def test_every_other_weight_keeps_its_bytes_and_the_token_moves(
     tiny: Callable[[], TextToImage], config: Callable[..., RunConfig], method: str
 ) -> None:
@@ -270,34 +270,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_are_spoiled(
     ):
         next(updates)
     assert torch.equal(only(trainer), kept)
-
-
-def test_schedules_rise_fall_and_stay() -> None:
-    def path(**options: Any) -> list[float]:
-        settings = decide(METHODS["dti"], MethodConfig("dti", **options))
-        return [learning_rate_share(settings, step, 4) for step in range(4)]
-
-    assert path() == [1, 1, 1, 1]
-    assert path(warmup=2) == [0.5, 1, 1, 1]
-    assert path(schedule="linear") == [1, 0.75, 0.5, 0.25]
-    assert path(schedule="cosine") == pytest.approx(
-        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
-    )
-
-
-def test_an_angular_schedule_falls_as_a_growing_free_vector_turns_less() -> None:
-    """The angle of a step is η√d/n, and the law says n."""
-    walk = Walk(width=256, start_norm=0.45, learning_rate=0.02)
-    angle = 0.02 * math.sqrt(256) / 0.45
-    settings = decide(METHODS["dti"], MethodConfig("dti", schedule=f"angular:{angle!r}"))
-    shares = [learning_rate_share(settings, step, 400) for step in range(400)]
-    assert shares == pytest.approx([walk.norm(0) / walk.norm(step) for step in range(400)])
-
-
-@pytest.mark.parametrize("schedule", ["angular", "angular:", "angular:-1", "angular:inf", "x:1"])
-def test_a_schedule_that_does_not_exist_says_which_do(schedule: str) -> None:
-    with pytest.raises(TrainingError, match=r"expected constant .* angular:RADIANS"):
-        MethodConfig(schedule=schedule)
 
 
 def test_the_schedule_scales_the_steps(

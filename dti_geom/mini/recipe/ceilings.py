@@ -61,7 +61,8 @@ def measure_ceilings(
     renders: list[_Looks] = []
     reconstructions: list[_Looks] = []
     for concept, other in zip(concepts, [*concepts[1:], concepts[0]], strict=True):
-        asked = [prompt for prompt in mini_prompts(concept.item.thing) for _ in range(per_prompt)]
+        prompts = mini_prompts(concept.item.thing, concept.initialiser)
+        asked = [prompt for prompt in prompts for _ in range(per_prompt)]
         scenes = [true_scene(prompt, concept, other) for prompt in asked]
         painted = as_tensor(np.stack([painter.paint(scene) for scene in scenes]))
         rebuilt = autoencoder.decode(vae, autoencoder.encode(vae, painted))

@@ -7,7 +7,7 @@ learned token means the same in both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ from dti_geom.models.encoders.base import Tap
 from dti_geom.models.encoders.unread import leave_out_unread
 from dti_geom.models.noising import Diffusion, Flow, Noising
 from dti_geom.models.pipelines.frozen import keep_no_inputs
+from dti_geom.models.pipelines.reward import reward_guided
 from dti_geom.models.profiles import NO_PROFILE, Profile
 from dti_geom.models.templates import TEMPLATES
 from dti_geom.models.transfer import sent
@@ -213,6 +214,9 @@ class TextToImage:
     bfloat16_parts: ClassVar[tuple[str, ...]] = ()
     # Whether a prompt begins after a space, so that ZERO_PAD takes it; not so behind a line break.
     zero_pad_takes_spaces: ClassVar[bool] = True
+    # Whether the sampler asks the denoiser for the answers without and with the prompt at once, in
+    # this order.
+    unprompted_first: ClassVar[bool] = False
     guidance: float = 7.5
     sampling_steps: int = 50
     training: TrainingDefaults = TrainingDefaults()
@@ -437,13 +441,20 @@ class TextToImage:
         steps: int | None = None,
         guidance: float | None = None,
         size: int | None = None,
+        reward: float | None = None,
     ) -> "list[Image]":
         """Return one picture per prompt and seed, painted by the pipeline's own sampler.
 
         Picture i starts from the noise of seeds[i], independently of the others. size: pixels of a
         side. Latents are decoded in float32. Prompts are painted with the adapters of the tokens
-        that they name.
+        that they name. reward: r of `reward_guided`, for adapters; None paints with the adapter
+        alone. Raises DoesNotApply for a reward in a family that it cannot guide.
         """
+        if reward is not None and not self.unprompted_first:
+            raise DoesNotApply(
+                f"{self.name} does not ask its denoiser for the answers without and with the "
+                "prompt at once, so reward guidance cannot tell them apart. Leave --reward out."
+            )
         painted: dict[int, Any] = {}
         for adapters, rows in self._rows_by_adapters(prompts).items():
             with self._with_adapters(adapters):
@@ -453,6 +464,7 @@ class TextToImage:
                     steps=steps,
                     guidance=guidance,
                     size=size,
+                    reward=reward,
                 )
             painted |= zip(rows, pictures, strict=True)
         return [painted[row] for row in range(len(prompts))]
@@ -489,27 +501,41 @@ class TextToImage:
         steps: int | None,
         guidance: float | None,
         size: int | None,
+        reward: float | None,
     ) -> "list[Image]":
         """Return the pictures of `generate`, with what is in the denoiser now."""
         side = size or self.resolution
+        guidance = self.guidance if guidance is None else guidance
         at_once = 1 if self.low_memory else len(prompts)
         latents = []
         for first in range(0, len(prompts), at_once):
-            result = self.pipeline(
-                prompt=[self.written(prompt) for prompt in prompts[first : first + at_once]],
-                num_inference_steps=steps or self.sampling_steps,
-                height=side,
-                width=side,
-                generator=[
-                    torch.Generator().manual_seed(seed) for seed in seeds[first : first + at_once]
-                ],
-                output_type="latent",
-                **self.call_options(self.guidance if guidance is None else guidance),
-            )
+            batch = prompts[first : first + at_once]
+            with self._guided(reward, guidance, len(batch)):
+                result = self.pipeline(
+                    prompt=[self.written(prompt) for prompt in batch],
+                    num_inference_steps=steps or self.sampling_steps,
+                    height=side,
+                    width=side,
+                    generator=[
+                        torch.Generator().manual_seed(seed)
+                        for seed in seeds[first : first + at_once]
+                    ],
+                    output_type="latent",
+                    **self.call_options(guidance),
+                )
             latents.append(result[0])  # the images; of a video pipeline the frames
         with self.room_for_vae():
             pixels = self.decode_generated(torch.cat(latents), side)
         return list(self.image_processor.postprocess(pixels, output_type="pil"))
+
+    def _guided(
+        self, reward: float | None, guidance: float, prompts: int
+    ) -> AbstractContextManager[None]:
+        """Give the reward guidance of prompts whose tokens have an adapter, if it is asked for."""
+        if reward is None or self.adapter is None:
+            return nullcontext()
+        denoiser = getattr(self.pipeline, self.denoiser_name)
+        return reward_guided(denoiser, self.adapter, reward, guidance=guidance, prompts=prompts)
 
     # Hooks: what a family must or may replace.
 

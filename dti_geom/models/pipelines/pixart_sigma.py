@@ -17,6 +17,7 @@ class PixArtSigma(TextToImage):
     what looks like a tag: <x> would be gone. Training and generation here read prompts as written.
     """
 
+    unprompted_first = True
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20

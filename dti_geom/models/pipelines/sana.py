@@ -34,6 +34,7 @@ class Sana(TextToImage):
 
     instruction = True
 
+    unprompted_first = True
     denoiser_name = "transformer"
     guidance = 4.5
     sampling_steps = 20

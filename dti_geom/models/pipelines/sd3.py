@@ -22,6 +22,7 @@ class StableDiffusion3(TextToImage):
         "text_encoder": Tap((1,), final_norm=False),
         "text_encoder_2": Tap((1,), final_norm=False),
     }
+    unprompted_first = True
     denoiser_name = "transformer"
     # Of Stability's own sampler for 3.5 large; its setting for medium skips layers.
     guidance = 4.5

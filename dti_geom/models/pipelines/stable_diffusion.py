@@ -8,6 +8,8 @@ from dti_geom.models.pipelines.base import Conditioning, TextToImage, at_least_f
 class StableDiffusion(TextToImage):
     """Stable Diffusion 1.x and 2.x."""
 
+    unprompted_first = True
+
     def encode_text(self, prompts: list[str]) -> Conditioning:
         """Return `states`, (n, 77, d): the tower's output after its final norm."""
         states, _ = self.pipeline.encode_prompt(prompts, self.device, 1, False)

@@ -29,6 +29,7 @@ class StableDiffusionXL(TextToImage):
         "text_encoder": Tap((1,), final_norm=False),
         "text_encoder_2": Tap((1,), final_norm=False),
     }
+    unprompted_first = True
     guidance = 5.0
     # The paper's resolution. A step at 1024 costs 1.9 times as much.
     training = TrainingDefaults(resolution=768)

@@ -150,8 +150,8 @@ def ceiling_notes(result: "Evaluation | Sweep") -> list[Note]:
     if blind:
         notes.append(
             Note(
-                f"Cannot decide: {'; '.join(blind)}. A check that fewer than {LEAST_CEILING:.0%} of true "
-                "pictures pass is left out of the text score of its subject, for every method."
+                f"Cannot decide: {'; '.join(blind)}. A check that fewer than {LEAST_CEILING:.0%} "
+                "of true pictures pass is left out of its subject's text score, for every method."
             )
         )
     unknown = [name for name in _subjects(result) if name not in result.ceilings]

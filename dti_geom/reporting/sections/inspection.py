@@ -1,21 +1,30 @@
 """The inspection section: how inflated learned tokens are, and how norms grow in training."""
 
 import math
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import PurePath
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from dti_geom.geometry.inflation import implied_rate
-from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
+from dti_geom.probes.inspection import (
+    InspectedFile,
+    InspectedVector,
+    Inspection,
+    encoder_of,
+    verdict_of,
+)
 from dti_geom.reporting.blocks import (
+    Block,
     Column,
     Figure,
     Finding,
     Limits,
+    Note,
     Section,
     Table,
     Value,
@@ -70,6 +79,48 @@ _WIDTH_COLUMNS = (
     Column("text encoder", kind="token"),
     Column("inflation compares with", kind="token"),
 )
+_TOKEN_COLUMNS = (
+    Column("token", kind="token"),
+    Column("encoder", kind="text"),
+    Column("vectors", kind="text"),
+    Column("longest", "×", digits=3),
+    Column("typical", "×", digits=3),
+    Column("verdict", kind="text"),
+    Column("file", kind="path"),
+)
+_COURSE_COLUMNS = (
+    Column("token", kind="token"),
+    Column("checkpoints"),
+    Column("first step"),
+    Column("last step"),
+    Column("first norm"),
+    Column("last norm"),
+    Column("implied rate", digits=3),
+    Column("folder", kind="path"),
+)
+_TYPE_COLUMNS = (
+    Column("tool", kind="text"),
+    Column("type", kind="token"),
+    Column("remark", kind="sentence"),
+    Column("file", kind="path"),
+)
+_DUPLICATE_COLUMNS = (
+    Column("token", kind="token"),
+    Column("other", kind="token"),
+    Column("largest cosine"),
+    Column("pairs of vectors"),
+    Column("file", kind="path"),
+    Column("other file", kind="path"),
+)
+_LIMITS = Limits(
+    "Whether a token is any good: nothing was painted. An inflation over a published mean is that "
+    "of the model the mean was published for."
+)
+_FEW = 8  # files whose advice a terminal has room for
+_MOST_SECTIONS = 12  # runs with a section of their own on the page
+_MOST_ROWS = 500  # vectors that the page lists
+_VERDICTS = ("broken", "inflated", "short", "plain", "unknown", "in distribution")
+_SAID = {"plain": "plain vocabulary", "unknown": "not judged"}
 _ADVICE_COLUMNS = (
     Column("file", kind="path"),
     Column("verdict", kind="text"),
@@ -92,10 +143,25 @@ class Trajectory:
     turns: tuple[float, ...] = ()  # degrees from the first checkpoint; empty where not measured
 
 
+@dataclass(frozen=True)
+class TokenRow:
+    """One token of a file, or of all checkpoints of a run."""
+
+    token: str
+    encoders: str
+    vectors: str  # how many, for each encoder
+    longest: float | None  # inflation; of a run, at its last checkpoint
+    typical: float | None
+    verdict: str
+    path: str
+    checkpoints: int = 1
+
+
 def inspection_section(result: Inspection) -> Section:
     """Show what is in embedding files, how inflated they are, and what to do about it."""
     files = ordered(result.files)
-    blocks: list[Finding | Figure | Table | Section | Limits] = [
+    courses = trajectories(files)
+    blocks: list[Block] = [
         Finding(inflation_finding(files)),
         Figure(
             lambda: inflation_figure(files),
@@ -104,31 +170,160 @@ def inspection_section(result: Inspection) -> Section:
             "mean token.",
         ),
     ]
-    blocks += map(_trajectory_section, trajectories(files))
-    advice: list[list[Value]] = [
-        [file.path, file.verdict, file.advice] for file in files if file.advice
-    ]
-    for title, columns, rows in (
-        ("What to do", _ADVICE_COLUMNS, advice),
-        ("Vectors", _VECTOR_COLUMNS, _vector_rows(files)),
-        ("Among the tokens", _PLACE_COLUMNS, _place_rows(files)),
-        ("Turn while training", _TURN_COLUMNS, _turn_rows(files)),
-        ("Widths", _WIDTH_COLUMNS, _width_rows(files)),
-    ):
-        if rows:
-            blocks.append(Table(title, columns, rows))
-    blocks.append(
-        Limits(
-            "Whether a token is any good: nothing was painted. An inflation over a published mean "
-            "is that of the model the mean was published for."
+    if sum(file.step is not None for file in files) > 1:
+        blocks.append(
+            Figure(
+                lambda: steps_figure(files),
+                "One point per file that tells its training step: the inflation of its longest "
+                "vector. Lines join the checkpoints of a run.",
+            )
         )
+    blocks += map(_trajectory_section, courses[:_MOST_SECTIONS])
+    blocks.append(_token_table(files))
+    blocks += _tables(
+        ("While training", _COURSE_COLUMNS, _course_rows(courses)),
+        ("What to do", _ADVICE_COLUMNS, _advice_rows(files)),
+        ("What to type", _TYPE_COLUMNS, _type_rows(files)),
+        ("Near-duplicates across files", _DUPLICATE_COLUMNS, _duplicate_rows(result)),
+        ("Vectors", _VECTOR_COLUMNS, _vector_rows(files)[:_MOST_ROWS]),
+        ("Among the tokens", _PLACE_COLUMNS, _place_rows(files)[:_MOST_ROWS]),
+        ("Turn while training", _TURN_COLUMNS, _turn_rows(files)[:_MOST_ROWS]),
+        ("Widths", _WIDTH_COLUMNS, _width_rows(files)),
     )
-    vectors = sum(len(file.vectors) for file in files)
-    return Section(
-        title="Embedding files",
-        aside=f"{_count(len(files), 'file')}, {_count(vectors, 'vector')}",
-        blocks=blocks,
+    if sum(len(file.vectors) for file in files) > _MOST_ROWS:
+        blocks.append(
+            Note(
+                f"Tables of vectors end after {number(_MOST_ROWS)} rows, and the download has the "
+                "longest vector of each file; inspection.json has all."
+            )
+        )
+    blocks.append(_LIMITS)
+    return Section(title="Embedding files", aside=_aside(files), blocks=blocks)
+
+
+def inspection_data(result: Inspection) -> Inspection:
+    """Return what the page offers for download: of many vectors, the longest of each file alone."""
+    if sum(len(file.vectors) for file in result.files) <= _MOST_ROWS:
+        return result
+    longest = [max(file.vectors, key=lambda vector: vector.norm) for file in result.files]
+    files = zip(result.files, longest, strict=True)
+    return replace(result, files=tuple(replace(file, vectors=(one,)) for file, one in files))
+
+
+def listing_section(
+    result: Inspection, *, rows: int | None = 20, vectors: bool = False, command: str = ""
+) -> Section:
+    """Show one line for each token, the most inflated first: what a terminal has room for.
+
+    rows: how many tokens to list; None lists all. vectors: also list every vector. command: one
+    that rescales all that is inflated.
+    """
+    files = ordered(result.files)
+    folder = common_folder(files)
+    table = _token_table(files, folder)
+    left = max(0, len(table.rows) - rows) if rows is not None else 0
+    blocks: list[Block] = [Finding(inflation_finding(files)), Finding(verdict_finding(files))]
+    few_files = len(files) <= _FEW
+    if folder:
+        blocks.append(Note(f"Files below {folder}"))
+    blocks.append(replace(table, rows=table.rows[: len(table.rows) - left]))
+    if left:
+        blocks.append(Note(f"{_count(left, 'more token')}, less inflated: --all lists them."))
+    courses = trajectories(files)
+    blocks += _tables(
+        ("While training", _COURSE_COLUMNS, _course_rows(courses)[:rows]),
+        ("What to do", _ADVICE_COLUMNS, _advice_rows(files) if few_files else []),
+        ("What to type", _TYPE_COLUMNS, _type_rows(files) if few_files else []),
+        ("Near-duplicates across files", _DUPLICATE_COLUMNS, _duplicate_rows(result)[:_FEW]),
     )
+    if len(courses) == 1:
+        blocks += [Finding(trajectory_finding(courses[0])), Finding(rate_finding(courses[0]))]
+    if vectors:
+        blocks += _tables(
+            ("Vectors", _VECTOR_COLUMNS, _vector_rows(files)),
+            ("Among the tokens", _PLACE_COLUMNS, _place_rows(files)),
+            ("Turn while training", _TURN_COLUMNS, _turn_rows(files)),
+            ("Widths", _WIDTH_COLUMNS, _width_rows(files)),
+        )
+    if not few_files:
+        blocks.append(Note("Name a file alone to see what to do with it and what to type."))
+    if command and any(file.verdict == "inflated" for file in files):
+        blocks.append(Finding(f"To rescale all that is inflated: `{command}`"))
+    blocks.append(_LIMITS)
+    return Section(title="Embedding files", aside=_aside(files), blocks=blocks)
+
+
+def token_rows(files: Sequence[InspectedFile]) -> list[TokenRow]:
+    """Return a row for each token of each file, and one for each run; the most inflated first."""
+    of_runs = {(course.folder, course.token) for course in trajectories(files)}
+    groups: dict[tuple[str, str], dict[str, list[InspectedVector]]] = defaultdict(dict)
+    # In the order of steps, so that the last of a run is its last checkpoint.
+    for file, vector in _every(ordered(files)):
+        run = str(PurePath(file.path).parent), vector.token
+        place = run if file.step is not None and run in of_runs else (file.path, vector.token)
+        groups[place].setdefault(file.path, []).append(vector)
+    rows = [_token_row(token, checkpoints) for (_, token), checkpoints in groups.items()]
+    return sorted(rows, key=lambda row: (-(row.longest or 0), row.path, row.token))
+
+
+def _token_row(token: str, checkpoints: dict[str, list[InspectedVector]]) -> TokenRow:
+    path, vectors = list(checkpoints.items())[-1]
+    counts: dict[str, int] = defaultdict(int)
+    for vector in vectors:
+        counts[encoder_of(vector)] += 1
+    ratios = [vector.inflation for vector in vectors if vector.inflation is not None]
+    return TokenRow(
+        token=token,
+        encoders=" + ".join(counts),
+        vectors=" + ".join(map(str, counts.values())),
+        longest=max(ratios, default=None),
+        typical=median(ratios) if ratios else None,
+        verdict=verdict_of(vectors),
+        path=path,
+        checkpoints=len(checkpoints),
+    )
+
+
+def verdict_finding(files: Sequence[InspectedFile]) -> str:
+    """Count the tokens of each verdict; a run counts once."""
+    rows = token_rows(files)
+    counts = Counter(row.verdict for row in rows)
+    listed = ", ".join(
+        f"{number(counts[verdict])} {_SAID.get(verdict, verdict)}"
+        for verdict in _VERDICTS
+        if counts[verdict]
+    )
+    return f"{_count(len(rows), 'token')}: {listed}."
+
+
+def steps_figure(files: Sequence[InspectedFile]) -> "PlotlyFigure":
+    """Draw the inflation of each file's longest vector against its training step."""
+    figure = rows_of([280], left=52)
+    runs: dict[tuple[str, str], list[tuple[int, float, str]]] = defaultdict(list)
+    for file in ordered(files):
+        for token in dict.fromkeys(vector.token for vector in file.vectors):
+            ratios = [v.inflation for v in file.vectors if v.token == token and v.inflation]
+            if file.step is not None and ratios:
+                point = (file.step, max(ratios), short_path(file.path))
+                runs[str(PurePath(file.path).parent), token].append(point)
+    for (_, token), points in runs.items():
+        steps, inflations, paths = zip(*points, strict=True)
+        figure.add_scatter(
+            x=steps,
+            y=inflations,
+            mode="lines+markers",
+            line={"color": BLUE, "width": 1},
+            marker={"color": VERMILLION, "size": 6},
+            hovertext=[
+                hover(f"<b>{plot_text(token)}</b>", plot_text(path, 32), f"step {number(step)}")
+                for step, path in zip(steps, paths, strict=True)
+            ],
+            hovertemplate="%{hovertext}<br>×%{y:.3g}<extra></extra>",
+        )
+    figure.add_hline(1, line={"color": INK, "width": 1, "dash": "dash"})
+    figure.update_xaxes(title="training step")
+    figure.update_yaxes(title={"text": "inflation, ×", "standoff": 4})
+    return figure
 
 
 def ordered(files: Sequence[InspectedFile]) -> list[InspectedFile]:
@@ -323,6 +518,93 @@ def _trajectory_section(trajectory: Trajectory) -> Section:
             Figure(lambda: trajectory_figure(trajectory), caption),
         ],
     )
+
+
+def _tables(*parts: tuple[str, Sequence[Column], list[list[Value]]]) -> list[Table]:
+    """Return a table of each title, columns and rows that has any rows."""
+    return [Table(title, columns, rows) for title, columns, rows in parts if rows]
+
+
+def _aside(files: Sequence[InspectedFile]) -> str:
+    vectors = sum(len(file.vectors) for file in files)
+    return f"{_count(len(files), 'file')}, {_count(vectors, 'vector')}"
+
+
+def common_folder(files: Sequence[InspectedFile]) -> str:
+    """Return the folder that several files lie below; empty where there is none."""
+    folders = [str(PurePath(file.path).parent) for file in files]
+    absolute = {PurePath(folder).is_absolute() for folder in folders}
+    if len(files) < 2 or len(absolute) > 1:
+        return ""
+    folder = os.path.commonpath(folders)
+    return "" if folder in ("", "/", ".") else folder
+
+
+def _token_table(files: Sequence[InspectedFile], folder: str = "") -> Table:
+    """List the tokens. folder: paths are shown below it."""
+    rows: list[list[Value]] = []
+    for row in token_rows(files):
+        path = str(PurePath(row.path).relative_to(folder)) if folder else row.path
+        if row.checkpoints > 1:
+            path = f"{path} and {_count(row.checkpoints - 1, 'earlier checkpoint')}"
+        verdict = _SAID.get(row.verdict, row.verdict)
+        cells: list[Value] = [
+            row.token,
+            row.encoders,
+            row.vectors,
+            row.longest,
+            row.typical,
+            verdict,
+            path,
+        ]
+        rows.append(cells)
+    return Table("Tokens", _TOKEN_COLUMNS, rows)
+
+
+def _course_rows(courses: Sequence[Trajectory]) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for course in courses:
+        implied = implied_rate(course.steps, course.norms, course.width)
+        rows.append(
+            [
+                course.token,
+                len(course.steps),
+                course.steps[0],
+                course.steps[-1],
+                course.norms[0],
+                course.norms[-1],
+                implied.rate if implied and implied.low else None,
+                course.folder,
+            ]
+        )
+    return rows
+
+
+def _advice_rows(files: Sequence[InspectedFile]) -> list[list[Value]]:
+    return [[file.path, file.verdict, file.advice] for file in files if file.advice]
+
+
+def _type_rows(files: Sequence[InspectedFile]) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for file in files:
+        for loading in file.tools:
+            remark = loading.note or ("" if loading.type else "it does not load this file")
+            rows.append([loading.tool, loading.type or None, remark or None, file.path])
+    return rows
+
+
+def _duplicate_rows(result: Inspection) -> list[list[Value]]:
+    return [
+        [
+            pair.token,
+            pair.other_token,
+            pair.similarity,
+            pair.pairs,
+            pair.path,
+            pair.other_path,
+        ]
+        for pair in result.duplicates
+    ]
 
 
 def _every(files: Sequence[InspectedFile]) -> Iterator[tuple[InspectedFile, InspectedVector]]:

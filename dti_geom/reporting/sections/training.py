@@ -28,6 +28,7 @@ from dti_geom.reporting.text import (
     shown,
     times,
 )
+from dti_geom.training.inflation import law_beside
 from dti_geom.training.story import (
     LossCurve,
     MeanLoss,
@@ -59,6 +60,7 @@ def training_section(result: TrainingRuns) -> Section:
         aside=result.model,
         blocks=[
             *(Finding(training_finding(run)) for run in runs),
+            *_inflation_findings(result),
             Figure(
                 lambda: course_figure(result),
                 _course_caption(runs),
@@ -70,6 +72,7 @@ def training_section(result: TrainingRuns) -> Section:
                 _PACE_CAPTION,
                 "Learning rate, gradient norm and time against updates",
             ),
+            *_adapter_figures(result),
             *(_run_section(run) for run in runs),
             Limits(
                 "Which method paints better: the loss is that of a few images under random noise, "
@@ -96,7 +99,8 @@ def course_figure(result: TrainingRuns) -> "PlotlyFigure":
     _add_losses(figure, lines)
     for row, (model, tower) in enumerate(tables, start=2):
         of_table = [line for line in lines if (line.model, line.vector.tower) == (model, tower)]
-        _add_norms(figure, row, of_table, _vocabulary(result, model, tower))
+        laws = [_law(result, line.run, line.vector) for line in of_table]
+        _add_norms(figure, row, of_table, laws, _vocabulary(result, model, tower))
         title = "norm" if len(tables) == 1 else f"norm, {plot_text(tower, 16)}"
         figure.update_yaxes(title=title, row=row, col=1)
     angle_row, cosine_row = len(tables) + 2, len(tables) + 3
@@ -134,6 +138,38 @@ def pace_figure(result: TrainingRuns) -> "PlotlyFigure":
     return figure
 
 
+def adapter_figure(result: TrainingRuns) -> "PlotlyFigure":
+    """Draw the norm of adapters and of their gradients against updates, for runs that have one."""
+    figure = rows_of([180, 180], left=64)
+    adapted = tuple(run for run in result.runs if run.adapter)
+    lines = _lines(adapted)
+    for run in adapted:
+        assert run.adapter is not None
+        line = _first_line(lines, run)
+        _add_line(
+            figure, 1, line, [100 * norm for norm in run.adapter.norms], "{} % of the weights"
+        )
+        _add_line(figure, 2, line, run.adapter.gradient_norms, "gradient norm {}")
+    figure.update_yaxes(title="norm, %", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="gradient norm", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(title="update", row=2, col=1)
+    _add_key(figure, lines)
+    return figure
+
+
+def _adapter_figures(result: TrainingRuns) -> list[Figure]:
+    if not any(run.adapter for run in result.runs):
+        return []
+    return [
+        Figure(
+            lambda: adapter_figure(result),
+            "Growth of the adapter: the norm of its change of the denoiser’s layers, in percent of "
+            "the norm of the frozen weights there, and the norm of the loss’s gradient in it.",
+            "Norm of the adapter and of its gradient against updates",
+        )
+    ]
+
+
 def training_finding(run: TrainingRun) -> str:
     """Say where the vectors ended, what the loss did, and how long training took."""
     result = run.result
@@ -160,6 +196,34 @@ def duration(seconds: float) -> str:
     return f"{number(seconds / 60, 3)}\u00a0min"
 
 
+def _inflation_findings(result: TrainingRuns) -> list[Finding]:
+    """Compare the longest vector of each free run with what the law of inflation says."""
+    findings = []
+    for run in result.runs:
+        laws = [(_law(result, run, vector), vector) for vector in run.vectors]
+        known = [(law[-1], vector) for law, vector in laws if law]
+        if known:
+            law, vector = max(known, key=lambda pair: pair[1].norms[-1])
+            findings.append(
+                Finding(
+                    f"{quoted(short_path(run.folder))}: the law of inflation gives "
+                    f"{quoted(vector.token)} norm {number(law)} at the end; "
+                    f"{number(vector.norms[-1])} was measured, {times(vector.norms[-1] / law)} "
+                    "the law."
+                )
+            )
+    return findings
+
+
+def _law(result: TrainingRuns, run: TrainingRun, vector: VectorCurve) -> tuple[float, ...] | None:
+    """Return the norms by the law, from the norm after the first update on; None if it is held."""
+    config = run.result.config
+    vocabulary = _vocabulary(result, config.model, vector.tower)
+    if vocabulary is None or vocabulary.width is None:
+        return None
+    return law_beside(config, vocabulary.width, run.steps, vector.norms)
+
+
 _PACE_CAPTION = (
     "For methods that move on the sphere, the learning rate is an angle in radians; for the others "
     "it is AdamW’s. The gradient is that of the loss in the method’s own parameters, so its norm "
@@ -180,8 +244,9 @@ def _course_caption(runs: Sequence[TrainingRun]) -> str:
         f"{windows} updates. ±: standard error of the mean loss over a tenth of the updates; a "
         "loss is said to move when it moves by more than two of both together. Norms are in "
         "embedding units. Dashed: the mean token. Shaded, where the vocabulary was measured: from "
-        "its shortest token to its longest. Angles are to the vector a run started with, cosines "
-        f"to the direction of the class word.{thinned}"
+        "its shortest token to its longest. Faint and dotted, where a method leaves the norm free: "
+        "the law of inflation, from the norm after the first update. Angles are to the vector a "
+        f"run started with, cosines to the direction of the class word.{thinned}"
     )
 
 
@@ -243,10 +308,19 @@ def _run_section(run: TrainingRun) -> Section:
     blocks.append(Table("Nearest words by direction, where they changed", *_word_table(run)))
     return Section(
         title=short_path(run.folder),
-        aside=f"{shown(config.method.name)}, {number(run.result.steps)} updates of batch "
-        f"{config.batch_size}, seed {config.seed}",
+        aside=f"{shown(config.method.name)}{_adapter_name(run)}, {number(run.result.steps)} "
+        f"updates of batch {config.batch_size}, seed {config.seed}",
         blocks=blocks,
     )
+
+
+def _adapter_name(run: TrainingRun) -> str:
+    adapter = run.result.config.adapter
+    if adapter is None:
+        return ""
+    if adapter.kind == "lora":
+        return f" with a LoRA of rank {adapter.rank}"
+    return f" with an OFT of block size {adapter.block_size}"
 
 
 def _previews(run: TrainingRun) -> list[Pictures]:
@@ -371,12 +445,19 @@ def _add_norms(
     figure: "PlotlyFigure",
     row: int,
     lines: Sequence[_Line],
+    laws: Sequence[tuple[float, ...] | None],
     vocabulary: VocabularyNorms | None,
 ) -> None:
+    """Draw measured norms, those of the law faintly, and the vocabulary's range."""
     _add_vectors(figure, row, lines, lambda vector: vector.norms, "norm {}")
     drawn: list[float] = []
-    for line in lines:
+    for line, law in zip(lines, laws, strict=True):
         drawn += line.vector.norms
+        if law:
+            _add_line(
+                figure, row, replace(line, dash="dot"), law, "norm {} by the law", opacity=0.5
+            )
+            drawn += law
     mean = vocabulary.mean if vocabulary else _mean_token(lines)
     if vocabulary:
         band = {"fillcolor": MUTED, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}

@@ -54,6 +54,49 @@ for (const button of document.querySelectorAll("[data-tables]")) {
   button.addEventListener("click", () => save(name + ".csv", "text/csv", JSON.parse(document.getElementById(name + "-csv").textContent)));
 }
 
+// Long tables can be searched, and sorted by any column: numbers by value, texts by the alphabet.
+const superscripts = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+
+function numberIn(text) {
+  const plain = text.trim().replace(/^×/, "").replaceAll(",", "").replace("−", "-");
+  const [, mantissa, sign, power] = /^(-?[\d.]+)(?:×10(⁻?)([⁰¹²³⁴-⁹]+))?/.exec(plain) || [];
+  if (mantissa === undefined) return -Infinity; // no value
+  const exponent = [...(power || "")].reduce((sum, digit) => 10 * sum + superscripts.indexOf(digit), 0);
+  return mantissa * 10 ** (sign ? -exponent : exponent);
+}
+
+function readyTable(table) {
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  if (rows.length < 13) return;
+  const search = Object.assign(document.createElement("input"), { type: "search", className: "search", placeholder: `Search ${rows.length} rows` });
+  search.setAttribute("aria-label", `Search in ${table.parentElement.getAttribute("aria-label")}`);
+  table.parentElement.before(search);
+  search.addEventListener("input", () => {
+    const wanted = search.value.toLowerCase();
+    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  });
+  [...table.tHead.rows[0].cells].forEach((head, place) => {
+    const numeric = head.className === "n";
+    const value = ({ cells }) => (numeric ? numberIn(cells[place].textContent) : cells[place].textContent);
+    const compare = (a, b) => (numeric ? value(b) - value(a) || 0 : value(a).localeCompare(value(b)));
+    const sort = () => {
+      const first = numeric ? "descending" : "ascending";
+      const again = head.getAttribute("aria-sort") === first;
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", again ? (first === "ascending" ? "descending" : "ascending") : first);
+      const ordered = [...rows].sort((a, b) => (again ? compare(b, a) : compare(a, b)));
+      body.append(...ordered);
+    };
+    head.tabIndex = 0;
+    head.classList.add("sorts");
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", ({ key }) => key === "Enter" && sort());
+  });
+}
+
+document.querySelectorAll(".scroll > table").forEach(readyTable);
+
 for (const slider of document.querySelectorAll(".slide input")) {
   const stills = slider.closest("tr").querySelectorAll(".still img");
   const show = slider.parentElement.querySelector("img");

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.training.methods.base import Method, VocabularyStats
+from dti_geom.training.methods.base import Method, Step
 
 
-def _retract(v: Tensor, _m: Tensor, _rate: float, _stats: VocabularyStats) -> Tensor:
+def _retract(v: Tensor, _step: Step) -> Tensor:
     return geometry.normalize(v)
 
 

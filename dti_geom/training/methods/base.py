@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -24,8 +24,16 @@ class VocabularyStats:
     std: float  # of all entries of the table
 
 
-# parameters (n, d), magnitude (n, 1), learning rate, statistics → parameters (n, d)
-AfterStep = Callable[[Tensor, Tensor, float, VocabularyStats], Tensor]
+class Step(NamedTuple):
+    """What a method knows after an update."""
+
+    magnitude: Tensor  # (n, 1)
+    rate: float  # the learning rate of this update
+    strength: float  # of the method; 0 where it has none
+    stats: VocabularyStats
+
+
+AfterStep = Callable[[Tensor, Step], Tensor]  # parameters (n, d) → parameters (n, d)
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,9 @@ class Method:
     optimizer: "sphere" moves v along the unit sphere, "adamw" moves the parameters freely.
     learning_rate, kappa, weight_decay: None takes the model's own, see `TrainingDefaults`.
     magnitude: see `dti_geom.models.magnitude`; None leaves the norm free.
-    pull: adds pull·mean((e − start)²), over all numbers of a tower's vectors, to the loss.
+    strength: how hard the method holds the token, where it has a number for that; its file says
+        of what. None where it has none.
+    pull: adds strength·mean((e − start)²), over all numbers of a tower's vectors, to the loss.
     after_step: changes the parameters after each update.
     objectives: names from `dti_geom.training.objectives`, whose losses are added.
     """
@@ -50,7 +60,8 @@ class Method:
     magnitude: str | None = None
     kappa: float | None = None  # strength of the prior, for "sphere"
     weight_decay: float | None = None  # of the parameters, for "adamw"
-    pull: float = 0.0
+    strength: float | None = None
+    pull: bool = False
     start: str = "word"
     after_step: AfterStep | None = None
     objectives: tuple[str, ...] = ("denoising",)
@@ -72,6 +83,7 @@ class Settings:
     magnitude: str | None
     kappa: float
     weight_decay: float
+    strength: float  # 0 where the method has none
     beta: float
     optimizer: str  # on the sphere
     momentum: float
@@ -94,6 +106,7 @@ def decide(method: Method, config: MethodConfig, defaults: TrainingDefaults = DE
         magnitude=config.magnitude or method.magnitude,
         kappa=_first(config.kappa, method.kappa, defaults.kappa),
         weight_decay=_first(config.weight_decay, method.weight_decay, defaults.weight_decay),
+        strength=_first(config.strength, method.strength, 0.0),
         beta=_first(config.beta, method.beta),
         optimizer=config.optimizer or method.sphere_optimizer,
         momentum=_first(config.momentum, method.momentum),
@@ -124,6 +137,7 @@ def _refuse_without_effect(settings: Settings, config: MethodConfig) -> None:
         "momentum": settings.momentum != method.momentum and not by_sgd,
         "weight_decay": config.weight_decay is not None and on_sphere,
         "weight_decay of a fixed token": bool(config.weight_decay) and not method.learns,
+        "strength": config.strength is not None and method.strength is None,
         "magnitude": config.magnitude is not None and method.magnitude is None,
         "learning_rate": bool(config.learning_rate) and not method.learns,
         "magnitude learned": config.magnitude == "learned" and method.form == "free",

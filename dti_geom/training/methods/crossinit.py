@@ -12,6 +12,7 @@ METHOD = Method(
     summary="TI that starts from the text encoder's output for the word, pulled toward it "
     "(Pang et al., 2024)",
     form="free",
-    pull=1e-5,
+    strength=1e-5,
+    pull=True,
     start="output",
 )

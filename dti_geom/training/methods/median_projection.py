@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from dti_geom import geometry
-from dti_geom.training.methods.base import Method, VocabularyStats
+from dti_geom.training.methods.base import Method, Step
 
 
-def _project(e: Tensor, m: Tensor, _rate: float, _stats: VocabularyStats) -> Tensor:
-    return m * geometry.normalize(e)
+def _project(e: Tensor, step: Step) -> Tensor:
+    return step.magnitude * geometry.normalize(e)
 
 
 METHOD = Method(

@@ -40,7 +40,8 @@ def dco(
         reference = squared_errors(model, batch, known, min_snr)
     losses = torch.zeros_like(errors)
     for token in dict.fromkeys(batch.tokens):
-        own = torch.tensor([other == token for other in batch.tokens], device=errors.device)
-        gain = reference[own].mean() - errors[own].mean()
-        losses = torch.where(own, -nn.functional.logsigmoid(options.dco_beta * gain), losses)
+        # A product, not an index: a GPU need not be waited for.
+        own = batch.samples_of(token)
+        gain = ((reference - errors) * own).sum() / batch.tokens.count(token)
+        losses = losses - own * nn.functional.logsigmoid(options.dco_beta * gain)
     return {"dco": losses}

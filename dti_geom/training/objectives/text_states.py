@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dti_geom.models.encoders.base import Tap
 from dti_geom.models.pipelines import TextToImage, Tower
 from dti_geom.models.pipelines.base import names_of
 
 
 @dataclass(frozen=True)
 class TextStates:
-    """The output of one text encoder for some prompts, without their padding."""
+    """What is read of one text encoder for some prompts, without their padding."""
 
     tower: Tower
     ids: list[list[int]]  # of each prompt; its end token is last, where the encoder has one
@@ -49,23 +51,37 @@ def _heard(model: TextToImage) -> Iterator[dict[str, _Call]]:
     calls = {tower.name: _Call() for tower in model.towers}
     hooks = []
     for tower in model.towers:
-
-        def listen(
-            _module: Any,
-            arguments: tuple[Any, ...],
-            named: dict[str, Any],
-            output: Any,
-            call: _Call = calls[tower.name],
-        ) -> None:
-            call.ids = arguments[0] if arguments else named["input_ids"]
-            call.mask, call.output = named.get("attention_mask"), output.last_hidden_state
-
+        listen = partial(_listen, calls[tower.name], model.taps.get(tower.name, Tap()))
         hooks.append(tower.module.register_forward_hook(listen, with_kwargs=True))
     try:
         yield calls
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _listen(
+    call: _Call,
+    tap: Tap,
+    _module: Any,
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    output: Any,
+) -> None:
+    """Keep what went in and came out of a text encoder; a forward hook behind its first two."""
+    call.ids = arguments[0] if arguments else named["input_ids"]
+    call.mask, call.output = named.get("attention_mask"), _read(output, tap)
+
+
+def _read(output: Any, tap: Tap) -> Tensor:
+    """Return the states that the denoiser reads, (n, length, d).
+
+    A language model with a head returns its states alone, the last after the final norm.
+    """
+    last: Tensor | None = getattr(output, "last_hidden_state", None)
+    if tap.final_norm and last is not None:
+        return last
+    return torch.cat([output.hidden_states[-1 - block] for block in tap.blocks_from_end], dim=-1)
 
 
 def _without_padding(tower: Tower, call: _Call) -> TextStates:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dti_geom.files.adapters import Adapter, AdapterShape, read_adapter, write_adapter
 from dti_geom.models import open_encoders
+from dti_geom.models.adapters import AdapterLayers
 from dti_geom.models.encoders.base import Tap
 from dti_geom.models.noising import Flow
 from dti_geom.models.pipelines import (
@@ -26,6 +28,7 @@ from dti_geom.models.pipelines import (
 from dti_geom.models.pipelines.base import ZERO_PAD, lay_channels_last
 from dti_geom.models.pipelines.blueprint import keep_masks_unread
 from dti_geom.training import RunConfig
+from dti_geom.training.objectives.text_states import text_states
 from pipelines import FAMILIES, Family, Sample, library, published
 
 VIEW = View((640, 480), (10, 0), (64, 64))
@@ -747,3 +750,68 @@ def _bytes_of(model: TextToImage) -> dict[str, str]:
                 data = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
                 digests[f"{part}.{name}"] = hashlib.sha256(data.tobytes()).hexdigest()
     return digests
+
+
+@per_family
+@pytest.mark.parametrize("shape", [AdapterShape(), AdapterShape("oft")], ids=["lora", "oft"])
+def test_an_adapter_gets_gradients_and_comes_back_from_its_file(
+    opened: Opened, tmp_path: Path, name: str, shape: AdapterShape
+) -> None:
+    model = opened(name)
+    frozen = {key: x.clone() for key, x in model.denoiser.state_dict().items()}
+    sample = sample_of(model, ["a red cat"])
+    with torch.no_grad():
+        plain = losses_of(model, sample)
+    layers = AdapterLayers(model.denoiser, shape)
+    layers.start(0)
+    model.put_adapter_in(layers)
+    for parameter in layers.parameters.values():
+        parameter.requires_grad_()
+    losses = losses_of(model, sample)
+    # A rotation lays out its result anew, and SANA's sums are then rounded otherwise.
+    torch.testing.assert_close(losses, plain, rtol=0 if shape.kind == "lora" else 1e-5, atol=0)
+    losses.sum().backward()
+    last = [x for key, x in layers.parameters.items() if not key.endswith("lora_A")]
+    assert any(x.grad is not None and x.grad.any() for x in last)
+    with torch.no_grad():
+        for parameter in layers.parameters.values():
+            parameter.add_(0.5)
+        adapted = losses_of(model, sample)
+    weights = {key: x.detach() for key, x in layers.parameters.items()}
+    write_adapter(tmp_path, Adapter(model.denoiser_name, shape, weights))
+    model.take_adapter_out()
+    kept = model.denoiser.state_dict()
+    assert kept.keys() == frozen.keys()
+    assert all(torch.equal(kept[key], x) for key, x in frozen.items())
+    with torch.no_grad():
+        model.put_adapter_in(AdapterLayers.holding(model.denoiser, read_adapter(tmp_path)))
+        assert torch.equal(losses_of(model, sample), adapted)
+        model.take_adapter_out()
+        assert not torch.allclose(adapted, plain)
+        if shape.kind == "lora" and hasattr(model.pipeline, "load_lora_weights"):
+            model.pipeline.load_lora_weights(str(tmp_path))
+            torch.testing.assert_close(losses_of(model, sample), adapted)
+            model.pipeline.unload_lora_weights()
+
+
+@per_family
+def test_text_states_are_those_of_the_prompts_tokens_and_lead_back_to_the_vectors(
+    opened: Opened, name: str
+) -> None:
+    model = opened(name)
+    vectors = [rows.requires_grad_() for rows in random_vectors(model)]
+    model.place("<x>", vectors)
+    prompts = ["a <x> cat", "a red <x>"]
+    towers = text_states(model, prompts)
+    assert [states.tower for states in towers] == list(model.towers)
+    for states, rows in zip(towers, vectors, strict=True):
+        for prompt in range(2):
+            place = states.place_of(prompt, "<x>")
+            assert len(states.states[prompt]) == len(states.ids[prompt])
+            (gradient,) = torch.autograd.grad(
+                states.states[prompt][place].square().sum(), rows, retain_graph=True
+            )
+            assert gradient.any()
+        # The prompts have as many tokens, and padding would follow their end.
+        assert len(states.ids[0]) == len(states.ids[1])
+        assert states.ids[0] != states.ids[1]

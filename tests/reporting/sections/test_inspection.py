@@ -4,19 +4,25 @@ from typing import Any
 
 import pytest
 
+from dti_geom.files.loaders import Loading
 from dti_geom.geometry.inflation import Walk
-from dti_geom.probes.inspection import InspectedFile, Inspection, Turn
+from dti_geom.probes.inspection import Duplicate, InspectedFile, Inspection, Turn
 from dti_geom.probes.neighbors import Similar
-from dti_geom.reporting.blocks import Section
+from dti_geom.reporting.blocks import Note, Section
 from dti_geom.reporting.sections.inspection import (
     inflation_figure,
     inflation_finding,
+    inspection_data,
     inspection_section,
+    listing_section,
     ordered,
     rate_finding,
+    steps_figure,
+    token_rows,
     trajectories,
     trajectory_figure,
     trajectory_finding,
+    verdict_finding,
 )
 from section_blocks import blocks_of, column, findings, table_named, titles
 
@@ -209,7 +215,7 @@ def test_advice_places_and_turns_have_tables_where_there_are_any(
     assert table_named(section, "What to do").rows == [["a/x.pt", "inflated", "do this."]]
     assert table_named(section, "Among the tokens").rows == [["<x>", 0, 100.0, "cat <b>", "cat"]]
     assert table_named(section, "Turn while").rows == [["<x>", 0, 7, 30.0, 10.0, "a/x.pt"]]
-    assert titles(inspection_section(Inspection((file,)))) == ["Vectors", "Widths"]
+    assert titles(inspection_section(Inspection((file,)))) == ["Tokens", "Vectors", "Widths"]
 
 
 def test_every_vector_and_what_its_width_is_compared_with_are_listed(
@@ -229,7 +235,113 @@ def test_every_vector_and_what_its_width_is_compared_with_are_listed(
 
 
 def test_a_run_is_a_section_of_its_own(run: tuple[InspectedFile, ...]) -> None:
-    (trajectory,) = blocks_of(inspection_section(Inspection(run)), Section)
+    section = inspection_section(Inspection(run))
+    assert column(table_named(section, "While training"), "checkpoints") == [3]
+    (trajectory,) = blocks_of(section, Section)
     assert "<x>" in trajectory.title
     (course,) = trajectories(run)
     assert findings(trajectory) == [trajectory_finding(course), rate_finding(course)]
+
+
+# --- One line for each token ---
+
+
+def judged(file: InspectedFile, verdict: Any = "inflated") -> InspectedFile:
+    """The file with the same verdict on all of its vectors."""
+    vectors = tuple(replace(vector, verdict=verdict) for vector in file.vectors)
+    return replace(file, vectors=vectors, verdict=verdict, advice="do this.")
+
+
+def test_a_token_is_one_row_and_the_most_inflated_comes_first(
+    make_file: Callable[..., InspectedFile],
+) -> None:
+    files = [
+        make_file("a/x.pt", [0.39, 0.78, 3.9]),
+        make_file("a/y.pt", [8.0], "<y>"),
+        make_file("a/z.pt", [8.0, 9.0], "<z>", reference=None, dim=7),
+    ]
+    rows = token_rows(files)
+    assert [(row.token, row.vectors) for row in rows] == [("<y>", "1"), ("<x>", "3"), ("<z>", "2")]
+    assert [row.encoders for row in rows] == ["clip_l", "clip_l", "clip_l"]
+    assert (rows[1].longest, rows[1].typical) == pytest.approx((10, 2))
+    assert (rows[2].longest, rows[2].typical) == (None, None)
+
+
+def test_the_encoders_of_a_token_share_its_row(make_file: Callable[..., InspectedFile]) -> None:
+    (small,) = make_file("x.pt", [0.39]).vectors
+    large = replace(small, tower="clip_g", dim=1280, inflation=4.0)
+    (row,) = token_rows([InspectedFile("x.pt", "sdxl", None, (small, large, large))])
+    assert (row.encoders, row.vectors, row.longest) == ("clip_l + clip_g", "1 + 2", 4.0)
+
+
+def test_the_checkpoints_of_a_run_are_one_row_with_the_last_ones_figures(
+    run: tuple[InspectedFile, ...],
+) -> None:
+    (row,) = token_rows(run)
+    assert (row.checkpoints, row.path) == (3, "run/step-1000.bin")
+    assert row.longest == pytest.approx(1.4 / 0.39)
+
+
+def test_a_listing_ends_after_its_rows_and_says_how_many_are_left(
+    make_file: Callable[..., InspectedFile],
+) -> None:
+    files = tuple(
+        judged(make_file(f"a/{place}.pt", [0.39 * place], f"<{place}>")) for place in range(1, 31)
+    )
+    section = listing_section(Inspection(files), command="do it")
+    assert column(table_named(section, "Tokens"), "token") == [f"<{n}>" for n in range(30, 10, -1)]
+    assert any("10 more tokens" in note.text for note in blocks_of(section, Note))
+    assert titles(section) == ["Tokens"]
+    assert "30 inflated" in verdict_finding(files)
+    assert any("`do it`" in text for text in findings(section))
+    everything = listing_section(Inspection(files), rows=None, vectors=True)
+    assert len(table_named(everything, "Tokens").rows) == 30
+    assert len(table_named(everything, "Vectors").rows) == 30
+    few = listing_section(Inspection(files[:2]))
+    assert titles(few) == ["Tokens", "What to do"]
+
+
+def test_a_listing_without_inflated_tokens_has_no_command(
+    make_file: Callable[..., InspectedFile],
+) -> None:
+    file = judged(make_file("a/x.pt", [0.39]), "in distribution")
+    assert not any(
+        "do it" in text for text in findings(listing_section(Inspection((file,)), command="do it"))
+    )
+
+
+def test_inflation_is_drawn_against_the_steps_of_all_files(
+    run: tuple[InspectedFile, ...], make_file: Callable[..., InspectedFile]
+) -> None:
+    figure = steps_figure([*run, make_file("b/y.pt", [0.78, 0.39], "<y>", step=7)])
+    drawn: Any = [(list(trace.x), pytest.approx(list(trace.y))) for trace in figure.data]
+    assert drawn == [([7], [2.0]), ([250, 500, 1000], [0.65 / 0.39, 0.9 / 0.39, 1.4 / 0.39])]
+
+
+def test_near_duplicates_and_names_to_type_have_tables(
+    make_file: Callable[..., InspectedFile],
+) -> None:
+    file = replace(
+        make_file("a/x.pt", [0.39]),
+        tools=(Loading("ComfyUI", "embedding:x"), Loading("web UI", "")),
+    )
+    pair = Duplicate("a/x.pt", "<x>", 0, "b/y.pt", "<y>", 1, 0.97, 2)
+    section = inspection_section(Inspection((file,), (pair,)))
+    assert table_named(section, "What to type").rows == [
+        ["ComfyUI", "embedding:x", None, "a/x.pt"],
+        ["web UI", None, "it does not load this file", "a/x.pt"],
+    ]
+    assert table_named(section, "Near-duplicates").rows == [
+        ["<x>", "<y>", 0.97, 2, "a/x.pt", "b/y.pt"]
+    ]
+
+
+def test_the_page_of_many_vectors_stays_small(make_file: Callable[..., InspectedFile]) -> None:
+    few = Inspection((make_file("a/x.pt", [0.39, 0.78]),))
+    assert inspection_data(few) is few
+    many = Inspection(tuple(make_file(f"a/{n}.pt", [0.39, 0.78, 0.5]) for n in range(200)))
+    assert [vector.norm for vector in inspection_data(many).files[0].vectors] == [0.78]
+    section = inspection_section(many)
+    assert len(table_named(section, "Vectors").rows) == 500
+    assert len(table_named(section, "Tokens").rows) == 200
+    assert any("inspection.json" in note.text for note in blocks_of(section, Note))

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from dti_geom.reporting.blocks import Figure, Finding, Note, Picture, Pictures, Section, Table
 from dti_geom.reporting.registry import section_of
 from dti_geom.reporting.sections.training import (
+    adapter_figure,
     course_figure,
     duration,
     pace_figure,
@@ -103,6 +105,22 @@ def test_without_the_models_vocabulary_only_the_mean_that_the_run_implies_is_dra
     for runs in (pair, other):
         (mean,) = shapes(course_figure(runs), "y2")
         assert mean.y0 == pytest.approx(MEAN_NORM)
+
+
+def test_the_law_lies_faintly_beside_a_norm_that_is_free(pair: TrainingRuns) -> None:
+    runs = dataclasses.replace(pair, vocabulary=(dataclasses.replace(VOCABULARY[0], width=32),))
+    *measured, law = curves(course_figure(runs), "y2")
+    assert len(measured) == 2
+    assert law.opacity < 1
+    assert law.line.color == measured[1].line.color
+    free = pair.runs[1].vectors[0].norms
+    assert law.y[0] == free[0]
+    # 32 coordinates move by the rate of TI, 0.02, in each update; decay takes next to nothing.
+    grown = math.sqrt(free[0] ** 2 + 0.02**2 * 32 * 39)
+    assert law.y[-1] == pytest.approx(grown, rel=0.01)
+    findings = [block.text for block in blocks(training_section(runs), Finding)]
+    assert len(findings) == 3
+    assert f"{free[-1] / law.y[-1]:.3g}" in findings[-1]
 
 
 def test_a_norm_that_grows_manifold_gets_a_logarithmic_axis(pair: TrainingRuns) -> None:
@@ -302,3 +320,24 @@ def test_previews_are_painted_and_scroll_within_the_page(open_page: Any, width: 
     strip = page.locator("#training .strip").first
     assert strip.evaluate("strip => getComputedStyle(strip).overflowX") == "auto"
     assert strip.get_attribute("tabindex") == "0"
+
+
+def test_an_adapter_has_a_figure_of_its_growth_in_percent_and_other_runs_none(
+    make_run: MakeRun,
+) -> None:
+    plain, adapted = make_run("dti"), make_run("ti", adapter=lambda step: step / 1000)
+
+    def figures(*runs: TrainingRun) -> list[Figure]:
+        blocks = training_section(shown(*runs)).blocks
+        return [block for block in blocks if isinstance(block, Figure)]
+
+    assert len(figures(plain, adapted)) == len(figures(plain)) + 1
+    figure = adapter_figure(shown(plain, adapted))
+    (norm,) = curves(figure, "y")
+    assert list(norm.y) == pytest.approx([step / 10 for step in range(1, 41)])
+    (gradient,) = curves(figure, "y2")
+    assert gradient.y[-1] == 0.5 / 40
+    page = [
+        block for block in training_section(shown(adapted)).blocks if isinstance(block, Section)
+    ]
+    assert "LoRA of rank 4" in (page[0].aside or "")
