@@ -1088,7 +1088,7 @@ def side_by_side(read: Sequence[Tensor]) -> Tensor:
 def clip_then_t5(read: Sequence[Tensor]) -> Tensor:
     """Those of SD3: two CLIP towers side by side, filled up with zeros, and T5 behind them."""
     clip = side_by_side(read[:2])
-    wide = torch.nn.functional.pad(clip, (0, read[2].shape[-1] - clip.shape[-1]))
+    wide: Tensor = torch.nn.functional.pad(clip, (0, read[2].shape[-1] - clip.shape[-1]))
     return torch.cat([wide, read[2]], dim=1)
 
 
