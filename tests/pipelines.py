@@ -358,7 +358,7 @@ def build_flux2_klein(folder: Path) -> None:
 
     The token table has rows behind the tokenizer's last token, as published.
     """
-    diffusers, transformers = library("diffusers"), library("transformers")
+    transformers = library("transformers")
 
     layers = published("qwen3-4b")["config"]["num_hidden_layers"]
     config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers)
@@ -379,7 +379,7 @@ def build_flux2_klein(folder: Path) -> None:
         axes_dims_rope=[4, 4, 4, 4],
     )
     _save(folder / "vae", "flux2-vae", seed=3, **_VAE, latent_channels=4)
-    _spread_statistics(folder / "vae", diffusers.AutoencoderKLFlux2)
+    _spread_statistics(folder / "vae")
     _flow_scheduler(folder, "flux2-klein-scheduler")
     parts = _FLOW_PARTS | {
         "text_encoder": ("transformers", "Qwen3ForCausalLM"),
@@ -545,14 +545,17 @@ def _qwen3_config(tokens: int, layers: int) -> Any:
     return library("transformers").Qwen3Config(**sizes, head_dim=8, tie_word_embeddings=True)
 
 
-def _spread_statistics(folder: Path, cls: Any) -> None:
+def _spread_statistics(folder: Path) -> None:
     """Give FLUX.2's autoencoder statistics of channels that differ, as trained ones do."""
-    vae = cls.from_pretrained(folder)
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
     generator = torch.Generator().manual_seed(4)
-    shape = vae.bn.running_mean.shape
-    vae.bn.running_mean.copy_(torch.randn(shape, generator=generator))
-    vae.bn.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
-    vae.save_pretrained(folder)
+    shape = weights["bn.running_mean"].shape
+    weights["bn.running_mean"] = torch.randn(shape, generator=generator)
+    weights["bn.running_var"] = 0.5 + torch.rand(shape, generator=generator)
+    save_file(weights, path, {"format": "pt"})
 
 
 # The messages of a chat as Qwen3 writes them; without thinking the answer begins with its tags.
