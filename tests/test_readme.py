@@ -292,9 +292,11 @@ def test_the_attention_it_names_is_that_of_the_probe(encoders: list[Any]) -> Non
     for scale in (1.0, 32.0):
         at = words.scales.index(scale)
         entropies.append(f"{sum(head.entropy[at] for head in heads) / len(heads):.2f}")
-    final = next(row.values for row in words.sensitivity if row.layer == 0)
-    sensitivity = [share(final[words.scales.index(scale)]) for scale in (1.0, 32.0)]
-    assert_shown(claim("D: "), *entropies, *sensitivity)
+    final = next(row for row in words.sensitivity if row.layer == 0)
+    places = [words.scales.index(scale) for scale in (1.0, 32.0)]
+    sensitivity = [share(final.centred[at]) for at in places]
+    variance = [f"{100 * final.share[at]:.1f} %" for at in places]
+    assert_shown(claim("D: "), *entropies, *sensitivity, *variance)
 
 
 def test_crossinit_starts_as_many_times_longer_than_a_word_as_it_says() -> None:
