@@ -68,7 +68,10 @@ def test_a_reward_of_w_is_the_adapter_in_the_conditioned_answer_alone(sd15_pipel
     asked: dict[str, Any] = {"steps": 1, "size": 64, "guidance": 3.0}
     (plain,) = model.generate(["a cat"], [0], **asked)
     layers = AdapterLayers(model.denoiser, AdapterShape())
-    layers.put({name: torch.ones_like(x) for name, x in layers.parameters.items()})
+    layers.start(0)
+    with torch.no_grad():
+        for name, weight in layers.parameters.items():
+            weight += float(name.endswith("lora_B"))
     model.put_adapter_in(layers)
     (adapted,) = model.generate(["a cat"], [0], **asked)
     (none,) = model.generate(["a cat"], [0], reward=0.0, **asked)
