@@ -209,7 +209,7 @@ def test_tokens_paint_with_their_own_adapters_and_other_prompts_without(
     layers.start(0)
     with torch.no_grad():
         for name, weight in layers.parameters.items():
-            weight += float(name.endswith("lora_B"))
+            weight.add_(float(name.endswith("lora_B")))
     adapter = kept(layers)
     layers.remove()
     model.place_adapters("<x>", [(adapter, 1.0)])

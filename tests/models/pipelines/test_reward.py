@@ -71,7 +71,7 @@ def test_a_reward_of_w_is_the_adapter_in_the_conditioned_answer_alone(sd15_pipel
     layers.start(0)
     with torch.no_grad():
         for name, weight in layers.parameters.items():
-            weight += float(name.endswith("lora_B"))
+            weight.add_(float(name.endswith("lora_B")))
     model.put_adapter_in(layers)
     (adapted,) = model.generate(["a cat"], [0], **asked)
     (none,) = model.generate(["a cat"], [0], reward=0.0, **asked)
