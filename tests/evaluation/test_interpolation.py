@@ -269,7 +269,7 @@ def test_each_corners_adapter_counts_with_its_share_and_a_shared_one_stays_whole
     assert _adapters_between(ends, 0.25, row=0.0) == ((first, 0.75), (second, 0.125))
     assert _adapters_between([ends[0], ()], 0.25, row=0.0) == ((first, 0.75),)
     shared = ((first, 0.7),)
-    for t in (0.0, 0.1, 0.3, 1.0):
+    for t in (0.0, 0.1, 5 / 30, 1.0):  # a sixth of 0.7 and the rest are not 0.7
         assert _adapters_between([shared, shared], t, row=0.0) == shared
         assert _adapters_between([shared] * 4, t, row=0.3) == shared
     corners = [(), (), ((first, 1.0),), ((second, 1.0),)]

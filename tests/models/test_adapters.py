@@ -143,6 +143,13 @@ def test_a_start_depends_on_the_seed_and_not_on_the_global_generator(
     assert torch.equal(starts[0], starts[2]) == (shape.kind == "oft")  # it starts at zero
 
 
+def test_a_lora_starts_with_a_deviation_of_one_over_its_rank(frozen: Attention) -> None:
+    layers = AdapterLayers(frozen, targeted(AdapterShape(rank=100)))
+    layers.start(0)
+    assert float(layers.parameters["to_q.lora_A"].std()) == pytest.approx(0.01, rel=0.1)
+    assert not layers.parameters["to_q.lora_B"].any()
+
+
 @per_kind
 def test_a_scale_of_zero_is_the_frozen_model_and_one_the_whole_adapter(
     frozen: Attention, shape: AdapterShape

@@ -138,6 +138,7 @@ def test_a_run_without_an_adapter_after_one_with_it_is_as_on_a_new_model(
 ) -> None:
     model = tiny()
     train(config(adapter=LORA), model=model)
+    next(Trainer(model, config(adapter=LORA)).updates())  # and one that never ended
     again, fresh = Trainer(model, config()), Trainer(tiny(), config())
     for trainer in (again, fresh):
         trainer.run()

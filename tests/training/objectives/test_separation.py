@@ -9,7 +9,7 @@ from dti_geom.errors import DoesNotApply
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.training import ConceptConfig, MethodConfig, RunConfig, Trainer
 from dti_geom.training.objectives.context import PROMPTS
-from dti_geom.training.objectives.separation import separation
+from dti_geom.training.objectives.separation import _contrast, separation
 
 
 def test_equal_tokens_have_the_loss_of_chance_and_apart_they_have_less(
@@ -34,6 +34,22 @@ def test_equal_tokens_have_the_loss_of_chance_and_apart_they_have_less(
         parameters[0] += noise
     assert losses().max() < equal[0]
     assert all(x.any() for x in torch.autograd.grad(losses().sum(), parameters))
+
+
+def test_tokens_at_right_angles_have_the_loss_of_that_angle() -> None:
+    class Apart:
+        """One place in each prompt: the same direction for a token, another for the other."""
+
+        ids = [[0]] * (2 * len(PROMPTS))
+        states = [torch.eye(2)[:1]] * len(PROMPTS) + [torch.eye(2)[1:]] * len(PROMPTS)
+
+        def place_of(self, prompt: int, token: str) -> int:
+            return 0
+
+    count = len(PROMPTS)
+    expected = math.log(count - 1 + count * math.exp(-10))  # a cosine of 1 at a temperature of 0.1
+    losses = _contrast(Apart(), ["<x>", "<y>"])  # type: ignore[arg-type]
+    assert losses.tolist() == [pytest.approx(expected, rel=1e-5)] * 2
 
 
 def test_a_single_token_has_nothing_to_be_apart_from(
