@@ -56,6 +56,11 @@ PUBLISHED = {
     "sdxl": ("sdxl", "sdxl-unet", 768),
     "sana-1.6b": ("sana", "sana15-1.6b-transformer", 1024),
     "sana-4.8b": ("sana", "sana15-4.8b-transformer", 1024),
+    "flux2-klein-4b": ("flux2-klein", "flux2-klein-4b-transformer", 1024),
+    "flux2-klein-9b": ("flux2-klein", "flux2-klein-9b-transformer", 1024),
+    "z-image": ("z-image", "z-image-transformer", 1024),
+    "qwen-image": ("qwen-image", "qwen-image-transformer", 1024),
+    "lumina2": ("lumina2", "lumina-image-2-transformer", 1024),
 }
 # glibc then gives freed memory back at once, so that resident memory is memory in use.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}

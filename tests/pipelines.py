@@ -358,7 +358,7 @@ def build_flux2_klein(folder: Path) -> None:
 
     The token table has rows behind the tokenizer's last token, as published.
     """
-    diffusers, transformers = library("diffusers"), library("transformers")
+    transformers = library("transformers")
 
     layers = published("qwen3-4b")["config"]["num_hidden_layers"]
     config = _qwen3_config(qwen_tokenizer(folder / "tokenizer"), layers)
@@ -379,7 +379,7 @@ def build_flux2_klein(folder: Path) -> None:
         axes_dims_rope=[4, 4, 4, 4],
     )
     _save(folder / "vae", "flux2-vae", seed=3, **_VAE, latent_channels=4)
-    _spread_statistics(folder / "vae", diffusers.AutoencoderKLFlux2)
+    _spread_statistics(folder / "vae")
     _flow_scheduler(folder, "flux2-klein-scheduler")
     parts = _FLOW_PARTS | {
         "text_encoder": ("transformers", "Qwen3ForCausalLM"),
@@ -545,14 +545,17 @@ def _qwen3_config(tokens: int, layers: int) -> Any:
     return library("transformers").Qwen3Config(**sizes, head_dim=8, tie_word_embeddings=True)
 
 
-def _spread_statistics(folder: Path, cls: Any) -> None:
+def _spread_statistics(folder: Path) -> None:
     """Give FLUX.2's autoencoder statistics of channels that differ, as trained ones do."""
-    vae = cls.from_pretrained(folder)
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
     generator = torch.Generator().manual_seed(4)
-    shape = vae.bn.running_mean.shape
-    vae.bn.running_mean.copy_(torch.randn(shape, generator=generator))
-    vae.bn.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
-    vae.save_pretrained(folder)
+    shape = weights["bn.running_mean"].shape
+    weights["bn.running_mean"] = torch.randn(shape, generator=generator)
+    weights["bn.running_var"] = 0.5 + torch.rand(shape, generator=generator)
+    save_file(weights, path, {"format": "pt"})
 
 
 # The messages of a chat as Qwen3 writes them; without thinking the answer begins with its tags.
@@ -564,9 +567,12 @@ _QWEN_TEMPLATE = (
 )
 
 
-def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
-    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size."""
-    merges = [tuple(merge.split()) for merge in _byte_merges()]
+def qwen_tokenizer(folder: Path, words: Sequence[str] = WORDS, *, chat: bool = True) -> int:
+    """Write a tokenizer of Qwen's kind: BPE on bytes, no begin token, chat. Returns its size.
+
+    words: those of one token.
+    """
+    merges = [tuple(merge.split()) for merge in _byte_merges(words)]
     pieces = [*_letters(), *("".join(merge) for merge in merges)]
     tokenizer = library("transformers").Qwen2Tokenizer(
         {piece: row for row, piece in enumerate(pieces)},
@@ -583,10 +589,10 @@ def qwen_tokenizer(folder: Path, *, chat: bool = True) -> int:
     return len(tokenizer)
 
 
-def _byte_merges() -> list[str]:
-    """The merges that make each of WORDS one token, at a prompt's start and behind a space."""
+def _byte_merges(words: Sequence[str]) -> list[str]:
+    """The merges that make each of the words one token, at a prompt's start and behind a space."""
     merges: dict[str, None] = {}
-    for word in WORDS:
+    for word in words:
         for end in range(1, len(word)):
             merges[f"{word[:end]} {word[end]}"] = None
         merges[f"Ġ {word}"] = None
@@ -768,8 +774,9 @@ def gemma_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> int:
 def published_folder(folder: Path, name: str, denoiser: str | None = None) -> None:
     """Write a family's folder with the configurations of published sizes; no weights fit them.
 
-    denoiser: one of the family's; default the first. Tokenizers are stand-ins. That of SANA reads
-    every word of the instruction as one token, about as many tokens as Gemma's own.
+    denoiser: one of the family's; default the first. Tokenizers are stand-ins. Where the pipeline
+    writes something before prompts, they read every word of it as one token, about as many tokens
+    as the published ones.
     """
     family = FAMILIES[name]
     family.build(folder)
@@ -790,11 +797,18 @@ def published_folder(folder: Path, name: str, denoiser: str | None = None) -> No
         for weights in (folder / part).glob("*.safetensors"):
             weights.unlink()
     (folder / "model_index.json").write_text(json.dumps(index))
+    pipeline = getattr(library("diffusers"), family.pipeline_class)
+    text = "user assistant system think a photo of one the my "
     if name == "sana":
-        call = inspect.signature(library("diffusers").SanaPipeline.__call__).parameters
-        text = " ".join(call["complex_human_instruction"].default) + " a photo of one the my"
-        words = [word for word in re.findall(r"[a-z]+", text) if len(word) > 1]
-        gemma_tokenizer(folder / "tokenizer", (*WORDS, *words))
+        call = inspect.signature(pipeline.__call__).parameters
+        text += " ".join(call["complex_human_instruction"].default)
+    else:
+        text += inspect.getsource(pipeline.__init__)  # the sentences before a prompt among it
+    words = (*WORDS, *(word for word in re.findall(r"[A-Za-z]+", text) if len(word) > 1))
+    if "gemma" in family.towers[0]:
+        gemma_tokenizer(folder / "tokenizer", [word for word in words if word.islower()])
+    elif "qwen" in family.towers[0]:
+        qwen_tokenizer(folder / "tokenizer", words)
 
 
 # The training losses as published, written with diffusers' own modules and numbers alone.
@@ -1077,7 +1091,7 @@ def side_by_side(read: Sequence[Tensor]) -> Tensor:
 def clip_then_t5(read: Sequence[Tensor]) -> Tensor:
     """Those of SD3: two CLIP towers side by side, filled up with zeros, and T5 behind them."""
     clip = side_by_side(read[:2])
-    wide = torch.nn.functional.pad(clip, (0, read[2].shape[-1] - clip.shape[-1]))
+    wide: Tensor = torch.nn.functional.pad(clip, (0, read[2].shape[-1] - clip.shape[-1]))
     return torch.cat([wide, read[2]], dim=1)
 
 

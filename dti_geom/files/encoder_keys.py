@@ -78,10 +78,13 @@ def key_of(tower: str | None, width: int) -> str | None:
     """Return the key in ENCODERS for vectors of a tower, as a file or a model names it.
 
     None and the first of several go by the width, then to the first encoder of SD and SDXL; the
-    second is that of SDXL. Returns None for a tower that is not in the table.
+    second is that of SDXL, or T5 where it is as wide (FLUX.1); the third is T5 (SD3). Returns None
+    for a tower that is not in the table.
     """
     if tower in (None, "1", "text_encoder"):
         return _BY_WIDTH.get(width, "clip_l")
     if tower in ("2", "text_encoder_2"):
-        return "clip_g"
+        return "t5xxl" if width == ENCODERS["t5xxl"].width else "clip_g"
+    if tower in ("3", "text_encoder_3"):
+        return "t5xxl"
     return encoder_key(tower)

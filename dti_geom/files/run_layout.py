@@ -3,6 +3,7 @@
     run/
       learned_embeds.safetensors      the first text tower of the learned token
       learned_embeds_2.safetensors    the second, for models that have two
+      learned_embeds_3.safetensors    the third, for Stable Diffusion 3.5
       checkpoints/step-000100/        the same files after 100 updates
       checkpoints/step-000100.state   what a resumed run reads
       previews/                       pictures painted during training

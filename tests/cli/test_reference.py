@@ -41,9 +41,8 @@ def test_every_command_has_all_its_options_and_its_example(command: Callable[...
 def test_what_must_be_given_and_what_may_be_chosen_is_said() -> None:
     section = reference().split("\n## dti-geom convert\n")[1].split("\n## ")[0]
     assert "dti-geom convert [OPTIONS] FILE|DIR…" in section
-    assert (
-        "| `--to diffusers\\|webui\\|sdxl\\|kohya` | The layout to write. | required |" in section
-    )
+    assert "| `FILE\\|DIR…` | Embedding files, or folders of them. | required |" in section
+    assert "| `--to same\\|diffusers\\|webui\\|" in section
     assert "| `--json` | Print the result as JSON, and nothing else. |  |" in section
     assert "| `--out, -o PATH` | Folder for the new files. | `converted` |" in section
 

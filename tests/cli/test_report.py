@@ -219,7 +219,7 @@ def test_what_full_measured_is_kept_for_the_next_full(made: Made) -> None:
     make("--quick")
     assert 'id="swap"' not in (report / "index.html").read_text(encoding="utf-8")
     assert make("--full").stdout.startswith(
-        "unchanged: norms, swap, attenuation, stagnation, attention, "
+        "unchanged: norms, swap, attenuation, stagnation, effects, attention, "
     )
 
 

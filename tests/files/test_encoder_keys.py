@@ -21,6 +21,8 @@ def test_no_spelling_means_two_encoders() -> None:
         ("1", 2304, "gemma2_2b"),
         (None, 7, "clip_l"),
         ("2", 1280, "clip_g"),
+        ("text_encoder_2", 4096, "t5xxl"),
+        ("text_encoder_3", 4096, "t5xxl"),
         ("t5", 4096, "t5xxl"),
         ("text_encoders_1", 1280, "clip_g"),
         ("siglip", 768, None),

@@ -151,6 +151,19 @@ def test_a_diffusers_folder_holds_one_tensor_for_each_tower(tmp_path: Path) -> N
             assert opened.metadata() == {"format": "pt", "name": "<x>", "tower": str(place)}
 
 
+def test_three_towers_are_three_files_of_diffusers(tmp_path: Path) -> None:
+    """Stable Diffusion 3.5."""
+    widths = {"text_encoder": 768, "text_encoder_2": 1280, "text_encoder_3": 4096}
+    tokens = [LearnedToken("<x>", tower, torch.ones(1, size)) for tower, size in widths.items()]
+    write_embeddings(tmp_path, tokens)
+    found = {path.name: load_file(path)["<x>"].shape[1] for path in tmp_path.iterdir()}
+    assert found == {
+        "learned_embeds.safetensors": 768,
+        "learned_embeds_2.safetensors": 1280,
+        "learned_embeds_3.safetensors": 4096,
+    }
+
+
 def test_a_web_ui_file_loads_with_weights_only(tmp_path: Path) -> None:
     stored = vectors(2, 8)
     metadata = {"step": "9", "string_to_param": "no tensor"}

@@ -62,9 +62,10 @@ def test_the_words_of_a_sum_are_found_under_noise_of_a_third_of_its_length() -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_row_is_a_sum_of_itself(dtype: torch.dtype) -> None:
     table = unit_rows(200, 32).to(dtype)
-    for row, (first, *more) in enumerate(sparse_sums(8 * table[:5], table, 4)):
+    rounded = 7 * table[:5]  # rounding is not explained by further rows
+    for row, (first, *more) in enumerate(sparse_sums(rounded, table, 4)):
         assert first.rows == (row,)
-        assert first.weights == pytest.approx((1.0,))
+        assert first.weights == pytest.approx((1.0,), abs=1e-4)
         assert not more
 
 
@@ -104,6 +105,8 @@ def test_zero_rows_and_equal_rows_do_no_harm() -> None:
     (sums,) = sparse_sums(vector[None], table, 8)
     assert sums[-1].share == pytest.approx(1)
     assert {row % 53 for row in sums[-1].rows} == {4, 9}
+    (sums,) = sparse_sums(torch.ones(1, 4), torch.cat([torch.zeros(3, 4), torch.eye(4)]), 8)
+    assert set(sums[-1].rows) == {3, 4, 5, 6}
 
 
 def test_a_vector_that_points_away_from_every_row_has_no_sum() -> None:

@@ -248,8 +248,8 @@ def test_context_sensitivity_is_centred_and_its_share_of_variance_is_known(
 
     def read(vectors: torch.Tensor) -> torch.Tensor:
         (states,) = run_prompts(encoder, prompts, vectors, "")
-        split: torch.Tensor = torch.unflatten(states.read, 0, (-1, len(every)))
-        return split[:, every, prompts.places]
+        rows: torch.Tensor = states.read.unflatten(0, (-1, len(every)))
+        return rows[:, every, prompts.places]
 
     # Two contexts have the token at one place, four at another.
     groups = [[0, 1], [2, 3, 4, 5]]

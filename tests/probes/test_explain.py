@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,35 @@ def test_a_word_is_itself_in_the_encoders_output_too(mini: Any) -> None:
     assert contextual.rows < table.rows  # whole words only
     (token,) = contextual.tokens
     assert [(word.token, round(word.weight, 4)) for word in token.explanation.words] == [("fox", 1)]
+
+
+class Shifted:
+    """An encoder whose outputs all have the same vector added."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)
+
+    def hidden_states(self, *inputs: Any, **options: Any) -> Any:
+        states = self.encoder.hidden_states(*inputs, **options)
+        return replace(states, last=states.last + 3)
+
+
+def test_what_all_outputs_have_in_common_explains_nothing(mini: Any) -> None:
+    options: dict[str, Any] = {
+        "tokens": ("fox", "red"),
+        "contextual": True,
+        "others": True,
+        "words": 2,
+    }
+    plain, shifted = (
+        measure_explain(encoder, **options).spaces[1] for encoder in (mini, Shifted(mini))
+    )
+    assert shifted.ordinary == pytest.approx(plain.ordinary, abs=1e-3)
+    for one, other in zip(plain.tokens, shifted.tokens, strict=True):
+        assert other.share == pytest.approx(one.share, abs=1e-3)
 
 
 def test_checkpoints_of_a_token_are_told_apart_by_step(
