@@ -207,7 +207,9 @@ def test_tokens_paint_with_their_own_adapters_and_other_prompts_without(
     plain = paint()
     layers = AdapterLayers(model.denoiser, AdapterShape())
     layers.start(0)
-    layers.put({name: torch.ones_like(weight) for name, weight in layers.parameters.items()})
+    with torch.no_grad():
+        for name, weight in layers.parameters.items():
+            weight.add_(float(name.endswith("lora_B")))
     adapter = kept(layers)
     layers.remove()
     model.place_adapters("<x>", [(adapter, 1.0)])
