@@ -19,7 +19,7 @@ from dti_geom.training import METHODS, ConceptConfig
 from dti_geom.training.inflation import predict_inflation
 from dti_geom.training.starts import start_of, vocabulary_stats
 from pipelines import FAMILIES, library
-from prose import assert_shown
+from prose import assert_shown, share
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.with_name("README.md").read_text(encoding="utf-8")
@@ -166,12 +166,12 @@ def test_the_predictions_of_one_thing_at_a_time_are_those_of_the_walk() -> None:
     starts = [float(table[encoder.vocabulary.rows(word)[0]].norm()) for word in ("fox", "teapot")]
     rows = cells_of_inflation("One thing at a time")
     assert rows
-    for _, rate, decay, width, law, slowed, measured, share, *_ in rows:
+    for _, rate, decay, width, law, slowed, measured, ratio, *_ in rows:
         walks = [Walk(int(width), start, float(rate), float(decay)) for start in starts]
         assert float(law) == pytest.approx(fmean(walk.norm(400) for walk in walks), rel=0.01)
         ends = [walk.slowed_norms(400)[-1] for walk in walks]
         assert float(slowed) == pytest.approx(fmean(ends), rel=0.01)
-        assert float(share.split()[0]) == pytest.approx(float(measured) / float(law), abs=0.01)
+        assert float(ratio.split()[0]) == pytest.approx(float(measured) / float(law), abs=0.01)
 
 
 def test_the_predictions_on_mini_are_those_of_the_command() -> None:
@@ -186,3 +186,34 @@ def test_the_predictions_on_mini_are_those_of_the_command() -> None:
             assert cell.split(" / ")[:2] == [
                 f"{norms[-1]:.3g}" for norms in (tower.norms, tower.slowed_norms)
             ]
+
+
+def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure() -> None:
+    from dti_geom.evaluation.reference import PUBLISHED
+    from dti_geom.probes.effects import measure_effects
+    from dti_geom.probes.stagnation import measure_stagnation
+
+    text = " ".join((DOCS / "what-inflation-does.md").read_text(encoding="utf-8").split())
+    (encoder,) = open_encoders("mini", dtype=torch.float32)
+    effects = {effect.effect: effect.moved for effect in measure_effects(encoder).groups[0].effects}
+    moved = [f"{effects[name].mean:.2f}".removeprefix("0") for name in ("I", "II")]
+    added = next(row.added for row in measure_stagnation(encoder).scales if row.scale == 1)
+    assert added is not None
+    assert_shown(text, f"Effect I moves a word by {moved[0]}", f"Effect II by {moved[1]}")
+    assert_shown(text, f"the blocks add {added:.0f} times")
+    report = DOCS.parent / "reports" / "effects" / "result.json"
+    published = json.loads(report.read_text(encoding="utf-8"))
+    variants, contrasts = published["variants"], published["contrasts"]
+    shown = [
+        variants[name]["order"]["mean"] for name in ("TI, both", "TI, neither", "DTI, neither")
+    ]
+    shown += [variants[name]["both"]["mean"] for name in ("TI, both", "DTI, neither")]
+    shown.append(variants["TI, both"]["likeness"]["mean"])
+    lost = contrasts["TI rescaled − TI"]["likeness"]
+    shown += [-lost[end] for end in ("mean", "high", "low")]
+    scores = {row.method: row for row in PUBLISHED if (row.table, row.model) == ("main", "sdxl")}
+    shown += [float(scores[method].text or 0) for method in ("ti", "dti")]
+    assert_shown(text, *map(share, shown))
+    # What the words say of them: nothing is shown of presence, both things and order.
+    tested = (row[check]["p, Holm"] for row in contrasts.values() for check in row)
+    assert min(tested) > 0.05

@@ -87,7 +87,7 @@ def test_evaluate_prints_tables_and_keeps_result_csv_latex_pictures_and_page(
     for title in ("Scores", "Differences on the same subjects", "Prompt by prompt"):
         assert title in done.stdout
     assert "a {} on Mars" in done.stdout
-    assert "the seeds of the one subject" in " ".join(done.stdout.split())
+    assert "runs and seeds of the one subject" in " ".join(done.stdout.split())
     assert max(map(len, table_lines(done.stdout))) <= 80
 
 

@@ -70,7 +70,8 @@ def test_a_preview_needs_nothing_but_the_token_file(
         ("a <x>", 3),
         ("a <x>", 1),
     ]
-    assert result["settings"] == {"steps": 1, "guidance": 2.0, "size": 64, "dtype": "float32"}
+    settings = {"steps": 1, "guidance": 2.0, "size": 64, "dtype": "float32", "reward": None}
+    assert result["settings"] == settings
     assert result["model"] == str(sd15_pipeline)
 
 

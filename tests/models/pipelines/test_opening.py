@@ -23,7 +23,7 @@ def test_another_pipeline_and_a_broken_one_are_refused_in_one_line(
     with pytest.raises(ModelFilesError, match="did not open as a StableDiffusionPipeline"):
         open_text_to_image(str(tmp_path / "broken"))
     index = tmp_path / "broken" / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "KandinskyPipeline"))
     with pytest.raises(ModelFilesError, match="a token can be trained on StableDiffusionPipeline"):
         open_text_to_image(str(tmp_path / "broken"))
 
