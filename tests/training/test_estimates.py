@@ -9,7 +9,15 @@ import torch
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.pipelines.blueprint import meta_model
 from dti_geom.models.sources import Folder
-from dti_geom.training import ConceptConfig, DataConfig, PreviewConfig, RunConfig
+from dti_geom.training import (
+    AdapterConfig,
+    ConceptConfig,
+    DataConfig,
+    MethodConfig,
+    ObjectiveConfig,
+    PreviewConfig,
+    RunConfig,
+)
 from dti_geom.training.estimates import (
     GIB,
     Estimate,
@@ -83,6 +91,30 @@ def test_several_vectors_and_concepts_are_counted(config: Config, images: Path) 
     assert (estimate.trainable, estimate.images) == (2 * width, 6)
     alone, together = (by_memory(part)[0] for part in (estimate_run(config()), estimate))
     assert together.activations == pytest.approx(2 * alone.activations, rel=0.05)
+
+
+@pytest.mark.slow
+def test_adapters_and_their_objectives_are_counted(config: Config) -> None:
+    def estimated(names: tuple[str, ...], **changes: Any) -> tuple[int, MemoryEstimate]:
+        asked = config(objective=ObjectiveConfig(names, prior_count=3), **changes)
+        estimate = estimate_run(asked)
+        return estimate.trainable, by_memory(estimate)[0]
+
+    lora = AdapterConfig(rank=1)
+    token, plain = estimated(("denoising",))
+    both, beside = estimated(("denoising",), adapter=lora)
+    alone, _ = estimated(("denoising",), adapter=lora, method=MethodConfig("fixed"))
+    assert both == token + alone
+    assert beside.activations > plain.activations
+    # Gradient and two moments are kept beside each number.
+    assert beside.latents - plain.latents == 16 * alone
+    _, compared = estimated(("dco",), adapter=lora)
+    _, preserving = estimated(("denoising", "prior-preservation"), adapter=lora)
+    assert beside.flops < compared.flops < preserving.flops
+    assert preserving.activations == pytest.approx(2 * beside.activations, rel=0.05)
+    # Objectives on text alone are left out.
+    _, with_context = estimated(("denoising", "context"))
+    assert with_context == plain
 
 
 def test_without_previews_nothing_is_painted(config: Config) -> None:
