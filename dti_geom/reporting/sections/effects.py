@@ -135,9 +135,7 @@ def effects_figure(result: EffectsResult) -> "PlotlyFigure":
     shown = few(lanes)
     figure = rows_of([lanes_height(shown)])
     add_lanes(figure, shown, 1)
-    figure.update_xaxes(
-        title="distance from `neither`, in distances between two words", rangemode="tozero"
-    )
+    figure.update_xaxes(title="distance from neither, in words", rangemode="tozero")
     return figure
 
 
