@@ -174,6 +174,26 @@ def test_the_predictions_of_one_thing_at_a_time_are_those_of_the_walk() -> None:
         assert float(ratio.split()[0]) == pytest.approx(float(measured) / float(law), abs=0.01)
 
 
+def test_the_table_of_one_thing_at_a_time_is_that_of_its_result() -> None:
+    path = DOCS.with_name("reports") / "inflation" / "law.json"
+    runs = [
+        run for run in json.loads(path.read_text())["mini"] if run["vectors"] * run["gain"] == 1
+    ]
+    found = {
+        (run["beta1"], run["rate"], run["weight_decay"], run["coordinates"]): run for run in runs
+    }
+    rows = cells_of_inflation("One thing at a time")
+    assert len(rows) == len(found)
+    for *setting, _law, _slowed, measured, ratio, step, agreement, radial in rows:
+        run = found[tuple(map(float, setting))]
+        mean, low, high = run["measured / law"]
+        assert measured == f"{run['measured'][-1]:.3g}"
+        assert ratio == f"{mean:.2f} ({low:.2f}–{high:.2f})"
+        assert step == f"{run['step']:.2f}"
+        assert agreement.replace("−", "-") == f"{run['agreement']:+.2f}"
+        assert radial == f"{run['radial']:.3f}"
+
+
 def test_the_predictions_on_mini_are_those_of_the_command() -> None:
     encoders = open_encoders("mini")
     rows = cells_of_inflation("On `mini`")
