@@ -79,7 +79,7 @@ def effects_section(result: EffectsResult) -> Section:
     blocks.append(
         Limits(
             "Whether a picture minds. A state that has moved may still ask for the same picture, "
-            "and one that has moved little for another. `benchmarks/effects.py` paints the same "
+            "and one that has moved little for another. benchmarks/effects.py paints the same "
             "inputs."
         )
     )
@@ -155,11 +155,11 @@ def _method(result: EffectsResult) -> str:
     return (
         f"The encoder's input for the token: {inputs}. e has the mean norm "
         f"{number(result.mean_norm)}, p is its position, k is {number(result.scale, 3)}. "
-        f"The state that is read: {result.read}. Moved: distance from the state under `neither`, "
+        f"The state that is read: {result.read}. Moved: distance from the state under “neither”, "
         "in mean distances between two words there; at the end: of the state at the prompt's last "
         "token. Turned: 1 − cosine, without the mean state of words. Effects are means over the "
         "other effect; intervals are over tokens and prompts. Place read: by a linear classifier "
-        f"trained on `neither`, on words it has not seen. Prompts: {prompts}."
+        f"trained on “neither”, on words it has not seen. Prompts: {prompts}."
     )
 
 
