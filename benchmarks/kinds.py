@@ -17,7 +17,7 @@ from typing import Any, Literal
 from dti_geom import geometry, open_encoders
 from dti_geom.mini.domain import ACCESSORIES, BACKGROUNDS, COLOURS, PLURALS, SIZES, THING_NAMES
 from dti_geom.models.encoders import TextEncoder
-from dti_geom.statistics import paired_test, student_interval
+from dti_geom.statistics import bootstrap_test
 
 NEAREST = 5
 # Words of the places that name them; the others ("in", "front", "on") stand in many phrases.
@@ -86,9 +86,8 @@ def measure(encoder: TextEncoder) -> dict[str, Any]:
             | {"all": fmean(by_word[metric])}
             for metric, by_kind in shares.items()
         }
-        result[among]["cosine less euclidean"] = asdict(student_interval(differences)) | {
-            "p": paired_test(differences).p
-        }
+        interval, p = bootstrap_test([[[difference]] for difference in differences])
+        result[among]["cosine less euclidean"] = asdict(interval) | {"p": p}
     return result
 
 

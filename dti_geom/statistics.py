@@ -103,8 +103,9 @@ def bootstrap_interval(
     3.8). Deviations are stretched from the normal's quantile to Student's t, because the interval
     of few subjects would be too short. With one subject the interval is over its runs; with one
     run of it, over its seeds. Of 400 simulated data sets of 12 subjects, 3 runs and 1 or 2 seeds,
-    94.8 to 96.0 % of the intervals cover the truth, wherever the spread is. Raises ValueError for
-    a subject or a run without values.
+    94.8 to 96.0 % of the intervals cover the truth at four spreads of the levels; of 5 subjects and
+    3 runs 97.3 %, so few subjects are conservative. Raises ValueError for a subject or a run
+    without values.
     """
     return bootstrap_test(subjects, limits, seed)[0]
 
