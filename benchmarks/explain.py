@@ -1,6 +1,7 @@
 """Measure how well sums of words are found again, how often chance is believed, and at what cost.
 
     python benchmarks/explain.py [--rows 49408] [--dim 768] [--trials 16] [--solvers] [--json]
+    python benchmarks/explain.py --tokens reports/effects/tokens.safetensors
 
 Sums of 1 to 8 words with weights from 0.25 to 1.25 are planted in the token table of `mini` and in
 a seeded table of random directions. noise is the norm of a random direction that is added, over the
@@ -8,18 +9,20 @@ norm of the sum. found counts sums whose words are all found, and no others, amo
 counts those whose words also come in the order of their weights. error is the median, over the
 weights of found sums, of the relative error. chance counts random directions that `explain` calls
 explained on `mini`. --solvers times the path on the whole table, the Lasso at one penalty of it,
-and ours.
+and ours. --tokens explains the tokens of TI and DTI that the effects were measured with.
 """
 
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -27,6 +30,7 @@ from dti_geom.geometry.sparse import sparse_sums
 from dti_geom.models import open_encoders
 from dti_geom.probes.explain import measure_explain
 from dti_geom.probes.learned import LearnedVector
+from dti_geom.statistics import bootstrap_test
 
 WORDS = (1, 2, 4, 8)
 NOISES = (0.0, 0.1, 0.3, 0.5, 1.0)
@@ -44,8 +48,12 @@ def main() -> None:
     parser.add_argument("--chance", type=int, default=200, help="random directions on mini")
     parser.add_argument("--solvers", action="store_true", help="also compare solvers")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--tokens", type=Path, help="explain these tokens of mini, nothing else")
     options = parser.parse_args()
     (mini,) = open_encoders("mini")
+    if options.tokens:
+        print(json.dumps(trained(mini, options.tokens), indent=1))
+        return
     generator = torch.Generator().manual_seed(0)
     random = normalize(torch.randn(options.rows, options.dim, generator=generator), dim=1)
     result: dict[str, Any] = {"recovery": []}
@@ -111,6 +119,40 @@ def believed(encoder: Any, count: int) -> int:
     names = [vector.token for vector in learned]
     (space,) = measure_explain(encoder, learned, tokens=names, seed=5).spaces
     return sum(token.explained for token in space.tokens)
+
+
+def trained(encoder: Any, file: Path) -> dict[str, Any]:
+    """Explain the published tokens: by method, how many and how well; DTI less TI, paired.
+
+    file: vectors named METHOD/CONCEPT/SEED, as `benchmarks/effects.py --publish` writes them.
+    """
+    stored = load_file(file)
+    learned = [
+        LearnedVector(name, 0, None, file, vector.float(), name) for name, vector in stored.items()
+    ]
+    (space,) = measure_explain(encoder, learned, tokens=list(stored), words=LARGEST).spaces
+    names = [tuple(name.split("/")) for name in stored]
+    found = dict(zip(names, space.tokens, strict=True))
+    shares = {key: token.share for key, token in found.items()}
+    by_concept: dict[str, list[list[float]]] = {}
+    for method, concept, seed in found:
+        if method == "dti":
+            more = shares[method, concept, seed] - shares["ti", concept, seed]
+            by_concept.setdefault(concept, []).append([more])
+    interval, p = bootstrap_test(list(by_concept.values()))
+    methods = sorted({method for method, _, _ in found})
+    return {
+        "explained": {
+            method: sum(token.explained for key, token in found.items() if key[0] == method)
+            for method in methods
+        },
+        "share": {
+            method: fmean(share for key, share in shares.items() if key[0] == method)
+            for method in methods
+        },
+        "of": len(found) // len(methods),
+        "dti less ti": asdict(interval) | {"p": p},
+    }
 
 
 def solvers(table: Tensor) -> dict[str, Any]:

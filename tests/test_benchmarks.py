@@ -526,3 +526,22 @@ def test_the_arms_of_the_adapters_benchmark_are_nine_and_a_try_is_a_part_of_them
     assert (cell.label, cell.run.steps, cell.run.checkpoint_every) == ("both + dco", 5, 5)
     assert cell.run.adapter is not None
     assert cell.run.objective.names == ("dco",)
+
+
+def test_trained_tokens_are_explained_by_method_and_compared_by_concept(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from dti_geom.models import open_encoders
+
+    (encoder,) = open_encoders("mini")
+    table = torch.nn.functional.normalize(encoder.token_table.float(), dim=1)
+    drawn = torch.randn(2, table.shape[1], generator=torch.Generator().manual_seed(0))
+    tokens = {f"ti/{name}/0": table[200 + at] + table[210 + at] for at, name in enumerate("ab")}
+    tokens |= {f"dti/{name}/0": vector for name, vector in zip("ab", drawn, strict=True)}
+    save_file(tokens, tmp_path / "tokens.safetensors")
+    found = script("explain").trained(encoder, tmp_path / "tokens.safetensors")
+    assert found["explained"]["ti"] == found["of"] == 2
+    assert found["share"]["ti"] == pytest.approx(1)
+    difference = found["dti less ti"]
+    assert difference["mean"] == pytest.approx(found["share"]["dti"] - 1)
+    assert (difference["subjects"], difference["values"]) == (2, 2)
