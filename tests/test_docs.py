@@ -179,7 +179,7 @@ def test_the_table_of_one_thing_at_a_time_is_that_of_its_result() -> None:
     runs = [
         run for run in json.loads(path.read_text())["mini"] if run["vectors"] * run["gain"] == 1
     ]
-    found = {
+    found: dict[tuple[float, ...], Any] = {
         (run["beta1"], run["rate"], run["weight_decay"], run["coordinates"]): run for run in runs
     }
     rows = cells_of_inflation("One thing at a time")
