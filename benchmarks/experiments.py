@@ -1,8 +1,8 @@
 """What experiments on the embedded model share: tokens learned in groups, and pictures read.
 
-`train_groups` learns concepts and returns their vectors. `paint_and_read` paints prompts with a
-vector and returns what the scorer reads. `Arms` does both for several methods, keeps the pictures
-and scores them. Other benchmarks import this file; it has no command.
+`groups_of` names the runs that learn concepts together, `paint_prompts` paints and `read` returns
+what the scorer sees. `Arms` does all of it for several methods, keeps the pictures and scores them.
+Other benchmarks import this file; it has no command.
 """
 
 import argparse
@@ -121,43 +121,6 @@ def groups_of(
     return groups
 
 
-def train_groups(
-    work: Path,
-    model_name: str,
-    method: MethodConfig,
-    concepts: Sequence[Concept],
-    seed: int,
-    *,
-    model: TextToImage | None = None,
-    together: int = TOGETHER,
-    steps: int | None = None,
-    dtype: str = "bfloat16",
-) -> dict[str, Tensor]:
-    """Learn concepts and return the (d,) vector of each, by its name.
-
-    Runs below `work` that are finished are read, and stopped ones resumed. model: `model_name`,
-    open; by default every run opens it.
-    """
-    vectors: dict[str, Tensor] = {}
-    groups = groups_of(
-        work,
-        model_name,
-        method,
-        concepts,
-        seed,
-        together=together,
-        steps=steps,
-        dtype=dtype,
-    )
-    for group in groups:
-        seconds = group.train(model)
-        print(f"{group.folder.name}: {model_name}, {seconds:.0f} s of updates", flush=True)
-        vectors |= group.vectors()
-        if model is not None:
-            model.forget()
-    return vectors
-
-
 def _token(concept: Concept) -> str:
     return f"<{concept.name}>"
 
@@ -210,23 +173,6 @@ class Reading:
     likeness: float  # mean cosine with the references, in the scorer's embedding
 
 
-def paint_and_read(
-    model: TextToImage,
-    scorer: Scorer,
-    vector: Tensor,
-    prompts: Sequence[str],
-    references: Tensor,
-    *,
-    seed: int,
-) -> list[Reading]:
-    """Paint each prompt once with a vector in the place of {}; return what the scorer reads.
-
-    vector: (d,). references: (n, 128), from `embedded_references`. seed: of the first picture's
-    noise; the next take the next seeds.
-    """
-    return read(scorer, paint(model, vector, prompts, seed=seed), references)
-
-
 def read(scorer: Scorer, pixels: Tensor, references: Tensor) -> list[Reading]:
     """Return what the scorer sees in pictures, (n, 3, 64, 64) in [−1, 1].
 
@@ -242,7 +188,8 @@ def read(scorer: Scorer, pixels: Tensor, references: Tensor) -> list[Reading]:
 def paint(model: TextToImage, vector: Tensor, prompts: Sequence[str], *, seed: int) -> Tensor:
     """Return one picture of each prompt: (n, 3, 64, 64) in [−1, 1].
 
-    vector: (d,), in the place of {}. seed: as for `paint_and_read`.
+    vector: (d,), in the place of {}. seed: of the first picture's noise; the next take the next
+    seeds.
     """
     model.place(PAINTED, [vector[None]])
     return paint_prompts(model, [prompt.replace("{}", PAINTED) for prompt in prompts], seed)

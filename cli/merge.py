@@ -34,10 +34,7 @@ def merge(
         ),
     ] = "slerp",
     token: Annotated[str, typer.Option("--token", help="The name of the blend.")] = "<merged>",
-    to: Annotated[
-        Literal["diffusers", "webui", "sdxl", "kohya", "comfyui", "onetrainer", "card"],
-        typer.Option("--to", help="The layout to write."),
-    ] = "diffusers",
+    to: options.Layout = "diffusers",
     out: Annotated[
         Path,
         typer.Option(

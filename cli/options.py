@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +44,10 @@ Out = Annotated[
         callback=writable,
         help="Also keep the result, arrays and page in this folder.",
     ),
+]
+Layout = Annotated[
+    Literal["diffusers", "webui", "sdxl", "kohya", "comfyui", "onetrainer", "card"],
+    typer.Option("--to", help="The layout to write."),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist in the output folder.")

@@ -44,10 +44,7 @@ def translate(
             "--least", min=0, max=1, help="Refuse if a smaller share of held-out words is found."
         ),
     ] = 0.5,
-    to: Annotated[
-        Literal["diffusers", "webui", "sdxl", "kohya", "comfyui", "onetrainer", "card"],
-        typer.Option("--to", help="The layout to write."),
-    ] = "diffusers",
+    to: options.Layout = "diffusers",
     out: Annotated[
         Path,
         typer.Option(
