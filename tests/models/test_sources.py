@@ -162,9 +162,20 @@ def failing(answer: bytes) -> Iterator[str]:
                     with connection:
                         connection.recv(1 << 16)
                         connection.sendall(answer)
+                        # What is unread at the close resets the connection: read to the end.
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.settimeout(0.5)
+                        with contextlib.suppress(TimeoutError):
+                            while connection.recv(1 << 16):
+                                pass
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def oops(status: int) -> bytes:
+    """An answer with this status. It says that it closes: the client must not ask there again."""
+    return b"HTTP/1.1 %d Oops\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status
 
 
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\nETag: x\r\nX-Repo-Commit: " + b"1" * 40
@@ -174,8 +185,8 @@ CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\nETag: x\r\nX-Repo-Commit: " + 
 @pytest.mark.parametrize(
     ("answer", "scheme", "said"),
     [
-        (b"HTTP/1.1 503 Oops\r\nContent-Length: 0\r\n\r\n", "http", "try again in a few minutes"),
-        (b"HTTP/1.1 429 Oops\r\nContent-Length: 0\r\n\r\n", "http", "try again in a few minutes"),
+        (oops(503), "http", "try again in a few minutes"),
+        (oops(429), "http", "try again in a few minutes"),
         (b"SSH-2.0-OpenSSH\r\n", "http", "Check the network"),
         (b"no TLS", "https", "Check the network"),
         (CUT + b"\r\n\r\n{", "http", "Check the network"),
