@@ -277,8 +277,8 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
         if plan.name == "search" and len(tried) > 1:  # `beyond` tries DTI alone
             budgets.add(frozenset(tried.values()))
     assert budgets == {frozenset({len(bakeoff.MULTIPLES)}), frozenset({bakeoff.VALUES})}
-    runs = {cell.run_key for cell in by_name["bakeoff"].cells}
-    assert {cell.run_key for cell in by_name["speed"].cells} == runs  # nothing is trained twice
+    first = {cell.run_key for cell in by_name["bakeoff"].cells if cell.run.seed == bench.seeds[0]}
+    assert {cell.run_key for cell in by_name["speed"].cells} == first  # nothing is trained twice
     assert set(bench.edges()) == set(bakeoff.RATES)
     trained = set()
     for plan in plans:
