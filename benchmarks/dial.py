@@ -59,7 +59,7 @@ def methods_at(gain: float) -> dict[str, MethodConfig]:
 
 def dial(work: Path, gain: float, steps: int | None = None) -> Arms:
     """Return what is trained and painted at a gain."""
-    rescaled = {TI: RESCALED, FIXED: FIXED_RESCALED}
+    rescaled = {RESCALED: (TI, 1.0), FIXED_RESCALED: (FIXED, 1.0)}
     name = "mini" if gain == 1 else f"mini:gain={gain:g}"
     return Arms(work, name, methods_at(gain), rescaled, steps=steps)
 

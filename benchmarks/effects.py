@@ -54,6 +54,7 @@ from dti_geom.files import atomic_path
 from dti_geom.geometry.effects import CELLS, cell_rows
 from dti_geom.mini.checks import both_right, order_given_presence, presence_right
 from dti_geom.mini.concepts import Concept, concept_images, concepts_folder
+from dti_geom.mini.domain import BACKGROUND_NAMES
 from dti_geom.mini.recipe.dataset import as_pixels, as_tensor, save_grid
 from dti_geom.mini.scorer import Scorer, shipped_scorer
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
@@ -142,7 +143,7 @@ class Cell:
     @property
     def prompts(self) -> list[str]:
         """Prompts of pairs, then of the thing alone, with {} for the thing."""
-        return [question.prompt for question in self.questions] + alone(ALONE)
+        return [question.prompt for question in self.questions] + alone(BACKGROUND_NAMES[:ALONE])
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:

@@ -89,20 +89,22 @@ def groups_of(
     together: int = TOGETHER,
     steps: int | None = None,
     dtype: str = "bfloat16",
+    references: Path | None = None,
 ) -> list[Group]:
     """Return the runs that learn these concepts, `together` in each.
 
     A run's folder is named by a digest of its configuration, so another one never resumes it.
+    references: folder of NAME/0.png …; None takes the shipped pictures. The digest has their names
+    alone: other pictures need another `work`.
     """
+    references = references or concepts_folder()
     groups = []
     for first in range(0, len(concepts), together):
         members = tuple(concepts[first : first + together])
         config = RunConfig(
             model=model_name,
             concepts=tuple(
-                ConceptConfig(
-                    _token(concept), str(concepts_folder() / concept.name), concept.initialiser
-                )
+                ConceptConfig(_token(concept), str(references / concept.name), concept.initialiser)
                 for concept in members
             ),
             method=method,
@@ -159,9 +161,8 @@ def questions(concept: Concept, seed: int, count: int = 24) -> list[Question]:
     return asked
 
 
-def alone(count: int = 8) -> list[str]:
-    """Return prompts of the thing alone, each on another background."""
-    places = [BACKGROUND_NAMES[number % len(BACKGROUND_NAMES)] for number in range(count)]
+def alone(places: Sequence[str] = BACKGROUND_NAMES[:8]) -> list[str]:
+    """Return prompts of the thing alone, one on each background."""
     return [f"a photo of a {{}} {BACKGROUNDS[place][0]}" for place in places]
 
 
@@ -230,10 +231,11 @@ def embedded_references(scorer: Scorer, concept: Concept) -> Tensor:
 
 # --- Trained and painted variants ---
 
-PAIRS, ALONE = 16, 8
+PAIRS = 16
+PLACES = BACKGROUND_NAMES[:8]  # of the thing alone
 PICTURE_SEED = 1000
 WORD = "word"
-SCORES = ("likeness", "alone", "present", "both", "order", "text")
+SCORES = ("likeness", "alone", "background", "present", "both", "order", "text")
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ class Asked:
     def of(cls, concept: Concept, thing: str, seed: int) -> "Asked":
         """thing: what the scorer calls what is painted."""
         scenes = [prompt for prompt in mini_prompts(thing) if prompt.expected.scene.second is None]
-        return cls(questions(concept, seed, PAIRS), alone(ALONE), scenes)
+        return cls(questions(concept, seed, PAIRS), alone(PLACES), scenes)
 
     @property
     def prompts(self) -> list[str]:
@@ -262,8 +264,9 @@ class Asked:
     def scores(self, read: Sequence[Reading], thing: str) -> dict[str, float | None]:
         """Return the mean of each score over these pictures.
 
-        present: the thing is in the pair, on either side. order: it is on the asked side, of the
-        pictures that show a side; None where none does.
+        background: that of the thing alone is the asked one. present: the thing is in the pair, on
+        either side. order: it is on the asked side, of the pictures that show a side; None where
+        none does.
         """
         pairs, alone = read[: len(self.pairs)], read[len(self.pairs) :][: len(self.alone)]
         single = read[len(self.pairs) + len(self.alone) :]
@@ -279,6 +282,10 @@ class Asked:
         return {
             "likeness": fmean(reading.likeness for reading in alone),
             "alone": fmean(reading.answers["first"] == thing for reading in alone),
+            "background": fmean(
+                reading.answers["background"] == place
+                for reading, place in zip(alone, PLACES, strict=True)
+            ),
             "present": fmean(presence_right(s, a, thing) for s, a in pictures),
             "both": fmean(both_right(s, a) for s, a in pictures),
             "order": fmean(known) if known else None,
@@ -297,17 +304,18 @@ class Arms:
         work: Path,
         name: str,
         methods: Mapping[str, MethodConfig],
-        rescaled: Mapping[str, str] | None = None,
+        rescaled: Mapping[str, tuple[str, float]] | None = None,
         *,
         steps: int | None = None,
+        references: Path | None = None,
     ) -> None:
         """name: of the model. methods: by the name of the arm that they train.
 
-        rescaled: an arm's name → what it is called at the vocabulary's mean norm. steps: updates
-        of a run; None takes the model's own.
+        rescaled: also shown: its name → an arm and the norm, in multiples of the vocabulary's mean.
+        steps: updates of a run; None takes the model's own. references: as of `groups_of`.
         """
         self.work, self.name, self.methods = work, name, methods
-        self.rescaled, self.steps = rescaled or {}, steps
+        self.rescaled, self.steps, self.references = rescaled or {}, steps, references
         self._model: TextToImage | None = None
 
     @property
@@ -320,7 +328,15 @@ class Arms:
     def groups(self, concepts: Sequence[Concept], seed: int) -> dict[str, list[Group]]:
         """Return the runs of each variant."""
         return {
-            variant: groups_of(self.work, self.name, method, concepts, seed, steps=self.steps)
+            variant: groups_of(
+                self.work,
+                self.name,
+                method,
+                concepts,
+                seed,
+                steps=self.steps,
+                references=self.references,
+            )
             for variant, method in self.methods.items()
         }
 
@@ -348,11 +364,11 @@ class Arms:
                 learned[variant] |= group.vectors()
         words = {c.name: table[encoder.vocabulary.rows(c.initialiser)[0]] for c in concepts}
         shown = {WORD: words, **learned}
-        for variant, rescaled in self.rescaled.items():
-            if variant in learned:
-                shown[rescaled] = {
-                    name: mean * geometry.normalize(vector)
-                    for name, vector in learned[variant].items()
+        for variant, (arm, multiple) in self.rescaled.items():
+            if arm in learned:
+                shown[variant] = {
+                    name: multiple * mean * geometry.normalize(vector)
+                    for name, vector in learned[arm].items()
                 }
         return shown
 
