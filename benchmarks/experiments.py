@@ -34,7 +34,7 @@ from dti_geom.mini.scorer import Scorer
 from dti_geom.mini.wording import with_article
 from dti_geom.models import open_encoders
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
-from dti_geom.statistics import holm, paired_test, student_interval
+from dti_geom.statistics import bootstrap_test, holm
 from dti_geom.training import ConceptConfig, MethodConfig, PreviewConfig, RunConfig, resume, train
 
 TOGETHER = 6  # concepts that share the batches of a run: the time of an update grows more slowly
@@ -423,17 +423,33 @@ def degrees_between(first: Tensor, second: Tensor) -> float:
     return math.degrees(float(geometry.angle(*pair)))
 
 
-def by_concept(cells: Sequence[dict[str, Any]], variant: str, score: str) -> dict[str, float]:
-    """Return the mean over training seeds of a score, by concept; left out where it has none."""
-    values: dict[str, list[float]] = {}
-    for cell in cells:
-        if cell["variant"] == variant and cell[score] is not None:
-            values.setdefault(cell["concept"], []).append(cell[score])
-    return {concept: fmean(found) for concept, found in values.items()}
+def by_run(
+    cells: Sequence[dict[str, Any]], variant: str, score: str
+) -> dict[tuple[str, int], float]:
+    """Return a score by concept and training seed; left out where it has none."""
+    return {
+        (cell["concept"], cell["seed"]): cell[score]
+        for cell in cells
+        if cell["variant"] == variant and cell[score] is not None
+    }
+
+
+def estimate(values: Mapping[tuple[str, int], float], low: float = -1) -> dict[str, Any] | None:
+    """Return the mean of `by_run` with its bootstrap interval over concepts and runs, and its p.
+
+    low: end of the scale, whose other end is 1. None without values.
+    """
+    runs: dict[str, list[list[float]]] = {}
+    for (concept, _), value in values.items():
+        runs.setdefault(concept, []).append([value])
+    if not runs:
+        return None
+    interval, p = bootstrap_test(list(runs.values()), limits=(low, 1))
+    return {**asdict(interval), "p": p}
 
 
 def row_of(cells: Sequence[dict[str, Any]], variant: str) -> dict[str, Any]:
-    """Return medians of norm and angle, and the scores with Student's intervals over concepts.
+    """Return medians of norm and angle, and the scores with bootstrap intervals over concepts.
 
     angle: to the class word, in degrees.
     """
@@ -445,15 +461,15 @@ def row_of(cells: Sequence[dict[str, Any]], variant: str) -> dict[str, Any]:
         "angle": median(angles),
     }
     for score in SCORES:
-        values = list(by_concept(cells, variant, score).values())
-        row[score] = asdict(student_interval(values)) if values else None
+        found = estimate(by_run(cells, variant, score), low=-float(score == "likeness"))
+        row[score] = found and {name: value for name, value in found.items() if name != "p"}
     return row
 
 
 def differences(
     cells: Sequence[dict[str, Any]], compared: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Return the difference of each score between two variants, paired over concepts.
+    """Return the difference of each score between two variants, paired over training runs.
 
     compared: (first, second), for first − second. Those without pictures are left out.
     """
@@ -461,12 +477,9 @@ def differences(
     for first, second in compared:
         row: dict[str, Any] = {"difference": f"{first} − {second}"}
         for score in SCORES:
-            ours, theirs = (by_concept(cells, variant, score) for variant in (first, second))
-            # Rounded: equal concepts must be equal, not 1e-18 apart.
-            values = [round(ours[c] - theirs[c], 12) for c in sorted(ours.keys() & theirs)]
-            row[score] = None
-            if values:
-                row[score] = {**asdict(student_interval(values)), "p": paired_test(values).p}
+            ours, theirs = (by_run(cells, variant, score) for variant in (first, second))
+            paired = sorted(ours.keys() & theirs)
+            row[score] = estimate({run: ours[run] - theirs[run] for run in paired})
         if any(row[score] for score in SCORES):
             rows.append(row)
     return rows
@@ -475,8 +488,8 @@ def differences(
 def correct(rows: Sequence[dict[str, Any]]) -> None:
     """Add Holm's p of each score to differences, corrected over all these rows."""
     for score in SCORES:
-        tested = [row[score] for row in rows if row[score]]
-        for test, p in zip(tested, holm([test["p"] for test in tested]), strict=True):
+        tests = [row[score] for row in rows if row[score] and row[score]["p"] is not None]
+        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
             test["p, Holm"] = p
 
 

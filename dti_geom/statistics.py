@@ -206,24 +206,6 @@ def paired_tests(family: Mapping[Key, Sequence[float]]) -> dict[Key, PairedTest]
     }
 
 
-def student_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of independent values with Student's 95 % interval.
-
-    One value has no interval. Raises ValueError without values.
-    """
-    from scipy import stats
-
-    if not len(values):
-        raise ValueError("an interval needs values")
-    count, mean = len(values), np.mean(values)
-    if count == 1:
-        return Interval(float(mean), low=None, high=None, subjects=1, values=1)
-    # Not `stats.t.interval`, which has no value where all values are equal.
-    reach = stats.t.ppf((1 + LEVEL) / 2, count - 1) * stats.sem(values)
-    low, high = float(mean - reach), float(mean + reach)
-    return Interval(float(mean), low, high, subjects=count, values=count)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number by Holm's step-down method (1979), in their order.
 

@@ -14,7 +14,6 @@ from dti_geom.statistics import (
     paired_test,
     paired_tests,
     rank_correlation,
-    student_interval,
 )
 
 
@@ -167,16 +166,6 @@ def test_a_rank_correlation_has_an_interval_over_subjects() -> None:
     assert rank_correlation([[(1.0, 0.1), (1.0 + 1e-9, 0.2)]]) is None
 
 
-def test_students_interval_agrees_with_scipys_confidence_interval_of_a_mean() -> None:
-    values = np.random.default_rng(4).normal(2, 3, 9)
-    interval = student_interval(values.tolist())
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
-    assert interval.mean == pytest.approx(values.mean())
-    assert interval.subjects == 9
-    assert student_interval([0.3]) == Interval(0.3, low=None, high=None, subjects=1, values=1)
-
-
 def test_holms_correction_of_a_worked_example() -> None:
     # 4 · 0.01, 3 · 0.015, 2 · 0.02 raised to the one before it, 1 · 0.9
     assert holm([0.02, 0.01, 0.9, 0.015]) == pytest.approx([0.045, 0.04, 0.9, 0.045])
@@ -201,5 +190,5 @@ def test_holms_correction_is_the_closed_test_of_bonferroni(seed: int) -> None:
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    interval = student_interval([0.25, 0.25, 0.25])
+    interval = bootstrap_interval([[[0.25]], [[0.25]], [[0.25]]])
     assert (interval.low, interval.mean, interval.high) == (0.25, 0.25, 0.25)
