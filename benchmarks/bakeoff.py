@@ -24,6 +24,7 @@ subject score and its text score. Both are averaged over concepts and prompts.
 python benchmarks/bakeoff.py --work build/bakeoff                      # all stages; resumes
 python benchmarks/bakeoff.py --work build/bakeoff --stages search second
 python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
+python benchmarks/bakeoff.py --work build/bakeoff --rates-only         # no method's second setting
 """
 
 import argparse
@@ -166,9 +167,16 @@ class Bakeoff:
     """Run the stages in a folder. A stage reads earlier stages, which compute what is missing."""
 
     def __init__(
-        self, work: Path, workers: int | None = None, seeds: Sequence[int] = (0, 1, 2)
+        self,
+        work: Path,
+        workers: int | None = None,
+        seeds: Sequence[int] = (0, 1, 2),
+        *,
+        rates_only: bool = False,
     ) -> None:
+        """rates_only: every method keeps its own second setting; it is not searched."""
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
+        self.rates_only = rates_only
         self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
@@ -240,28 +248,28 @@ class Bakeoff:
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Every method at its best."""
-        rates, seconds, values = self.search(), self.second(), second_values()
-        found: dict[str, dict[str, Any]] = {}
-        for name, rate_merits in rates.items():
+        found: dict[str, dict[str, Any]] = {
+            name: {"name": name, "learning_rate": float(best(merit))}
+            for name, merit in self.search().items()
+        }
+        if self.rates_only:
+            return found
+        seconds, values = self.second(), second_values()
+        for name, method in found.items():
             setting, tried = values[name]
-            chosen = next(value for value in tried if str(value) == best(seconds[name]))
-            found[name] = {
-                "name": name,
-                "learning_rate": float(best(rate_merits)),
-                setting: chosen,
-            }
+            method[setting] = next(value for value in tried if str(value) == best(seconds[name]))
         return found
 
     def edges(self) -> dict[str, list[str]]:
         """Return the settings whose best value is the lowest or highest that was tried."""
-        rates, seconds, values = self.search(), self.second(), second_values()
-        found: dict[str, list[str]] = {}
-        for name in rates:
-            at_edge = {
-                "learning_rate": outermost(rates[name]),
-                values[name][0]: outermost(seconds[name]),
-            }
-            found[name] = [setting for setting, is_outermost in at_edge.items() if is_outermost]
+        found = {
+            name: ["learning_rate"] if outermost(merit) else []
+            for name, merit in self.search().items()
+        }
+        if not self.rates_only:
+            seconds, values = self.second(), second_values()
+            for name, settings in found.items():
+                settings += [values[name][0]] if outermost(seconds[name]) else []
         return found
 
     def bakeoff(self) -> Plan:
@@ -568,14 +576,20 @@ def main() -> None:
     parser.add_argument(
         "--publish", type=Path, help="also write results and tables of these stages there"
     )
+    parser.add_argument(
+        "--rates-only",
+        action="store_true",
+        help="leave every method's second setting as it is, in a third of the time",
+    )
     options = parser.parse_args()
-    bakeoff = Bakeoff(options.work, options.workers, options.seeds)
-    for stage in options.stages:
+    bakeoff = Bakeoff(options.work, options.workers, options.seeds, rates_only=options.rates_only)
+    stages = [s for s in options.stages if not (options.rates_only and s == "second")]
+    for stage in stages:
         found = getattr(bakeoff, stage)()
         if isinstance(found, dict):
             print(stage, json.dumps(found, indent=1), flush=True)
     if options.publish:
-        publish(bakeoff, options.stages, options.publish)
+        publish(bakeoff, stages, options.publish)
 
 
 if __name__ == "__main__":
