@@ -287,6 +287,19 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
     assert len({cell.run_key for cell in by_name["confirm"].cells} - trained) == 2 * 3 * 2
 
 
+def test_a_bake_off_of_rates_alone_leaves_every_second_setting_as_it_is(
+    bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"dti": {"0.01": 0.5, "0.04": 0.7, "0.16": 0.6}, "ti": {"0.005": 0.9, "0.02": 0.6}}
+    monkeypatch.setattr(bakeoff.Bakeoff, "search", lambda _: found)
+    bench = bakeoff.Bakeoff(tmp_path, rates_only=True)
+    assert bench.settings == {
+        "dti": {"name": "dti", "learning_rate": 0.04},
+        "ti": {"name": "ti", "learning_rate": 0.005},
+    }
+    assert bench.edges() == {"dti": [], "ti": ["learning_rate"]}
+
+
 def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(
     bakeoff: Any, tmp_path: Path
 ) -> None:
