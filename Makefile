@@ -6,6 +6,7 @@
 # make check  format, lint, types and the direction of imports
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
 # make reference  write cli/README.md from the commands
+# make docs   build the documentation site, offline, below build/docs; a warning is an error
 # make reports  train, paint and measure what reports/ shows (minutes; what build/reports holds is not made again)
 # make bench  benchmarks, each beside its baseline
 # make mini   train the embedded model from nothing (hours), below build/mini; a stopped run resumes
@@ -15,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast test-lowest lab check format wheel reference reports bench mini mini-eval chromium clean
+.PHONY: demo test test-fast test-lowest lab check format wheel reference docs reports bench mini mini-eval chromium clean
 
 demo: .venv/.installed
 	$(BIN)/dti-geom report --model mini --out demo --overwrite
@@ -64,6 +65,10 @@ wheel: .venv/.installed-test
 
 reference: .venv/.installed
 	$(BIN)/python -m dti_geom_cli.reference > cli/README.md
+
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "build/docs/docs/index.html"
 
 RUNS := build/reports
 ONE := OMP_NUM_THREADS=1 $(BIN)/dti-geom

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -237,3 +238,31 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
     # What the words say of them: nothing is shown of presence, both things and order.
     tested = (row[check]["p, Holm"] for row in contrasts.values() for check in row)
     assert min(tested) > 0.05
+
+
+def test_docstrings_become_text_whose_marks_stand_for_themselves() -> None:
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    lines = [
+        "Return |x| of `f(*a)` in degrees_.",
+        "",
+        "    first line",
+        "",
+        "    second line",
+        "",
+        "x: a vector,",
+        "    (d,).",
+    ]
+    conf["plain_text"](None, "function", "f", None, None, lines)
+    assert lines[0] == r"Return \|x\| of ``f(*a)`` in degrees\_."
+    assert [line for line in lines if "line" in line] == [
+        "        first line",
+        "        second line",
+    ]
+    assert lines.count("::") == 1
+    assert lines[-3:] == ["| x: a vector,", "| (d,).", ""]
+
+
+def test_every_page_of_docs_is_in_the_contents() -> None:
+    contents = (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
+    pages = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    assert pages <= set(contents)
