@@ -1,7 +1,7 @@
 """Variants of an embedded model: the same weights with one property changed, not trained again.
 
-A variant is written behind the model's name: `mini:gain=64`. Adding a setting is one field of
-`Variant`, its line in `SETTINGS`, and its effect where a model is opened.
+A variant is written behind the model's name: `mini:gain=64`, or by a name of `NAMED`. Adding a
+setting is one field of `Variant`, its line in `SETTINGS`, and its effect where a model is opened.
 """
 
 import math
@@ -21,25 +21,36 @@ class Variant:
 
     gain: both tables of a text encoder are multiplied by it. Tokens keep their share of the first
         normalised input. What the blocks add to them becomes smaller beside them.
+    keep_decay: AdamW's weight decay is not divided by the gain, so it bounds the norm.
     """
 
     gain: float = 1.0
+    keep_decay: bool = False
 
 
 AS_TRAINED = Variant()
 
+NAMED = {
+    # A token of TI ends at five times the mean norm and loses its likeness when it is rescaled, as
+    # on SDXL: reports/dial.
+    "sdxl-like": Variant(gain=64.0, keep_decay=True),
+}
+
 
 def parse_variant(model: str, settings: str) -> Variant:
-    """Return the variant that `settings` describes, NAME=NUMBER. Raises UnknownModel.
+    """Return the variant that `settings` describes: NAME=NUMBER, or a name. Raises UnknownModel.
 
     model: the name before the colon, for messages.
     """
+    if settings in NAMED:
+        return NAMED[settings]
     name, _, value = settings.partition("=")
     if name not in SETTINGS:
         known = ", ".join(f"{setting} ({what})" for setting, what in SETTINGS.items())
         raise UnknownModel(
-            f"{model} has no variant '{settings}'.{nearest_name(name, SETTINGS)}\n"
-            f"Known settings: {known}. For example --model {model}:gain=64"
+            f"{model} has no variant '{settings}'.{nearest_name(name, [*SETTINGS, *NAMED])}\n"
+            f"Known settings: {known}. Known names: {', '.join(NAMED)}. "
+            f"For example --model {model}:gain=64"
         )
     try:
         number = float(value)

@@ -225,7 +225,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
 def _without_weights(config: RunConfig) -> TextToImage:
     dtype = getattr(torch, config.dtype) if config.dtype else default_dtype(config.device)
     model = meta_model(find_source(config.model), dtype, profile_of(config.model))
-    model.training = model.training.at_gain(variant_of(config.model).gain)
+    variant = variant_of(config.model)
+    model.training = model.training.at_gain(variant.gain, keep_decay=variant.keep_decay)
     model.follow_instruction(config.data.instruction)
     return model
 

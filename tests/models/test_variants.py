@@ -131,3 +131,19 @@ def test_a_variant_that_does_not_exist_says_which_do(name: str, found: str) -> N
 
 def test_a_colon_in_another_name_is_no_variant() -> None:
     assert variant_of("./my:folder").gain == 1
+
+
+def test_the_sdxl_like_variant_is_gain_64_with_the_weight_decay_of_the_model_as_trained() -> None:
+    named = open_text_to_image("mini:sdxl-like", dtype=torch.bfloat16)
+    usual = TrainingDefaults()
+    assert named.training.vector_rate == 64 * usual.vector_rate
+    assert named.training.weight_decay == usual.weight_decay
+    (encoder,) = open_encoders("mini:sdxl-like")
+    (scaled,) = open_encoders("mini:gain=64")
+    assert torch.equal(encoder.token_table, scaled.token_table)
+
+
+def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+    with pytest.raises(UnknownModel, match="Known names: sdxl-like") as error:
+        variant_of("mini:sdxl-lik")
+    assert "sdxl-like" in str(error.value).splitlines()[0]

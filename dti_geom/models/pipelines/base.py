@@ -50,16 +50,17 @@ class TrainingDefaults:
     kappa: float = 1e-4  # strength of the prior
     weight_decay: float = 1e-2  # of AdamW
 
-    def at_gain(self, gain: float) -> "TrainingDefaults":
+    def at_gain(self, gain: float, *, keep_decay: bool = False) -> "TrainingDefaults":
         """Return the same training of a model whose tables are multiplied by `gain`.
 
         A free vector moves by the same share of its norm, and decays as fast, at rate·gain and
-        decay/gain. A direction has no unit, so its rate stays.
+        decay/gain. A direction has no unit, so its rate stays. keep_decay: leave the decay as it
+        is, so that a vector decays `gain` times as fast.
         """
         return replace(
             self,
             vector_rate=self.vector_rate * gain,
-            weight_decay=self.weight_decay / gain,
+            weight_decay=self.weight_decay / (1 if keep_decay else gain),
         )
 
 

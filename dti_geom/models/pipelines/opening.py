@@ -62,14 +62,13 @@ def open_text_to_image(
     if dtype == torch.float32:
         _say_if_half(model, source, plan)
     pipeline = _load(source, plan, index, wanted)
-    gain = variant_of(model).gain
-    if gain != 1:
-        _apply_gain(pipeline, source.name, gain)
+    variant = variant_of(model)
+    if variant.gain != 1:
+        _apply_gain(pipeline, source.name, variant.gain)
     with explained(f"{source.name} did not open as a {kind}"):
         pipeline = pipeline.to(device)
     opened = family_of(kind)(pipeline, model, profile_of(model))
-    if gain != 1:
-        opened.training = opened.training.at_gain(gain)
+    opened.training = opened.training.at_gain(variant.gain, keep_decay=variant.keep_decay)
     if isinstance(source, HubRepository):
         opened.commit = source.commit()
     return opened
