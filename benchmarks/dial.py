@@ -21,12 +21,10 @@ from typing import Any
 
 import torch
 from experiments import (
-    SCORES,
     WORD,
     Arms,
     correct,
     differences,
-    in_table,
     options_of,
     row_of,
     run_stage,
@@ -137,14 +135,44 @@ def law(model: str, words: Sequence[str]) -> dict[str, float]:
 
 def show(found: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of a table in Markdown."""
-    yield "| gain | ratio | shown | norm ÷ mean | " + " | ".join(SCORES) + " |"
-    yield "|" + "---|" * (4 + len(SCORES))
+    columns = (
+        "gain",
+        "‖x_L − x_0‖/‖x_0‖",
+        "TI: norm",
+        "likeness: TI",
+        "TI rescaled",
+        "rescaled − TI",
+        "DTI",
+        "both there: TI",
+        "DTI",
+        "text: TI",
+        "DTI",
+        "both there: word",
+    )
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
     for row in found["gains"]:
-        for variant, values in row["variants"].items():
-            yield (
-                f"| {row['gain']:g} | {row['ratio of a word']:.3g} | {variant} | "
-                f"×{values['norm / mean']:.2f} | {in_table(values)} |"
-            )
+        variants, gain = row["variants"], row["gain"]
+        (lost,) = (
+            difference["likeness"]
+            for difference in found["differences"]
+            if (difference["gain"], difference["difference"]) == (gain, f"{RESCALED} − {TI}")
+        )
+        shown = [variants[name]["likeness"]["mean"] for name in (TI, RESCALED, DTI)]
+        shown += [variants[name][s]["mean"] for s in ("both", "text") for name in (TI, DTI)]
+        likeness, rescaled, *others = (f"{value:.3f}" for value in shown)
+        cells = [
+            f"{gain:g}",
+            f"{row['ratio of a word']:.3g}",
+            f"×{variants[TI]['norm / mean']:.1f}",
+            likeness,
+            rescaled,
+            f"{lost['mean']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}], "
+            f"p = {lost['p, Holm']:.3f}",
+            *others,
+            f"{variants[WORD]['both']['mean']:.3f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

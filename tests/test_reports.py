@@ -1,6 +1,7 @@
 """What the notes of published reports say is what their results hold."""
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from dti_geom.files import load_result
 from dti_geom.sweeps.sweep import Sweep
 from prose import assert_shown
+from scripts import script
 
 BAKE_OFF = Path(__file__).parents[1] / "reports" / "bakeoff"
 NOTE = " ".join((BAKE_OFF / "README.md").read_text(encoding="utf-8").split())
@@ -123,3 +125,34 @@ def test_the_note_shows_what_the_confirmation_gave() -> None:
     by_method, (row,) = scores("confirm"), RESULT["confirm, dti less"]
     assert_shown(NOTE, *by_method["dti"], *by_method["dti as published"], f"{row['text']:+.3f}")
     assert_shown(NOTE, f"{row['text better on']} of 12", f"{row['text p, Holm']:.3f}")
+
+
+@pytest.mark.parametrize(
+    ("name", "report", "file"),
+    [("dial", "dial", "result.json"), ("schedule", "inflation", "schedule.json")],
+)
+def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
+    name: str, report: str, file: str
+) -> None:
+    folder = BAKE_OFF.with_name(report)
+    result = json.loads((folder / file).read_text(encoding="utf-8"))
+    note = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    shown = list(script(name).show(result))
+    assert len(shown) > 5
+    assert [line for line in shown if line and line not in note] == []
+
+
+@pytest.mark.parametrize(
+    ("report", "file"), [("dial", "result.json"), ("inflation", "schedule.json")]
+)
+def test_the_differences_of_an_experiment_are_those_of_its_cells(report: str, file: str) -> None:
+    result = json.loads((BAKE_OFF.with_name(report) / file).read_text(encoding="utf-8"))
+    script("dial")  # so that what the experiments share can be imported
+    shared = sys.modules["experiments"]
+    for row in result["differences"]:
+        first, second = row["difference"].split(" − ")
+        cells = [cell for cell in result["cells"] if cell.get("gain") == row.get("gain")]
+        (again,) = shared.differences(cells, [(first, second)])
+        for score in shared.SCORES:
+            kept = {key: value for key, value in row[score].items() if key != "p, Holm"}
+            assert again[score] == pytest.approx(kept)
