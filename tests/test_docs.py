@@ -234,6 +234,15 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
     shown += [-lost[end] for end in ("mean", "high", "low")]
     scores = {row.method: row for row in PUBLISHED if (row.table, row.model) == ("main", "sdxl")}
     shown += [float(scores[method].text or 0) for method in ("ti", "dti")]
+    dial = json.loads((DOCS.parent / "reports" / "dial" / "result.json").read_text())
+    at = {row["gain"]: row for row in dial["gains"]}
+    shown += [
+        at[32]["variants"][name]["likeness"]["mean"] for name in ("TI", "TI at the mean norm")
+    ]
+    assert_shown(text, *(f"{at[gain]['ratio of a word']:.0f}" for gain in (1, 32, 64)))
+    schedule = json.loads((DOCS.parent / "reports" / "inflation" / "schedule.json").read_text())
+    for arm in ("AdamW, falling", "DTI", "TI"):
+        shown += [schedule["arms"][arm][score]["mean"] for score in ("likeness", "text")]
     assert_shown(text, *map(share, shown))
     # What the words say of them: nothing is shown of presence, both things and order.
     tested = (row[check]["p, Holm"] for row in contrasts.values() for check in row)
