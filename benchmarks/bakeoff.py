@@ -5,8 +5,8 @@ Every stage is a sweep. All sweeps share a folder, so nothing is trained twice:
 search   on the tuning concepts: the same multiples of every method's own learning rate
 second   on the tuning concepts: as many values of every method's second setting at its best rate:
          κ, weight decay, magnitude, pull, share or exponent, see `second_values`
-bakeoff  on the test concepts: every method at its best setting × 3 training seeds, and TI's
-         baselines
+bakeoff  on the test concepts: every method at its best setting × 3 training seeds, TI's
+         baselines, DTI as published, and the presets that earlier runs of this benchmark gave
 speed    on the test concepts: every method's checkpoints of the first training seed; updates and
          seconds until it is as good as TI is at its end
 norms    on the test concepts: norm against scores, for free and fixed norms, also after 100 and
@@ -273,9 +273,10 @@ class Bakeoff:
         return found
 
     def bakeoff(self) -> Plan:
-        asked = {
+        asked: dict[str, dict[str, Any]] = {
             name: {**setting, "baselines": name == "ti"} for name, setting in self.settings.items()
         }
+        asked |= {AS_PUBLISHED: PUBLISHED, **{name: {"name": name} for name in PRESETS}}
         return self.run(self._test("bakeoff", asked))
 
     def speed(self) -> Plan:

@@ -263,14 +263,16 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
     bench.bakeoff()
     bench.speed()
     by_name = {plan.name: plan for plan in plans}
-    assert len(by_name["bakeoff"].cells) == 8 * 3 * 2
+    presets = len([bakeoff.AS_PUBLISHED, *bakeoff.PRESETS])
+    assert len(by_name["bakeoff"].cells) == (8 + presets) * 3 * 2
     assert {len(cell.subjects) for cell in by_name["bakeoff"].cells} == {6}
     tuned = set().union(*(cell.subjects for cell in by_name["search"].cells))
     tested = set().union(*(cell.subjects for cell in by_name["bakeoff"].cells))
     assert (len(tuned), len(tested), len(tuned & tested)) == (4, 12, 0)
     finalists = bakeoff.FINALISTS + len(["tuned", "as published"])
     assert len({cell.key for cell in by_name["winner"].cells}) == finalists * 3 * 2
-    assert {cell.run.method.name for cell in by_name["bakeoff"].cells}.isdisjoint(bakeoff.PRESETS)
+    searched = {cell.run.method.name for cell in by_name["search"].cells}
+    assert searched.isdisjoint(bakeoff.PRESETS)
     budgets = set()
     for plan in plans:
         tried = Counter(cell.run.method.name for cell in plan.cells)
@@ -278,7 +280,7 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
             budgets.add(frozenset(tried.values()))
     assert budgets == {frozenset({len(bakeoff.MULTIPLES)}), frozenset({bakeoff.VALUES})}
     first = {cell.run_key for cell in by_name["bakeoff"].cells if cell.run.seed == bench.seeds[0]}
-    assert {cell.run_key for cell in by_name["speed"].cells} == first  # nothing is trained twice
+    assert {cell.run_key for cell in by_name["speed"].cells} <= first  # nothing is trained twice
     assert set(bench.edges()) == set(bakeoff.RATES)
     trained = set()
     for plan in plans:
