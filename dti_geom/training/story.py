@@ -3,23 +3,27 @@
 Its curves are thinned; previews and nearest words come with it.
 """
 
+import contextlib
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dti_geom.errors import TrainingError
+from dti_geom.errors import DtiGeomError, TrainingError
 from dti_geom.files import load_result
 from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
-from dti_geom.images import png_uri
+from dti_geom.images import BROKEN, open_upright, png_uri, thumbnail
 from dti_geom.models import TextEncoder
-from dti_geom.training.config import RunConfig
+from dti_geom.training.config import ConceptConfig, RunConfig
+from dti_geom.training.data import image_files
 from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
 from dti_geom.training.trainer import StepRecord
 
 POINTS = 400  # the most that a curve has
+REFERENCES = 4  # the most that are shown of a concept
+SIDE = 160  # pixels, of a reference
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class TrainingRun:
     words: tuple[NearestWords, ...]  # vector by vector, in order of steps
     pictures: tuple[EmbeddedPreview, ...]  # the result's previews that are still in the folder
     adapter: AdapterCurve | None = None
+    # The first pictures that the first concept was learned from, small, as data URIs.
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,15 @@ def read_run(folder: str | Path) -> TrainingRun:
         words=tuple(words),
         pictures=_pictures(folder, result.previews),
         adapter=_adapter_curve(records, shown),
+        references=tuple(_references(result.config.concepts[0])),
     )
+
+
+def _references(concept: ConceptConfig) -> Iterator[str]:
+    """Yield the first references of a concept; those that are no longer there are left out."""
+    with contextlib.suppress(DtiGeomError, *BROKEN):
+        for path in image_files(concept)[:REFERENCES]:
+            yield png_uri(thumbnail(open_upright(path), SIDE))
 
 
 def _check_whole(folder: Path, result: TrainingResult, records: Sequence[StepRecord]) -> None:

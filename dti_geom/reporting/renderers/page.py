@@ -10,6 +10,7 @@ from dti_geom.files import dumps, to_json
 from dti_geom.reporting import plots, text
 from dti_geom.reporting.blocks import Figure, Note, Pictures, Section, Table
 from dti_geom.reporting.cells import cell_texts
+from dti_geom.reporting.opening import opening_of
 from dti_geom.reporting.registry import section_data, section_of
 from dti_geom.reporting.renderers.csv import section_csv
 from dti_geom.reporting.report import Report
@@ -46,13 +47,20 @@ def page_html(report: Report) -> str:
         "paper": plots.PAPER,
         "accent": plots.BLUE,
     }
+    opening = opening_of(report)
+    parts = list(_parts(report))
+    if opening:
+        section = opening.section
+        html = blocks_html(section.blocks, section.title)
+        parts.insert(0, _Part("result", section.title, html, None, ""))
     return (
         _templates()
         .get_template("page.html")
         .render(
+            title=opening.title if opening else report.model,
             model=report.model,
             notes=report.notes,
-            parts=_parts(report),
+            parts=parts,
             version=__version__,
             plotly=Markup(get_plotlyjs()),
             colors=colors,

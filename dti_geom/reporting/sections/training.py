@@ -83,8 +83,9 @@ def training_section(result: TrainingRuns) -> Section:
 
 
 def training_data(result: TrainingRuns) -> TrainingRuns:
-    """Return the runs without their preview pictures."""
-    return replace(result, runs=tuple(replace(run, pictures=()) for run in result.runs))
+    """Return the runs without their pictures."""
+    bare = (replace(run, pictures=(), references=()) for run in result.runs)
+    return replace(result, runs=tuple(bare))
 
 
 def course_figure(result: TrainingRuns) -> "PlotlyFigure":
