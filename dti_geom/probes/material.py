@@ -143,6 +143,20 @@ def whole_words(encoder: TextEncoder, count: int, seed: int = 0) -> Tensor:
     return torch.tensor(sorted(words[:count]))
 
 
+def distinct_rows(encoder: TextEncoder, *, special: bool = False) -> tuple[Tensor, int]:
+    """Return rows that are not zero and equal no earlier one, ascending, and how many are equal.
+
+    special: also return rows of special tokens. Returns (n,) on the CPU.
+    """
+    table = encoder.token_table[: encoder.vocabulary.size]
+    left_out = set() if special else set(encoder.vocabulary.special.values())
+    rows = [row for row in table.any(dim=1).nonzero()[:, 0].tolist() if row not in left_out]
+    first: dict[bytes, int] = {}
+    for row in rows:
+        first.setdefault(table[row].cpu().contiguous().view(torch.uint8).numpy().tobytes(), row)
+    return torch.tensor(sorted(first.values()), dtype=torch.int64), len(rows) - len(first)
+
+
 def in_chunks(
     total: int, numbers_each: int, what: str, progress: Progress = silent
 ) -> Iterator[slice]:

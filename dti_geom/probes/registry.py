@@ -253,6 +253,22 @@ PROBES: dict[str, Probe] = {
             slow=True,
         ),
         Probe(
+            name="map",
+            question="Where does a token lie among all others?",
+            details=(
+                "Lays the directions of the token table out in two dimensions by t-SNE, and places "
+                "learned vectors on the map by their true neighbours; name RUN/checkpoints to draw "
+                "a training path. The page has search, selection, the norm histogram and an "
+                "address for each view. Needs pip install 'dti-geom[map]'."
+            ),
+            needs=Needs.TOKEN_TABLE,
+            example="--model mini --embedding run/checkpoints --out map",
+            slow=True,
+            options=(
+                Option("rows", "Show at most so many rows, sampled.", int, 50_000, minimum=64),
+            ),
+        ),
+        Probe(
             name="angles",
             question="How far have learned tokens turned from the words they started from?",
             details=(

@@ -8,12 +8,14 @@ from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from dti_geom.evaluation.evaluation import Evaluation
 from dti_geom.evaluation.interpolation import Interpolation
 from dti_geom.evaluation.reference import compare
 from dti_geom.evaluation.scores import LeftOut
+from dti_geom.files.packed import pack
 from dti_geom.geometry import NormSummary
 from dti_geom.probes.angles import AnglesResult, LearnedAngle
 from dti_geom.probes.attention import (
@@ -33,6 +35,7 @@ from dti_geom.probes.explain import (
     WordSum,
 )
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
+from dti_geom.probes.map import MapResult, PlacedVector
 from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
 from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
@@ -578,6 +581,52 @@ def make_shape() -> Callable[..., ShapeResult]:
 
 
 @pytest.fixture(scope="session")
+def make_map() -> Callable[..., MapResult]:
+    """Make a map of 25 tokens on a grid of 5 × 5, one apart; row 10·i is the i-th, of norm 1 + i.
+
+    The neighbours of a token are those that follow it. A learned vector has two checkpoints.
+    """
+
+    def make(tokens: Sequence[str] = (), learned: Sequence[str] = ("<x>",)) -> MapResult:
+        names = (*tokens, *(f"word{place}" for place in range(25)))[:25]
+        places = numpy.arange(25)
+        near = (places[:, None] + numpy.arange(1, 4)) % 25
+        return MapResult(
+            name="text_encoder",
+            dim=16,
+            rows=40,
+            equal_rows=2,
+            mean_norm=13.0,
+            perplexity=8.0,
+            k=3,
+            kept=0.5,
+            kept_by_chance=0.125,
+            tokens=names,
+            ids=pack(10 * places, "uint32"),
+            norms=pack(1.0 + places, "float32"),
+            positions=pack(numpy.stack([places % 5, places // 5], axis=1), "float32"),
+            neighbors=pack(near, "uint16"),
+            cosines=pack(9000 - 1000 * numpy.tile(numpy.arange(3), (25, 1)), "int16"),
+            learned=tuple(
+                PlacedVector(
+                    token=token,
+                    index=0,
+                    path=f"runs/a/checkpoints/step-{step:06d}/learned_embeds.safetensors",
+                    step=step,
+                    norm=26.0,
+                    x=1.5 + step / 100,
+                    y=2.5,
+                    neighbors=(Similar(names[2], 20, 0.25), Similar(names[3], 30, 0.125)),
+                )
+                for token in learned
+                for step in (100, 200)
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_interpolation() -> Callable[..., Interpolation]:
     return interpolation_result
 
@@ -710,6 +759,7 @@ def report(
     make_angles: Callable[..., AnglesResult],
     make_explain: Callable[..., ExplainResult],
     make_shape: Callable[..., ShapeResult],
+    make_map: Callable[..., MapResult],
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
@@ -750,6 +800,7 @@ def report(
         ),
         "explain": (make_explain(*HOSTILE[:3]), ()),
         "shape": (make_shape(HOSTILE[0]), ()),
+        "map": (make_map(HOSTILE, HOSTILE[:2]), ()),
     }
     results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)
