@@ -31,7 +31,7 @@ function inside(x, y, [xs, ys]) {
 // What an address such as #map=0&find=12&norm=0.3,0.4&view=…&area=… says of one map.
 function addressed(number) {
   const given = new URLSearchParams(location.hash.slice(1));
-  if (Number(given.get("map") ?? -1) !== number) return {};
+  if (given.get("map") !== String(number)) return null;
   const numbers = (name, least) => {
     const found = (given.get(name) || "").split(",").map(Number);
     return found.length >= least && found.every(Number.isFinite) ? found : null;
@@ -63,7 +63,7 @@ async function openMap(element) {
   const part = (name) => element.querySelector(name);
   const [cloud, card, bars, list, field, mode] = [".cloud", ".card", ".bars-of-norms", ".selected", ".search", ".mode"].map(part);
   const touch = matchMedia("(pointer: coarse)").matches;
-  const state = { find: null, norm: null, view: null, area: null, ...addressed(number) };
+  const state = { find: null, norm: null, view: null, area: null };
   let chosen = null; // places inside area and norms; null: nothing is selected
   let theme = {};
 
@@ -155,9 +155,7 @@ async function openMap(element) {
   };
   const focus = (key) => {
     state.find = pointOf(key) && key;
-    pointed = undefined;
     mark(pointOf(state.find));
-    if (!state.find) { pointed = null; describe(null); Plotly.relayout(cloud, marks(null)); }
     remember();
   };
 
@@ -248,11 +246,12 @@ async function openMap(element) {
     }));
     const [x0, x1, y0, y1] = state.view || [];
     const axis = { visible: false, zeroline: false };
+    const across = { ...axis, ...(state.view && { range: [x0, x1] }) };
+    const up = { ...axis, scaleanchor: "x", ...(state.view && { range: [y0, y1] }) };
     const selecting = mode.getAttribute("aria-pressed") === "true";
     await Plotly.react(cloud, [dots, ...paths], {
       ...common, ...marks(pointOf(state.find)), selections: outline(), height: 560, margin: { l: 4, r: 4, t: 48, b: 4 },
-      xaxis: state.view ? { ...axis, range: [x0, x1] } : axis, yaxis: state.view ? { ...axis, range: [y0, y1] } : { ...axis, scaleanchor: "x" },
-      dragmode: selecting ? "lasso" : touch ? false : "pan", hovermode: "closest",
+      xaxis: across, yaxis: up, dragmode: selecting ? "lasso" : touch ? false : "pan", hovermode: "closest",
     }, { responsive: true, displaylogo: false, scrollZoom: !touch, modeBarButtonsToRemove: ["select2d", "autoScale2d"] });
     const all = counts(null);
     const part = chosen ? counts(chosen) : { x: [], y: [] };
@@ -300,8 +299,19 @@ async function openMap(element) {
     refresh();
   });
 
-  select();
-  await draw();
+  // Returns whether the address is about this map.
+  const restore = async () => {
+    const given = addressed(number);
+    if (given) Object.assign(state, given, { find: pointOf(given.find) && given.find });
+    select();
+    await draw();
+    describe(pointOf(state.find));
+    table();
+    return Boolean(given);
+  };
+
+  if (await restore()) element.scrollIntoView();
+  addEventListener("hashchange", () => addressed(number) && restore());
   const keyOf = ({ points: [point] }) => point.customdata ?? String(ids[point.pointNumber]);
   cloud.on("plotly_hover", (event) => mark(pointOf(keyOf(event))));
   cloud.on("plotly_unhover", () => mark(pointOf(state.find)));
@@ -328,8 +338,5 @@ async function openMap(element) {
     state.view = Object.keys(change).some((key) => key.endsWith("autorange")) ? null : [...xaxis.range, ...yaxis.range];
     remember();
   });
-  describe(pointOf(state.find));
-  table();
-  if (Object.values(addressed(number)).some(Boolean)) element.scrollIntoView();
   return { draw };
 }
