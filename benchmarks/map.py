@@ -85,7 +85,7 @@ def measured(table: str, rows: int, dim: int, method: str) -> dict[str, Any]:
         "method": method,
         "kept": round(kept_neighbors(neighbors, torch.as_tensor(positions)), 4),
         "chance": round(K / (len(directions) - 1), 5),
-        "placed": round(placed(directions, method), 3) if table == "mini" else None,
+        "placed": placed(directions, method) if table == "mini" else None,
         "seconds": round(wall, 1),
         "cpu_seconds": round(processor, 1),
         "mb": round(sum(map(installed_mb, PACKAGES[method])), 1),
@@ -125,7 +125,8 @@ def placed(directions: Any, method: str) -> float | None:
     found = torch.as_tensor(place(directions[out].numpy())).double()
     true = nearest(directions[out], directions[~out], K, metric="cosine").indices
     on_map = torch.cdist(found, torch.as_tensor(positions).double()).topk(K, largest=False).indices
-    return float((true[:, :, None] == on_map[:, None]).any(dim=-1).double().mean())
+    kept = (true[:, :, None] == on_map[:, None]).any(dim=-1).double().mean()
+    return round(float(kept), 3)
 
 
 def pca(x: Any) -> Fitted:

@@ -3,6 +3,7 @@
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class Packed:
     data: str
 
 
-def pack(array: NDArray[numpy.generic], dtype: str) -> Packed:
+def pack(array: NDArray[Any], dtype: str) -> Packed:
     """Return an array as text; its numbers are converted to `dtype`.
 
     Raises ValueError for a dtype that is not among DTYPES, and for what is not finite.
@@ -34,7 +35,7 @@ def pack(array: NDArray[numpy.generic], dtype: str) -> Packed:
     return Packed(dtype, array.shape, b64encode(converted.tobytes()).decode("ascii"))
 
 
-def unpack(packed: Packed) -> NDArray[numpy.generic]:
+def unpack(packed: Packed) -> NDArray[Any]:
     """Return the array. Raises ResultFileError for text that is not one of that shape and dtype."""
     try:
         if packed.dtype not in DTYPES or min(packed.shape, default=0) < 0:

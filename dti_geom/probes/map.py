@@ -92,9 +92,7 @@ def measure_map(
             f"{encoder.name}: {len(usable)} different rows that are not zero; a map takes "
             f"{LEAST + K}."
         )
-    fitting = [
-        vector for vector in of_width(learned, table.shape[1]) if bool(vector.vector.any())
-    ]
+    fitting = [vector for vector in of_width(learned, table.shape[1]) if bool(vector.vector.any())]
     vectors = torch.stack([vector.vector.float() for vector in fitting]) if fitting else None
     near = _near(table, usable, vectors)
     shown = _shown(usable, near[1], rows, seed)
@@ -118,12 +116,8 @@ def measure_map(
         ids=pack(shown.numpy(), "uint32"),
         norms=pack(norms.numpy(), "float32"),
         positions=pack(layout.positions.numpy(), "float32"),
-        neighbors=pack(
-            layout.neighbors.numpy(), "uint16" if len(shown) <= 1 << 16 else "uint32"
-        ),
-        cosines=pack(
-            numpy.rint(layout.similarities.double().numpy() / COSINE_UNIT), "int16"
-        ),
+        neighbors=pack(layout.neighbors.numpy(), "uint16" if len(shown) <= 1 << 16 else "uint32"),
+        cosines=pack(numpy.rint(layout.similarities.double().numpy() / COSINE_UNIT), "int16"),
         learned=tuple(
             _placed(encoder, vector, place, cosines, ids)
             for vector, place, cosines, ids in zip(fitting, places.tolist(), *near, strict=True)
@@ -145,7 +139,8 @@ def _shown(usable: Tensor, near: Tensor, rows: int, seed: int) -> Tensor:
     """Return the rows on the map, ascending: all, or a sample and the neighbours of vectors."""
     generator = torch.Generator().manual_seed(seed)
     sample = usable[torch.randperm(len(usable), generator=generator)[: max(rows, LEAST + K)]]
-    return torch.cat([sample, near.flatten()]).unique()
+    shown: Tensor = torch.cat([sample, near.flatten()]).unique()
+    return shown
 
 
 def _placed(

@@ -58,9 +58,7 @@ def test_the_stored_neighbours_are_the_exact_ones(result: MapResult, table: Tens
     )
 
 
-def test_ids_norms_and_tokens_are_those_of_the_rows_shown(
-    result: MapResult, table: Tensor
-) -> None:
+def test_ids_norms_and_tokens_are_those_of_the_rows_shown(result: MapResult, table: Tensor) -> None:
     assert (result.rows, result.equal_rows, len(result.tokens)) == (ROWS, 2, ROWS)
     numpy.testing.assert_array_equal(unpack(result.ids), numpy.arange(ROWS))
     numpy.testing.assert_allclose(unpack(result.norms), table[:ROWS].norm(dim=1), rtol=1e-6)

@@ -905,7 +905,11 @@ def open_in(browser: Any, path: Path, width: int, scheme: str) -> Any:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.set_default_timeout(90_000)  # a busy machine is slow, not broken
     page.events = []
-    page.on("console", lambda message: page.events.append(message.text))
+    # Software rendering of WebGL remarks on its own speed.
+    page.on(
+        "console",
+        lambda message: "GL Driver Message" in message.text or page.events.append(message.text),
+    )
     page.on("pageerror", lambda error: page.events.append(str(error)))
     page.on("request", lambda request: page.events.append(request.url))
     page.on("dialog", lambda dialog: (page.events.append(dialog.message), dialog.dismiss()))

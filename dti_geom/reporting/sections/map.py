@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from dti_geom.files.packed import Packed, unpack
+from dti_geom.files.packed import unpack
 from dti_geom.probes.map import COSINE_UNIT, MapResult, PlacedVector
 from dti_geom.reporting.blocks import (
     Column,

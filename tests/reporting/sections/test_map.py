@@ -65,6 +65,4 @@ def test_the_download_leaves_out_what_the_map_itself_holds(make_map: Make) -> No
 def test_hostile_tokens_are_text_in_the_figure(make_map: Make, hostile: tuple[str, ...]) -> None:
     figure = map_figure(make_map(hostile, hostile[:1]))
     assert not any("<script" in text for trace in figure.data for text in trace.hovertext)
-    numpy.testing.assert_array_equal(
-        figure.data[0].x, unpack(make_map().positions)[:, 0]
-    )
+    numpy.testing.assert_array_equal(figure.data[0].x, unpack(make_map().positions)[:, 0])
