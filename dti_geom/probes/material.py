@@ -48,13 +48,16 @@ class Prompts:
         return filled
 
 
-def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) -> Prompts:
+def carrier_prompts(
+    encoder: TextEncoder, carriers: Sequence[str] = CARRIERS, *, least: int = 0
+) -> Prompts:
     """Return these prompts for this encoder, with the start and end tokens its tokenizer adds.
 
-    carriers: {} where the word stands. Padding stands on the right and is masked, so every token
-    has the position it has in a pipeline. A prompt longer than the position table is cut on the
-    right, then on the left; the word always stays. Without a tokenizer, each word of a carrier
-    becomes some row of the table, the same in every prompt.
+    carriers: {} where the word stands. least: pad to so many positions, if there are so many.
+    Padding stands on the right and is masked, so every token has the position it has in a pipeline.
+    A prompt longer than the position table is cut on the right, then on the left; the word always
+    stays. Without a tokenizer, each word of a carrier becomes some row of the table, the same in
+    every prompt.
 
     Raises DoesNotApply if a word with its start and end tokens does not fit.
     """
@@ -75,7 +78,7 @@ def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) ->
             right = right[: room - len(left)]
         places.append(len(start) + len(left))
         rows.append([*start, *left, word, *right, *end])
-    length = max(map(len, rows))
+    length = max(least if longest is None else min(least, longest), *map(len, rows))
     return Prompts(
         texts=tuple(carriers),
         ids=torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows]),

@@ -185,7 +185,8 @@ PROBES: dict[str, Probe] = {
             question="What attention does a token get and give, and does it use its context?",
             details=(
                 "Shows attention to and from a token, the entropy of its own row and its context "
-                "sensitivity, by layer and head, at norms from 1/4 to 32 times the mean."
+                "sensitivity, by layer and head, at norms from 1/4 to 32 times the mean; and by "
+                "layer the attention to the begin token and to padding, and the largest activation."
             ),
             needs=Needs.STATES,
             example="--model sd15 --embedding my-token.safetensors --out attention",

@@ -40,6 +40,7 @@ from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
 from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
 from dti_geom.probes.shape import CloudShape, Hub, ShapeResult
+from dti_geom.probes.sinks import LayerSinks, Sinks
 from dti_geom.probes.stagnation import (
     BranchBound,
     BranchTurn,
@@ -457,6 +458,24 @@ def make_attention() -> Callable[..., AttentionResult]:
             place=1,
             maps=tuple(
                 HeatMap(layer, scale, weights) for layer, scale in product((1, 3, 4), (1.0, 32.0))
+            ),
+            sinks=Sinks(
+                begin=tokens[0],
+                even_first=0.2,
+                even_padding=0.8,
+                positions=77,
+                layers=tuple(
+                    LayerSinks(
+                        layer=layer,
+                        first=(0.1 * layer, 0.2 * layer),
+                        padding=(0.05, 0.15),
+                        largest=600.0 * layer,
+                        median=0.5,
+                        token=tokens[-1],
+                        dimension=7,
+                    )
+                    for layer in (1, 2)
+                ),
             ),
         )
 
