@@ -5,7 +5,9 @@ const MAP_ROWS = 100; // of a selection that are shown; the file holds all
 const MAP_BINS = 60;
 
 function unpack({ dtype, data }) {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const text = atob(data);
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
   return new NUMBERS[dtype](bytes.buffer);
 }
 
@@ -18,6 +20,13 @@ function make(name, properties = {}, ...children) {
   const element = Object.assign(document.createElement(name), properties);
   element.append(...children);
   return element;
+}
+
+function around(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  const spare = 0.04 * (high - low) || 1;
+  return [low - spare, high + spare];
 }
 
 function inside(x, y, [xs, ys]) {
@@ -244,10 +253,11 @@ async function openMap(element) {
       line: { color: theme.ink, width: 1.5 }, textfont: { color: theme.ink },
       marker: { color: theme.ink, symbol: "diamond", size: places.map((_, rank) => (rank === places.length - 1 ? 11 : 6)), line: { color: theme.paper, width: 1 } },
     }));
-    const [x0, x1, y0, y1] = state.view || [];
+    // Fixed ranges: with automatic ones plotly computes all points again for every mark.
+    const [x0, x1, y0, y1] = state.view || [...around(x), ...around(y)];
     const axis = { visible: false, zeroline: false };
-    const across = { ...axis, ...(state.view && { range: [x0, x1] }) };
-    const up = { ...axis, scaleanchor: "x", ...(state.view && { range: [y0, y1] }) };
+    const across = { ...axis, range: [x0, x1] };
+    const up = { ...axis, range: [y0, y1], scaleanchor: "x" };
     const selecting = mode.getAttribute("aria-pressed") === "true";
     await Plotly.react(cloud, [dots, ...paths], {
       ...common, ...marks(pointOf(state.find)), selections: outline(), height: 560, margin: { l: 4, r: 4, t: 48, b: 4 },
@@ -292,26 +302,30 @@ async function openMap(element) {
     Plotly.relayout(bars, { dragmode: selecting || !touch ? "select" : false });
   });
   part(".clear").addEventListener("click", () => {
-    Object.assign(state, { norm: null, area: null });
+    Object.assign(state, { norm: null, area: null, view: null });
     field.value = "";
     matches.replaceChildren();
-    focus(null);
-    refresh();
+    state.find = null;
+    show();
+    remember();
   });
 
-  // Returns whether the address is about this map.
-  const restore = async () => {
-    const given = addressed(number);
-    if (given) Object.assign(state, given, { find: pointOf(given.find) && given.find });
+  const show = async () => {
     select();
     await draw();
     describe(pointOf(state.find));
     table();
+  };
+  // Returns whether the address is about this map.
+  const restore = () => {
+    const given = addressed(number);
+    if (given) Object.assign(state, given, { find: pointOf(given.find) && given.find });
     return Boolean(given);
   };
 
-  if (await restore()) element.scrollIntoView();
-  addEventListener("hashchange", () => addressed(number) && restore());
+  if (restore()) element.scrollIntoView();
+  await show();
+  addEventListener("hashchange", () => restore() && show());
   const keyOf = ({ points: [point] }) => point.customdata ?? String(ids[point.pointNumber]);
   cloud.on("plotly_hover", (event) => mark(pointOf(keyOf(event))));
   cloud.on("plotly_unhover", () => mark(pointOf(state.find)));
@@ -334,8 +348,7 @@ async function openMap(element) {
   }
   cloud.on("plotly_relayout", (change) => {
     if (!Object.keys(change).some((key) => /axis\.(range|autorange)/.test(key))) return;
-    const { xaxis, yaxis } = cloud.layout;
-    state.view = Object.keys(change).some((key) => key.endsWith("autorange")) ? null : [...xaxis.range, ...yaxis.range];
+    state.view = [...cloud.layout.xaxis.range, ...cloud.layout.yaxis.range];
     remember();
   });
   return { draw };
