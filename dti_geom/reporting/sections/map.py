@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy
 
 from dti_geom.files.packed import unpack
+from dti_geom.files.run_layout import CHECKPOINTS, is_token_folder
 from dti_geom.probes.map import COSINE_UNIT, MapResult, PlacedVector
 from dti_geom.reporting.blocks import (
     Column,
@@ -203,10 +205,16 @@ def _lines(learned: tuple[PlacedVector, ...]) -> Iterator[list[PlacedVector]]:
 
 def _line(vector: PlacedVector) -> str:
     """Return what is the same for all checkpoints of a vector: token, index and run."""
-    run = vector.path
-    if vector.step is not None and "/checkpoints/" in run:
-        run = run.partition("/checkpoints/")[0]
-    return f"{run}\n{vector.token}\n{vector.index}"
+    folder = PurePath(vector.path).parent
+    if vector.step is None:
+        folder = PurePath(vector.path)  # the file says nothing of a run
+    elif CHECKPOINTS in folder.parts:
+        folder = next(
+            above for above in (folder, *folder.parents) if above.name == CHECKPOINTS
+        ).parent
+    elif is_token_folder(folder):
+        folder = folder.parent
+    return f"{folder}\n{vector.token}\n{vector.index}"
 
 
 def _point(vector: PlacedVector) -> PlacedPoint:

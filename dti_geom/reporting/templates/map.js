@@ -260,7 +260,7 @@ async function openMap(element) {
     const up = { ...axis, range: [y0, y1], scaleanchor: "x" };
     const selecting = mode.getAttribute("aria-pressed") === "true";
     await Plotly.react(cloud, [dots, ...paths], {
-      ...common, ...marks(pointOf(state.find)), selections: outline(), height: 560, margin: { l: 4, r: 4, t: 48, b: 4 },
+      ...common, ...marks(pointOf(state.find)), selections: outline(), height: Math.max(340, Math.min(560, (width ?? cloud.clientWidth) + 60)), margin: { l: 4, r: 4, t: 48, b: 4 },
       xaxis: across, yaxis: up, dragmode: selecting ? "lasso" : touch ? false : "pan", hovermode: "closest",
     }, { responsive: true, displaylogo: false, scrollZoom: !touch, modeBarButtonsToRemove: ["select2d", "autoScale2d"] });
     const all = counts(null);

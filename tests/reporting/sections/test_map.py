@@ -33,8 +33,15 @@ def test_checkpoints_of_a_run_are_one_line_and_other_runs_are_others(make_map: M
     traces = map_figure(result).data
     assert [len(trace.x) for trace in traces] == [25, 2, 2]
     assert list(traces[1].x) == [2.5, 3.5]
-    other = replace(result.learned[0], path="runs/b/checkpoints/step-000100/learned_embeds.bin")
-    assert len(map_figure(replace(result, learned=(*result.learned, other))).data) == 4
+    for path, lines_then in (
+        ("runs/a/learned_embeds.safetensors", 2),
+        ("runs/a/00-x/learned_embeds.safetensors", 2),
+        ("runs/b/checkpoints/step-000100/00-x/learned_embeds.safetensors", 3),
+        ("downloads/learned_embeds.safetensors", 3),
+    ):
+        more = replace(result.learned[0], path=path, step=300)
+        figure = map_figure(replace(result, learned=(more, *result.learned)))
+        assert len(figure.data) == 1 + lines_then
 
 
 def test_the_tables_hold_the_figures_and_every_learned_vector(make_map: Make) -> None:
