@@ -26,15 +26,9 @@ def main() -> None:
         help="loads of each page, with an empty cache",
     )
     arguments = parser.parse_args()
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser_path = os.environ.get("DTI_GEOM_CHROMIUM") or next(
-        filter(None, map(shutil.which, names)), None
-    )
-    if browser_path is None:
-        raise SystemExit("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=browser_path(), args=["--no-sandbox", "--disable-gpu"]
         )
         print(
             f"Chromium {browser.version}, {os.cpu_count()} cores, median of {arguments.times} loads"
@@ -47,6 +41,15 @@ def main() -> None:
                 f"all plots drawn {median(drawn):.0f} ms"
             )
         browser.close()
+
+
+def browser_path() -> str:
+    """Return the Chromium on the path, or the one that DTI_GEOM_CHROMIUM names."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("DTI_GEOM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        raise SystemExit("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
+    return path
 
 
 def load(browser: Browser, path: Path) -> tuple[float, float]:

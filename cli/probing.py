@@ -98,7 +98,8 @@ def _run(probe: Probe, values: dict[str, Any]) -> None:
     own = _own_values(probe, values)
     model, device = values["model"], values["device"]
     learned = learned_vectors(read_embeddings_or_skip(values["embedding"]))
-    progress_bars = working_progress if probe.needs.runs_encoder else reading_progress
+    long = probe.needs.runs_encoder or probe.slow
+    progress_bars = working_progress if long else reading_progress
     with progress_bars() as progress:
         encoders = _open(model, device, values.get("dtype"), progress)
         result = measure_model(

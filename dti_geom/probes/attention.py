@@ -17,6 +17,7 @@ from dti_geom.models import HiddenStates, TextEncoder
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.material import SCALES, Prompts, carrier_prompts, run_prompts, whole_words
 from dti_geom.probes.result import Result
+from dti_geom.probes.sinks import Sinks, find_sinks
 from dti_geom.progress import Progress, silent
 
 # Other words around the same position: a change of state is due to the words, not to the place.
@@ -29,6 +30,7 @@ CONTEXTS = (
     "a dark pink {} above the grass",
 )
 MAPPED = (1.0, 4.0, 32.0)  # scales of the heat maps
+SINK_WORDS = 4  # words in the prompts that sinks are looked for in; the word hardly matters
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class AttentionResult(Result):
     place: int  # among them, where the sampled word stands
     maps: tuple[HeatMap, ...]  # of first, middle and last layer
     read: str | None = None  # the state of layer 0, as `HiddenStates.read_name` names it
+    sinks: Sinks | None = None  # None in results of older versions
 
 
 @torch.no_grad()
@@ -109,7 +112,8 @@ def measure_attention(
     """Return attention weights and context sensitivity of sampled words and learned vectors.
 
     words: how many whole words are sampled. scales: their norms, in multiples of the mean norm.
-    Learned vectors of the table's width are measured at their own norm as well.
+    Learned vectors of the table's width are measured at their own norm as well. Attention sinks and
+    massive activations are measured at words of their own norms.
 
     Which positions may attend to the token is read from the weights: a causal mask leaves exact
     zeros above the diagonal. Padding neither attends nor counts. Modules with a fused kernel use
@@ -170,6 +174,9 @@ def measure_attention(
         place=place,
         maps=watch.maps(directions[longest], len(prompt)),
         read=at_mean.read_name,
+        sinks=find_sinks(
+            encoder, rows[:SINK_WORDS], CONTEXTS, causal=watch.causal, progress=progress
+        ),
     )
 
 

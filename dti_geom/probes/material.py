@@ -48,13 +48,16 @@ class Prompts:
         return filled
 
 
-def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) -> Prompts:
+def carrier_prompts(
+    encoder: TextEncoder, carriers: Sequence[str] = CARRIERS, *, least: int = 0
+) -> Prompts:
     """Return these prompts for this encoder, with the start and end tokens its tokenizer adds.
 
-    carriers: {} where the word stands. Padding stands on the right and is masked, so every token
-    has the position it has in a pipeline. A prompt longer than the position table is cut on the
-    right, then on the left; the word always stays. Without a tokenizer, each word of a carrier
-    becomes some row of the table, the same in every prompt.
+    carriers: {} where the word stands. least: pad to so many positions, if there are so many.
+    Padding stands on the right and is masked, so every token has the position it has in a pipeline.
+    A prompt longer than the position table is cut on the right, then on the left; the word always
+    stays. Without a tokenizer, each word of a carrier becomes some row of the table, the same in
+    every prompt.
 
     Raises DoesNotApply if a word with its start and end tokens does not fit.
     """
@@ -75,7 +78,7 @@ def carrier_prompts(encoder: TextEncoder, carriers: Sequence[str] = CARRIERS) ->
             right = right[: room - len(left)]
         places.append(len(start) + len(left))
         rows.append([*start, *left, word, *right, *end])
-    length = max(map(len, rows))
+    length = max(least if longest is None else min(least, longest), *map(len, rows))
     return Prompts(
         texts=tuple(carriers),
         ids=torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows]),
@@ -141,6 +144,20 @@ def whole_words(encoder: TextEncoder, count: int, seed: int = 0) -> Tensor:
             "sampled."
         )
     return torch.tensor(sorted(words[:count]))
+
+
+def distinct_rows(encoder: TextEncoder, *, special: bool = False) -> tuple[Tensor, int]:
+    """Return rows that are not zero and equal no earlier one, ascending, and how many are equal.
+
+    special: also return rows of special tokens. Returns (n,) on the CPU.
+    """
+    table = encoder.token_table[: encoder.vocabulary.size]
+    left_out = set() if special else set(encoder.vocabulary.special.values())
+    rows = [row for row in table.any(dim=1).nonzero()[:, 0].tolist() if row not in left_out]
+    first: dict[bytes, int] = {}
+    for row in rows:
+        first.setdefault(table[row].cpu().contiguous().view(torch.uint8).numpy().tobytes(), row)
+    return torch.tensor(sorted(first.values()), dtype=torch.int64), len(rows) - len(first)
 
 
 def in_chunks(

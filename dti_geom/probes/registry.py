@@ -185,7 +185,8 @@ PROBES: dict[str, Probe] = {
             question="What attention does a token get and give, and does it use its context?",
             details=(
                 "Shows attention to and from a token, the entropy of its own row and its context "
-                "sensitivity, by layer and head, at norms from 1/4 to 32 times the mean."
+                "sensitivity, by layer and head, at norms from 1/4 to 32 times the mean; and by "
+                "layer the attention to the begin token and to padding, and the largest activation."
             ),
             needs=Needs.STATES,
             example="--model sd15 --embedding my-token.safetensors --out attention",
@@ -251,6 +252,22 @@ PROBES: dict[str, Probe] = {
             needs=Needs.TOKEN_TABLE,
             example="--model sd15",
             slow=True,
+        ),
+        Probe(
+            name="map",
+            question="Where does a token lie among all others?",
+            details=(
+                "Lays the directions of the token table out in two dimensions by t-SNE, and places "
+                "learned vectors on the map by their true neighbours; name RUN/checkpoints to draw "
+                "a training path. The page has search, selection, the norm histogram and an "
+                "address for each view. Needs pip install 'dti-geom[map]'."
+            ),
+            needs=Needs.TOKEN_TABLE,
+            example="--model mini --embedding run/checkpoints --out map",
+            slow=True,
+            options=(
+                Option("rows", "Show at most so many rows, sampled.", int, 50_000, minimum=64),
+            ),
         ),
         Probe(
             name="angles",

@@ -22,6 +22,7 @@ from dti_geom.geometry.shape import (
 )
 from dti_geom.models import TextEncoder
 from dti_geom.probes.learned import LearnedVector
+from dti_geom.probes.material import distinct_rows
 from dti_geom.probes.registry import Needs
 from dti_geom.probes.result import Result
 
@@ -88,7 +89,7 @@ def measure_shape(
     """
     Needs.TOKEN_TABLE.check(encoder, learned)
     table = encoder.token_table
-    rows, equal = _usable_rows(encoder)
+    rows, equal = distinct_rows(encoder)
     if len(rows) < LEAST:
         raise DoesNotApply(
             f"{encoder.name}: {len(rows)} different rows that are not zero; a shape takes {LEAST}."
@@ -117,18 +118,6 @@ def measure_shape(
             for name, cloud in clouds.items()
         ),
     )
-
-
-def _usable_rows(encoder: TextEncoder) -> tuple[Tensor, int]:
-    """Return rows that are not zero, special or a repetition, ascending, and how many repeat."""
-    table = encoder.token_table[: encoder.vocabulary.size]
-    special = set(encoder.vocabulary.special.values())
-    nonzero = table.any(dim=1).nonzero()[:, 0].tolist()
-    first: dict[bytes, int] = {}
-    ordinary = [row for row in nonzero if row not in special]
-    for row in ordinary:
-        first.setdefault(table[row].cpu().contiguous().view(torch.uint8).numpy().tobytes(), row)
-    return torch.tensor(sorted(first.values()), dtype=torch.int64), len(ordinary) - len(first)
 
 
 def _norm_by_row(table: Tensor, rows: Tensor) -> float | None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
+    from dti_geom.files.packed import Packed
+
 Kind = Literal["number", "text", "token", "path", "sentence"]
 
 
@@ -42,6 +44,40 @@ class Figure:
     draw: "Callable[[], PlotlyFigure]"  # called late: plotly is slow to import
     caption: str  # what is plotted, in small print below
     label: str = ""  # read aloud instead of the plot; default: the caption
+
+
+@dataclass(frozen=True)
+class PlacedPoint:
+    """A point of its own on a point map, drawn larger and labelled."""
+
+    label: str
+    x: float
+    y: float
+    norm: float
+    line: str  # points of one line are joined in their order
+    note: str  # e.g. the update and the file
+    neighbors: Sequence[tuple[str, int, float]]  # label, id and cosine, nearest first
+
+
+@dataclass(frozen=True)
+class PointMap:
+    """Many points in two dimensions.
+
+    A page adds search, the neighbours of a point, selection, and a histogram of norms that is
+    linked to the map. Its address names what is shown. A notebook shows the plot alone.
+    """
+
+    draw: "Callable[[], PlotlyFigure]"
+    caption: str
+    labels: Sequence[str]  # of the n points
+    ids: "Packed"  # (n,)
+    positions: "Packed"  # (n, 2)
+    norms: "Packed"  # (n,)
+    mean_norm: float
+    neighbors: "Packed"  # (n, k), places among the points, nearest first
+    cosines: "Packed"  # (n, k)
+    cosine_unit: float  # of `cosines`
+    placed: Sequence[PlacedPoint]
 
 
 @dataclass(frozen=True)
@@ -108,11 +144,11 @@ class Section:
     """A titled sequence of blocks. Sections nest: a model's section holds one for each encoder."""
 
     title: str
-    blocks: "Sequence[Finding | Note | Limits | Figure | Table | Pictures | Section]"
+    blocks: "Sequence[Finding | Note | Limits | Figure | PointMap | Table | Pictures | Section]"
     aside: str = ""  # sizes and settings, set smaller beside the title
 
 
-Block = Finding | Note | Limits | Figure | Table | Pictures | Section
+Block = Finding | Note | Limits | Figure | PointMap | Table | Pictures | Section
 
 
 def tables(section: Section) -> "Iterator[tuple[tuple[str, ...], Table]]":

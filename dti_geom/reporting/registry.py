@@ -62,13 +62,15 @@ def section_of(result: object) -> Section:
 
 
 def section_data(result: object) -> object:
-    """Return what the page offers for download: the result, without the pictures it shows."""
-    if isinstance(result, Measurement):
-        return result
+    """Return what the page offers for download: the result, without what it shows besides."""
     name = section_name(result)
     module = importlib.import_module(f"dti_geom.reporting.sections.{name}")
-    without_pictures: Callable[[object], object] | None = getattr(module, f"{name}_data", None)
-    return without_pictures(result) if without_pictures else result
+    shorten: Callable[[Any], Any] | None = getattr(module, f"{name}_data", None)
+    if shorten is None:
+        return result
+    if isinstance(result, Measurement):
+        return replace(result, encoders=tuple(map(shorten, result.encoders)))
+    return shorten(result)
 
 
 def _grouped(result: object) -> object:

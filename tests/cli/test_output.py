@@ -89,6 +89,7 @@ COMMANDS = [
     "effects -e learned",
     "explain fox --words 3",
     "shape",
+    "map -e learned",
     "similarity learned",
     f"edit 'learned/{LONG}' --average --out edited",
     f"translate 'learned/{LONG}' --target mini:gain=8 --out translated",

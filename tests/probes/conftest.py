@@ -76,12 +76,12 @@ def orthonormal() -> Tensor:
     return vectors[:, 1:].T.float()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_encoder() -> Callable[[Tensor], FakeEncoder]:
     return FakeEncoder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def learned_file() -> Callable[..., EmbeddingFile]:
     def build(
         *vectors: Tensor, token: str = "<x>", name: str = "x.bin", step: int | None = None

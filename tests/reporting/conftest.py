@@ -8,12 +8,14 @@ from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from dti_geom.evaluation.evaluation import Evaluation
 from dti_geom.evaluation.interpolation import Interpolation
 from dti_geom.evaluation.reference import compare
 from dti_geom.evaluation.scores import LeftOut
+from dti_geom.files.packed import pack
 from dti_geom.geometry import NormSummary
 from dti_geom.probes.angles import AnglesResult, LearnedAngle
 from dti_geom.probes.attention import (
@@ -33,10 +35,12 @@ from dti_geom.probes.explain import (
     WordSum,
 )
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
+from dti_geom.probes.map import MapResult, PlacedVector
 from dti_geom.probes.measuring import Measurement
 from dti_geom.probes.neighbors import Near, NeighborsResult, Similar, TokenNeighbors
 from dti_geom.probes.norms import Histogram, NormsResult, PlacedToken, TokenNorm
 from dti_geom.probes.shape import CloudShape, Hub, ShapeResult
+from dti_geom.probes.sinks import LayerSinks, Sinks
 from dti_geom.probes.stagnation import (
     BranchBound,
     BranchTurn,
@@ -455,6 +459,24 @@ def make_attention() -> Callable[..., AttentionResult]:
             maps=tuple(
                 HeatMap(layer, scale, weights) for layer, scale in product((1, 3, 4), (1.0, 32.0))
             ),
+            sinks=Sinks(
+                begin=tokens[0],
+                even_first=0.2,
+                even_padding=0.8,
+                positions=77,
+                layers=tuple(
+                    LayerSinks(
+                        layer=layer,
+                        first=(0.1 * layer, 0.2 * layer),
+                        padding=(0.05, 0.15),
+                        largest=600.0 * layer,
+                        median=0.5,
+                        token=tokens[-1],
+                        dimension=7,
+                    )
+                    for layer in (1, 2)
+                ),
+            ),
         )
 
     return make
@@ -571,6 +593,52 @@ def make_shape() -> Callable[..., ShapeResult]:
                     hubs=() if name == "random" else hubs,
                 )
                 for name, score in scores.items()
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_map() -> Callable[..., MapResult]:
+    """Make a map of 25 tokens on a grid of 5 × 5, one apart; row 10·i is the i-th, of norm 1 + i.
+
+    The neighbours of a token are those that follow it. A learned vector has two checkpoints.
+    """
+
+    def make(tokens: Sequence[str] = (), learned: Sequence[str] = ("<x>",)) -> MapResult:
+        names = (*tokens, *(f"word{place}" for place in range(25)))[:25]
+        places = numpy.arange(25)
+        near = (places[:, None] + numpy.arange(1, 4)) % 25
+        return MapResult(
+            name="text_encoder",
+            dim=16,
+            rows=40,
+            equal_rows=2,
+            mean_norm=13.0,
+            perplexity=8.0,
+            k=3,
+            kept=0.5,
+            kept_by_chance=0.125,
+            tokens=names,
+            ids=pack(10 * places, "uint32"),
+            norms=pack(1.0 + places, "float32"),
+            positions=pack(numpy.stack([places % 5, places // 5], axis=1), "float32"),
+            neighbors=pack(near, "uint16"),
+            cosines=pack(9000 - 1000 * numpy.tile(numpy.arange(3), (25, 1)), "int16"),
+            learned=tuple(
+                PlacedVector(
+                    token=token,
+                    index=0,
+                    path=f"runs/a/checkpoints/step-{step:06d}/learned_embeds.safetensors",
+                    step=step,
+                    norm=26.0,
+                    x=1.5 + step / 100,
+                    y=2.5,
+                    neighbors=(Similar(names[2], 20, 0.25), Similar(names[3], 30, 0.125)),
+                )
+                for token in learned
+                for step in (100, 200)
             ),
         )
 
@@ -710,6 +778,7 @@ def report(
     make_angles: Callable[..., AnglesResult],
     make_explain: Callable[..., ExplainResult],
     make_shape: Callable[..., ShapeResult],
+    make_map: Callable[..., MapResult],
     make_interpolation: Callable[..., Interpolation],
     make_evaluation: Callable[..., Evaluation],
     make_sweep: Callable[..., Sweep],
@@ -750,6 +819,7 @@ def report(
         ),
         "explain": (make_explain(*HOSTILE[:3]), ()),
         "shape": (make_shape(HOSTILE[0]), ()),
+        "map": (make_map(HOSTILE, HOSTILE[:2]), ()),
     }
     results: dict[str, object] = {
         name: Measurement(name, model, (result,), reasons)
@@ -854,7 +924,11 @@ def open_in(browser: Any, path: Path, width: int, scheme: str) -> Any:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.set_default_timeout(90_000)  # a busy machine is slow, not broken
     page.events = []
-    page.on("console", lambda message: page.events.append(message.text))
+    # Software rendering of WebGL remarks on its own speed.
+    page.on(
+        "console",
+        lambda message: "GL Driver Message" in message.text or page.events.append(message.text),
+    )
     page.on("pageerror", lambda error: page.events.append(str(error)))
     page.on("request", lambda request: page.events.append(request.url))
     page.on("dialog", lambda dialog: (page.events.append(dialog.message), dialog.dismiss()))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dti_geom.reporting.blocks import Figure, Finding, Section
+from dti_geom.reporting.blocks import Figure, Finding, PointMap, Section
 from dti_geom.reporting.registry import section_of
 from dti_geom.reporting.renderers.page import blocks_html
 
@@ -32,7 +32,7 @@ def _show_blocks(blocks: Sequence[Any], about: str) -> None:
         if isinstance(block, Section):
             _display_html(_titled(block, ""))
             _show_blocks(block.blocks, block.title)
-        elif isinstance(block, Figure):
+        elif isinstance(block, (Figure, PointMap)):
             display(block.draw())  # type: ignore[no-untyped-call]
             _display_html(blocks_html([Finding(block.caption)], about))
         else:
@@ -57,6 +57,6 @@ def _without_figures(blocks: Sequence[Any]) -> list[Any]:
     for block in blocks:
         if isinstance(block, Section):
             kept.append(Section(block.title, _without_figures(block.blocks), aside=block.aside))
-        elif not isinstance(block, Figure):
+        elif not isinstance(block, (Figure, PointMap)):
             kept.append(block)
     return kept

@@ -1,5 +1,6 @@
 """Render sections as one HTML file that opens offline."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dti_geom import __version__
 from dti_geom.files import dumps, to_json
 from dti_geom.reporting import plots, text
-from dti_geom.reporting.blocks import Figure, Note, Pictures, Section, Table
+from dti_geom.reporting.blocks import Figure, Note, Pictures, PointMap, Section, Table
 from dti_geom.reporting.cells import cell_texts
 from dti_geom.reporting.opening import opening_of
 from dti_geom.reporting.registry import section_data, section_of
@@ -97,6 +98,12 @@ def _block_html(block: Any, about: str) -> "Markup":
     match block:
         case Figure():
             context["figure"] = block.draw()
+        case PointMap():
+            context["points"] = {
+                field.name: to_json(getattr(block, field.name))
+                for field in dataclasses.fields(block)
+                if field.name not in ("draw", "caption")
+            }
         case Table():
             context["rows"] = cell_texts(block)
         case Section():

@@ -10,6 +10,7 @@ from dti_geom.reporting.blocks import (
     Limits,
     Note,
     Pictures,
+    PointMap,
     Section,
     Table,
 )
@@ -27,9 +28,11 @@ def print_section(console: "Console", section: Section) -> None:
     print_line(console, title, "bold")
     after_table = False
     for block in section.blocks:
-        if after_table and not isinstance(block, (Table, Section, Figure)):
+        if after_table and not isinstance(block, (Table, Section, Figure, PointMap)):
             print_line(console)
-        after_table = isinstance(block, Table) or (after_table and isinstance(block, Figure))
+        after_table = isinstance(block, Table) or (
+            after_table and isinstance(block, (Figure, PointMap))
+        )
         match block:
             case Finding(text):
                 print_line(console, text)
@@ -46,7 +49,7 @@ def print_section(console: "Console", section: Section) -> None:
             case Section():
                 print_line(console)
                 print_section(console, block)
-            case Figure():
+            case Figure() | PointMap():
                 pass  # its numbers stand in the tables
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dti_geom.probes.attention import (
@@ -11,6 +12,7 @@ from dti_geom.probes.attention import (
     HeatMap,
     Sensitivity,
 )
+from dti_geom.probes.sinks import Sinks
 from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Note, Section, Table, Value
 from dti_geom.reporting.curves import add_curve, add_keys
 from dti_geom.reporting.plots import (
@@ -25,7 +27,7 @@ from dti_geom.reporting.plots import (
     log_axis,
     rows_of,
 )
-from dti_geom.reporting.text import number, plot_text
+from dti_geom.reporting.text import number, percent, plot_text, quoted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -40,6 +42,18 @@ _FIGURE_COLUMNS = (
     Column("by context", "%", digits=3),
 )
 _LAYER_COLUMNS = (Column("layer"), *_FIGURE_COLUMNS)
+_SINK_COLUMNS = (
+    Column("layer"),
+    Column("to first", "%", digits=3),
+    Column("one head", "%", digits=3),
+    Column("to padding", "%", digits=3),
+    Column("largest", digits=3),
+    Column("÷ median", "×", digits=3),
+    Column("at", kind="token"),
+    Column("dim."),
+)
+_MASSIVE = 100.0  # and _MASSIVE_RATIO times the median: Sun et al. 2024, section 2
+_MASSIVE_RATIO = 1000.0
 _LEARNED_COLUMNS = (
     Column("token", kind="token"),
     Column("÷ mean", "×", digits=3),
@@ -50,7 +64,7 @@ _LEARNED_COLUMNS = (
 def attention_section(result: AttentionResult) -> Section:
     """Show the attention a token gets and gives, and its use of context, against its norm."""
     words, *learned = result.curves
-    blocks: list[Finding | Figure | Note | Table | Limits] = [
+    blocks: list[Finding | Figure | Note | Table | Limits | Section] = [
         Finding(attention_finding(result)),
         Figure(
             lambda: attention_figure(result),
@@ -72,6 +86,8 @@ def attention_section(result: AttentionResult) -> Section:
     if learned:
         title = "Learned vectors at their own norms, first layer"
         blocks.append(Table(title, _LEARNED_COLUMNS, [_learned_row(curves) for curves in learned]))
+    if result.sinks is not None:
+        blocks.append(sink_section(result.sinks))
     blocks.append(
         Limits(
             "What a head moves: a weight says how much a position is looked at, not how long the "
@@ -195,6 +211,76 @@ def attention_finding(result: AttentionResult) -> str:
         f"(at most {number(result.most_entropy, 3)}); the context sensitivity of its final state "
         f"goes {change(0, 3)}{share}."
     )
+
+
+def sink_section(sinks: Sinks) -> Section:
+    """Show by layer where attention is parked, and the largest activation."""
+    return Section(
+        title="Sinks and massive activations",
+        blocks=[
+            Finding(sink_finding(sinks)),
+            Note(_sink_method(sinks)),
+            Table("Sinks by layer", _SINK_COLUMNS, _sink_rows(sinks)),
+        ],
+    )
+
+
+def sink_finding(sinks: Sinks) -> str:
+    """Say which layer gives most to the first position and to padding, and what is massive."""
+    most = max(sinks.layers, key=lambda layer: fmean(layer.first))
+    first = quoted(sinks.begin) if sinks.begin else "the first position"
+    sentence = (
+        f"Most attention goes to {first} in layer {most.layer}: "
+        f"{percent(100 * fmean(most.first))} (equal shares: {percent(100 * sinks.even_first)})"
+    )
+    if sinks.even_padding:
+        fullest = max(sinks.layers, key=lambda layer: fmean(layer.padding or (0.0,)))
+        sentence += (
+            f"; padding that is not masked gets {percent(100 * fmean(fullest.padding or (0.0,)))} "
+            f"in layer {fullest.layer} (equal shares: {percent(100 * sinks.even_padding)})"
+        )
+    massive = [
+        layer
+        for layer in sinks.layers
+        if layer.largest > max(_MASSIVE, _MASSIVE_RATIO * layer.median)
+    ]
+    if not massive:
+        return f"{sentence}. No layer has a massive activation."
+    top = max(massive, key=lambda layer: layer.largest)
+    return (
+        f"{sentence}. {len(massive)} of {len(sinks.layers)} layers have a massive activation: "
+        f"{number(top.largest, 3)} in layer {top.layer}, at {quoted(top.token)}."
+    )
+
+
+def _sink_method(sinks: Sinks) -> str:
+    padded = "No prompt has room for padding."
+    if sinks.even_padding == 0:
+        padded = "Padding stands behind every token, so a causal mask hides it."
+    elif sinks.even_padding is not None:
+        padded = f"To padding: of prompts padded to {sinks.positions} positions without a mask."
+    return (
+        "Attention of a prompt's tokens, without the first, to the first position, mean over heads "
+        f"and of the head that gives most. {padded} Largest: absolute number of a block's output "
+        f"at the tokens. Massive: above {_MASSIVE:g} and {number(int(_MASSIVE_RATIO))} times the "
+        "median."
+    )
+
+
+def _sink_rows(sinks: Sinks) -> list[list[Value]]:
+    return [
+        [
+            layer.layer,
+            100 * fmean(layer.first),
+            100 * max(layer.first),
+            None if layer.padding is None else 100 * fmean(layer.padding),
+            layer.largest,
+            layer.largest / layer.median if layer.median else None,
+            layer.token,
+            layer.dimension,
+        ]
+        for layer in sinks.layers
+    ]
 
 
 def _method(result: AttentionResult) -> str:

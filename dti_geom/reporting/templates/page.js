@@ -7,6 +7,7 @@ const toggle = document.getElementById("theme");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
 
 const plots = document.querySelectorAll(".plot");
+const maps = []; // see map.js
 
 function draw(plot, { dark = isDark(), width } = {}) {
   // Only values of keys named …color are exchanged: a token may be called "#0072B2".
@@ -24,6 +25,7 @@ function draw(plot, { dark = isDark(), width } = {}) {
 function redraw(options) {
   toggle.textContent = isDark() ? "Light theme" : "Dark theme";
   for (const plot of plots) draw(plot, options);
+  for (const map of maps) map.draw(options);
 }
 
 toggle.addEventListener("click", () => {
@@ -155,6 +157,10 @@ function ready(plot) {
     await new Promise((resolve) => setTimeout(resolve));
     draw(plot);
     ready(plot);
+  }
+  for (const element of document.querySelectorAll(".map")) {
+    await new Promise((resolve) => setTimeout(resolve));
+    maps.push(await openMap(element));
   }
   root.dataset.drawn = "";
 })();

@@ -10,6 +10,7 @@ from dti_geom.reporting.sections.attention import (
     attention_finding,
     attention_section,
     map_figure,
+    sink_finding,
 )
 from section_blocks import blocks_of, column, table_named, titles
 
@@ -83,7 +84,7 @@ def test_tables_hold_layers_at_the_mean_and_at_the_largest_norm(
     make_attention: Callable[..., AttentionResult],
 ) -> None:
     section = attention_section(make_attention())
-    assert titles(section) == ["16 words at ×1 the mean norm", "16 words at ×32 the mean norm"]
+    assert titles(section)[:2] == ["16 words at ×1 the mean norm", "16 words at ×32 the mean norm"]
     usual = table_named(section, "16 words at ×1 ")
     assert column(usual, "layer") == [1, 2, 3, 4]
     assert usual.rows[1][1:5] == pytest.approx([0.003, 0.5, 0.6, 0.05])
@@ -121,3 +122,38 @@ def test_the_centred_sensitivity_is_shown_where_a_result_has_it(
     table = table_named(attention_section(old), "16 words at ×32")
     assert column(table, "by context") == [None] * 4
     assert column(table, "context sensitivity") == pytest.approx([0.1 / 33] * 4)
+
+
+def test_sinks_are_found_beside_equal_shares_and_massive_activations_are_named(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
+    result = make_attention()
+    assert result.sinks is not None
+    finding = sink_finding(result.sinks)
+    for part in (
+        "“\u2068<start>\u2069” in layer 2: 30 %",
+        "equal shares: 20 %",
+        "gets 10 % in layer 1 (equal shares: 80 %)",
+        "2 of 2 layers",
+        "1,200",
+    ):
+        assert part in finding
+    calm = replace(
+        result.sinks,
+        begin=None,
+        even_padding=0.0,
+        layers=tuple(replace(layer, median=2.0) for layer in result.sinks.layers),
+    )
+    assert "the first position in layer 2" in sink_finding(calm)
+    assert "padding" not in sink_finding(calm)
+    assert "No layer has a massive activation" in sink_finding(calm)
+    table = table_named(attention_section(result), "Sinks")
+    assert column(table, "one head") == pytest.approx([20, 40])
+    assert column(table, "÷ median") == pytest.approx([1200, 2400])
+
+
+def test_a_result_of_an_older_version_has_no_table_of_sinks(
+    make_attention: Callable[..., AttentionResult],
+) -> None:
+    section = attention_section(replace(make_attention(), sinks=None))
+    assert not any(title.startswith("Sinks") for title in titles(section))
