@@ -127,7 +127,113 @@ def build(
     print_line(result.page)
 
 
+def score(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")],
+    answers: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ANSWERS",
+            help="Files that raters saved, folders of them, and answers.sqlite of `study serve`.",
+        ),
+    ],
+    out: options.Out = None,
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Score the answers of a study: what did people prefer?
+
+    Shows how often each method was chosen, with 95 % intervals that are clustered by rater and by
+    subject; differences on the same screens, corrected for their number; Bradley–Terry strengths
+    with ties; agreement between raters; and the paper's user study beside them. Raters who fail the
+    catch trials are left out: those who get no more right than guessing does with a probability of
+    5 %. --out keeps study.json and index.html.
+    """
+    from dti_geom.reporting.folder import write_result_page
+    from dti_geom.reporting.sections.study import study_section
+    from dti_geom.study import read_answers, read_study, score_study
+
+    key = read_study(study)
+    given, refused = read_answers(key, answers)
+    for file in refused:
+        print_notice(f"left out: {file.file}: {file.reason}")
+    result = score_study(key, given, refused)
+    page = None
+    if out is not None:
+        page = write_result_page(out, "study", key.model, result, overwrite=overwrite)
+    if json:
+        print_json(result)
+        return
+    print_section(study_section(result))
+    if page is not None:
+        print_line(str(page))
+
+
+def plan(
+    difference: Annotated[
+        float,
+        typer.Option(
+            "--difference",
+            help="Difference of the shares of two methods to find: 0.1 is 10 points.",
+        ),
+    ] = 0.1,
+    power: Annotated[
+        float, typer.Option("--power", help="How often it should be found, 0 to 1.")
+    ] = 0.8,
+    methods: Annotated[int, typer.Option("--methods", min=2, help="Methods to compare.")] = 4,
+    shown: Annotated[
+        int | None,
+        typer.Option("--shown", min=2, help="Pictures of a screen. Default: at most 4."),
+    ] = None,
+    subjects: Annotated[int, typer.Option("--subjects", min=2, help="Subjects.")] = 30,
+    prompts: Annotated[int, typer.Option("--prompts", min=1, help="Prompts of a subject.")] = 20,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Screens of a rater.")] = 20,
+    spread: Annotated[
+        float,
+        typer.Option(
+            "--spread",
+            min=0,
+            help="How much a method's worth differs between subjects, raters and cases, in units "
+            "of the noise of a choice.",
+        ),
+    ] = 0.5,
+    studies: Annotated[
+        int, typer.Option("--studies", min=10, help="Simulated studies for each number of raters.")
+    ] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the simulation.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Say how many raters a study needs, by simulation.
+
+    One method leads all others by the difference. Studies of 10, 20, 40, … raters are simulated and
+    scored until the lead is found as often as asked, after correction for all pairs and both
+    questions.
+    """
+    from dti_geom.reporting.sections.study import plan_section
+    from dti_geom.study.planning import plan_size
+
+    with working_progress() as progress:
+        result = plan_size(
+            difference,
+            power,
+            methods=methods,
+            shown=shown,
+            subjects=subjects,
+            prompts=prompts,
+            trials=trials,
+            spread=spread,
+            studies=studies,
+            seed=seed,
+            progress=progress,
+        )
+    if json:
+        print_json(result)
+        return
+    print_section(plan_section(result))
+
+
 # Subcommands, each with the example that ends its help.
 COMMANDS = {
     build: "dti-geom study build evaluation --out study",
+    score: "dti-geom study score study answers --out preferences",
+    plan: "dti-geom study plan --difference 0.1 --power 0.8",
 }

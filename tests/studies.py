@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,10 +12,47 @@ from dti_geom.evaluation.evaluation import Evaluation, summarize
 from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
+from dti_geom.study import score_study
+from dti_geom.study.answers import Refused
+from dti_geom.study.design import Case, Study, plan_study
+from dti_geom.study.scoring import StudyScore
+from dti_geom.study.simulation import Crowd, simulate
 
 METHODS = ("ti", "dti", "crossinit")
 SUBJECTS = ("dog", "vase", "clock", "backpack")
 PROMPTS = ("a {} on a beach", "a red {}", "a drawing of a {}", "a {} made of <b>glass</b>")
+
+
+def planned(
+    methods: Sequence[str] = METHODS, subjects: int = 6, prompts: int = 8, **options: Any
+) -> Study:
+    """Plan a study of invented files; options are those of `plan_study`."""
+    cases = [
+        Case(
+            subject=f"subject{subject}",
+            prompt=f"{{}} prompt{prompt}",
+            words=f"thing prompt{prompt}",
+            group="x",
+            seed=0,
+            files={name: f"{name}/{subject}/{prompt}.png" for name in methods},
+            text_scores={name: (prompt + at) % 5 / 5 for at, name in enumerate(methods)},
+        )
+        for subject in range(subjects)
+        for prompt in range(prompts)
+    ]
+    references = {f"subject{at}": [f"r/{at}/{n}.png" for n in range(5)] for at in range(subjects)}
+    words = {subject: subject for subject in references}
+    return plan_study(
+        cases, references, words, **({"model": "mini", "seed": 0, "raters": 60} | options)
+    )
+
+
+def study_score(methods: Sequence[str] = METHODS, spammers: float = 0.0) -> StudyScore:
+    """Score simulated raters, who like each method better than the one before."""
+    study = planned(methods, raters=30)
+    crowd = Crowd(tuple(0.8 * at for at in range(len(methods))), spammers=spammers)
+    refused = (Refused(f"{methods[0]}.json", "not a file of answers"),)
+    return score_study(study, simulate(study, crowd, np.random.default_rng(0)), refused)
 
 
 def write_evaluation(

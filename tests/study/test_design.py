@@ -1,12 +1,14 @@
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
 from dti_geom.errors import StudyError
 from dti_geom.study.design import Study, Trial, catch_needed, least_right
+from studies import planned
 
-Plan = Callable[..., Study]
+
+def names(count: int) -> list[str]:
+    return [f"method{at}" for at in range(count)]
 
 
 def by_name(study: Study) -> dict[str, Trial]:
@@ -14,10 +16,8 @@ def by_name(study: Study) -> dict[str, Trial]:
 
 
 @pytest.mark.parametrize(("methods", "shown"), [(2, 2), (3, 3), (4, 2), (5, 4)])
-def test_methods_subjects_prompts_and_sides_are_balanced(
-    plan: Plan, methods: int, shown: int
-) -> None:
-    study = plan(methods, shown=shown)
+def test_methods_subjects_prompts_and_sides_are_balanced(methods: int, shown: int) -> None:
+    study = planned(names(methods), shown=shown)
     trials = by_name(study)
     counts: dict[str, Counter[object]] = {
         kind: Counter() for kind in ("side", "subject", "prompt", "with")
@@ -38,8 +38,8 @@ def test_methods_subjects_prompts_and_sides_are_balanced(
         assert max(found.values()) - min(found.values()) <= 0.05 * max(found.values()) + 2, kind
 
 
-def test_each_rater_sees_methods_on_all_sides_and_no_case_twice(plan: Plan) -> None:
-    study = plan(4)
+def test_each_rater_sees_methods_on_all_sides_and_no_case_twice() -> None:
+    study = planned(names(4))
     trials = by_name(study)
     for own in study.raters:
         ordinary = [screen for screen in own if not trials[screen.trial].catches]
@@ -52,8 +52,8 @@ def test_each_rater_sees_methods_on_all_sides_and_no_case_twice(plan: Plan) -> N
         assert max(sides.values()) - min(sides.values()) <= 4
 
 
-def test_the_right_side_of_catch_trials_is_balanced_and_their_places_vary(plan: Plan) -> None:
-    study = plan(3)
+def test_the_right_side_of_catch_trials_is_balanced_and_their_places_vary() -> None:
+    study = planned(names(3))
     trials = by_name(study)
     sides: Counter[int] = Counter()
     places: Counter[int] = Counter()
@@ -72,15 +72,15 @@ def test_the_right_side_of_catch_trials_is_balanced_and_their_places_vary(plan: 
     assert len(places) > 20
 
 
-def test_the_same_seed_gives_the_same_study_and_another_seed_other_names(plan: Plan) -> None:
-    assert plan(3, raters=5) == plan(3, raters=5)
-    first, second = plan(3, raters=5), plan(3, raters=5, seed=1)
+def test_the_same_seed_gives_the_same_study_and_another_seed_other_names() -> None:
+    assert planned(names(3), raters=5) == planned(names(3), raters=5)
+    first, second = planned(names(3), raters=5), planned(names(3), raters=5, seed=1)
     assert not set(first.sources) & set(second.sources)
     assert first.raters != second.raters
 
 
-def test_a_subject_catch_shows_a_reference_that_no_screen_shows_as_such(plan: Plan) -> None:
-    study = plan(3)
+def test_a_subject_catch_shows_a_reference_that_no_screen_shows_as_such() -> None:
+    study = planned(names(3))
     shown = {study.sources[name] for names in study.references.values() for name in names}
     for trial in study.trials:
         for name, what in trial.pictures.items() if trial.catches == "subject" else ():
@@ -106,8 +106,8 @@ def test_too_few_catch_trials_pass_nobody() -> None:
     assert least_right(1, 2) == 2
 
 
-def test_numbers_that_make_no_study_are_refused(plan: Plan) -> None:
+def test_numbers_that_make_no_study_are_refused() -> None:
     with pytest.raises(StudyError, match="only method"):
-        plan(1)
+        planned(names(1))
     with pytest.raises(StudyError, match="expected 2 to 3"):
-        plan(3, shown=4)
+        planned(names(3), shown=4)
