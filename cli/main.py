@@ -26,6 +26,7 @@ from .models import models
 from .probing import probe_command
 from .report import report
 from .similarity import similarity
+from .study import COMMANDS as STUDY_COMMANDS
 from .sweep import sweep
 from .train import train
 from .translate import translate
@@ -91,6 +92,13 @@ for _purpose, _commands in COMMANDS.items():
         app.command(help=_help(_command), epilog=f"Example: {_example}", rich_help_panel=_purpose)(
             _command
         )
+
+_study = typer.Typer(
+    no_args_is_help=True, help="Ask people: build a blind study, serve it, score the answers."
+)
+for _command, _example in STUDY_COMMANDS.items():
+    _study.command(help=_help(_command), epilog=f"Example: {_example}")(_command)
+app.add_typer(_study, name="study", rich_help_panel="Train, paint, score")
 
 
 def _show_version(asked: bool) -> None:

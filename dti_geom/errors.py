@@ -109,6 +109,10 @@ class EvaluationError(DtiGeomError):
     """Prompts, pictures or scores that cannot be used or computed."""
 
 
+class StudyError(DtiGeomError):
+    """Pictures, answers or numbers that no preference study can be made from."""
+
+
 class SweepError(DtiGeomError):
     """A sweep file with a mistake, or a sweep that cannot continue."""
 

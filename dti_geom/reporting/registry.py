@@ -24,6 +24,7 @@ OTHER_RESULTS = {
     "evaluation": "dti_geom.evaluation.evaluation:Evaluation",
     "comparison": "dti_geom.evaluation.reference:Comparison",
     "sweep": "dti_geom.sweeps.sweep:Sweep",
+    "study": "dti_geom.study.scoring:StudyScore",
 }
 SECTIONS: tuple[str, ...] = (*PROBES, *OTHER_RESULTS)
 
@@ -48,7 +49,7 @@ def section_name(result: object) -> str:
     if name not in PROBES:
         raise DtiGeomError(
             f"nothing here shows a {cls.__name__}. Expected a result of a probe, a training run, "
-            "an evaluation, an interpolation or a sweep."
+            "an evaluation, an interpolation, a sweep or a study."
         )
     return name
 

@@ -65,6 +65,7 @@ from dti_geom.training.inflation import PredictedInflation, TowerInflation
 from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import evaluation_result, interpolation_result, sweep_result
 from runs import write_run
+from studies import study_score
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -847,6 +848,7 @@ def report(
     )
     results["comparison"] = compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")])
     results["sweep"] = make_sweep(HOSTILE[:3])
+    results["study"] = study_score(HOSTILE[:3], spammers=0.2)
     return Report(model, results, notes=(f"A note about {HOSTILE[1]}.",))
 
 
