@@ -9,5 +9,6 @@ loop.py, muon.py      the training loop and its optimiser
 tokenizer.py, autoencoder.py, text.py, denoiser.py, scorer_training.py    the networks
 stages.py             the recipe: every stage in order; __main__.py runs them
 export.py             writes what ships
+controls.py           text encoders of other architectures, given the same reading lesson
 exams.py, evaluate.py, targets.py, card.py    measure what ships, and write its card
 """

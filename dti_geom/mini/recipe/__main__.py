@@ -4,6 +4,8 @@ python -m dti_geom.mini.recipe --work DIR [--stage S] [--device cuda]
     Run every stage, or one. A stopped run resumes.
 python -m dti_geom.mini.recipe eval --work DIR [--per-row N]
     Measure the shipped model; write its figures, its concepts' ceilings and its card.
+python -m dti_geom.mini.recipe controls --work DIR [--tower T …]
+    Give the reading lesson to encoders of other architectures, for controls. Nothing is shipped.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from dti_geom.mini.figures import FIGURES_FILE, load_figures
 from dti_geom.mini.recipe import artwork
 from dti_geom.mini.recipe.card import write_card
 from dti_geom.mini.recipe.ceilings import measure_ceilings, save_ceilings
+from dti_geom.mini.recipe.controls import TOWERS, train_controls
 from dti_geom.mini.recipe.evaluate import evaluate, fresh_renders
 from dti_geom.mini.recipe.export import SHIPPED
 from dti_geom.mini.recipe.generate import open_pipeline
@@ -96,11 +99,37 @@ def measure(arguments: list[str]) -> None:
     print("\n".join(["missed:", *missed]) if missed else "every target is reached")
 
 
+def controls(arguments: list[str]) -> None:
+    """Train control towers into DIR/controls."""
+    parser = argparse.ArgumentParser(prog="python -m dti_geom.mini.recipe controls")
+    recipe = Recipe(DEFAULT_WORK)
+    parser.add_argument(
+        "--work", type=Path, default=DEFAULT_WORK, help="the towers are written to its `controls`"
+    )
+    parser.add_argument("--tower", nargs="+", choices=list(TOWERS), default=list(TOWERS))
+    parser.add_argument("--steps", type=int, default=recipe.reading_steps, help="of the lesson")
+    parser.add_argument(
+        "--scenes", type=int, default=recipe.pictures, help="whose captions are read"
+    )
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    chosen = parser.parse_args(arguments)
+    train_controls(
+        chosen.work / "controls",
+        chosen.tower,
+        scenes=chosen.scenes,
+        in_pieces=recipe.in_pieces,
+        steps=chosen.steps,
+        seed=chosen.seed,
+    )
+
+
 def main() -> None:
     """Run the subcommand that the first argument names."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["eval"]:
         measure(arguments[1:])
+    elif arguments[:1] == ["controls"]:
+        controls(arguments[1:])
     else:
         train(arguments)
 

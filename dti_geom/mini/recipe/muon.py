@@ -73,7 +73,7 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
 
     It does for matrices and kernels, except embeddings and the first and last layers.
     """
-    outer = ("conv_in", "conv_out", "quant_conv", "embedding")
+    outer = ("conv_in", "conv_out", "quant_conv", "embedding", "embed_tokens")
     return parameter.ndim >= 2 and not any(part in name for part in outer)
 
 

@@ -62,6 +62,13 @@ def decay_groups(model: nn.Module, rate: float, decay: float = 1e-2) -> list[dic
     ]
 
 
+def end_states(encoder: Any, ids: Tensor) -> Tensor:
+    """Return the states (n, WIDTH) at the first end token of token ids (n, MAX_TOKENS)."""
+    ends = (ids == encoder.config.eos_token_id).int().argmax(dim=1)
+    states: Tensor = encoder(ids).last_hidden_state
+    return states[torch.arange(len(ids), device=ids.device), ends]
+
+
 def teach_reading(
     encoder: Any, ids: Tensor, answers: Tensor, folder: Path, steps: int, seed: int
 ) -> None:
@@ -85,7 +92,7 @@ def teach_reading(
         chosen = torch.randint(len(ids), (BATCH,), generator=generator)
         truth = answers[chosen].to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            state = encoder(ids[chosen].to(device)).pooler_output
+            state = end_states(encoder, ids[chosen].to(device))
         logits = {name: head(state.float()) for name, head in heads.items()}
         errors = [
             functional.cross_entropy(logits[name], truth[:, i], ignore_index=IGNORED)
