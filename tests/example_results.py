@@ -2,7 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+
+from dti_geom.editing.concepts import concepts_of
+from dti_geom.editing.similarity import Similarity, similarity_of
 from dti_geom.evaluation.evaluation import (
     Evaluation,
     SmallPicture,
@@ -19,8 +24,26 @@ from dti_geom.evaluation.interpolation import (
 )
 from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.scores import ImageScore, LeftOut, scorer_accuracy
+from dti_geom.files import EmbeddingFile, LearnedToken
 from dti_geom.models.image_encoders import open_image_encoder
 from dti_geom.sweeps.sweep import CellState, Course, LearnedNorm, MethodCost, Sweep
+
+
+def similarity_result(labels: Sequence[str]) -> Similarity:
+    """Tokens of a plane, each turned by a third of a half turn from the one before."""
+    turns = [math.pi / 3 * place for place in range(len(labels))]
+    files = [
+        EmbeddingFile(
+            Path(label),
+            "diffusers",
+            (LearnedToken(label, None, torch.tensor([[math.cos(turn), math.sin(turn)]])),),
+            None,
+            {},
+        )
+        for label, turn in zip(labels, turns, strict=True)
+    ]
+    return similarity_of(concepts_of(files))
+
 
 PNG = (  # one pixel, base64
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

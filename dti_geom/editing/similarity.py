@@ -36,6 +36,23 @@ class Likeness:
     principal: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """What `likeness` found, width by width."""
+
+    groups: tuple[Likeness, ...]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are compared."""
+        return sum(len(group.labels) for group in self.groups)
+
+
+def similarity_of(concepts: Sequence[Concept]) -> Similarity:
+    """Compare tokens, those of each width among themselves. Raises EditingError as `likeness`."""
+    return Similarity(likeness(concepts))
+
+
 def likeness(concepts: Sequence[Concept]) -> tuple[Likeness, ...]:
     """Compare tokens, those of each width among themselves.
 

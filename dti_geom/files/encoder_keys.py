@@ -55,7 +55,15 @@ ENCODERS: dict[str, EncoderKey] = {
 # OneTrainer can train a second vector that is added behind the encoder. It is no token.
 OUTPUT = "_out"
 # Widths that one encoder has, or one far more often than others: for files that name no encoder.
-_BY_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 2304: "gemma2_2b", 3584: "qwen25_7b"}
+_BY_WIDTH = {
+    768: "clip_l",
+    1024: "clip_h",
+    1280: "clip_g",
+    2304: "gemma2_2b",
+    2560: "qwen3_4b",
+    3584: "qwen25_7b",
+    4096: "t5xxl",
+}
 _SPELLINGS = {
     spelling: row.key
     for row in ENCODERS.values()

@@ -63,7 +63,12 @@ from dti_geom.sweeps.sweep import Sweep
 from dti_geom.training import read_run
 from dti_geom.training.inflation import PredictedInflation, TowerInflation
 from dti_geom.training.story import TrainingRun, TrainingRuns
-from example_results import evaluation_result, interpolation_result, sweep_result
+from example_results import (
+    evaluation_result,
+    interpolation_result,
+    similarity_result,
+    sweep_result,
+)
 from runs import write_run
 from studies import study_score
 
@@ -828,6 +833,7 @@ def report(
     }
     wide = make_file("dir/wide.pt", [8.0], "wide", reference=None, dim=1024)
     results["inspection"] = Inspection((*files, *run, wide))
+    results["similarity"] = similarity_result(HOSTILE[:3])
     results["inflation"] = make_predicted("text_encoder", HOSTILE[1])
     results["training"] = TrainingRuns(
         model,
