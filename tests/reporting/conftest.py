@@ -1,7 +1,9 @@
+import gzip
 import json
 import math
 import os
 import shutil
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from itertools import product, starmap
@@ -881,7 +883,7 @@ class Parsed(HTMLParser):
 
     def data(self, section: str) -> Any:
         return next(
-            json.loads(text)
+            json.loads(gzip.decompress(b64decode(text)))
             for attributes, text in self.scripts
             if attributes.get("id") == f"{section}-data"
         )

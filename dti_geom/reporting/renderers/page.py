@@ -1,6 +1,9 @@
 """Render sections as one HTML file that opens offline."""
 
 import dataclasses
+import gzip
+import json
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
+_JSON: dict[str, Any] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
+
+
 @dataclass(frozen=True)
 class _Part:
     """One section of the page."""
@@ -30,6 +36,7 @@ class _Part:
     html: "Markup"
     data: Any  # JSON values; None: the section has no result
     csv: str
+    drawn: bool = False  # it has a plot
 
 
 def page_html(report: Report) -> str:
@@ -37,9 +44,6 @@ def page_html(report: Report) -> str:
 
     Raises ValueError for a number that is not finite.
     """
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
     dumps(report)  # refuses what is not finite before anything is drawn
     colors = {
         "ink": plots.INK,
@@ -63,7 +67,7 @@ def page_html(report: Report) -> str:
             notes=report.notes,
             parts=parts,
             version=__version__,
-            plotly=Markup(get_plotlyjs()),
+            plotly=_packed_plotly() if any(part.drawn for part in parts) else "",
             colors=colors,
             dark=plots.DARK,
         )
@@ -87,8 +91,29 @@ def _parts(report: Report) -> list[_Part]:
             section, data = section_of(result), to_json(section_data(result))
             csv = section_csv(section)
         html = blocks_html(section.blocks, section.title)
-        parts.append(_Part(name, section.title, html, data, csv))
+        parts.append(_Part(name, section.title, html, data, csv, _has_plot(section)))
     return parts
+
+
+def _has_plot(section: Section) -> bool:
+    return any(
+        _has_plot(block) if isinstance(block, Section) else isinstance(block, Figure | PointMap)
+        for block in section.blocks
+    )
+
+
+@cache
+def _packed_plotly() -> str:
+    """Plotly's JavaScript: 2.0 of 4.8 MB."""
+    from plotly.offline import get_plotlyjs
+
+    return packed(get_plotlyjs())
+
+
+def packed(content: Any) -> str:
+    """Return a text as it is, or a value as JSON, compressed by gzip, in base64."""
+    text = content if isinstance(content, str) else json.dumps(content, **_JSON)
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _block_html(block: Any, about: str) -> "Markup":
@@ -126,12 +151,9 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     # tojson writes <, > and & as \u escapes, so that no text can close the script it stands in.
-    templates.policies["json.dumps_kwargs"] = {
-        "sort_keys": False,
-        "allow_nan": False,
-        "separators": (",", ":"),
-    }
+    templates.policies["json.dumps_kwargs"] = _JSON
     templates.filters |= {
+        "packed": packed,
         "shown": text.shown,
         "sentence": text.sentence,
         "short": text.short_path,

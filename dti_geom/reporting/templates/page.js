@@ -24,6 +24,7 @@ function draw(plot, { dark = isDark(), width } = {}) {
 
 function redraw(options) {
   toggle.textContent = isDark() ? "Light theme" : "Dark theme";
+  if (!window.Plotly) return; // it is drawn as soon as plotly is unpacked
   for (const plot of plots) draw(plot, options);
   for (const map of maps) map.draw(options);
 }
@@ -36,6 +37,14 @@ prefersDark.addEventListener("change", () => redraw());
 addEventListener("beforeprint", () => redraw({ dark: false, width: 680 }));
 addEventListener("afterprint", () => redraw());
 
+// Downloads and plotly are most of the page, so they are kept compressed: gzip, in base64.
+async function unpacked(id) {
+  const text = atob(document.getElementById(id).textContent);
+  const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
 function save(name, type, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type }));
@@ -45,15 +54,15 @@ function save(name, type, text) {
 }
 
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => {
-    const data = JSON.parse(document.getElementById(button.dataset.download + "-data").textContent);
+  button.addEventListener("click", async () => {
+    const data = JSON.parse(await unpacked(button.dataset.download + "-data"));
     save(button.dataset.download + ".json", "application/json", JSON.stringify(data, null, 2));
   });
 }
 
 for (const button of document.querySelectorAll("[data-tables]")) {
   const name = button.dataset.tables;
-  button.addEventListener("click", () => save(name + ".csv", "text/csv", JSON.parse(document.getElementById(name + "-csv").textContent)));
+  button.addEventListener("click", async () => save(name + ".csv", "text/csv", await unpacked(name + "-csv")));
 }
 
 // Long tables can be searched, and sorted by any column: numbers by value, texts by the alphabet.
@@ -153,6 +162,11 @@ function ready(plot) {
 // The page shows itself before its first plot, and answers between one plot and the next.
 (async () => {
   toggle.textContent = isDark() ? "Light theme" : "Dark theme";
+  if (document.getElementById("plotly")) {
+    const script = document.createElement("script");
+    script.textContent = await unpacked("plotly");
+    document.head.append(script);
+  }
   for (const plot of plots) {
     await new Promise((resolve) => setTimeout(resolve));
     draw(plot);
