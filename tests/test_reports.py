@@ -129,7 +129,11 @@ def test_the_note_shows_what_the_confirmation_gave() -> None:
 
 @pytest.mark.parametrize(
     ("name", "report", "file"),
-    [("dial", "dial", "result.json"), ("schedule", "inflation", "schedule.json")],
+    [
+        ("dial", "dial", "result.json"),
+        ("schedule", "inflation", "schedule.json"),
+        ("entangled", "entangled", "result.json"),
+    ],
 )
 def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
     name: str, report: str, file: str
@@ -143,7 +147,8 @@ def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
 
 
 @pytest.mark.parametrize(
-    ("report", "file"), [("dial", "result.json"), ("inflation", "schedule.json")]
+    ("report", "file"),
+    [("dial", "result.json"), ("inflation", "schedule.json"), ("entangled", "result.json")],
 )
 def test_the_differences_of_an_experiment_are_those_of_its_cells(report: str, file: str) -> None:
     result = json.loads((BAKE_OFF.with_name(report) / file).read_text(encoding="utf-8"))
