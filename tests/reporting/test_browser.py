@@ -59,7 +59,7 @@ def test_hostile_tokens_are_text_in_tables_labels_and_hover(
     page: Any, hostile: tuple[str, ...]
 ) -> None:
     assert page.locator("#norms td", has_text=hostile[0]).count() > 0
-    assert page.locator("h1").text_content() == hostile[0]
+    assert page.locator(".overline bdi").text_content() == hostile[0]
     labels = page.locator("#norms .annotation-text").all_text_contents()
     assert any("<script>alert(1)" in label for label in labels)
     assert "<script>alert(1)" in hovers(page, "#norms .bars path", place=5)
