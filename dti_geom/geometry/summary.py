@@ -69,6 +69,7 @@ def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary
 
 
 FEWEST_EXAMPLES = 8
+MARGIN = 1.05  # of the length; examples may all have nearly the same
 COHERENT = 0.5  # length of the mean direction, 0 … 1, from which rows count as one cluster
 
 
@@ -76,8 +77,8 @@ def resembling_rows(table: Tensor, examples: Tensor, lengths: Tensor | None = No
     """Return which rows look like rows that nothing taught.
 
     table: (n, d). examples: (k,), numbers of rows known to be of that kind. Returns (n,), bool,
-    true for the examples and for rows as near to their mean direction, and no longer, than 99 % of
-    them.
+    true for the examples, and for rows that are as near to their mean direction as 99 % of them are
+    and not longer by more than MARGIN.
     Where there are fewer than FEWEST_EXAMPLES, or the examples point in all directions, nothing can
     be told about other rows: true for the examples alone.
 
@@ -96,7 +97,7 @@ def resembling_rows(table: Tensor, examples: Tensor, lengths: Tensor | None = No
         return found
     cosines = (table @ mean.to(table.dtype)).float() / (lengths.float() * mean.norm())
     nearest = cosines[examples].quantile(0.01)
-    longest = lengths[examples].quantile(0.99)
+    longest = MARGIN * lengths[examples].quantile(0.99)
     similar: Tensor = (lengths > 0) & (cosines >= nearest) & (lengths <= longest)
     return found | similar
 
