@@ -6,8 +6,9 @@ has one kind, the first of KINDS that fits.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from dti_geom.models.vocabulary import Vocabulary
 
@@ -20,7 +21,6 @@ KINDS: dict[str, str] = {
     "words": "all other tokens: Latin words and pieces, digits, marks",
 }
 NEVER_READ = ("beyond the tokenizer", "reserved")  # kinds that no ordinary text has
-FEWEST_BYTES = 200  # of the 256 that a byte-level vocabulary spells
 
 _RESERVED = re.compile(
     r"[<\[]\|?(unused|reserved|dummy|placeholder|extra_\d)\w*\|?[>\]]", re.IGNORECASE
@@ -39,7 +39,7 @@ def row_kinds(vocabulary: Vocabulary) -> list[str]:
     spelled = {row: name for name, row in tokenizer.get_vocab().items()}
     special = set(vocabulary.special.values())
     special |= {row for row, token in tokenizer.added_tokens_decoder.items() if token.special}
-    decode = _byte_decoder(spelled.values())
+    decode = _byte_decoder(tokenizer)
     kinds: list[str] = []
     for row in range(vocabulary.size):
         name = spelled.get(row)
@@ -54,13 +54,12 @@ def row_kinds(vocabulary: Vocabulary) -> list[str]:
     return kinds
 
 
-def _byte_decoder(names: Iterable[str]) -> Callable[[str], str] | None:
+def _byte_decoder(tokenizer: Any) -> Callable[[str], str] | None:
     """Return what turns the spelling of a byte-level token into text; None for other tokenizers."""
     from tokenizers.decoders import ByteLevel
-    from tokenizers.pre_tokenizers import ByteLevel as Alphabet
 
-    # Such a vocabulary spells each of the 256 bytes as one character; a few may be missing.
-    if len(set(Alphabet.alphabet()).intersection(names)) < FEWEST_BYTES:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or "ByteLevel" not in f"{backend.pre_tokenizer!r} {backend.decoder!r}":
         return None
     decoder = ByteLevel()
     return lambda name: decoder.decode([name.removesuffix("</w>")])
