@@ -16,6 +16,8 @@ from dti_geom.geometry.sphere import project_tangent as project_tangent
 from dti_geom.geometry.sphere import retract as retract
 from dti_geom.geometry.summary import PERCENTILES as PERCENTILES
 from dti_geom.geometry.summary import NormSummary as NormSummary
+from dti_geom.geometry.summary import repeated_rows as repeated_rows
+from dti_geom.geometry.summary import resembling_rows as resembling_rows
 from dti_geom.geometry.summary import row_norms as row_norms
 from dti_geom.geometry.summary import summarize_norms as summarize_norms
 from dti_geom.geometry.von_mises_fisher import VonMisesFisher

@@ -66,3 +66,55 @@ def summarize_norms(table: Tensor, lengths: Tensor | None = None) -> NormSummary
         max=float(ordered[-1]),
         percentiles=tuple(torch.lerp(below, above, place.frac()).tolist()),
     )
+
+
+FEWEST_EXAMPLES = 8
+MARGIN = 1.05  # of the length; examples may all have nearly the same
+COHERENT = 0.5  # length of the mean direction, 0 … 1, from which rows count as one cluster
+
+
+def resembling_rows(table: Tensor, examples: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return which rows look like rows that nothing taught.
+
+    table: (n, d). examples: (k,), numbers of rows known to be of that kind. Returns (n,), bool,
+    true for the examples, and for rows that are as near to their mean direction as 99 % of them are
+    and not longer by more than MARGIN.
+    Where there are fewer than FEWEST_EXAMPLES, or the examples point in all directions, nothing can
+    be told about other rows: true for the examples alone.
+
+    Rows that are never read all move alike, by the gradient of tied output weights and by weight
+    decay (Land and Bartolo, "Fishing for Magikarp", 2024, section 2).
+    """
+    lengths = row_norms(table) if lengths is None else lengths
+    found = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+    found[examples] = True
+    examples = examples[lengths[examples] > 0]
+    if len(examples) < FEWEST_EXAMPLES:
+        return found
+    directions = table[examples].float() / lengths[examples, None].float()
+    mean = directions.mean(dim=0)
+    if mean.norm() < COHERENT:
+        return found
+    cosines = (table @ mean.to(table.dtype)).float() / (lengths.float() * mean.norm())
+    nearest = cosines[examples].quantile(0.01)
+    longest = MARGIN * lengths[examples].quantile(0.99)
+    similar: Tensor = (lengths > 0) & (cosines >= nearest) & (lengths <= longest)
+    return found | similar
+
+
+def repeated_rows(table: Tensor, lengths: Tensor | None = None, tolerance: float = 1e-3) -> Tensor:
+    """Return which rows are nearly the same as the row that is next to them in length.
+
+    table: (n, d). tolerance: largest distance, over the row's norm. Returns (n,), bool; zero rows
+    are left out. Copies of a row have its length, so that sorting by length brings them together.
+    """
+    lengths = row_norms(table) if lengths is None else lengths
+    order = lengths.argsort(stable=True)
+    found = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+    for part in torch.arange(len(order) - 1, device=table.device).split(4096):
+        first, second = order[part], order[part + 1]
+        apart = (table[first].float() - table[second].float()).norm(dim=-1)
+        same = (apart <= tolerance * lengths[second]) & (lengths[first] > 0)
+        found[first[same]] = True
+        found[second[same]] = True
+    return found

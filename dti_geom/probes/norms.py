@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.geometry import NormSummary
 from dti_geom.models import TextEncoder, Vocabulary
+from dti_geom.models.row_kinds import KINDS, NEVER_READ, row_kinds
 from dti_geom.probes.learned import LearnedVector, of_width
 from dti_geom.probes.result import Result
 
@@ -53,6 +55,17 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class RowGroup:
+    """Rows of one kind, and their norms."""
+
+    kind: str
+    told_by: str  # how a row is known to belong here
+    rows: int
+    norms: NormSummary | None  # None: every row is zero
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class NormsResult(Result):
     """Row norms of one encoder's token table."""
 
@@ -65,6 +78,9 @@ class NormsResult(Result):
     special: tuple[TokenNorm, ...]
     learned: tuple[PlacedToken, ...]
     histogram: Histogram
+    # Each row is in one group. Empty without a tokenizer, and in results of older versions.
+    groups: tuple[RowGroup, ...] = ()
+    trained: NormSummary | None = None  # of the groups that text can teach; None: no groups
 
 
 def measure_norms(
@@ -104,7 +120,54 @@ def measure_norms(
             _place(vector, summary, ascending) for vector in of_width(learned, table.shape[1])
         ),
         histogram=_histogram(order, ascending, encoder.vocabulary),
+        **_grouped(encoder, lengths),
     )
+
+
+UNTAUGHT = {
+    "like rows never read": "as near to the mean of the reserved rows, and as short, as these are",
+    "repeated": "the same as another row, to a thousandth of its norm",
+}
+
+
+def _grouped(encoder: TextEncoder, lengths: Tensor) -> dict[str, Any]:
+    """Return the groups of rows, and the summary of those that text can teach."""
+    vocabulary, table = encoder.vocabulary, encoder.token_table
+    if vocabulary.tokenizer is None:
+        return {}
+    kinds = row_kinds(vocabulary) + ["beyond the tokenizer"] * (len(table) - vocabulary.size)
+    by_kind: dict[str, list[int]] = {kind: [] for kind in (*KINDS, *UNTAUGHT)}
+    never = [row for row, kind in enumerate(kinds) if kind in NEVER_READ]
+    examples = torch.tensor(never, dtype=torch.long, device=table.device)
+    similar = geometry.resembling_rows(table, examples, lengths).tolist()
+    repeated = geometry.repeated_rows(table, lengths).tolist()
+    for row, kind in enumerate(kinds):
+        if kind not in NEVER_READ and similar[row]:
+            kind = "like rows never read"
+        elif kind not in NEVER_READ and repeated[row]:
+            kind = "repeated"
+        by_kind[kind].append(row)
+    untaught = {*NEVER_READ, *UNTAUGHT}
+    taught = [row for kind, rows in by_kind.items() if kind not in untaught for row in rows]
+    return {
+        "groups": tuple(
+            RowGroup(
+                kind=kind,
+                told_by=(KINDS | UNTAUGHT)[kind],
+                rows=len(rows),
+                norms=_summary(lengths, rows),
+                examples=tuple(vocabulary.tokens(rows[:: max(1, len(rows) // 3)][:3])),
+            )
+            for kind, rows in by_kind.items()
+            if rows
+        ),
+        "trained": _summary(lengths, taught),
+    }
+
+
+def _summary(lengths: Tensor, rows: list[int]) -> NormSummary | None:
+    chosen = lengths[torch.tensor(rows, dtype=torch.long, device=lengths.device)]
+    return geometry.summarize_norms(chosen[:, None], chosen) if chosen.any() else None
 
 
 def norms_arrays(encoder: TextEncoder) -> dict[str, NDArray[numpy.floating]]:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from dti_geom.errors import GeometryError
-from dti_geom.geometry import PERCENTILES, NormSummary, norms, row_norms, summarize_norms
+from dti_geom.geometry import (
+    PERCENTILES,
+    NormSummary,
+    norms,
+    repeated_rows,
+    resembling_rows,
+    row_norms,
+    summarize_norms,
+)
 
 
 def table_with_norms(values: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -86,3 +94,41 @@ def test_the_table_is_left_as_it_was() -> None:
     before = table.clone()
     summarize_norms(table)
     assert torch.equal(table, before)
+
+
+def unread_table() -> Tensor:
+    """Return 40 words of norm 3, 200 rows of norm 1 that share a direction, and 5 zero rows."""
+    generator = torch.Generator().manual_seed(0)
+    words = 3 * torch.nn.functional.normalize(torch.randn(40, 32, generator=generator), dim=-1)
+    shared = torch.eye(32)[:1] + 0.05 * torch.randn(200, 32, generator=generator)
+    return torch.cat([words, torch.nn.functional.normalize(shared, dim=-1), torch.zeros(5, 32)])
+
+
+def test_rows_that_point_where_unread_rows_do_are_found_from_some_of_them() -> None:
+    table = unread_table()
+    found = resembling_rows(table, torch.arange(40, 140))
+    assert found[40:140].all()
+    assert found[140:240].float().mean() >= 0.9
+    assert not found[:40].any()
+    assert not found[240:].any()
+
+
+def test_a_long_row_in_the_direction_of_unread_rows_was_taught() -> None:
+    table = torch.cat([unread_table(), 3 * torch.eye(32)[:1]])
+    assert not resembling_rows(table, torch.arange(40, 140))[-1]
+
+
+def test_examples_that_are_few_or_point_everywhere_tell_nothing_of_other_rows() -> None:
+    table = unread_table()
+    for examples in (torch.arange(40, 44), torch.arange(20), torch.arange(240, 245)):
+        found = resembling_rows(table, examples)
+        assert found.nonzero().flatten().tolist() == examples.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_copies_of_a_row_are_found_and_zero_rows_are_none(dtype: torch.dtype) -> None:
+    table = torch.randn(30, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    table[[3, 17, 29]] = table[5].clone()
+    table[[7, 8]] = 0
+    assert repeated_rows(table).nonzero().flatten().tolist() == [3, 5, 17, 29]
+    assert not repeated_rows(table[:3]).any()

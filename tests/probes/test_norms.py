@@ -155,3 +155,30 @@ def test_norms_of_the_studys_trained_encoder_have_not_drifted(shared_data: Path)
         "<|startoftext|>": 2009,
         "<|endoftext|>": 2010,
     }
+
+
+def test_groups_hold_every_row_once_and_trained_rows_leave_the_unread_out(
+    shared_data: Path,
+) -> None:
+    (encoder,) = open_encoders(str(shared_data / "mini-prototype"))
+    table = encoder.token_table.float().clone()
+    table = torch.cat([table, 0.1 * torch.ones(12, table.shape[1])])  # beyond the tokenizer
+    encoder.token_table = table
+    measured = measure_norms(encoder)
+    groups = {group.kind: group for group in measured.groups}
+    assert sum(group.rows for group in measured.groups) == len(table)
+    beyond = groups["beyond the tokenizer"]
+    assert beyond.rows == 12
+    assert beyond.norms is not None
+    assert beyond.norms.mean == pytest.approx(0.1 * table.shape[1] ** 0.5)
+    assert measured.trained is not None
+    assert measured.trained.count == 2011
+    assert measured.trained.mean == pytest.approx(0.33164, abs=1e-5)
+    assert measured.norms.mean > measured.trained.mean
+
+
+def test_nothing_is_said_of_groups_without_a_tokenizer(
+    fake_encoder: Callable[[Tensor], Any], seeded_table: Tensor
+) -> None:
+    measured = measure_norms(fake_encoder(seeded_table))
+    assert (measured.groups, measured.trained) == ((), None)

@@ -38,6 +38,15 @@ _SUMMARY_COLUMNS = (
     Column("min"),
     Column("max"),
 )
+_GROUP_COLUMNS = (
+    Column("rows", kind="text"),
+    Column("number"),
+    Column("mean"),
+    Column("std"),
+    Column("÷ mean of all", "×", digits=3),
+    Column("examples", kind="text"),
+    Column("told by", kind="text"),
+)
 _LEARNED_COLUMNS = (
     Column("token", kind="token"),
     Column("vector"),
@@ -75,6 +84,8 @@ def norms_section(result: NormsResult) -> Section:
         Table("Norms", _SUMMARY_COLUMNS, [summary]),
         Table("Percentiles of the norm", [*map(Column, percentiles)], [norms.percentiles]),
     ]
+    if result.groups:
+        blocks.append(Table("Kinds of rows", _GROUP_COLUMNS, _group_rows(result)))
     if result.learned:
         blocks.append(Table("Learned vectors", _LEARNED_COLUMNS, _learned_rows(result)))
     for title, tokens in (
@@ -191,6 +202,23 @@ def _caption(result: NormsResult) -> str:
 
 def _token_rows(tokens: Sequence[TokenNorm], mean: float) -> list[list[Value]]:
     return [[token.token, token.id, token.norm, token.norm / mean] for token in tokens]
+
+
+def _group_rows(result: NormsResult) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for group in result.groups:
+        norms = group.norms
+        numbers: list[Value] = [None, None, None]
+        if norms is not None:
+            numbers = [norms.mean, norms.std, norms.mean / result.norms.mean]
+        rows.append([group.kind, group.rows, *numbers, ", ".join(group.examples), group.told_by])
+    if result.trained is not None:
+        trained = result.trained
+        mean = trained.mean / result.norms.mean
+        told = "all but rows that no text reads, rows like these, and repeated rows"
+        count = trained.count + trained.zero_rows
+        rows.append(["together, trained", count, trained.mean, trained.std, mean, "", told])
+    return rows
 
 
 def _learned_rows(result: NormsResult) -> list[list[Value]]:

@@ -1,8 +1,11 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from dti_geom.probes.norms import NormsResult, PlacedToken, TokenNorm
+import pytest
+
+from dti_geom.probes.norms import NormsResult, PlacedToken, RowGroup, TokenNorm
 from dti_geom.reporting.sections.norms import norm_figure, norm_finding, norms_section
 from section_blocks import column, findings, table_named, titles
 
@@ -139,3 +142,20 @@ def test_the_section_holds_the_summary_and_every_marked_token(
 
 def test_tables_of_what_there_is_not_are_left_out(make_encoder: Callable[..., NormsResult]) -> None:
     assert not {"Learned vectors", "Special tokens"} & {*titles(norms_section(make_encoder()))}
+
+
+def test_kinds_of_rows_are_compared_with_the_mean_of_all(
+    make_encoder: Callable[..., NormsResult],
+) -> None:
+    whole = make_encoder()
+    short = replace(whole.norms, count=40, mean=0.195)
+    groups = (
+        RowGroup("words", "all other tokens", 960, whole.norms, ("cat",)),
+        RowGroup("reserved", "its name", 40, short, ("<unused1>",)),
+        RowGroup("beyond the tokenizer", "no token", 3, None, ()),
+    )
+    result = replace(whole, groups=groups, trained=whole.norms)
+    shown = table_named(norms_section(result), "Kinds of rows")
+    assert column(shown, "÷ mean of all") == pytest.approx([1.0, 0.5, None, 1.0])
+    assert column(shown, "rows")[-1] == "together, trained"
+    assert "Kinds of rows" not in titles(norms_section(whole))
