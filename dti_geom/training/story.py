@@ -9,12 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from dti_geom.errors import TrainingError
-from dti_geom.files import load_result
+from dti_geom.files import LearnedToken, load_result, read_embeddings
 from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
 from dti_geom.images import png_uri
 from dti_geom.models import TextEncoder
+from dti_geom.result import Result
 from dti_geom.training.config import RunConfig
 from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
 from dti_geom.training.trainer import StepRecord
@@ -87,7 +90,7 @@ class EmbeddedPreview:
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingRun(Result):
     """A run as a page shows it.
 
     Curves are thinned to at most POINTS evenly spread updates, always with the first and the last.
@@ -106,6 +109,25 @@ class TrainingRun:
     pictures: tuple[EmbeddedPreview, ...]  # the result's previews that are still in the folder
     adapter: AdapterCurve | None = None
 
+    @property
+    def learned(self) -> tuple[LearnedToken, ...]:
+        """The learned tokens, one for each text encoder. Raises EmbeddingFileError."""
+        files = learned_files(self.folder, self.result.config)
+        return tuple(token for path in files for token in read_embeddings(path).tokens)
+
+    @property
+    def vector(self) -> Tensor:
+        """(d,): the learned vector. Raises TrainingError where the run learned several."""
+        learned = self.learned
+        rows = [row for token in learned for row in token.vectors]
+        if len(rows) != 1:
+            raise TrainingError(
+                f"{self.folder} learned {len(rows)} vectors; .vector is for a single one. Read "
+                ".learned[0].vectors, .learned[1].vectors, …"
+            )
+        (vector,) = rows
+        return vector
+
 
 @dataclass(frozen=True)
 class VocabularyNorms:
@@ -119,7 +141,7 @@ class VocabularyNorms:
 
 
 @dataclass(frozen=True)
-class TrainingRuns:
+class TrainingRuns(Result):
     """Finished runs that are shown together."""
 
     model: str
