@@ -1,9 +1,11 @@
 """Embedding geometry for text-to-image models, and Directional Textual Inversion.
 
-    import dti_geom
+    import dti_geom as dti
 
-    (encoder,) = dti_geom.open_encoders("mini")
-    dti_geom.show(dti_geom.measure(encoder, "norms"))
+    m = dti.open("mini")
+    m.neighbors("fox")
+    run = dti.train("mini", images="green-fox", method="ti")
+    m.norms(run).figure()
 
 Names are loaded on first use, so that the import itself is quick.
 """

@@ -37,6 +37,10 @@ class OutOfMemory(DtiGeomError):
     """A computation that needed more memory than there is."""
 
 
+class WrongArgument(DtiGeomError, TypeError):
+    """An argument of another type or name than a function takes."""
+
+
 class GeometryError(DtiGeomError, ValueError):
     """A tensor that a function is not defined on: zero, NaN, not unit, or of another dimension."""
 

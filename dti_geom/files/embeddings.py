@@ -51,6 +51,13 @@ class LearnedToken:
     tower: str | None
     vectors: Tensor  # (n, d), n ≥ 1, dtype as stored, finite, on the CPU, without gradient
 
+    def __repr__(self) -> str:
+        """Return name, text encoder, shape and norms on one line."""
+        norms = ", ".join(f"{norm:.4g}" for norm in self.vectors.float().norm(dim=-1)[:4])
+        of = f" of {self.tower}" if self.tower else ""
+        shape = " × ".join(map(str, self.vectors.shape))
+        return f"<LearnedToken {self.token!r}{of}: {shape}, norm {norms}>"
+
 
 @dataclass(frozen=True)
 class EmbeddingFile:

@@ -15,6 +15,11 @@ class Vocabulary:
     tokenizer: Any | None  # a transformers tokenizer
     size: int  # rows of the token table that can be words
 
+    def __repr__(self) -> str:
+        """Return the size and the kind of tokenizer on one line."""
+        kind = "no tokenizer" if self.tokenizer is None else type(self.tokenizer).__name__
+        return f"<Vocabulary {self.size} tokens, {kind}>"
+
     def token(self, row: int) -> str:
         """Return the name of a row; see `tokens`."""
         return self.tokens([row])[0]

@@ -25,6 +25,11 @@ class LearnedVector:
     init: str | None = None  # the word it started from, as the file says
     step: int | None = None  # the update after which it was stored, as the file says
 
+    def __repr__(self) -> str:
+        """Return label, width, norm and file on one line."""
+        norm = float(self.vector.float().norm())
+        return f"<LearnedVector {self.label!r}: {len(self.vector)}, norm {norm:.4g}, {self.path}>"
+
 
 def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
     """Return every vector of these files, in their order."""

@@ -1,27 +1,56 @@
 """Measure one encoder, or every encoder of a model, with a registered probe."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dti_geom.errors import DoesNotApply
 from dti_geom.models import TextEncoder
 from dti_geom.probes.learned import LearnedVector, require_some_fit
 from dti_geom.probes.registry import PROBES, Probe, probe_named
 from dti_geom.progress import Progress, silent
+from dti_geom.result import Result
 
-Result = TypeVar("Result")
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
-class Measurement(Generic[Result]):
-    """One probe's results over the text encoders of a model."""
+class Measurement(Result, Generic[Measured]):
+    """One probe's results over the text encoders of a model.
+
+    It is read as a sequence of them. Where there is one, its fields are read directly.
+    """
 
     probe: str
     model: str
-    encoders: tuple[Result, ...]
+    encoders: tuple[Measured, ...]
     does_not_apply: tuple[str, ...]  # a sentence for each encoder it says nothing about
+
+    def __len__(self) -> int:
+        """Return how many encoders have a result."""
+        return len(self.encoders)
+
+    def __getitem__(self, number: int) -> Measured:
+        """Return the result of an encoder, counted from 0."""
+        return self.encoders[number]
+
+    def __iter__(self) -> Iterator[Measured]:
+        """Yield the result of each encoder."""
+        return iter(self.encoders)
+
+    if not TYPE_CHECKING:  # a type checker shall know the fields above and no others
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a field of the only result. Raises AttributeError where there are several."""
+            if name.startswith("_"):  # of Python's own protocols
+                raise AttributeError(name)
+            if len(self.encoders) != 1:
+                raise AttributeError(
+                    f"{self.model} has {len(self.encoders)} results of {self.probe}, one for each "
+                    f"text encoder: read .{name} of [0], [1], …"
+                )
+            return getattr(self.encoders[0], name)
 
 
 def measure(

@@ -116,13 +116,17 @@ def named_queries(
 
 
 def find_neighbors(
-    encoder: TextEncoder, queries: Sequence[Query], k: int = 10
+    encoder: TextEncoder, queries: str | Sequence[Query], k: int = 10
 ) -> tuple[TokenNeighbors, ...]:
     """Return the k nearest rows of each query under both metrics.
 
+    queries: from `named_queries` or `parse_queries`, or one word or `#id`.
+
     There are fewer where the table has fewer non-zero rows: zero rows have no direction and so no
-    cosine. Raises GeometryError for a query without a direction.
+    cosine. Raises UnknownToken, GeometryError for a query without a direction.
     """
+    if isinstance(queries, str):
+        queries = parse_queries(encoder, [queries])
     if not queries:
         return ()
     table, vocabulary = encoder.token_table, encoder.vocabulary

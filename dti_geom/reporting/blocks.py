@@ -6,7 +6,7 @@ CSV are four renderers of the same blocks, so nothing is written twice.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -151,11 +151,19 @@ class Section:
 Block = Finding | Note | Limits | Figure | PointMap | Table | Pictures | Section
 
 
-def tables(section: Section) -> "Iterator[tuple[tuple[str, ...], Table]]":
+Kept = TypeVar("Kept", bound=Block)
+
+
+def tables(section: Section) -> Iterator[tuple[tuple[str, ...], Table]]:
     """Yield every table of a section, with the titles of the subsections it stands in."""
+    return blocks_of(section, Table)
+
+
+def blocks_of(section: Section, kind: type[Kept]) -> Iterator[tuple[tuple[str, ...], Kept]]:
+    """Yield every block of a kind, with the titles of the subsections it stands in."""
     for block in section.blocks:
-        if isinstance(block, Table):
+        if isinstance(block, kind):
             yield (), block
         elif isinstance(block, Section):
-            for titles, table in tables(block):
-                yield (block.title, *titles), table
+            for titles, inner in blocks_of(block, kind):
+                yield (block.title, *titles), inner

@@ -76,9 +76,12 @@ def section_data(result: object) -> object:
 
 
 def _grouped(result: object) -> object:
-    """Return a single training run as a group of runs, and every other result as it is."""
+    """Return a run or one token's neighbours as a group of one, and other results as they are."""
+    from dti_geom.probes.neighbors import NeighborsResult, TokenNeighbors
     from dti_geom.training.story import TrainingRun, TrainingRuns
 
+    if isinstance(result, TokenNeighbors):
+        return NeighborsResult(result.encoder, (result,))
     if isinstance(result, TrainingRun):
         return TrainingRuns(result.result.config.model, (result,))
     return result

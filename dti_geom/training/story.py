@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from dti_geom.errors import DtiGeomError, TrainingError
-from dti_geom.files import load_result
+from dti_geom.files import LearnedToken, load_result, read_embeddings
 from dti_geom.files.run_layout import learned_in, token_folder
 from dti_geom.geometry import summarize_norms
 from dti_geom.images import BROKEN, open_upright, png_uri, thumbnail
 from dti_geom.models import TextEncoder
+from dti_geom.result import Result
 from dti_geom.training.config import ConceptConfig, RunConfig
 from dti_geom.training.data import image_files
 from dti_geom.training.run import PreviewPicture, TrainingResult, load_events
@@ -91,7 +94,7 @@ class EmbeddedPreview:
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingRun(Result):
     """A run as a page shows it.
 
     Curves are thinned to at most POINTS evenly spread updates, always with the first and the last.
@@ -112,6 +115,25 @@ class TrainingRun:
     # The first pictures that the first concept was learned from, small, as data URIs.
     references: tuple[str, ...] = ()
 
+    @property
+    def learned(self) -> tuple[LearnedToken, ...]:
+        """The learned tokens, one for each text encoder. Raises EmbeddingFileError."""
+        files = learned_files(self.folder, self.result.config)
+        return tuple(token for path in files for token in read_embeddings(path).tokens)
+
+    @property
+    def vector(self) -> Tensor:
+        """(d,): the learned vector. Raises TrainingError where the run learned several."""
+        learned = self.learned
+        rows = [row for token in learned for row in token.vectors]
+        if len(rows) != 1:
+            raise TrainingError(
+                f"{self.folder} learned {len(rows)} vectors; .vector is for a single one. Read "
+                ".learned[0].vectors, .learned[1].vectors, …"
+            )
+        (vector,) = rows
+        return vector
+
 
 @dataclass(frozen=True)
 class VocabularyNorms:
@@ -125,7 +147,7 @@ class VocabularyNorms:
 
 
 @dataclass(frozen=True)
-class TrainingRuns:
+class TrainingRuns(Result):
     """Finished runs that are shown together."""
 
     model: str

@@ -77,6 +77,13 @@ class StoredEncoder:
         self._dtype = dtype or torch.float32
         self._weights = weights or Weights(source, folder)
 
+    def __repr__(self) -> str:
+        """Return on one line what is known without reading weights."""
+        table = self.__dict__.get("token_table")  # cached once it is read
+        size = "" if table is None else f", {len(table)} tokens × {table.shape[1]} dimensions"
+        kind = f"{self.architecture.name}, {self.positions} positions, {self.normalization}"
+        return f"<{self.name} of {self.source.name}: {kind}{size}>"
+
     @property
     def normalization(self) -> Normalization:
         """Which normalisation the blocks use."""

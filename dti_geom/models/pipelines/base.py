@@ -262,6 +262,11 @@ class TextToImage:
         if self.device.type == "cuda":
             lay_channels_last(self)
 
+    def __repr__(self) -> str:
+        """Return name, family, text encoders, number type and device on one line."""
+        towers = ", ".join(tower.name for tower in self.towers)
+        return f"<{type(self).__name__} {self.name}: {towers}, {self.dtype} on {self.device}>"
+
     @property
     def device(self) -> torch.device:
         """Where the denoiser computes."""

@@ -14,7 +14,7 @@ def section_csv(section: Section) -> str:
     lines = [
         (
             ": ".join((*titles, table.title)),
-            dict(zip(_heads(table), _flat_row(table, row), strict=True)),
+            dict(zip(table_heads(table), flat_row(table, row), strict=True)),
         )
         for titles, table in tables(section)
         for row in table.rows
@@ -26,7 +26,7 @@ def section_csv(section: Section) -> str:
     return csv_text([["table", *columns], *rows])
 
 
-def _heads(table: Table) -> list[str]:
+def table_heads(table: Table) -> list[str]:
     """Name every column once, with its unit; a heading that stands twice gets the one before it."""
     titles = [column.title for column in table.columns]
     heads: list[str] = []
@@ -40,7 +40,8 @@ def _heads(table: Table) -> list[str]:
     return heads
 
 
-def _flat_row(table: Table, row: Sequence[Value]) -> list[Value]:
+def flat_row(table: Table, row: Sequence[Value]) -> list[Value]:
+    """Return the values of a row, an interval as its two ends, as `table_heads` names them."""
     flat: list[Value] = []
     for place, value in enumerate(row):
         if not _is_span(table, place):
