@@ -16,6 +16,9 @@ from dti_geom.files.run_layout import learned_name
 from dti_geom.geometry.inflation import Walk
 from dti_geom.models import open_encoders
 from dti_geom.models.pipelines import View, family_of, open_text_to_image
+from dti_geom.probes.attention import CONTEXTS, SINK_WORDS
+from dti_geom.probes.material import whole_words
+from dti_geom.probes.sinks import find_sinks
 from dti_geom.training import METHODS, ConceptConfig
 from dti_geom.training.inflation import predict_inflation
 from dti_geom.training.starts import start_of, vocabulary_stats
@@ -275,3 +278,45 @@ def test_every_page_of_docs_is_in_the_contents() -> None:
     contents = (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
     pages = {page.stem for page in DOCS.glob("*.md")} - {"index"}
     assert pages <= set(contents)
+
+
+MEANING = (DOCS / "meaning.md").read_text(encoding="utf-8")
+
+
+def meaning_row(start: str) -> str:
+    """Return the only line of meaning.md's tables that starts like this."""
+    (row,) = [line for line in MEANING.splitlines() if line.startswith(f"| {start} |")]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("library", "method"),
+    [
+        ("**openTSNE, exact neighbours**", "ours"),
+        ("openTSNE alone", "openTSNE"),
+        ("UMAP", "umap"),
+        ("PaCMAP", "pacmap"),
+        ("two principal components", "pca"),
+    ],
+)
+def test_the_map_libraries_have_the_figures_of_the_benchmark(library: str, method: str) -> None:
+    results = DOCS.with_name("benchmarks") / "results" / "2026-11-27-map.json"
+    layouts = json.loads(results.read_text())["layouts"]
+    row = meaning_row(library)
+    for layout in layouts:
+        if layout["method"] == method:
+            assert_shown(row, f"{100 * layout['kept']:.1f} %", f"{layout['mb']:.0f}")
+            if layout["placed"] is None:
+                assert_shown(row, f"{layout['cpu_seconds']:.0f}")
+            else:
+                assert_shown(row, f"{100 * layout['placed']:.1f} %")
+
+
+def test_the_sinks_of_mini_are_those_the_page_on_meaning_shows() -> None:
+    (mini,) = open_encoders("mini", dtype=torch.float32)
+    sinks = find_sinks(mini, whole_words(mini, 16)[:SINK_WORDS], CONTEXTS, causal=True)
+    assert_shown(MEANING, f"{100 * sinks.even_first:.1f} %")
+    for layer in sinks.layers:
+        figures = (f"{100 * fmean(layer.first):.1f} %", f"{100 * max(layer.first):.1f} %")
+        ratio = f"{layer.largest / layer.median:.2f}"
+        assert_shown(meaning_row(str(layer.layer)), *figures, f"{layer.largest:.1f}", ratio)

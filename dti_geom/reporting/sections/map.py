@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy
@@ -205,9 +205,9 @@ def _lines(learned: tuple[PlacedVector, ...]) -> Iterator[list[PlacedVector]]:
 
 def _line(vector: PlacedVector) -> str:
     """Return what is the same for all checkpoints of a vector: token, index and run."""
-    folder = PurePath(vector.path).parent
+    folder = Path(vector.path).parent
     if vector.step is None:
-        folder = PurePath(vector.path)  # the file says nothing of a run
+        folder = Path(vector.path)  # the file says nothing of a run
     elif CHECKPOINTS in folder.parts:
         folder = next(
             above for above in (folder, *folder.parents) if above.name == CHECKPOINTS
