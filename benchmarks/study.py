@@ -6,19 +6,33 @@ found      how often a planted difference is found, and how often one is found a
 spammers   how many raters who choose at random are left out, and how many careful ones
 places     what raters who favour the first place do to methods that are equal
 
+load       raters who answer at once on a local server: answers lost, and how long each waits
+
 python benchmarks/study.py      # 300 studies for each coverage, 100 for the rest: 7 CPU-minutes
+python benchmarks/study.py --load 200
 """
 
 import argparse
+import json
+import tempfile
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import uvicorn
 
 from dti_geom.statistics import bootstrap_interval
+from dti_geom.study.answers import DATABASE
 from dti_geom.study.design import Case, Study, least_right, plan_study
 from dti_geom.study.scoring import Judgements, StudyScore, judgements, score_study
+from dti_geom.study.server import study_app
 from dti_geom.study.simulation import Crowd, simulate, true_shares
+from dti_geom.study.storage import AnswerStore, stored_answers
 
 DESIGNS = {
     "4 methods, 15 subjects, 40 raters": {"methods": 4, "subjects": 15, "raters": 40},
@@ -36,7 +50,12 @@ WORTHS = (0.0, 0.3, 0.6, 0.9)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--load", type=int, default=0, help="raters at once; nothing else is run")
     arguments = parser.parse_args()
+    if arguments.load:
+        for line in load(arguments.load):
+            print(line)
+        return
     for line in (
         *coverage(arguments.studies),
         *found(arguments.studies // 3),
@@ -173,6 +192,59 @@ def places(studies: int) -> Iterator[str]:
         )
         error = np.abs(shares - 0.25).max()
         yield f"| {worth:.1f} | {first:.3f} | {error:.3f} | {anything:.3f} |"
+
+
+def load(raters: int, screens: int = 10) -> Iterator[str]:
+    """Let raters answer at once; every answer has its own connection, as the worst browser would."""
+    study = study_of(methods=4, subjects=15, raters=raters)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "public").mkdir()
+        store = AnswerStore(folder / DATABASE, study)
+        tokens = store.tokens()
+        app = study_app(folder, store)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", backlog=2048))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/answers"
+        start = threading.Barrier(raters + 1)
+        waits: list[float] = []
+
+        def rate(rater: int) -> int:
+            start.wait()
+            kept = 0
+            for at, screen in enumerate(study.raters[rater - 1][:screens]):
+                content = {
+                    "token": tokens[rater],
+                    "screen": at,
+                    "trial": screen.trial,
+                    "question": "text",
+                    "choice": screen.pictures[0],
+                    "seconds": 1.0,
+                }
+                request = urllib.request.Request(url, json.dumps(content).encode())
+                began = time.monotonic()
+                with urllib.request.urlopen(request, timeout=300) as reply:
+                    kept += reply.status == 200
+                waits.append(time.monotonic() - began)
+            return kept
+
+        with ThreadPoolExecutor(raters) as pool:
+            sent = [pool.submit(rate, rater) for rater in range(1, raters + 1)]
+            start.wait()
+            began = time.monotonic()
+            confirmed = sum(each.result() for each in sent)
+            seconds = time.monotonic() - began
+        server.should_exit = True
+        thread.join()
+        store.close()
+        stored = sum(len(given.answers) for given in stored_answers(folder / DATABASE, study))
+    yield "| raters at once | answers | stored | seconds | median wait, s | 99 % wait, s |"
+    yield "|---|---|---|---|---|---|"
+    median, most = np.quantile(waits, [0.5, 0.99])
+    yield f"| {raters} | {confirmed} | {stored} | {seconds:.1f} | {median:.2f} | {most:.2f} |"
 
 
 if __name__ == "__main__":
