@@ -188,12 +188,10 @@ def test_a_database_of_another_study_is_refused(folder: Path, tmp_path: Path) ->
 
 def test_a_port_that_is_taken_is_an_error(url: str, folder: Path) -> None:
     port = int(url.rsplit(":", 1)[1].strip("/"))
+    store = AnswerStore(folder / DATABASE, read_study(folder))
     with pytest.raises(StudyError, match="Choose another --port"):
-        store = AnswerStore(folder / DATABASE, read_study(folder))
-        try:
-            serve_study(folder, store, port=port)
-        finally:
-            store.close()
+        serve_study(folder, store, port=port)
+    store.close()
 
 
 @pytest.mark.slow
