@@ -1,16 +1,13 @@
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,8 @@ import pytest
 from dti_geom.errors import StudyError
 from dti_geom.study import read_answers, read_study
 from dti_geom.study.answers import DATABASE, Answer
-from dti_geom.study.build import BuiltStudy
 from dti_geom.study.design import Study
-from dti_geom.study.server import Allowance, serve_study, study_app
+from dti_geom.study.server import Allowance, serve_study
 from dti_geom.study.storage import AnswerStore
 from studies import planned
 
@@ -36,29 +32,6 @@ folder = Path(sys.argv[1])
 store = AnswerStore(folder / "answers.sqlite", read_study(folder))
 serve_study(folder, store, port=int(sys.argv[2]))
 """
-
-
-@pytest.fixture
-def folder(built: BuiltStudy, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built.folder, tmp_path / "study"))
-
-
-@pytest.fixture
-def url(folder: Path) -> Iterator[str]:
-    """Serve in this process."""
-    uvicorn = pytest.importorskip("uvicorn")
-    store = AnswerStore(folder / DATABASE, read_study(folder))
-    config = uvicorn.Config(study_app(folder, store), port=0, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join()
-    store.close()
 
 
 def get(url: str) -> tuple[int, bytes]:
