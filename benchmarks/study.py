@@ -50,7 +50,7 @@ DESIGNS = (  # methods, subjects, raters, and what methods' worth differs betwee
     (2, 30, 30, "raters and subjects alike", ALIKE),
     (4, 8, 40, "raters and subjects alike", ALIKE),
 )
-NESTED = 30  # studies of a design that the slow nested bootstrap is tried on
+NESTED = 10  # studies of a design that the slow nested bootstrap is tried on
 WORTHS = (0.0, 0.3, 0.6, 0.9)
 
 

@@ -1,5 +1,6 @@
 """`dti-geom study build`, `serve`, `score` and `plan`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -275,7 +276,7 @@ def serve(
 
 
 # Subcommands, each with the example that ends its help.
-COMMANDS = {
+COMMANDS: dict[Callable[..., None], str] = {
     build: "dti-geom study build evaluation --out study",
     score: "dti-geom study score study answers --out preferences",
     serve: "dti-geom study serve study --port 8000",
