@@ -6,43 +6,65 @@ found      how often a planted difference is found, and how often one is found a
 spammers   how many raters who choose at random are left out, and how many careful ones
 places     what raters who favour the first place do to methods that are equal
 
-python benchmarks/study.py      # 300 studies for each coverage, 100 for the rest: 7 CPU-minutes
+load       raters who answer at once on a local server: answers lost, and how long each waits
+
+python benchmarks/study.py      # 300 studies for each coverage, 50 for the rest: 4 CPU-minutes
+python benchmarks/study.py --load 200
 """
 
 import argparse
+import json
+import tempfile
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
+import uvicorn
 
-from dti_geom.statistics import bootstrap_interval
-from dti_geom.study.design import Case, Study, least_right, plan_study
-from dti_geom.study.scoring import Judgements, StudyScore, judgements, score_study
+from dti_geom.statistics import Interval, bootstrap_interval
+from dti_geom.study.answers import DATABASE
+from dti_geom.study.design import QUESTIONS, Case, Study, least_right, plan_study
+from dti_geom.study.scoring import (
+    Judgements,
+    StudyScore,
+    differences,
+    judgements,
+    score_study,
+    shares,
+)
+from dti_geom.study.server import study_app
 from dti_geom.study.simulation import Crowd, simulate, true_shares
+from dti_geom.study.storage import AnswerStore, stored_answers
 
-DESIGNS = {
-    "4 methods, 15 subjects, 40 raters": {"methods": 4, "subjects": 15, "raters": 40},
-    "2 methods, 30 subjects, 30 raters": {"methods": 2, "subjects": 30, "raters": 30},
-    "4 methods, 8 subjects, 100 raters": {"methods": 4, "subjects": 8, "raters": 100},
-}
-SPREADS = {
-    "raters and subjects alike": Crowd((0.0, 0.0), 0.5, 0.5),
-    "subjects differ more": Crowd((0.0, 0.0), 0.9, 0.2),
-    "raters differ more": Crowd((0.0, 0.0), 0.2, 0.9),
-}
+ALIKE, BY_SUBJECT, BY_RATER = Crowd((), 0.5, 0.5), Crowd((), 0.9, 0.2), Crowd((), 0.2, 0.9)
+DESIGNS = (  # methods, subjects, raters, and what methods' worth differs between
+    (4, 15, 40, "raters and subjects alike", ALIKE),
+    (4, 15, 40, "subjects more", BY_SUBJECT),
+    (4, 15, 40, "raters more", BY_RATER),
+    (2, 30, 30, "raters and subjects alike", ALIKE),
+    (4, 8, 40, "raters and subjects alike", ALIKE),
+)
+NESTED = 10  # studies of a design that the slow nested bootstrap is tried on
 WORTHS = (0.0, 0.3, 0.6, 0.9)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--load", type=int, default=0, help="raters at once; nothing else is run")
     arguments = parser.parse_args()
-    for line in (
-        *coverage(arguments.studies),
-        *found(arguments.studies // 3),
-        *spammers(arguments.studies // 3),
-        *places(arguments.studies // 3),
-    ):
+    if arguments.load:
+        for line in load(arguments.load):
+            print(line)
+        return
+    some = arguments.studies // 6
+    for line in chain(coverage(arguments.studies), found(some), spammers(some), places(some)):
         print(line, flush=True)
 
 
@@ -68,39 +90,37 @@ def study_of(methods: int, subjects: int, raters: int, prompts: int = 20, seed: 
 
 
 def coverage(studies: int) -> Iterator[str]:
-    yield "| design | spread | shares | differences | shares, nested bootstrap |"
-    yield "|---|---|---|---|---|"
-    for design, sizes in DESIGNS.items():
-        study = study_of(**sizes)
-        for spread, crowd in SPREADS.items():
-            crowd = replace(crowd, methods=WORTHS[: sizes["methods"]])
-            shares, differences, nested = covered(study, crowd, studies)
-            yield f"| {design} | {spread} | {shares:.3f} | {differences:.3f} | {nested:.3f} |"
+    yield "| methods | subjects | raters | worth differs between | shares | differences | nested |"
+    yield "|---|---|---|---|---|---|---|"
+    for methods, subjects, raters, spread, crowd in DESIGNS:
+        study = study_of(methods, subjects, raters)
+        rates = covered(study, replace(crowd, methods=WORTHS[:methods]), studies)
+        shown = " | ".join(f"{rate:.3f}" for rate in rates)
+        yield f"| {methods} | {subjects} | {raters} | {spread} | {shown} |"
 
 
-def covered(
-    study: Study, crowd: Crowd, studies: int, *, nested: bool = True
-) -> tuple[float, float, float]:
+def covered(study: Study, crowd: Crowd, studies: int) -> list[float]:
     """How often intervals hold the truth: of shares, of differences, of nested shares."""
     truth = dict(zip(study.methods, true_shares(study, crowd), strict=True))
     hits: tuple[list[bool], list[bool], list[bool]] = ([], [], [])
     for seed in range(studies):
         answers = simulate(study, crowd, np.random.default_rng([seed, 1]))
-        score = score_study(study, answers)
-        for share in score.shares:
-            hits[0].append(holds(share.share, truth[share.method]))
-        for pair in score.differences:
+        judged = {question: judgements(study, answers, question) for question in QUESTIONS}
+        for question, given in judged.items():
+            for share in shares(question, given, study.methods):
+                hits[0].append(holds(share.share, truth[share.method]))
+        for pair in differences(judged, study.methods):
             hits[1].append(holds(pair.difference, truth[pair.first] - truth[pair.second]))
-        if nested and seed % 3 == 0:  # slow
-            judged = judgements(study, answers, "subject")
-            for method, name in enumerate(study.methods):
-                hits[2].append(holds(bootstrap_interval(in_subjects(judged, method)), truth[name]))
-    return tuple(float(np.mean(hit)) if hit else float("nan") for hit in hits)  # type: ignore[return-value]
+        for method, name in enumerate(study.methods) if seed < NESTED else ():
+            nested = bootstrap_interval(in_subjects(judged["subject"], method))
+            hits[2].append(holds(nested, truth[name]))
+    return [float(np.mean(hit)) for hit in hits]
 
 
-def holds(interval: object, truth: float) -> bool:
-    low, high = interval.low, interval.high  # type: ignore[attr-defined]
-    return bool(low <= truth <= high)
+def holds(interval: Interval, truth: float) -> bool:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low <= truth <= interval.high
 
 
 def in_subjects(judged: Judgements, method: int) -> list[list[list[float]]]:
@@ -167,12 +187,65 @@ def places(studies: int) -> Iterator[str]:
             answers = simulate(study, crowd, np.random.default_rng([seed, 4]))
             scores.append(score_study(study, answers))
         first = np.mean([score.sides[0].share.mean for score in scores])
-        shares = np.mean([[share.share.mean for share in score.shares] for score in scores], axis=0)
+        means = np.mean([[share.share.mean for share in score.shares] for score in scores], axis=0)
         anything = np.mean(
             [any((pair.p or 0) < 0.05 for pair in score.differences) for score in scores]
         )
-        error = np.abs(shares - 0.25).max()
+        error = np.abs(means - 0.25).max()
         yield f"| {worth:.1f} | {first:.3f} | {error:.3f} | {anything:.3f} |"
+
+
+def load(raters: int, screens: int = 10) -> Iterator[str]:
+    """Let raters answer at once, each answer over a connection of its own."""
+    study = study_of(methods=4, subjects=15, raters=raters)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "public").mkdir()
+        store = AnswerStore(folder / DATABASE, study)
+        tokens = store.tokens()
+        app = study_app(folder, store)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", backlog=2048))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/answers"
+        start = threading.Barrier(raters + 1)
+        waits: list[float] = []
+
+        def rate(rater: int) -> int:
+            start.wait()
+            kept = 0
+            for at, screen in enumerate(study.raters[rater - 1][:screens]):
+                content = {
+                    "token": tokens[rater],
+                    "screen": at,
+                    "trial": screen.trial,
+                    "question": "text",
+                    "choice": screen.pictures[0],
+                    "seconds": 1.0,
+                }
+                request = urllib.request.Request(url, json.dumps(content).encode())
+                began = time.monotonic()
+                with urllib.request.urlopen(request, timeout=300) as reply:
+                    kept += reply.status == 200
+                waits.append(time.monotonic() - began)
+            return kept
+
+        with ThreadPoolExecutor(raters) as pool:
+            sent = [pool.submit(rate, rater) for rater in range(1, raters + 1)]
+            start.wait()
+            began = time.monotonic()
+            confirmed = sum(each.result() for each in sent)
+            seconds = time.monotonic() - began
+        server.should_exit = True
+        thread.join()
+        store.close()
+        stored = sum(len(given.answers) for given in stored_answers(folder / DATABASE, study))
+    yield "| raters at once | answers | stored | seconds | median wait, s | 99 % wait, s |"
+    yield "|---|---|---|---|---|---|"
+    median, most = np.quantile(waits, [0.5, 0.99])
+    yield f"| {raters} | {confirmed} | {stored} | {seconds:.1f} | {median:.2f} | {most:.2f} |"
 
 
 if __name__ == "__main__":

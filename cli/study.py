@@ -1,5 +1,6 @@
-"""`dti-geom study build`, `score`, `plan` and `serve`."""
+"""`dti-geom study build`, `serve`, `score` and `plan`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -231,9 +232,53 @@ def plan(
     print_section(plan_section(result))
 
 
+def serve(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")],
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port.")] = 8000,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Address that raters use, for links. Default: as served."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Serve a study to several raters and keep their answers.
+
+    STUDY/links.csv gets a link with a random token for each rater; the token is all that is known
+    of a rater. Each answer is on the disk, in STUDY/answers.sqlite, before the page says that it is
+    saved; `dti-geom study score STUDY STUDY/answers.sqlite` reads it, also while the server runs.
+    Ctrl-C stops the server, and the same command resumes. Needs `pip install 'dti-geom[study]'`.
+    --json prints the links.
+    """
+    from dti_geom.files import write_text
+    from dti_geom.study import read_study
+    from dti_geom.study.answers import DATABASE
+    from dti_geom.study.server import serve_study
+    from dti_geom.study.storage import AnswerStore
+
+    store = AnswerStore(study / DATABASE, read_study(study))
+    base = (address or f"http://{host}:{port}/").rstrip("/") + "/"
+    links = {rater: f"{base}?token={token}" for rater, token in store.tokens().items()}
+    rows = "".join(f"{rater},{link}\n" for rater, link in links.items())
+    write_text(study / "links.csv", "rater,link\n" + rows, overwrite=True)
+    if json:
+        print_json([{"rater": rater, "link": link} for rater, link in links.items()])
+    else:
+        print_line(f"{len(links)} links: {study / 'links.csv'}")
+        print_line(f"Serving at {base} until Ctrl-C.")
+    try:
+        serve_study(study, store, host=host, port=port)
+    finally:
+        store.close()
+
+
 # Subcommands, each with the example that ends its help.
-COMMANDS = {
+COMMANDS: dict[Callable[..., None], str] = {
     build: "dti-geom study build evaluation --out study",
     score: "dti-geom study score study answers --out preferences",
+    serve: "dti-geom study serve study --port 8000",
     plan: "dti-geom study plan --difference 0.1 --power 0.8",
 }

@@ -42,9 +42,8 @@ def planned(
     ]
     references = {f"subject{at}": [f"r/{at}/{n}.png" for n in range(5)] for at in range(subjects)}
     words = {subject: subject for subject in references}
-    return plan_study(
-        cases, references, words, **({"model": "mini", "seed": 0, "raters": 60} | options)
-    )
+    defaults: dict[str, Any] = {"model": "mini", "seed": 0, "raters": 60}
+    return plan_study(cases, references, words, **(defaults | options))
 
 
 def study_score(methods: Sequence[str] = METHODS, spammers: float = 0.0) -> StudyScore:

@@ -121,7 +121,7 @@ class Judgements:
         shown = self.shown.shape[1]
         points = (np.arange(shown) == self.chosen[:, None]).astype(float)
         points[self.chosen == _TIE] = 1 / shown
-        return points
+        return np.asarray(points)
 
 
 def score_study(

@@ -3,16 +3,12 @@
 Raters who are simulated stand in for nobody. They verify the machinery and plan its size.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from dti_geom.study.answers import KIND, Answer, RaterAnswers
 from dti_geom.study.design import NONE, QUESTIONS, Study
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -39,44 +35,54 @@ def simulate(study: Study, crowd: Crowd, rng: np.random.Generator) -> list[Rater
 
     The first `spammers` of them choose at random.
     """
-    trials = {trial.name: trial for trial in study.trials}
+    trials = {trial.name: (at, trial) for at, trial in enumerate(study.trials)}
     methods = {name: at for at, name in enumerate(study.methods)}
+    subjects = {name: at for at, name in enumerate(study.references)}
     places = np.array(crowd.places or (0.0,) * study.shown)
-    count = len(study.methods)
-    of_subject = {
-        (question, name): rng.normal(0, crowd.subject_spread, count)
-        for question in QUESTIONS
-        for name in sorted(study.references)
-    }
-    of_case = {
-        (question, trial.name): rng.normal(0, crowd.case_spread, study.shown)
-        for question in QUESTIONS
-        for trial in study.trials
-    }
+    count, asked = len(methods), len(QUESTIONS)
+    of_subject = rng.normal(0, crowd.subject_spread, (asked, len(subjects), count))
+    of_case = rng.normal(0, crowd.case_spread, (asked, len(trials), study.shown))
     spammers = round(crowd.spammers * len(study.raters))
     found = []
     for number, screens in enumerate(study.raters, 1):
-        own = {question: rng.normal(0, crowd.rater_spread, count) for question in QUESTIONS}
-        answers = []
-        for at, screen in enumerate(screens):
-            trial = trials[screen.trial]
-            for question in QUESTIONS:
-                careless = number <= spammers or rng.random() < crowd.slips
-                if trial.catches:
-                    choice = _caught(screen.pictures, trial.pictures, careless, rng)
-                elif number <= spammers:
-                    choice = str(rng.choice(screen.pictures))
-                else:
-                    shown = [methods[trial.pictures[name]] for name in screen.pictures]
-                    of_method = own[question] + of_subject[question, trial.subject]
-                    names = list(trial.pictures)
-                    case = of_case[question, trial.name]
-                    worth = (np.array(crowd.methods) + of_method)[shown] + places
-                    worth = worth + case[[names.index(name) for name in screen.pictures]]
-                    worth = worth + rng.gumbel(size=len(shown))
-                    choice = _best(screen.pictures, worth, crowd.tie if study.ties else 0)
-                seconds = round(float(rng.gamma(4, 2)), 1)
-                answers.append(Answer(at, screen.trial, question, choice, seconds))
+        shown = [trials[screen.trial] for screen in screens]
+        # Right pictures of catch trials are method −1, and wrong ones method −2.
+        what = [
+            [_method(methods, trial.pictures[name]) for name in screen.pictures]
+            for screen, (_, trial) in zip(screens, shown, strict=True)
+        ]
+        order = [
+            [list(trial.pictures).index(name) for name in screen.pictures]
+            for screen, (_, trial) in zip(screens, shown, strict=True)
+        ]
+        numbers = np.array(what)
+        of_trial = np.array([at for at, _ in shown])
+        of_thing = np.array([subjects[trial.subject] for _, trial in shown])
+        worth = np.array(crowd.methods)[numbers.clip(0)] + places
+        worth = worth + rng.normal(0, crowd.rater_spread, (asked, count))[:, numbers.clip(0)]
+        worth = worth + of_subject[:, of_thing[:, None], numbers.clip(0)]
+        worth = worth + of_case[:, of_trial[:, None], np.array(order)]
+        worth = worth + rng.gumbel(size=worth.shape)
+        chosen = worth.argmax(axis=-1)
+        ranked = np.sort(worth, axis=-1)
+        tied = ranked[..., -1] - ranked[..., -2] < (crowd.tie if study.ties else 0)
+        chosen = np.where(tied, -1, chosen)
+        guesses = rng.integers(study.shown, size=chosen.shape)
+        caught = numbers.min(axis=1) < 0
+        right = np.where(rng.random(chosen.shape) < crowd.slips, guesses, (numbers == -1).argmax(1))
+        chosen = guesses if number <= spammers else np.where(caught, right, chosen)
+        seconds = rng.gamma(4, 2, chosen.shape).round(1)
+        answers = [
+            Answer(
+                screen=at,
+                trial=screen.trial,
+                question=question,
+                choice=NONE if chosen[row, at] < 0 else screen.pictures[chosen[row, at]],
+                seconds=float(seconds[row, at]),
+            )
+            for at, screen in enumerate(screens)
+            for row, question in enumerate(QUESTIONS)
+        ]
         found.append(RaterAnswers(KIND, study.name, number, "simulated", tuple(answers)))
     return found
 
@@ -101,14 +107,5 @@ def true_shares(study: Study, crowd: Crowd, draws: int = 200_000, seed: int = 0)
     return np.array([points[order == method].mean() for method in range(count)])
 
 
-def _best(pictures: Sequence[str], worth: np.ndarray, tie: float) -> str:
-    ranked = np.sort(worth)
-    return NONE if ranked[-1] - ranked[-2] < tie else pictures[int(worth.argmax())]
-
-
-def _caught(
-    pictures: Sequence[str], what: dict[str, str], careless: bool, rng: np.random.Generator
-) -> str:
-    if careless:
-        return str(rng.choice(pictures))
-    return next(name for name in pictures if what[name] == "right")
+def _method(methods: dict[str, int], what: str) -> int:
+    return {"right": -1, "wrong": -2}.get(what, methods.get(what, 0))

@@ -9,6 +9,7 @@ import typer
 from dti_geom import __version__
 from dti_geom_cli import main
 from dti_geom_cli.main import COMMANDS, app
+from dti_geom_cli.study import COMMANDS as STUDY_COMMANDS
 from warm import Run
 
 
@@ -40,7 +41,7 @@ EXAMPLES = {
 
 def test_every_command_has_help_with_one_example_that_names_it(run: Run) -> None:
     listed = run("--help").stdout
-    assert len(app.registered_commands) + len(app.registered_groups) == len(EXAMPLES)
+    assert len(app.registered_commands) == len(EXAMPLES)
     for command, example in EXAMPLES.items():
         assert command.__name__ in listed
         assert example.startswith(f"dti-geom {command.__name__}")
@@ -53,6 +54,15 @@ def test_every_example_has_only_options_that_its_command_knows(example: str) -> 
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     group.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("example", STUDY_COMMANDS.values())
+def test_every_example_of_a_study_has_only_options_that_its_command_knows(example: str) -> None:
+    name, subcommand, *arguments = shlex.split(example)[1:]
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    assert list(group.commands[name].commands) == [each.__name__ for each in STUDY_COMMANDS]
+    group.commands[name].commands[subcommand].make_context(subcommand, arguments)
 
 
 def test_help_lists_the_commands_by_purpose_and_none_without_one(run: Run) -> None:

@@ -1,8 +1,6 @@
 import gzip
 import json
 import math
-import os
-import shutil
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
@@ -85,15 +83,6 @@ HOSTILE = (
 )
 MEAN = 0.39
 OUTPUTS = ("token", "pooled", "end")  # of a swap
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -904,22 +893,6 @@ def html(report: Report) -> str:
 @pytest.fixture(scope="session")
 def parsed(html: str) -> Parsed:
     return Parsed(html)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Start the Chromium on the path, or the one that DTI_GEOM_CHROMIUM names."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = os.environ.get("DTI_GEOM_CHROMIUM") or next(
-        filter(None, map(shutil.which, names)), None
-    )
-    if program is None:
-        pytest.skip("no Chromium found: install one, or name it in DTI_GEOM_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
