@@ -25,7 +25,7 @@ def map_file(make_map: Any, hostile: tuple[str, ...], tmp_path_factory: Any) -> 
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_map(chromium: Any, map_file: Path) -> Iterator[OpenMap]:
     pages: list[Any] = []
 
@@ -44,6 +44,27 @@ def open_map(chromium: Any, map_file: Path) -> Iterator[OpenMap]:
     yield open_
     for page in pages:
         page.close()
+
+
+@pytest.fixture(scope="module")
+def opened(open_map: OpenMap) -> Any:
+    """Open the map once: a page takes a second to open."""
+    return open_map()
+
+
+@pytest.fixture
+def page(opened: Any) -> Any:
+    """Show the whole map, with nothing selected."""
+    opened.mouse.move(0, 0)
+    opened.evaluate(
+        "history.replaceState(null, '', '#map=0&view=-1,5,-1,5');"
+        "dispatchEvent(new Event('hashchange'))"  # also where the address is the same already
+    )
+    opened.wait_for_function(
+        "!document.querySelector('.selected tbody') && !document.querySelector('.card h4')"
+    )
+    opened.wait_for_function("!document.querySelector('.bars-of-norms').data[1].y.length")
+    return opened
 
 
 def at(page: Any, x: float, y: float, plot: str = ".cloud") -> tuple[float, float]:
@@ -79,8 +100,7 @@ def neighbors_shown(page: Any) -> list[str]:
     return shown
 
 
-def test_searching_shows_a_token_and_its_true_neighbours(open_map: OpenMap) -> None:
-    page = open_map()
+def test_searching_shows_a_token_and_its_true_neighbours(page: Any) -> None:
     page.locator(".tools .search").fill("WORD3")
     page.keyboard.press("Enter")
     assert page.locator(".card h4").text_content() == "word3"
@@ -91,8 +111,7 @@ def test_searching_shows_a_token_and_its_true_neighbours(open_map: OpenMap) -> N
     assert "no such token" in page.locator(".matches").text_content()
 
 
-def test_pointing_at_a_point_shows_its_stored_neighbours_and_joins_them(open_map: OpenMap) -> None:
-    page = open_map()
+def test_pointing_at_a_point_shows_its_stored_neighbours_and_joins_them(page: Any) -> None:
     page.mouse.move(*at(page, 3, 3))  # the 18th token, after seven hostile ones: word11
     page.wait_for_function("document.querySelector('.card h4')?.textContent === 'word11'")
     assert neighbors_shown(page) == ["word12 0.900", "word13 0.800", "word14 0.700"]
@@ -108,7 +127,9 @@ def test_pointing_at_a_point_shows_its_stored_neighbours_and_joins_them(open_map
 
 def lasso(page: Any, low: tuple[float, float], high: tuple[float, float]) -> None:
     """Draw a rectangle by hand around an area."""
-    page.get_by_role("button", name="Select an area").click()
+    mode = page.get_by_role("button", name="Select an area")
+    if mode.get_attribute("aria-pressed") == "false":
+        mode.click()
     corners = [(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1]), low]
     page.mouse.move(*at(page, *corners[0]))
     page.mouse.down()
@@ -123,8 +144,7 @@ def tokens_selected(page: Any) -> list[str]:
     return shown
 
 
-def test_an_area_drawn_by_hand_becomes_a_table_and_a_file(open_map: OpenMap) -> None:
-    page = open_map()
+def test_an_area_drawn_by_hand_becomes_a_table_and_a_file(page: Any) -> None:
     lasso(page, (1.5, 2.6), (3.6, 4.5))
     assert tokens_selected(page) == ["230", "220", "180", "170"]
     assert "4 tokens selected, mean norm 21.00" in page.locator(".selected").text_content()
@@ -140,8 +160,7 @@ def test_an_area_drawn_by_hand_becomes_a_table_and_a_file(open_map: OpenMap) -> 
     page.wait_for_function("!document.querySelector('.selected tbody')")
 
 
-def test_norms_chosen_in_the_histogram_select_tokens_of_the_map(open_map: OpenMap) -> None:
-    page = open_map()
+def test_norms_chosen_in_the_histogram_select_tokens_of_the_map(page: Any) -> None:
     bars = ".bars-of-norms"
     page.mouse.move(*at(page, 19.5, 0.5, bars))
     page.mouse.down()
@@ -154,8 +173,7 @@ def test_norms_chosen_in_the_histogram_select_tokens_of_the_map(open_map: OpenMa
     assert sorted(marked) == sorted(int(token) // 10 for token in chosen)
 
 
-def test_the_address_brings_back_token_area_norms_and_view(open_map: OpenMap) -> None:
-    page = open_map()
+def test_the_address_brings_back_token_area_norms_and_view(page: Any, open_map: OpenMap) -> None:
     lasso(page, (1.5, 2.6), (3.6, 4.5))
     page.locator(".tools .search").fill("word9")
     page.keyboard.press("Enter")
@@ -187,8 +205,9 @@ def test_an_address_that_names_nothing_is_passed_over(open_map: OpenMap) -> None
     assert not strangers(page)
 
 
-def test_hostile_tokens_are_text_on_the_map(open_map: OpenMap, hostile: tuple[str, ...]) -> None:
-    page = open_map("#map=0&find=0&norm=0,30")
+def test_hostile_tokens_are_text_on_the_map(page: Any, hostile: tuple[str, ...]) -> None:
+    page.evaluate("location.hash = '#map=0&find=0&norm=0,30'")
+    page.wait_for_selector(".selected tbody tr")
     assert page.locator(".card h4").text_content() == hostile[0]
     assert hostile[1] in page.locator(".card").text_content()
     assert page.locator(".cloud .annotation-text").text_content() == hostile[0]
