@@ -61,8 +61,10 @@ def test_every_example_of_a_study_has_only_options_that_its_command_knows(exampl
     name, subcommand, *arguments = shlex.split(example)[1:]
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    assert list(group.commands[name].commands) == [each.__name__ for each in STUDY_COMMANDS]
-    group.commands[name].commands[subcommand].make_context(subcommand, arguments)
+    study = group.commands[name]
+    assert isinstance(study, typer.core.TyperGroup)
+    assert list(study.commands) == [each.__name__ for each in STUDY_COMMANDS]
+    study.commands[subcommand].make_context(subcommand, arguments)
 
 
 def test_help_lists_the_commands_by_purpose_and_none_without_one(run: Run) -> None:
