@@ -148,7 +148,8 @@ def lesson(
     ids = np.array(encode_captions(tokenizer, texts))
     rng = np.random.default_rng(seed)
     broken = rng.choice(len(texts), int(in_pieces * len(texts)), replace=False)
-    ids[broken] = encode_in_pieces(tokenizer, [texts[i] for i in broken], rng)
+    if len(broken):
+        ids[broken] = encode_in_pieces(tokenizer, [texts[i] for i in broken], rng)
     return torch.from_numpy(ids), torch.tensor(answers)
 
 
