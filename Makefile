@@ -1,4 +1,4 @@
-# make demo   environment, install, and the main job on the embedded model; ends with the page it wrote
+# make demo   environment, install, then TI and DTI on one concept: train, score, paint, measure; ends with the page
 # make test   environment, install with test extras, a browser where one can be had, and all tests
 # make test-fast  the tests that need no browser, notebook, wheel or long run: about two minutes
 # make test-lowest  geometry, files and commands on the lowest versions that pyproject.toml declares
@@ -18,8 +18,16 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 
 .PHONY: demo test test-fast test-lowest lab check format wheel reference docs reports bench mini mini-eval chromium clean
 
+# Short on purpose, about a minute of one core: 40 updates, and 8 sampler steps where a run takes 25.
+DEMO := $(BIN)/dti-geom
 demo: .venv/.installed
-	$(BIN)/dti-geom report --model mini --out demo --overwrite
+	$(DEMO) train --concept green-fox --method ti --token "<ti>" --steps 40 --preview-every 0 --out demo/ti --overwrite
+	$(DEMO) train --concept green-fox --method dti --token "<dti>" --steps 40 --preview-every 0 --out demo/dti --overwrite
+	$(DEMO) evaluate demo/ti demo/dti --seeds 1 --steps 8 --out demo/evaluation --overwrite
+	$(DEMO) interpolate "<ti>" "<dti>" --embedding demo/ti --embedding demo/dti \
+	  --points 5 --steps 8 --out demo/between --overwrite
+	$(DEMO) report --full --run demo/ti --run demo/dti --interpolation demo/between \
+	  --evaluation demo/evaluation --out demo --overwrite
 
 # One process per core with one thread each: threads that share cores wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope

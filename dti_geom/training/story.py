@@ -125,14 +125,13 @@ class TrainingRun(Result):
     def vector(self) -> Tensor:
         """(d,): the learned vector. Raises TrainingError where the run learned several."""
         learned = self.learned
-        rows = [row for token in learned for row in token.vectors]
+        rows: list[Tensor] = [row for token in learned for row in token.vectors]
         if len(rows) != 1:
             raise TrainingError(
                 f"{self.folder} learned {len(rows)} vectors; .vector is for a single one. Read "
                 ".learned[0].vectors, .learned[1].vectors, …"
             )
-        (vector,) = rows
-        return vector
+        return rows[0]
 
 
 @dataclass(frozen=True)
