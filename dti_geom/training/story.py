@@ -125,7 +125,7 @@ class TrainingRun(Result):
                 f"{self.folder} learned {len(rows)} vectors; .vector is for a single one. Read "
                 ".learned[0].vectors, .learned[1].vectors, …"
             )
-        (vector,) = rows
+        vector: Tensor = rows[0]
         return vector
 
 
