@@ -216,8 +216,11 @@ def saved(page: Any, button: str) -> Any:
 
     The page's own `save` is replaced: a browser blocks a page that downloads dozens of files.
     """
-    page.evaluate("window.save = (name, type, text) => { window.saved = [name, text]; }")
+    page.evaluate(
+        "window.saved = null; window.save = (name, type, text) => { window.saved = [name, text]; }"
+    )
     page.locator(button).click()
+    page.wait_for_function("window.saved")  # it is unpacked first
     return page.evaluate("window.saved")
 
 

@@ -86,13 +86,15 @@ def study_finding(result: StudyScore, question: str = "") -> str:
 def shares_figure(result: StudyScore) -> "PlotlyFigure":
     """Draw each method's share for both questions, with intervals."""
     figure = rows_of([90 + 56 * len(result.methods)], left=110)
+    lanes = [(method, question) for method in result.methods for question in _questions(result)]
+    places = {lane: place for place, lane in enumerate(lanes)}
     for question in _questions(result):
         shares = [share for share in result.shares if share.question == question]
         ends = [_ends(share.share) for share in shares]
         figure.add_scatter(
             name=_ASKED[question],
             x=[100 * share.share.mean for share in shares],
-            y=[f"{plot_text(share.method)}<br>{question}" for share in shares],
+            y=[places[share.method, question] for share in shares],
             mode="markers",
             marker={"color": _COLORS[question], "size": 9},
             line={"color": _COLORS[question]},
@@ -117,7 +119,11 @@ def shares_figure(result: StudyScore) -> "PlotlyFigure":
             col=1,
         )
     figure.update_xaxes(title="chosen, %", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(
+        range=[len(lanes) - 0.5, -0.5],
+        tickvals=list(places.values()),
+        ticktext=[f"{plot_text(method, 14)}<br>{question}" for method, question in lanes],
+    )
     return figure
 
 
