@@ -162,8 +162,9 @@ def test_a_database_of_another_study_is_refused(folder: Path, tmp_path: Path) ->
 def test_a_port_that_is_taken_is_an_error(url: str, folder: Path) -> None:
     port = int(url.rsplit(":", 1)[1].strip("/"))
     store = AnswerStore(folder / DATABASE, read_study(folder))
-    with pytest.raises(StudyError, match="Choose another --port"):
-        serve_study(folder, store, port=port)
+    # In a thread of its own: the browser tests leave an event loop running in this one.
+    with ThreadPoolExecutor(1) as pool, pytest.raises(StudyError, match="Choose another --port"):
+        pool.submit(serve_study, folder, store, port=port).result()
     store.close()
 
 
