@@ -1,7 +1,7 @@
 """Hold the estimate of a training update's memory against what updates use on the CPU.
 
     python benchmarks/memory.py [--family sdxl …] [--json]
-    python benchmarks/memory.py --published [--json]
+    python benchmarks/memory.py --published [NAME …] [--json]
 
 Every family is built at a middle size with random weights: denoisers of the published depth of
 blocks and a fraction of their width, in float32. Each measurement has a process of its own: one
@@ -61,6 +61,12 @@ PUBLISHED = {
     "z-image": ("z-image", "z-image-transformer", 1024),
     "qwen-image": ("qwen-image", "qwen-image-transformer", 1024),
     "lumina2": ("lumina2", "lumina-image-2-transformer", 1024),
+    "sd35-medium": ("sd35", "sd35-medium-transformer", 1024),
+    "sd35-large": ("sd35", "sd35-large-transformer", 1024),
+    "flux1-dev": ("flux1", "flux1-dev-transformer", 1024),
+    "chroma": ("chroma", "chroma1-hd-transformer", 1024),
+    "pixart-sigma": ("pixart", "pixart-sigma-1024-transformer", 1024),
+    "wan2.1-1.3b": ("wan", "wan21-t2v-1.3b-transformer", 480),
 }
 # glibc then gives freed memory back at once, so that resident memory is memory in use.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -72,7 +78,12 @@ def main() -> None:
     )
     parser.add_argument("--family", nargs="+", choices=MIDDLE, default=list(MIDDLE))
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--published", action="store_true", help="estimate the published sizes")
+    parser.add_argument(
+        "--published",
+        nargs="*",
+        choices=PUBLISHED,
+        help="estimate these published sizes; without a name all",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "MEMORY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -81,8 +92,8 @@ def main() -> None:
         print(measured(Path(folder), options.family[0], memory, options.batch_size))
         return
     rows: list[dict[str, Any]] = []
-    if options.published:
-        for name in PUBLISHED:
+    if options.published is not None:
+        for name in options.published or PUBLISHED:
             rows += published_rows(name)
         print(json.dumps(rows, indent=1) if options.json else published_table(rows))
         return

@@ -133,6 +133,7 @@ def test_the_note_shows_what_the_confirmation_gave() -> None:
         ("dial", "dial", "result.json"),
         ("schedule", "inflation", "schedule.json"),
         ("entangled", "entangled", "result.json"),
+        ("controls", "controls", "result.json"),
     ],
 )
 def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
