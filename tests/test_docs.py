@@ -243,6 +243,13 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
         at[32]["variants"][name]["likeness"]["mean"] for name in ("TI", "TI at the mean norm")
     ]
     assert_shown(text, *(f"{at[gain]['ratio of a word']:.0f}" for gain in (1, 32, 64)))
+    twelve = json.loads((DOCS.parent / "reports" / "dial" / "gain-64.json").read_text())
+    (gain,) = twelve["gains"]
+    shown += [gain["variants"][name]["both"]["mean"] for name in ("TI", "DTI")]
+    more = next(row for row in twelve["differences"] if row["difference"] == "DTI − TI")
+    for score in ("both", "text"):
+        shown += [more[score][end] for end in ("mean", "low", "high")]
+        assert more[score]["p, Holm"] < 0.05
     schedule = json.loads((DOCS.parent / "reports" / "inflation" / "schedule.json").read_text())
     for arm in ("AdamW, falling", "DTI", "TI"):
         shown += [schedule["arms"][arm][score]["mean"] for score in ("likeness", "text")]
