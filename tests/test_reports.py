@@ -168,3 +168,20 @@ def test_the_differences_of_an_experiment_are_those_of_its_cells(report: str, fi
         for score in shared.SCORES:
             kept = {key: value for key, value in row[score].items() if key != "p, Holm"}
             assert again[score] == pytest.approx(kept)
+
+
+def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results() -> None:
+    bench, folder = script("bakeoff"), BAKE_OFF.with_name("bakeoff-again")
+    note = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    again = load_result(folder / "bakeoff.json", Sweep)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    shown = bench.scores_table(again) + bench.against_table(result["bakeoff, dti less"], "dti")
+    shown += "".join(
+        f"| {method} | {' | '.join(f'{merit:.3f} ({rate})' for rate, merit in rates.items())} |\n"
+        for method, rates in result["search"].items()
+    )
+    assert [line for line in shown.splitlines() if line not in note and "---" not in line] == []
+    # What the words say of them.
+    different = [row["method"] for row in result["bakeoff, dti less"] if row["text p, Holm"] < 0.05]
+    assert different == ["class word"]
+    assert {len(rates) for rates in result["search"].values()} == {len(bench.MULTIPLES)}
