@@ -173,10 +173,14 @@ class Bakeoff:
         seeds: Sequence[int] = (0, 1, 2),
         *,
         rates_only: bool = False,
+        courses: Sequence[str] = tuple(RATES),
     ) -> None:
-        """rates_only: every method keeps its own second setting; it is not searched."""
+        """rates_only: every method keeps its own second setting; it is not searched.
+
+        courses: the methods of the stage `speed`.
+        """
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
-        self.rates_only = rates_only
+        self.rates_only, self.courses = rates_only, courses
         self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
@@ -284,7 +288,7 @@ class Bakeoff:
             self._plan(
                 "speed",
                 concepts("test", 6),
-                list(self.settings.values()),
+                [self.settings[name] for name in self.courses],
                 self.seeds[:1],
                 EVALUATE | {"checkpoints": CHECKPOINTS},
             )
@@ -582,8 +586,17 @@ def main() -> None:
         action="store_true",
         help="leave every method's second setting as it is, in a third of the time",
     )
+    parser.add_argument(
+        "--courses", nargs="+", choices=RATES, default=list(RATES), help="methods of `speed`"
+    )
     options = parser.parse_args()
-    bakeoff = Bakeoff(options.work, options.workers, options.seeds, rates_only=options.rates_only)
+    bakeoff = Bakeoff(
+        options.work,
+        options.workers,
+        options.seeds,
+        rates_only=options.rates_only,
+        courses=options.courses,
+    )
     stages = [s for s in options.stages if not (options.rates_only and s == "second")]
     for stage in stages:
         found = getattr(bakeoff, stage)()
