@@ -135,6 +135,7 @@ def test_the_note_shows_what_the_confirmation_gave() -> None:
         ("schedule", "inflation", "schedule.json"),
         ("entangled", "entangled", "result.json"),
         ("controls", "controls", "result.json"),
+        ("magnitudes", "magnitudes", "result.json"),
     ],
 )
 def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
@@ -155,6 +156,7 @@ def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
         ("dial", "gain-64.json"),
         ("inflation", "schedule.json"),
         ("entangled", "result.json"),
+        ("magnitudes", "result.json"),
     ],
 )
 def test_the_differences_of_an_experiment_are_those_of_its_cells(report: str, file: str) -> None:
