@@ -21,8 +21,8 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 # Short on purpose, about a minute of one core: 40 updates, and 8 sampler steps where a run takes 25.
 DEMO := $(BIN)/dti-geom
 demo: .venv/.installed
-	$(DEMO) train --concept green-fox --method ti --token "<ti>" --steps 40 --preview-every 0 --out demo/ti --overwrite
-	$(DEMO) train --concept green-fox --method dti --token "<dti>" --steps 40 --preview-every 0 --out demo/dti --overwrite
+	$(DEMO) train --concept green-fox --method ti --token "<ti>" --steps 40 --preview-every 40 --out demo/ti --overwrite
+	$(DEMO) train --concept green-fox --method dti --token "<dti>" --steps 40 --preview-every 40 --out demo/dti --overwrite
 	$(DEMO) evaluate demo/ti demo/dti --seeds 1 --steps 8 --out demo/evaluation --overwrite
 	$(DEMO) interpolate "<ti>" "<dti>" --embedding demo/ti --embedding demo/dti \
 	  --points 5 --steps 8 --out demo/between --overwrite
