@@ -167,12 +167,20 @@ def show(found: dict[str, Any]) -> Iterator[str]:
             f"×{variants[TI]['norm / mean']:.1f}",
             likeness,
             rescaled,
-            f"{lost['mean']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}], "
-            f"p = {lost['p, Holm']:.3f}",
+            _tested(lost),
             *others,
             f"{variants[WORD]['both']['mean']:.3f}",
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _tested(difference: dict[str, Any]) -> str:
+    """Write a difference with its interval and p, where several concepts give it some."""
+    mean = f"{difference['mean']:+.3f}"
+    if difference["p"] is None:
+        return mean
+    ends = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    return f"{mean} {ends}, p = {difference['p, Holm']:.3f}"
 
 
 def main() -> None:

@@ -31,5 +31,5 @@ def test_similarity_lists_the_nearest_and_json_has_the_matrix(
     for place, name in enumerate("ab"):
         torch.save({f"<{name}>": torch.eye(8)[place]}, tmp_path / f"{name}.bin")
     assert "Cosines" in run("similarity", ".", cwd=tmp_path).stdout
-    (group,) = run_json("similarity", tmp_path)
+    (group,) = run_json("similarity", tmp_path)["groups"]
     assert group["cosines"] == [[1, 0], [0, 1]]
