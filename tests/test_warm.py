@@ -57,5 +57,6 @@ def test_what_libraries_read_while_they_are_imported_needs_an_interpreter() -> N
     environment = dict(os.environ)
     assert parent.serves(environment | {"NO_COLOR": "1", "COLUMNS": "7"})
     assert parent.serves(environment | {"KMP_INIT_AT_FORK": "FALSE"})  # scikit-learn sets it
+    assert parent.serves(environment | {"PYTHONBREAKPOINT": "x", "RAY_NUM_REDIS_GET_RETRIES": "2"})
     assert not parent.serves(environment | {"HF_HOME": "/elsewhere"})
     assert not parent.serves(environment | {"PYTHONHASHSEED": "1"})

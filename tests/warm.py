@@ -46,12 +46,16 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 # Variables that are read when a command runs, not when a library is imported. pytest sets the last.
 READ_LATE = {"NO_COLOR", "COLUMNS", "TERM", "DTI_GEOM_CACHE", "PWD", "PYTEST_CURRENT_TEST"}
 
-# Variables that diffusers, scikit-learn and Ray set when they are imported. A test process that
-# has imported them hands them on; the parent has imported the same libraries.
+# Variables that diffusers, scikit-learn and Ray set when they are imported or connect. A test
+# process that has done so hands them on; the parent has imported the same libraries.
 SET_BY_IMPORTS = {
     "KMP_DUPLICATE_LIB_OK",
     "KMP_INIT_AT_FORK",
+    "PYTHONBREAKPOINT",
     "RAY_CLIENT_MODE",
+    "RAY_DEDUP_LOGS_SKIP_REGEX",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+    "RAY_NUM_REDIS_GET_RETRIES",
     "TORCHINDUCTOR_CACHE_DIR",
 }
 
