@@ -90,7 +90,7 @@ def _pictures(runs: Sequence[TrainingRun]) -> Pictures:
         columns.insert(0, "a reference")
     title = "Same prompt and seed, with the token’s length beside the vocabulary’s mean"
     if len(prompts) == 1:
-        title = f"{shown(prompts[0], 200)}: {title[0].lower()}{title[1:]}"
+        title = f"{shown(prompts[0], 200).replace('{}', '…')}: {title[0].lower()}{title[1:]}"
     return Pictures(title, columns, rows)
 
 
