@@ -27,6 +27,7 @@ from experiments import (
     Arms,
     concepts_of,
     correct,
+    difference_lines,
     differences,
     embedded_references,
     in_table,
@@ -126,10 +127,7 @@ def show(found: dict[str, Any]) -> Iterator[str]:
     for variant, row in found["variants"].items():
         yield f"| {variant} | {found['beach unasked'][variant]:.3f} | {in_table(row)} |"
     yield ""
-    yield "| difference | " + " | ".join(SCORES) + " |"
-    yield "|" + "---|" * (1 + len(SCORES))
-    for row in found["differences"]:
-        yield f"| {row['difference']} | {in_table(row, signed=True)} |"
+    yield from difference_lines(found["differences"])
 
 
 def main() -> None:

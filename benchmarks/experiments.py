@@ -508,6 +508,14 @@ def in_table(row: Mapping[str, Any], *, signed: bool = False) -> str:
     return " | ".join(texts)
 
 
+def difference_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of differences, with their intervals."""
+    yield "| difference | " + " | ".join(SCORES) + " |"
+    yield "|" + "---|" * (1 + len(SCORES))
+    for row in rows:
+        yield f"| {row['difference']} | {in_table(row, signed=True)} |"
+
+
 # --- Their commands ---
 
 

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from experiments import (
-    SCORES,
     WORD,
     Arms,
     correct,
+    difference_lines,
     differences,
-    in_table,
     options_of,
     row_of,
     run_stage,
@@ -119,10 +118,7 @@ def show(found: dict[str, Any]) -> Iterator[str]:
             len(MULTIPLES) - 1
         )
         yield ""
-    yield "| difference | " + " | ".join(SCORES) + " |"
-    yield "|" + "---|" * (1 + len(SCORES))
-    for row in found["differences"]:
-        yield f"| {row['difference']} | {in_table(row, signed=True)} |"
+    yield from difference_lines(found["differences"])
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from experiments import (
     SCORES,
     Arms,
     correct,
+    difference_lines,
     differences,
     in_table,
     options_of,
@@ -125,10 +126,7 @@ def show(found: dict[str, Any]) -> Iterator[str]:
         size = f"×{values['norm / mean']:.2f} | {values['angle']:.0f}°"
         yield f"| {arm} | {size} | {in_table(values)} |"
     yield ""
-    yield "| difference | " + " | ".join(SCORES) + " |"
-    yield "|" + "---|" * (1 + len(SCORES))
-    for row in found["differences"]:
-        yield f"| {row['difference']} | {in_table(row, signed=True)} |"
+    yield from difference_lines(found["differences"])
 
 
 def main() -> None:
