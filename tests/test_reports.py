@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dti_geom.files import load_result
+from dti_geom.sweeps.quality import time_to_quality
 from dti_geom.sweeps.sweep import Sweep
 from prose import assert_shown
 from scripts import script
@@ -178,6 +179,8 @@ def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results() -> Non
     again = load_result(folder / "bakeoff.json", Sweep)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     shown = bench.scores_table(again) + bench.against_table(result["bakeoff, dti less"], "dti")
+    courses = load_result(folder / "speed.json", Sweep)
+    shown += bench.quality_table(time_to_quality(courses.courses, courses.costs))
     shown += "".join(
         f"| {method} | {' | '.join(f'{merit:.3f} ({rate})' for rate, merit in rates.items())} |\n"
         for method, rates in result["search"].items()
