@@ -216,9 +216,9 @@ def saved(page: Any, button: str) -> Any:
 
     The page's own `save` is replaced: a browser blocks a page that downloads dozens of files.
     """
-    page.evaluate(
-        "window.saved = null; window.save = (name, type, text) => { window.saved = [name, text]; }"
-    )
+    # A function as the last value would be called by Playwright.
+    page.evaluate("window.save = (name, type, text) => { window.saved = [name, text]; }; null")
+    page.evaluate("window.saved = null")
     page.locator(button).click()
     page.wait_for_function("window.saved")  # it is unpacked first
     return page.evaluate("window.saved")
