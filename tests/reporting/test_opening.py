@@ -9,6 +9,7 @@ from dti_geom.reporting.renderers.page import page_html
 from dti_geom.reporting.report import Report
 from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import PIXEL
+from packed_pages import unpacked
 
 Train = Callable[..., TrainingRun]
 
@@ -70,6 +71,6 @@ def test_pictures_of_one_prompt_and_seed_stand_in_one_row_behind_a_reference(
 def test_the_page_opens_with_it_and_does_not_offer_its_pictures_for_download(
     trained: Train,
 ) -> None:
-    html = page_html(report_of(replace(trained("ti"), references=(PIXEL,))))
+    html = unpacked(page_html(report_of(replace(trained("ti"), references=(PIXEL,)))))
     assert html.index('id="result"') < html.index('id="training"')
     assert html.count(PIXEL) == 1
