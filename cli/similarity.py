@@ -26,11 +26,11 @@ def similarity(
     similarity.json and index.html, which draws it.
     """
     from dti_geom.editing.concepts import concepts_of
-    from dti_geom.editing.similarity import similarity_of
+    from dti_geom.editing.similarity import likeness
     from dti_geom.reporting.folder import write_result_page
     from dti_geom.reporting.registry import section_of
 
-    result = similarity_of(concepts_of(read_embeddings_or_skip(paths)))
+    result = likeness(concepts_of(read_embeddings_or_skip(paths)))
     page = None
     if out is not None:
         page = write_result_page(out, "similarity", "learned tokens", result, overwrite=overwrite)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dti_geom.editing.concepts import concepts_of
-from dti_geom.editing.similarity import Similarity, similarity_of
+from dti_geom.editing.similarity import Similarity, likeness
 from dti_geom.evaluation.evaluation import (
     Evaluation,
     SmallPicture,
@@ -42,7 +42,7 @@ def similarity_result(labels: Sequence[str]) -> Similarity:
         )
         for label, turn in zip(labels, turns, strict=True)
     ]
-    return similarity_of(concepts_of(files))
+    return likeness(concepts_of(files))
 
 
 PNG = (  # one pixel, base64

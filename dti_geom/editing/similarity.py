@@ -48,12 +48,7 @@ class Similarity:
         return sum(len(group.labels) for group in self.groups)
 
 
-def similarity_of(concepts: Sequence[Concept]) -> Similarity:
-    """Compare tokens, those of each width among themselves. Raises EditingError as `likeness`."""
-    return Similarity(likeness(concepts))
-
-
-def likeness(concepts: Sequence[Concept]) -> tuple[Likeness, ...]:
+def likeness(concepts: Sequence[Concept]) -> Similarity:
     """Compare tokens, those of each width among themselves.
 
     Raises EditingError if no two of them have vectors of one width.
@@ -70,7 +65,9 @@ def likeness(concepts: Sequence[Concept]) -> tuple[Likeness, ...]:
             f"found {len(concepts)} tokens, no two of one width. Name two or more files for the "
             "same text encoder."
         )
-    return tuple(_likeness(width, *zip(*members, strict=True)) for width, members in groups.items())
+    return Similarity(
+        tuple(_likeness(width, *zip(*members, strict=True)) for width, members in groups.items())
+    )
 
 
 def _likeness(width: int, labels: Sequence[str], means: Sequence[Tensor]) -> Likeness:

@@ -24,7 +24,7 @@ def concepts(**rows: list[float]) -> list[Concept]:
 
 
 def test_cosines_neighbours_and_the_mean_are_those_of_the_directions() -> None:
-    (group,) = likeness(concepts(a=[3.0, 0.0], b=[1.0, 1.0], c=[0.0, 2.0]))
+    (group,) = likeness(concepts(a=[3.0, 0.0], b=[1.0, 1.0], c=[0.0, 2.0])).groups
     root = 2**-0.5
     for found, wanted in zip(
         group.cosines, [(1, root, 0), (root, 1, root), (0, root, 1)], strict=True
@@ -38,12 +38,12 @@ def test_cosines_neighbours_and_the_mean_are_those_of_the_directions() -> None:
 
 def test_tokens_along_one_line_have_one_principal_direction() -> None:
     rows = {name: [1.0, place / 100, 0.0, 0.0] for place, name in enumerate("abcdef")}
-    (group,) = likeness(concepts(**rows))
+    (group,) = likeness(concepts(**rows)).groups
     assert group.principal[0] > 0.99
 
 
 def test_each_width_is_a_group_and_one_token_is_none() -> None:
-    groups = likeness(concepts(a=[1.0, 0.0], b=[1.0, 1.0], c=[1.0, 0, 0], d=[0, 1.0, 0]))
+    groups = likeness(concepts(a=[1.0, 0.0], b=[1.0, 1.0], c=[1.0, 0, 0], d=[0, 1.0, 0])).groups
     assert [group.width for group in groups] == [2, 3]
     with pytest.raises(EditingError, match="no two of one width"):
         likeness(concepts(a=[1.0], b=[1.0, 0.0]))
