@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from experiments import (
     PAIRS,
     PLACES,
@@ -26,16 +25,14 @@ from experiments import (
     WORD,
     Arms,
     concepts_of,
-    correct,
     difference_lines,
-    differences,
     embedded_references,
     in_table,
     load_painted,
     options_of,
     read,
-    row_of,
     run_stage,
+    summarised,
     write_summary,
 )
 from PIL import Image
@@ -102,22 +99,12 @@ def summary(
                 cells.append(cell | {"variant": arm if arm == WORD else f"{arm}, {kind}"})
     compared = [(f"{method}, one", f"{method}, five") for method in METHODS]
     compared += [(f"DTI, {kind}", f"TI, {kind}") for kind in REFERENCES]
-    tested = differences(cells, compared)
-    correct(tested)
-    variants = dict.fromkeys(cell["variant"] for cell in cells)
-    return {
-        "command": "python benchmarks/entangled.py",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
-        "variants": {variant: row_of(cells, variant) for variant in variants},
-        "beach unasked": {
-            variant: fmean(cell["beach unasked"] for cell in cells if cell["variant"] == variant)
-            for variant in variants
-        },
-        "differences": tested,
-        "cells": cells,
+    found = summarised("entangled.py", cells, compared, concepts, seeds)
+    found["beach unasked"] = {
+        variant: fmean(cell["beach unasked"] for cell in cells if cell["variant"] == variant)
+        for variant in found["variants"]
     }
+    return found
 
 
 def show(found: dict[str, Any]) -> Iterator[str]:

@@ -508,6 +508,34 @@ def in_table(row: Mapping[str, Any], *, signed: bool = False) -> str:
     return " | ".join(texts)
 
 
+def summarised(
+    command: str,
+    cells: Sequence[dict[str, Any]],
+    compared: Sequence[tuple[str, str]],
+    concepts: Sequence[Concept],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Return scores by variant, and their differences corrected over all rows.
+
+    command: the file of the experiment. cells: as `Arms.cells` yields them. compared: see
+    `differences`.
+    """
+    tested = differences(cells, compared)
+    correct(tested)
+    return {
+        "command": f"python benchmarks/{command}",
+        "torch": torch.__version__,
+        "seeds": list(seeds),
+        "concepts": len(concepts),
+        "variants": {
+            variant: row_of(cells, variant)
+            for variant in dict.fromkeys(cell["variant"] for cell in cells)
+        },
+        "differences": tested,
+        "cells": list(cells),
+    }
+
+
 def difference_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the lines of a Markdown table of differences, with their intervals."""
     yield "| difference | " + " | ".join(SCORES) + " |"

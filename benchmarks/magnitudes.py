@@ -18,16 +18,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from experiments import (
     WORD,
     Arms,
-    correct,
     difference_lines,
-    differences,
     options_of,
-    row_of,
     run_stage,
+    summarised,
     write_summary,
 )
 
@@ -83,20 +80,7 @@ def summary(arms: Arms, concepts: Sequence[Concept], seeds: Sequence[int]) -> di
     scorer, cells = shipped_scorer(), []
     for seed in seeds:
         cells += list(arms.cells(concepts, seed, scorer))
-    tested = differences(cells, compared())
-    correct(tested)
-    return {
-        "command": "python benchmarks/magnitudes.py",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
-        "variants": {
-            variant: row_of(cells, variant)
-            for variant in dict.fromkeys(cell["variant"] for cell in cells)
-        },
-        "differences": tested,
-        "cells": cells,
-    }
+    return summarised("magnitudes.py", cells, compared(), concepts, seeds)
 
 
 def show(found: dict[str, Any]) -> Iterator[str]:

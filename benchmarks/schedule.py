@@ -26,17 +26,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from experiments import (
     SCORES,
     Arms,
-    correct,
     difference_lines,
-    differences,
     in_table,
     options_of,
-    row_of,
     run_stage,
+    summarised,
     write_summary,
 )
 
@@ -98,31 +95,18 @@ def summary(arms: Arms, concepts: Sequence[Concept], seeds: Sequence[int]) -> di
     scorer, cells = shipped_scorer(), []
     for seed in seeds:
         cells += list(arms.cells(concepts, seed, scorer))
-    compared = differences(cells, COMPARED)
-    correct(compared)
-    return {
-        "command": "python benchmarks/schedule.py",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
-        "methods": {
-            name: {"rate": method.learning_rate, "schedule": method.schedule}
-            for name, method in arms.methods.items()
-        },
-        "arms": {
-            variant: row_of(cells, variant)
-            for variant in dict.fromkeys(cell["variant"] for cell in cells)
-        },
-        "differences": compared,
-        "cells": cells,
+    methods = {
+        name: {"rate": method.learning_rate, "schedule": method.schedule}
+        for name, method in arms.methods.items()
     }
+    return summarised("schedule.py", cells, COMPARED, concepts, seeds) | {"methods": methods}
 
 
 def show(found: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of two tables in Markdown."""
     yield "| arm | norm ÷ mean | angle to the word | " + " | ".join(SCORES) + " |"
     yield "|" + "---|" * (3 + len(SCORES))
-    for arm, values in found["arms"].items():
+    for arm, values in found["variants"].items():
         size = f"×{values['norm / mean']:.2f} | {values['angle']:.0f}°"
         yield f"| {arm} | {size} | {in_table(values)} |"
     yield ""

@@ -252,7 +252,7 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
         assert more[score]["p, Holm"] < 0.05
     schedule = json.loads((DOCS.parent / "reports" / "inflation" / "schedule.json").read_text())
     for arm in ("AdamW, falling", "DTI", "TI"):
-        shown += [schedule["arms"][arm][score]["mean"] for score in ("likeness", "text")]
+        shown += [schedule["variants"][arm][score]["mean"] for score in ("likeness", "text")]
     assert_shown(text, *map(share, shown))
     # What the words say of them: nothing is shown of presence, both things and order.
     tested = (row[check]["p, Holm"] for row in contrasts.values() for check in row)
