@@ -56,14 +56,17 @@ def opened(open_map: OpenMap) -> Any:
 def page(opened: Any) -> Any:
     """Show the whole map, with nothing selected."""
     opened.mouse.move(0, 0)
-    opened.evaluate(
-        "history.replaceState(null, '', '#map=0&view=-1,5,-1,5');"
-        "dispatchEvent(new Event('hashchange'))"  # also where the address is the same already
-    )
+    # Again and again: a hover of the last test may be told only after the first reset.
     opened.wait_for_function(
-        "!document.querySelector('.selected tbody') && !document.querySelector('.card h4')"
+        """() => {
+            history.replaceState(null, '', '#map=0&view=-1,5,-1,5');
+            dispatchEvent(new Event('hashchange'));  // also where the address is the same already
+            return !document.querySelector('.selected tbody')
+                && !document.querySelector('.card h4')
+                && !document.querySelector('.bars-of-norms').data[1].y.length;
+        }""",
+        polling=100,
     )
-    opened.wait_for_function("!document.querySelector('.bars-of-norms').data[1].y.length")
     return opened
 
 
