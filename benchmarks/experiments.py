@@ -547,14 +547,17 @@ def difference_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 # --- Their commands ---
 
 
-def options_of(doc: str | None, work: Path) -> argparse.ArgumentParser:
-    """Return the options that these experiments share. doc: of the file. work: default folder."""
+def options_of(doc: str | None, work: Path, first: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the options that these experiments share.
+
+    doc: of the file. work: default folder. first: stages of its own, before training.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tests = concepts_of("test")
     parser.add_argument("--work", type=Path, default=work)
-    parser.add_argument("--stage", choices=("train", "paint", "summary"), required=True)
+    parser.add_argument("--stage", choices=(*first, "train", "paint", "summary"), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--concepts",
