@@ -1,6 +1,7 @@
 """Tokens, adapters and objectives compared on the embedded model.
 
     python benchmarks/adapters.py --out work/adapters
+    python benchmarks/adapters.py --out work/over-updates --concepts 1 --checkpoints 50 100 150 200
     python benchmarks/adapters.py --out work/try --concepts 1 --seeds 1 --arms both --steps 5
 
 Runs the sweep in adapters.yaml over the test concepts and writes what `dti-geom sweep` writes:
@@ -10,6 +11,7 @@ move in 250 updates.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ def plan(
     seeds: int | None = None,
     steps: int | None = None,
     arms: list[str] | None = None,
+    checkpoints: Sequence[int] = (),
 ) -> Plan:
     """Return the plan of adapters.yaml, or a part of it. None takes all.
 
+    checkpoints: updates after which it paints too; each costs as much as the end.
     steps: of training, for a try: its pictures are painted in two steps and mean nothing.
     """
     content: dict[str, Any] = read_yaml(FILE)
@@ -40,6 +44,7 @@ def plan(
     content["seeds"] = content["seeds"][:seeds]
     if arms:
         content["methods"] = [arm for arm in content["methods"] if arm["label"] in arms]
+    content["evaluate"]["checkpoints"] = list(checkpoints)
     if steps:
         content["train"] |= {"steps": steps, "checkpoint_every": steps}
         content["evaluate"] = {"seeds": 1, "steps": 2}
@@ -55,8 +60,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--arms", nargs="*")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--checkpoints", type=int, nargs="*", default=[])
     asked = parser.parse_args()
-    cells = plan(concepts=asked.concepts, seeds=asked.seeds, steps=asked.steps, arms=asked.arms)
+    cells = plan(
+        concepts=asked.concepts,
+        seeds=asked.seeds,
+        steps=asked.steps,
+        arms=asked.arms,
+        checkpoints=asked.checkpoints,
+    )
     states = run_sweep(cells, asked.out, LocalEngine(asked.workers))
     for state in states:
         print(state.label, state.seed, *state.subjects, state.state, state.error or "")
