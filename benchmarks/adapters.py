@@ -12,6 +12,7 @@ move in 250 updates.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dti_geom.sweeps import LocalEngine, collect, read_finished, run_sweep
 from dti_geom.sweeps.plan import Plan, plan_of
 from dti_geom.sweeps.sweep import save_table
 
+RARE = "q"  # a token of mini that no caption has as a word: its "sks"
 FILE = Path(__file__).with_suffix(".yaml")
 
 
@@ -40,15 +42,27 @@ def plan(
     """
     content: dict[str, Any] = read_yaml(FILE)
     tests = [concept for concept in load_concepts(concepts_folder()) if concept.split == "test"]
-    content["concepts"] = [concept.name for concept in tests[:concepts]]
+    names = [concept.name for concept in tests[:concepts]]
+    content["concepts"] = names
     content["seeds"] = content["seeds"][:seeds]
+    rare = content.pop("on a rare word")
     if arms:
-        content["methods"] = [arm for arm in content["methods"] if arm["label"] in arms]
+        content["methods"], rare = (
+            [arm for arm in group if arm["label"] in arms] for group in (content["methods"], rare)
+        )
     content["evaluate"]["checkpoints"] = list(checkpoints)
     if steps:
         content["train"] |= {"steps": steps, "checkpoint_every": steps}
         content["evaluate"] = {"seeds": 1, "steps": 2}
-    return plan_of(content, "adapters")
+    on_words = plan_of(content, "adapters") if content["methods"] else None
+    content["concepts"] = [{"images": name, "init": RARE} for name in names]
+    content["methods"] = rare
+    on_rare = plan_of(content, "adapters") if rare else None
+    plans = [found for found in (on_words, on_rare) if found]
+    cells = [cell for found in plans for cell in found.cells]
+    # Concept after concept, so that what a stopped run leaves compares all arms.
+    cells.sort(key=lambda cell: (cell.run.seed, names.index(*cell.subjects)))
+    return replace(plans[0], cells=tuple(cells))
 
 
 def main() -> None:
