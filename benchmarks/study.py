@@ -7,9 +7,11 @@ spammers   how many raters who choose at random are left out, and how many caref
 places     what raters who favour the first place do to methods that are equal
 
 load       raters who answer at once on a local server: answers lost, and how long each waits
+simulate   files of answers to a study that was built, by raters who prefer no method
 
 python benchmarks/study.py      # 300 studies for each coverage, 50 for the rest: 4 CPU-minutes
 python benchmarks/study.py --load 200
+python benchmarks/study.py --simulate study      # writes study/answers
 """
 
 import argparse
@@ -27,7 +29,9 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
+from dti_geom.files import to_json, write_text
 from dti_geom.statistics import Interval, bootstrap_interval
+from dti_geom.study import read_study
 from dti_geom.study.answers import DATABASE
 from dti_geom.study.design import QUESTIONS, Case, Study, least_right, plan_study
 from dti_geom.study.scoring import (
@@ -58,7 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--load", type=int, default=0, help="raters at once; nothing else is run")
+    parser.add_argument("--simulate", type=Path, metavar="STUDY", help="nothing else is run")
     arguments = parser.parse_args()
+    if arguments.simulate:
+        answer(arguments.simulate)
+        return
     if arguments.load:
         for line in load(arguments.load):
             print(line)
@@ -66,6 +74,16 @@ def main() -> None:
     some = arguments.studies // 6
     for line in chain(coverage(arguments.studies), found(some), spammers(some), places(some)):
         print(line, flush=True)
+
+
+def answer(folder: Path) -> None:
+    """Write the answers of one simulated rater for each number of a study."""
+    study = read_study(folder)
+    crowd = Crowd((0.0,) * len(study.methods), spammers=0.1)
+    for answers in simulate(study, crowd, np.random.default_rng(0)):
+        path = folder / "answers" / f"answers-{answers.rater}-{answers.session}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(to_json(answers)))
 
 
 def study_of(methods: int, subjects: int, raters: int, prompts: int = 20, seed: int = 0) -> Study:

@@ -628,6 +628,8 @@ def _tracking(
 
     def track(record: StepRecord) -> None:
         figures = {f"loss/{token}": loss for token, loss in record.losses.items()}
+        for token, terms in record.terms.items():
+            figures |= {f"loss/{token}/{name}": loss for name, loss in terms.items()}
         for vector in record.vectors:
             figures[f"norm/{vector.token}/{vector.tower}/{vector.index}"] = vector.norm
         accelerator.log(figures | {"learning_rate": record.learning_rate}, step=record.step)

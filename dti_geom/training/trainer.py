@@ -6,7 +6,7 @@ by whoever reads the records.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 import torch
@@ -47,6 +47,8 @@ class StepRecord:
     seconds: float
     peak_memory: int  # bytes in this run: of the process, or of the GPU's allocator
     adapter: AdapterRecord | None = None
+    # Of each token, the mean of every term of its loss, by the term's name; empty for a single one.
+    terms: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Concept:
 class Figures:
     """What an update did, as float32 tensors on the CPU."""
 
-    losses: Tensor  # (concepts,)
+    losses: Tensor  # (terms, concepts)
     gradients: list[Tensor]
     learned: list[list[Tensor]]  # by concept, its parameters after the step
     described: list[list[Tensor]]  # by trainable, what its records need
@@ -148,6 +150,7 @@ class Trainer:
             model.denoiser = torch.compile(model.denoiser)
         self.loss_scale = LossScale(model.dtype)
         self.step = 0
+        self.terms: tuple[str, ...] = ()  # of the loss, from the first update on
         self._ahead: tuple[int, Batch] | None = None  # the next micro-batch and its number
         # What each trainable had learned after the last updates, as many as are averaged.
         self._recent: list[list[Values]] = []
@@ -239,7 +242,8 @@ class Trainer:
     def _backward(self) -> Tensor:
         """Compute the gradients of one update; again at another scale where float16 overflows.
 
-        Returns the mean data loss of each concept, (concepts,), where the model computes.
+        Returns the mean of each term of each concept's data loss, (terms, concepts), where the
+        model computes.
         """
         while True:
             losses = self._scaled_backward()
@@ -255,7 +259,7 @@ class Trainer:
     def _scaled_backward(self) -> Tensor:
         """Compute the gradients of the scaled loss, over its micro-batches and processes."""
         accumulate = self.config.accumulate
-        sums = torch.zeros(len(self.concepts), device=self.model.device)
+        found: list[Tensor] = []
         for micro in range(accumulate):
             for trainable in self.trainables:
                 trainable.place(self.model, differentiable=True)
@@ -264,11 +268,12 @@ class Trainer:
             terms = [losses.sum(), *(term for term in penalties if term is not None)]
             # Every concept's own mean, summed: each gets the gradient it would get alone.
             (torch.stack(terms).sum() / accumulate * self.loss_scale.value).backward()
-            sums += losses.detach() / accumulate
+            found.append(losses.detach() / accumulate)
             self._draw_ahead(self.step * accumulate + micro + 1)
         for trainable in self.trainables:  # the graph is freed; the model must not keep it
             trainable.place(self.model, differentiable=False)
         self.processes.average([parameter.grad for parameter in self._parameters()])
+        sums = torch.stack(found).sum(dim=0)
         self.processes.average([sums])
         return sums
 
@@ -336,15 +341,19 @@ class Trainer:
         )
 
     def _losses(self, batch: Batch) -> Tensor:
-        """Return the mean over each concept's samples of all objectives' losses, (concepts,)."""
-        losses: list[Tensor] = []
+        """Return the mean over each concept's samples of each objective's terms.
+
+        (terms, concepts); their names are in `self.terms`.
+        """
+        losses: dict[str, Tensor] = {}
         for name in self.config.objective.names or ():
             named = OBJECTIVES[name].compute(
                 self.model, batch, min_snr=self.config.min_snr, options=self.config.objective
             )
-            losses += named.values()
-        per_sample = torch.stack(losses).sum(dim=0)
-        return per_sample.view(len(self.concepts), -1).mean(dim=1)
+            losses |= named
+        self.terms = tuple(losses)
+        per_sample = torch.stack(list(losses.values()))
+        return per_sample.view(len(losses), len(self.concepts), -1).mean(dim=2)
 
     def _parameters(self) -> list[Tensor]:
         parameters: list[Tensor] = []
@@ -357,7 +366,7 @@ class Trainer:
         tokens = [concept.config.token for concept in self.concepts]
         bad = [
             token
-            for token, loss in zip(tokens, figures.losses, strict=True)
+            for token, loss in zip(tokens, figures.losses.sum(dim=0), strict=True)
             if not _is_finite(loss)
         ]
         if bad or not all(map(_is_finite, figures.gradients)):
@@ -395,14 +404,19 @@ class Trainer:
         if self.adapter is not None:
             adapter = self.adapter.record(figures.described[-1])
         tokens = [concept.config.token for concept in self.concepts]
+        terms = {
+            token: dict(zip(self.terms, values, strict=True))
+            for token, values in zip(tokens, figures.losses.T.tolist(), strict=True)
+        }
         return StepRecord(
             step=self.step,
-            losses=dict(zip(tokens, figures.losses.tolist(), strict=True)),
+            losses=dict(zip(tokens, figures.losses.sum(dim=0).tolist(), strict=True)),
             learning_rate=share * self.settings.learning_rate,
             vectors=tuple(vectors),
             seconds=seconds,
             peak_memory=peak_memory(self.model.device),
             adapter=adapter,
+            terms=terms if len(self.terms) > 1 else {},
         )
 
 

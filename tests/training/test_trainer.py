@@ -16,6 +16,7 @@ from dti_geom.geometry import frechet_mean, normalize, norms
 from dti_geom.models.pipelines import TextToImage, open_text_to_image
 from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training import METHODS, ConceptConfig, DataConfig, MethodConfig, RunConfig
+from dti_geom.training.config import ObjectiveConfig
 from dti_geom.training.data import Batch
 from dti_geom.training.token_vectors import average_vectors
 from dti_geom.training.trainer import Figures, StepRecord, Trainer
@@ -240,6 +241,20 @@ def test_an_instruction_is_refused_where_there_is_none(
 ) -> None:
     with pytest.raises(DoesNotApply, match="no instruction"):
         Trainer(tiny(), config(data=DataConfig(resolution=64, instruction=False)))
+
+
+def test_the_terms_of_a_loss_are_recorded_apart_and_add_up_to_it(
+    tiny: Callable[[], TextToImage], config: Callable[..., RunConfig]
+) -> None:
+    both = ObjectiveConfig(("denoising", "context"))
+    _, (record, *_) = trained(tiny(), config(objective=both, accumulate=2))
+    _, (alone, *_) = trained(tiny(), config(accumulate=2))
+    terms = record.terms["<x>"]
+    assert set(terms) == {"denoising", "context"}
+    assert terms["denoising"] == alone.losses["<x>"]
+    assert terms["context"] > 0
+    assert record.losses["<x>"] == pytest.approx(sum(terms.values()), rel=1e-6)
+    assert alone.terms == {}  # it has one term, which is its loss
 
 
 def test_in_bfloat16_the_vectors_stay_float32(
