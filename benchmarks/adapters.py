@@ -61,7 +61,7 @@ def plan(
     plans = [found for found in (on_words, on_rare) if found]
     cells = [cell for found in plans for cell in found.cells]
     # Concept after concept, so that what a stopped run leaves compares all arms.
-    cells.sort(key=lambda cell: (cell.run.seed, names.index(*cell.subjects)))
+    cells.sort(key=lambda cell: (cell.run.seed, names.index(cell.subjects[0])))
     return replace(plans[0], cells=tuple(cells))
 
 

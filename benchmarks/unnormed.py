@@ -100,7 +100,8 @@ def usual_length(model: TextToImage, captions: Sequence[str]) -> Tensor:
     The median over the tokens of captions, but for the first: its length is another.
     """
     (tower,) = model.towers
-    norm, found = tower.module.final_layer_norm, []
+    norm: Any = tower.module.final_layer_norm
+    found: list[Tensor] = []
     hook = norm.register_forward_hook(
         lambda _module, inputs, output: found.append(inputs[0].norm(dim=-1) / output.norm(dim=-1))
     )
