@@ -24,6 +24,7 @@ from .interpolate import interpolate
 from .merge import merge
 from .models import models
 from .probing import probe_command
+from .protocol import COMMANDS as PROTOCOL_COMMANDS
 from .report import report
 from .similarity import similarity
 from .study import COMMANDS as STUDY_COMMANDS
@@ -93,12 +94,20 @@ for _purpose, _commands in COMMANDS.items():
             _command
         )
 
-_study = typer.Typer(
-    no_args_is_help=True, help="Ask people: build a blind study, serve it, score the answers."
-)
-for _command, _example in STUDY_COMMANDS.items():
-    _study.command(help=_help(_command), epilog=f"Example: {_example}")(_command)
-app.add_typer(_study, name="study", rich_help_panel="Train, paint, score")
+# Commands of commands.
+for _name, _what, _subcommands in (
+    (
+        "study",
+        "Ask people: build a blind study, serve it, score the answers.",
+        STUDY_COMMANDS,
+    ),
+    ("protocol", "Run a published experiment from its images to its tables.", PROTOCOL_COMMANDS),
+):
+    _group = typer.Typer(no_args_is_help=True, help=_what)
+    _group.callback()(lambda: None)  # else a single command would stand for the group
+    for _command, _example in _subcommands.items():
+        _group.command(help=_help(_command), epilog=f"Example: {_example}")(_command)
+    app.add_typer(_group, name=_name, rich_help_panel="Train, paint, score")
 
 
 def _show_version(asked: bool) -> None:

@@ -13,7 +13,7 @@ from .progress import cell_progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dti_geom.sweeps.engines import Engine
+    from dti_geom.sweeps.engines import Engine as SweepEngine
     from dti_geom.sweeps.plan import Plan
     from dti_geom.sweeps.sweep import CellState
 
@@ -30,6 +30,32 @@ class Results(StrEnum):
 
     shared = "shared"
     returned = "returned"
+
+
+Retry = Annotated[
+    bool, typer.Option("--retry-failed", help="Also compute cells that failed before.")
+]
+Engine = Annotated[
+    EngineName,
+    typer.Option("--engine", help="Processes of this machine, or a running Ray cluster."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes of the local engine. Default: one per GPU, or per core.",
+    ),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker.")]
+Address = Annotated[str, typer.Option("--address", help="Address of the Ray cluster, host:port.")]
+ResultsOption = Annotated[
+    Results,
+    typer.Option(
+        "--results",
+        help="With ray: all nodes share the folder of --out, or return files to it.",
+    ),
+]
 
 
 def sweep(
@@ -60,32 +86,12 @@ def sweep(
             help="Print the cells and an estimate of time and disk, and compute nothing.",
         ),
     ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also compute cells that failed before.")
-    ] = False,
-    engine: Annotated[
-        EngineName,
-        typer.Option("--engine", help="Processes of this machine, or a running Ray cluster."),
-    ] = EngineName.local,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Processes of the local engine. Default: one per GPU, or per core.",
-        ),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each worker.")] = 1,
-    address: Annotated[
-        str, typer.Option("--address", help="Address of the Ray cluster, host:port.")
-    ] = "auto",
-    results: Annotated[
-        Results,
-        typer.Option(
-            "--results",
-            help="With ray: all nodes share the folder of --out, or return files to it.",
-        ),
-    ] = Results.shared,
+    retry_failed: Retry = False,
+    engine: Engine = EngineName.local,
+    workers: Workers = None,
+    threads: Threads = 1,
+    address: Address = "auto",
+    results: ResultsOption = Results.shared,
     json: options.Json = False,
 ) -> None:
     """Train, paint and score many combinations: concepts × methods × seeds × settings.
@@ -96,7 +102,7 @@ def sweep(
     the folder holds results.csv, sweep.json and index.html.
     """
     from dti_geom.errors import SweepError
-    from dti_geom.sweeps import LocalEngine, RayEngine, load_plan, read_plan, run_sweep
+    from dti_geom.sweeps import load_plan, read_plan, run_sweep
     from dti_geom.sweeps.sweep import read_states
 
     if what in ("status", "report"):
@@ -115,14 +121,23 @@ def sweep(
     if dry_run:
         _estimate(plan, place, threads, json)
         return
-    chosen: Engine = LocalEngine(workers, threads)
-    if engine is EngineName.ray:
-        chosen = RayEngine(address, threads, shared=results is Results.shared)
+    chosen = engine_of(engine, workers, threads, address, results)
     with cell_progress() as progress:
         states = run_sweep(plan, place, chosen, retry_failed=retry_failed, progress=progress)
     _show(plan, states, place, json, page=any(state.state == "done" for state in states))
     if any(state.state == "failed" for state in states):
         raise typer.Exit(1)
+
+
+def engine_of(
+    name: EngineName, workers: int | None, threads: int, address: str, results: Results
+) -> "SweepEngine":
+    """Return who computes the cells."""
+    from dti_geom.sweeps import LocalEngine, RayEngine
+
+    if name is EngineName.ray:
+        return RayEngine(address, threads, shared=results is Results.shared)
+    return LocalEngine(workers, threads)
 
 
 def _estimate(plan: "Plan", folder: Path, threads: int, json: bool) -> None:
@@ -136,7 +151,7 @@ def _estimate(plan: "Plan", folder: Path, threads: int, json: bool) -> None:
         print_json({"cells": states, "estimate": needed})
         return
     print_section(cells_section(states, needed))
-    _print_failures(states)
+    print_failures(states)
 
 
 def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, page: bool) -> None:
@@ -151,7 +166,7 @@ def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, 
             print_json(states)
         else:
             print_section(cells_section(states))
-            _print_failures(states)
+            print_failures(states)
         return
     finished = read_finished(plan, folder)
     result = collect(finished)
@@ -161,11 +176,12 @@ def _show(plan: "Plan", states: "list[CellState]", folder: Path, json: bool, *, 
         print_json(result)
         return
     print_section(sweep_section(result))
-    _print_failures(result.cells)
+    print_failures(result.cells)
     print_line(str(written))
 
 
-def _print_failures(states: "Sequence[CellState]") -> None:
+def print_failures(states: "Sequence[CellState]") -> None:
+    """Name every cell that failed, why, and where its log is."""
     for state in states:
         if state.error:
             print_notice(

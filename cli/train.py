@@ -583,7 +583,7 @@ def _concepts(
     """Return what --concept or --images ask to learn. Raises TrainingError for both or neither."""
     from dti_geom.errors import TrainingError
     from dti_geom.training import ConceptConfig
-    from dti_geom.training.data import class_word
+    from dti_geom.training.data import class_words
 
     if named:
         if images is not None:
@@ -595,7 +595,7 @@ def _concepts(
                 "nothing to learn: pass --images DIR, or --concept NAME of `dti-geom concepts`."
             )
         if init is None and subject is not None:
-            init = class_word(images, subject)
+            init = class_words(images).get(subject)
         if init is None:
             raise TrainingError("--init is missing: a word for what the images show, such as dog.")
         concepts = [ConceptConfig(token, str(images), init, subject)]

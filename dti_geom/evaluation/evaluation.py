@@ -149,13 +149,15 @@ def evaluate(
     *,
     steps: int | None = None,
     guidance: float | None = None,
+    masked: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Paint every candidate in every prompt from every seed into `out`/pictures, and score it.
 
     Pictures that are there already are not painted again. seeds: of the noise. encoder: compares a
     picture with the subject's reference images. text: says how well it follows its prompt. steps,
-    guidance: the model's own by default.
+    guidance: the model's own by default. masked: compare with the references on white, cut out by
+    their masks.
 
     A prompt with two subjects pairs a candidate with the next subject of its method. A method with
     one subject skips such prompts. The model keeps the placeholders <shown-…> afterwards.
@@ -165,7 +167,7 @@ def evaluate(
     """
     if not candidates:
         raise EvaluationError("nothing to evaluate: no run was given.")
-    references, unread = _references(candidates, encoder)
+    references, unread = _references(candidates, encoder, masked)
     files = {candidate.subject: candidate.references for candidate in candidates}
     ceilings = ceilings_of(files, encoder)
     names = _place(model, candidates)
@@ -307,7 +309,7 @@ def prompt_scores(scores: Sequence[ImageScore]) -> Iterator[PromptScore]:
 
 
 def _references(
-    candidates: Sequence[Candidate], encoder: ImageEncoder
+    candidates: Sequence[Candidate], encoder: ImageEncoder, masked: bool
 ) -> tuple[dict[str, References], list[LeftOut]]:
     """The reference images of every subject, and the files that do not open."""
     references: dict[str, References] = {}
@@ -321,7 +323,9 @@ def _references(
                 "All runs of a subject need the same images; give the folders different names."
             )
         if subject not in references:
-            references[subject], unread = read_references(candidate.references, encoder)
+            references[subject], unread = read_references(
+                candidate.references, encoder, masked=masked
+            )
             left_out += unread
     return references, left_out
 

@@ -1,7 +1,7 @@
 """Sets of prompts that subjects are painted in, from single attributes to two concepts."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +57,95 @@ STYLES = (
     "a mosaic of a {}",
     "a black and white photograph of a {}",
 )
+# The paper's protocol counts 41 prompts for each kind of subject, 16 and 16 compositional ones and
+# 40 of styles. Its wording is not published: the dataset's 25 are taken as they are, the rest is
+# ours.
+MORE_FOR_OBJECTS = (
+    "a {} on a kitchen counter",
+    "a {} on a park bench",
+    "a {} on a bookshelf",
+    "a {} in a shop window",
+    "a {} on a wet street at night",
+    "a {} on a rock by a waterfall",
+    "a {} in a field of lavender",
+    "a {} on a sandy dune at sunset",
+    "a {} on a frozen lake",
+    "a {} inside a cardboard box",
+    "a {} under a street lamp",
+    "a {} on a red velvet cushion",
+    "a {} on the deck of a ship",
+    "a {} in front of a castle",
+    "a {} in heavy rain",
+    "a {} floating in a swimming pool",
+)
+MORE_FOR_LIVE = (
+    "a {} sleeping on a sofa",
+    "a {} running across a meadow",
+    "a {} jumping over a fence",
+    "a {} looking out of a window",
+    "a {} on a park bench",
+    "a {} on a wet street at night",
+    "a {} in a field of lavender",
+    "a {} on a sandy dune at sunset",
+    "a {} on a frozen lake",
+    "a {} inside a cardboard box",
+    "a {} on the deck of a ship",
+    "a {} in front of a castle",
+    "a {} in heavy rain",
+    "a {} swimming in a pool",
+    "a {} wearing a knitted scarf",
+    "a {} wearing a bow tie",
+)
+WITH_A_THING = (
+    "a photo of a {} next to a bicycle",
+    "a photo of a {} to the left of a blue vase",
+    "a photo of a blue vase to the left of a {}",
+    "a photo of a {} behind a wine glass",
+    "a photo of a {} in front of a piano",
+    "a photo of a {} on top of a suitcase",
+    "a photo of a {} under an umbrella",
+    "a photo of a {} inside a wicker basket",
+    "a photo of a {} beside a stack of pancakes",
+    "a photo of a {} with a yellow balloon above it",
+    "a photo of a {} and two oranges",
+    "a photo of a {} and three books",
+    "a photo of a {} between a lamp and a clock",
+    "a photo of a {} facing a mirror",
+    "a photo of a white cat looking at a {}",
+    "a photo of a child holding a {}",
+)
+MORE_STYLES = (
+    "a charcoal drawing of a {}",
+    "an ink drawing of a {}",
+    "a pastel drawing of a {}",
+    "a gouache painting of a {}",
+    "a fresco of a {}",
+    "a {} in the style of impressionism",
+    "a {} in the style of cubism",
+    "a {} in the style of pop art",
+    "a {} in the style of art nouveau",
+    "a {} in the style of a comic book",
+    "an anime drawing of a {}",
+    "a {} as a tarot card",
+    "a {} on a postage stamp",
+    "a {} as a tattoo",
+    "graffiti of a {} on a brick wall",
+    "a {} as a marble statue",
+    "a bronze sculpture of a {}",
+    "a {} made of clay",
+    "a {} made of folded paper",
+    "a {} knitted from wool",
+    "an embroidery of a {}",
+    "a {} as a low-poly model",
+    "a 3D rendering of a {}",
+    "a blueprint of a {}",
+    "a linocut of a {}",
+    "an etching of a {}",
+    "a {} as a neon sign",
+    "a {} as a cave painting",
+    "a chalk drawing of a {} on a blackboard",
+    "an old sepia photograph of a {}",
+)
 PROMPT_SETS = {
     "mini": "the embedded model's own words: places, colours, accessories, counts, left and right, "
     "above and below",
@@ -64,8 +153,8 @@ PROMPT_SETS = {
     + DREAMBOOTH_FILE,
     "compositional": "ours, in growing complexity: " + ", ".join(COMPOSITIONAL),
     "styles": "ours: ten ways to draw",
-    "paper": "the paper's protocol as far as its prompts are ours to give: dreambooth, "
-    "compositional and styles",
+    "paper": "the paper's protocol: 41 prompts for the kind of subject, 16 that combine, 16 with "
+    "another thing and 40 styles; the DreamBooth dataset's 25 among them, the others ours",
 }
 # The sets among them that come with a model: "module:function". The function takes what the scorer
 # calls the subject, and its class word; it returns (text, group, expectation) for each prompt.
@@ -127,8 +216,9 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
         )
     if name in ("dreambooth", "paper"):
         kinds = dreambooth_prompts(dreambooth)
-        ours = (*_compositional(), *_styles()) if name == "paper" else ()
-        return PromptSet(name, lambda word, _thing: kinds[word in LIVE_CLASSES] + ours)
+        if name == "paper":
+            kinds = tuple(map(_papers, kinds, (MORE_FOR_OBJECTS, MORE_FOR_LIVE)))
+        return PromptSet(name, lambda word, _thing: kinds[word in LIVE_CLASSES])
     ours_alone = {"compositional": _compositional, "styles": _styles}.get(name)
     prompts = tuple(ours_alone() if ours_alone else _from_file(Path(name)))
     return PromptSet(name, lambda _word, _thing: prompts)
@@ -161,6 +251,17 @@ def _listed(text: str) -> tuple[Prompt, ...]:
     templates = re.findall(r"^\s*'(.*\{0\} \{1\}.*)'\.format\(", text, re.MULTILINE)
     return tuple(
         Prompt(template.replace("{0} {1}", SUBJECT), "dreambooth") for template in templates
+    )
+
+
+def _papers(simple: tuple[Prompt, ...], more: Sequence[str]) -> tuple[Prompt, ...]:
+    """Return the prompts of the paper's protocol for a kind of subject."""
+    return (
+        *(Prompt(text, "simple") for text in (*(prompt.text for prompt in simple), *more)),
+        *(prompt for prompt in _compositional() if OTHER not in prompt.text),
+        *(Prompt(text, "with a thing") for text in WITH_A_THING),
+        *_styles(),
+        *(Prompt(text, "style") for text in MORE_STYLES),
     )
 
 

@@ -97,11 +97,46 @@ class Comparison:
     ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What a comparison needs to know of a result."""
+
+    model: str
+    prompts: str
+    seeds: tuple[int, ...]  # of the pictures' noise
+    image_encoder: str
+    text_encoder: str
+    subjects: int
+    summaries: tuple[Summary, ...]
+    accuracy: tuple[ScorerAccuracy, ...] = ()
+    ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Scores":
+        """Return those of an evaluation."""
+        return cls(
+            model=evaluation.model,
+            prompts=evaluation.prompts,
+            seeds=evaluation.seeds,
+            image_encoder=evaluation.image_encoder,
+            text_encoder=evaluation.text_encoder,
+            subjects=len({score.subject for score in evaluation.images}),
+            summaries=evaluation.summaries,
+            accuracy=evaluation.accuracy,
+            ceilings=evaluation.ceilings,
+        )
+
+
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     """Put the user's scores beside every published row of the same model and method.
 
     Raises EvaluationError if two results hold the same method on the same model.
     """
+    return compare_scores(list(map(Scores.of, evaluations)))
+
+
+def compare_scores(evaluations: Sequence[Scores]) -> Comparison:
+    """Do what `compare` does with results of any kind. Raises EvaluationError as it does."""
     ours = _overall(evaluations)
     published = {(row.model, row.method) for row in PUBLISHED}
     others = []
@@ -133,7 +168,7 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     )
 
 
-def _overall(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str], Summary]:
+def _overall(evaluations: Sequence[Scores]) -> dict[tuple[str, str], Summary]:
     """(model, method) → scores over all prompts."""
     overall: dict[tuple[str, str], Summary] = {}
     for evaluation in evaluations:
@@ -171,20 +206,19 @@ def _minus(interval: Interval, published: float | None) -> Interval | None:
     return replace(interval, mean=interval.mean - published, low=low, high=high)
 
 
-def _departures(evaluation: Evaluation) -> list[str]:
+def _departures(evaluation: Scores) -> list[str]:
     """What differs from the paper's experiment, in words; empty if nothing does."""
     model = _short_name(evaluation.model)
     if all(row.model != model for row in PUBLISHED):
         return [f"{model}: not a model of the paper."]
-    subjects = len({score.subject for score in evaluation.images})
     departures = []
     if (evaluation.image_encoder, evaluation.text_encoder) != ENCODERS:
         departures.append(
             f"scored by {evaluation.image_encoder} and {evaluation.text_encoder}, "
             f"not {' and '.join(ENCODERS)}"
         )
-    if subjects != SUBJECTS:
-        departures.append(f"{subjects} of {SUBJECTS} subjects")
+    if evaluation.subjects != SUBJECTS:
+        departures.append(f"{evaluation.subjects} of {SUBJECTS} subjects")
     if evaluation.seeds != SEEDS:
         departures.append(f"seeds {', '.join(map(str, evaluation.seeds))}")
     if evaluation.prompts != "paper":

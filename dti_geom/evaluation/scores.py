@@ -227,16 +227,23 @@ class References:
     thing: str  # what the embedded model's scorer reads in most of them; "" for other encoders
 
 
+def mask_file(image: str | Path) -> Path:
+    """Return where the mask of a reference image lies: masks/NAME.png beside it."""
+    image = Path(image)
+    return image.parent / "masks" / f"{image.stem}.png"
+
+
 def read_references(
-    files: Sequence[str | Path], encoder: ImageEncoder
+    files: Sequence[str | Path], encoder: ImageEncoder, *, masked: bool = False
 ) -> tuple[References, list[LeftOut]]:
     """Embed a subject's images. Those that do not open are returned beside the others.
 
-    Raises EvaluationError if none opens.
+    masked: paint everything white that the image's mask (`mask_file`) leaves black. Raises
+    EvaluationError if none opens.
     """
     images, left_out = [], []
     for file in files:
-        image = open_image(Path(file))
+        image = _masked(Path(file)) if masked else open_image(Path(file))
         if isinstance(image, LeftOut):
             left_out.append(image)
         else:
@@ -288,6 +295,21 @@ def score_shots(
                     scores.append(scored)
     progress("scores", len(shots), len(shots))
     return scores, left_out
+
+
+def _masked(path: Path) -> "Image | LeftOut":
+    """Return an image on white where its mask is black, or why it or its mask does not open."""
+    image, mask = open_image(path), open_image(mask_file(path))
+    for part in (image, mask):
+        if isinstance(part, LeftOut):
+            return part
+    assert not isinstance(image, LeftOut)
+    assert not isinstance(mask, LeftOut)
+    if image.size != mask.size:
+        return LeftOut(str(path), f"its mask has {mask.size} pixels, the image {image.size}")
+    from PIL import Image
+
+    return Image.composite(image, Image.new("RGB", image.size, "white"), mask.convert("L"))
 
 
 def open_image(path: Path) -> "Image | LeftOut":

@@ -264,6 +264,7 @@ class _Painter:
             out=self.place,
             steps=asked.steps,
             guidance=asked.guidance,
+            masked=asked.masked,
         )
 
     def checkpoints(self, last: int) -> list[Moment]:

@@ -40,7 +40,7 @@ def estimate(plan: Plan, folder: str | Path, threads: int = 1) -> Estimate:
     folder = Path(folder)
     states = read_states(plan, folder)
     left = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state != DONE]
-    trainings, pictures = sum(len(cell.subjects) for cell in left), _pictures(left)
+    trainings, pictures = sum(len(cell.subjects) for cell in left), pictures_of_cells(left)
     finished = [state for state in states if state.cost is not None]
     if finished:
         seconds = trainings * median(_seconds(state) for state in finished)
@@ -65,8 +65,11 @@ def estimate(plan: Plan, folder: str | Path, threads: int = 1) -> Estimate:
     )
 
 
-def _pictures(cells: Sequence[Cell]) -> int:
-    """Pictures of cells; baselines and prompts with two subjects may differ by a few."""
+def pictures_of_cells(cells: Sequence[Cell]) -> int:
+    """Return how many pictures cells paint.
+
+    Baselines and prompts with two subjects may differ by a few.
+    """
     alike: dict[Any, list[Cell]] = defaultdict(list)
     for cell in cells:
         alike[cell.run.concepts, cell.evaluation].append(cell)

@@ -50,6 +50,7 @@ class EvaluationConfig:
     image_encoder: str | None = None
     text_encoder: str | None = None
     baselines: bool = False  # also the class word, and tokens at the vocabulary's mean norm
+    masked: bool = False  # compare with the references on white, cut out by masks/NAME.png
     checkpoints: tuple[int, ...] = ()  # also paint after these updates
 
     def __post_init__(self) -> None:

@@ -135,16 +135,18 @@ def _folders_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
 
-def class_word(root: Path, subject: str) -> str | None:
-    """Return the class of a subject from the DreamBooth dataset's own file, None without one."""
+def class_words(root: Path) -> dict[str, str]:
+    """Return the class of each subject from the DreamBooth dataset's own file, {} without one."""
     path = root / CLASSES_FILE
     if not path.is_file():
-        return None
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, comma, word = line.partition(",")
-        if comma and name.strip() == subject and word.strip():
-            return word.strip()
-    return None
+        return {}
+    words: dict[str, str] = {}
+    listing, _, _ = path.read_text(encoding="utf-8", errors="replace").partition("prompt_list")
+    for line in listing.splitlines():
+        name, comma, word = (part.strip() for part in line.partition(","))
+        if comma and word and (name, word) != ("subject_name", "class"):
+            words.setdefault(name, word)
+    return words
 
 
 def load_views(

@@ -58,6 +58,7 @@ class MemoryEstimate:
     encoding: int  # of the images
     painting: int  # of the previews; 0 without previews
     flops: int  # floating-point operations of an update
+    picture_flops: int  # of a picture by the pipeline's own sampler, guided, at its own size
 
     @property
     def peak(self) -> int:
@@ -219,6 +220,7 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
         encoding=(total if anew else with_vae) + encoding.peak + kept,
         painting=painting + kept if config.preview.every else 0,
         flops=step.flops * config.accumulate,
+        picture_flops=_picture_flops(model, config),
     )
 
 
@@ -323,6 +325,22 @@ def _step(model: TextToImage, config: RunConfig, batch: Batch) -> tuple[Meter, i
         kept = meter.live
         loss.backward()
     return meter, kept
+
+
+def _picture_flops(model: TextToImage, config: RunConfig) -> int:
+    """Return the operations of a picture: prompts once, every step of the sampler, the decoder."""
+    side = model.resolution
+    with torch.no_grad():
+        latents = model.encode_images(torch.empty(1, 3, side, side)).mean
+        drawn = replace(config, data=replace(config.data, resolution=side), batch_size=2)
+        batch = _batch(model, drawn, latents)
+        with metered() as text:
+            conditioning = model.encode_prompts(batch.prompts[:2], batch.views[:2])
+        with metered() as step:
+            model.predict(batch.x[:2], batch.times[:2], conditioning)
+        with metered() as decoding:
+            model.decode_latents(latents)
+    return text.flops + model.sampling_steps * step.flops + decoding.flops
 
 
 def _sampling(model: TextToImage, batch: Batch, pictures: int) -> Meter:

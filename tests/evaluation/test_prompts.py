@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ from dti_geom.evaluation.prompts import (
     COMPOSITIONAL,
     OTHER,
     PROMPT_SETS,
-    STYLES,
     SUBJECT,
     dreambooth_prompts,
     open_prompt_set,
@@ -62,10 +62,16 @@ def test_the_real_file_lists_25_prompts_of_either_kind(shared_data: Path) -> Non
     assert (len(objects), len(live)) == (25, 25)
 
 
-def test_the_papers_set_is_the_datasets_prompts_and_ours(dataset: Path) -> None:
-    texts = [prompt.text for prompt in open_prompt_set("paper", dataset).of("dog", "")]
-    ours = [text for group in COMPOSITIONAL.values() for text in group]
-    assert texts == ["a {} wearing a red hat", *ours, *STYLES]
+@pytest.mark.parametrize("word", ["dog", "teapot"])
+def test_the_papers_set_has_the_papers_numbers_of_prompts(shared_data: Path, word: str) -> None:
+    prompts = open_prompt_set("paper", shared_data / "dreambooth").of(word, "")
+    groups = Counter(prompt.group for prompt in prompts)
+    combined = sum(groups[name] for name in COMPOSITIONAL)
+    assert (groups["simple"], combined, groups["with a thing"], groups["style"]) == (41, 16, 16, 40)
+    assert len({prompt.text for prompt in prompts}) == len(prompts) == 113
+    own = dreambooth_prompts(shared_data / "dreambooth")[word == "dog"]
+    assert [prompt.text for prompt in prompts[:25]] == [prompt.text for prompt in own]
+    assert not any(OTHER in prompt.text for prompt in prompts)  # a cell learns one subject
 
 
 @pytest.mark.parametrize("name", sorted(set(PROMPT_SETS) - {"mini"}))

@@ -274,3 +274,24 @@ def test_without_ceilings_every_check_counts_and_the_class_word_has_none_of_chec
     assert (found.subject_ceiling, found.text_ceiling, found.undecided) == (None, None, ())
     (word,), _ = score_by(TwoPlaces(), replace(shown(shots[0], ALONE), baseline=True))
     assert (word.subject_ceiling, word.text_ceiling) == (0.7, None)
+
+
+def test_masked_references_are_white_outside_their_masks(
+    tmp_path: Path, dinov2: ImageEncoder
+) -> None:
+    image, mask = Image.new("RGB", (24, 20), (200, 30, 30)), Image.new("L", (24, 20), 0)
+    mask.paste(255, (0, 0, 12, 20))
+    image.save(tmp_path / "0.png")
+    with pytest.raises(EvaluationError, match="it is missing"):
+        read_references([tmp_path / "0.png"], dinov2, masked=True)
+    (tmp_path / "masks").mkdir()
+    mask.save(tmp_path / "masks" / "0.png")
+    found, _ = read_references([tmp_path / "0.png"], dinov2, masked=True)
+    half = image.copy()
+    half.paste((255, 255, 255), (12, 0, 24, 20))
+    torch.testing.assert_close(found.features, dinov2.embed([half]))
+    whole, _ = read_references([tmp_path / "0.png"], dinov2)
+    assert not torch.equal(found.features, whole.features)
+    Image.new("L", (8, 8)).save(tmp_path / "masks" / "0.png")
+    with pytest.raises(EvaluationError, match=r"its mask has \(8, 8\) pixels"):
+        read_references([tmp_path / "0.png"], dinov2, masked=True)

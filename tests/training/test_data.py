@@ -16,7 +16,7 @@ from dti_geom.models.noising import Noising
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.models.pipelines.base import ZERO_PAD
 from dti_geom.training.config import ConceptConfig, DataConfig
-from dti_geom.training.data import ImageView, Samples, class_word, image_files, join, load_views
+from dti_geom.training.data import ImageView, Samples, class_words, image_files, join, load_views
 
 
 def concept(folder: Path, **options: Any) -> ConceptConfig:
@@ -145,10 +145,8 @@ def test_the_class_of_a_subject_is_read_from_the_datasets_own_file(tmp_path: Pat
     (tmp_path / "prompts_and_classes.txt").write_text(
         "Classes\n\nsubject_name,class\nduck_toy,toy\ncat2, cat\n"
     )
-    assert class_word(tmp_path, "duck_toy") == "toy"
-    assert class_word(tmp_path, "cat2") == "cat"
-    assert class_word(tmp_path, "nobody") is None
-    assert class_word(tmp_path / "elsewhere", "duck_toy") is None
+    assert class_words(tmp_path) == {"duck_toy": "toy", "cat2": "cat"}
+    assert class_words(tmp_path / "elsewhere") == {}
 
 
 Build = Callable[..., tuple[Samples, Noising]]
