@@ -25,6 +25,8 @@ Concepts = Annotated[
     ),
 ]
 
+TOKEN = "<x>"  # the name of a single token
+
 # What may be said beside --resume; everything else is in the run's config.json already.
 RESUMED = ("resume", "steps", "json", "tracker")
 
@@ -35,7 +37,13 @@ def train(
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of images, or folder of a dataset.")
     ] = None,
-    token: Annotated[str, typer.Option("--token", help="Name of the new token.")] = "<x>",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            help="Name of the new token. Default: <x>; several --concept: their names.",
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -574,7 +582,7 @@ def _concepts(
     *,
     named: list[str] | None,
     images: Path | None,
-    token: str,
+    token: str | None,
     init: str | None,
     subject: str | None,
     start: str,
@@ -588,7 +596,16 @@ def _concepts(
     if named:
         if images is not None:
             raise TrainingError("--images and --concept both say what to learn. Give one of them.")
-        concepts = [_named_concept(text, token, init) for text in named]
+        several = sum("=" not in text for text in named) > 1
+        if several and (token or init):
+            raise TrainingError(
+                f"{'--token' if token else '--init'} is of one concept, and {len(named)} are "
+                "given. Leave it out: tokens then have the concepts' names. Or describe each as "
+                '"<x>=FOLDER:word".'
+            )
+        concepts = [
+            _named_concept(text, f"<{text}>" if several else token or TOKEN, init) for text in named
+        ]
     else:
         if images is None:
             raise TrainingError(
@@ -598,7 +615,7 @@ def _concepts(
             init = class_words(images).get(subject)
         if init is None:
             raise TrainingError("--init is missing: a word for what the images show, such as dog.")
-        concepts = [ConceptConfig(token, str(images), init, subject)]
+        concepts = [ConceptConfig(token or TOKEN, str(images), init, subject)]
     return tuple(replace(concept, start=start, vectors=vectors) for concept in concepts)
 
 

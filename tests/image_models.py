@@ -38,6 +38,22 @@ def build_dinov2(folder: Path) -> Path:
     return folder
 
 
+def build_dino(folder: Path) -> Path:
+    """As facebook/dino-vits16: no crop."""
+    config = transformers.ViTConfig(**_SIZES)
+    model = seeded(lambda: transformers.ViTModel(config, add_pooling_layer=False), 4)
+    model.save_pretrained(folder)
+    _write_preprocessor(
+        folder,
+        feature_extractor_type="ViTFeatureExtractor",
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+        resample=3,
+        size=16,
+    )
+    return folder
+
+
 def build_clip(folder: Path) -> Path:
     """As openai/clip-vit-large-patch14, whose preprocessor writes its sizes as single numbers."""
     config = transformers.CLIPConfig(
@@ -62,7 +78,7 @@ def build_clip(folder: Path) -> Path:
 
 
 def build_siglip(folder: Path) -> Path:
-    """As google/siglip2-base-patch16-224: no crop, a Gemma tokenizer, a bias of the logit."""
+    """As siglip2-base-patch16-224: no crop, a Gemma tokenizer, a bias of the logit."""
     vocabulary = gemma_tokenizer(folder)
     text = {
         **clip_config(16),

@@ -217,7 +217,8 @@ def open_prompt_set(name: str, dreambooth: str | Path | None = None) -> PromptSe
     if name in ("dreambooth", "paper"):
         kinds = dreambooth_prompts(dreambooth)
         if name == "paper":
-            kinds = tuple(map(_papers, kinds, (MORE_FOR_OBJECTS, MORE_FOR_LIVE)))
+            objects, live = kinds
+            kinds = _papers(objects, MORE_FOR_OBJECTS), _papers(live, MORE_FOR_LIVE)
         return PromptSet(name, lambda word, _thing: kinds[word in LIVE_CLASSES])
     ours_alone = {"compositional": _compositional, "styles": _styles}.get(name)
     prompts = tuple(ours_alone() if ours_alone else _from_file(Path(name)))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Short names: a Hub id, or module:class of an encoder that ships with the package, which is
-# imported when it is opened. The public code of Directional Textual Inversion scores with these
-# DINOv2 and SigLIP.
+# imported when it is opened. Directional Textual Inversion is scored with dinov2 and siglip. DINO-I
+# of DreamBooth (Ruiz et al., 2023) is dino, its CLIP-I and CLIP-T are clip-b32.
 IMAGE_ENCODERS: dict[str, str] = {
     "mini": "dti_geom.mini.scorer:ScorerEncoder",
     "dinov2": "facebook/dinov2-base",
     "clip": "openai/clip-vit-large-patch14",
-    "siglip": "google/siglip2-base-patch16-224",
+    "siglip": "google/siglip-base-patch16-512",
+    "siglip2": "google/siglip2-base-patch16-224",
+    "dino": "facebook/dino-vits16",
+    "clip-b32": "openai/clip-vit-base-patch32",
 }
 BATCH = 32  # images at once
 
@@ -76,6 +80,7 @@ class Kind:
     image_features: Callable[[Any, Tensor], Tensor]
     text_features: Callable[[Any, Tensor], Tensor] | None = None
     sigmoid: bool = False  # a text score is the sigmoid of the model's logit; else the cosine
+    settings: Mapping[str, Any] = MappingProxyType({})  # for the class
 
 
 def _class_token(module: Any, pixels: Tensor) -> Tensor:
@@ -108,6 +113,8 @@ def _siglip_text(module: Any, ids: Tensor) -> Tensor:
 KINDS: dict[str, Kind] = {  # by `model_type` of config.json
     "dinov2": Kind("Dinov2Model", _class_token),
     "dinov2_with_registers": Kind("Dinov2WithRegistersModel", _class_token),
+    # DINO's files have no pooling layer.
+    "vit": Kind("ViTModel", _class_token, settings={"add_pooling_layer": False}),
     "clip": Kind("CLIPModel", _clip_image, _clip_text),
     "clip_vision_model": Kind(
         "CLIPVisionModelWithProjection", lambda module, x: module(pixel_values=x).image_embeds
@@ -185,7 +192,8 @@ class StoredImageEncoder:
     @cached_property
     def _module(self) -> nn.Module:
         weights = Weights(self.source, "")
-        module = load_module(self.source, weights, self.kind.module_class, torch.float32)
+        kind = self.kind
+        module = load_module(self.source, weights, kind.module_class, torch.float32, kind.settings)
         return module.to(self._device)
 
     @cached_property
@@ -263,9 +271,13 @@ def prepared(image: "Image", settings: Mapping[str, Any]) -> Tensor:
     transformers return other numbers where torchvision is installed.
     """
     image = image.convert("RGB")
+    crops = settings.get("do_center_crop", "crop_size" in settings)
     if settings.get("do_resize", True):
-        image = image.resize(_resized(image, settings["size"]), settings.get("resample", 3))
-    if settings.get("do_center_crop", "crop_size" in settings):
+        size = settings["size"]
+        if isinstance(size, int) and not crops:  # as ViT's processor reads a single number
+            size = {"height": size, "width": size}
+        image = image.resize(_resized(image, size), settings.get("resample", 3))
+    if crops:
         height, width = _sides(settings["crop_size"])
         left, top = (image.width - width) // 2, (image.height - height) // 2
         image = image.crop((left, top, left + width, top + height))

@@ -186,6 +186,16 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
     assert (second.token, second.images, second.init) == ("<y>", str(images), "frog")
 
 
+def test_tokens_of_several_concepts_have_their_names(run: Run, tmp_path: Path) -> None:
+    done = run(
+        *("train", "--concept", "round-teapot", "--concept", "green-fox", "--steps", 1),
+        *("--batch-size", 1, "--preview-every", 0, "--out", tmp_path / "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    concepts = load_result(tmp_path / "run" / "config.json", RunConfig).concepts
+    assert [concept.token for concept in concepts] == ["<round-teapot>", "<green-fox>"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -197,6 +207,10 @@ def test_a_concept_that_ships_is_named_and_two_share_a_run(
         ),
         (["--concept", "<x>=folder", "--out", "run"], 'expected "<x>=FOLDER:word"'),
         (["--concept", "round-teapot"], "--out is missing"),
+        (
+            [*("--concept", "round-teapot", "--concept", "green-fox"), "--token=<y>", "--out=run"],
+            "--token is of one concept, and 2 are given",
+        ),
         (
             ["--concept", "round-teapot", "--method", "dit", "--out", "run"],
             "no method called 'dit'",

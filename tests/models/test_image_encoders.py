@@ -10,9 +10,9 @@ from PIL import Image
 
 from dti_geom.errors import DoesNotApply, ModelFilesError, UnknownModel
 from dti_geom.models.image_encoders import open_image_encoder, open_image_text_encoder, prepared
-from image_models import build_clip, build_dinov2, build_siglip
+from image_models import build_clip, build_dino, build_dinov2, build_siglip
 
-BUILDERS = {"dinov2": build_dinov2, "clip": build_clip, "siglip": build_siglip}
+BUILDERS = {"dinov2": build_dinov2, "dino": build_dino, "clip": build_clip, "siglip": build_siglip}
 
 
 @pytest.fixture(scope="module")

@@ -81,9 +81,9 @@ def test_references_are_cut_out_only_where_each_has_a_mask(
 
 
 def test_mistakes_are_named(protocol: Protocol, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="no method called 'dty'. Did you mean 'dti'"):
+    with pytest.raises(SweepError, match=r"no method called 'dty'\. Did you mean 'dti'"):
         protocol(methods=["dty"])
-    with pytest.raises(SweepError, match="no subject called 'vase'.*There are: rex, tom"):
+    with pytest.raises(SweepError, match=r"no subject called 'vase'.*There are: rex, tom"):
         protocol(subjects=["vase"])
     (dataset / "prompts_and_classes.txt").unlink()
     with pytest.raises(SweepError, match="Name the folder of the DreamBooth dataset"):

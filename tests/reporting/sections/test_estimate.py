@@ -21,6 +21,7 @@ def memory(name: str, training: int) -> MemoryEstimate:
         encoding=3 * GIB,
         painting=0,
         flops=31 * 10**12 if name == "fast" else 43 * 10**12,
+        picture_flops=10**12,
     )
 
 
