@@ -6,10 +6,9 @@
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -80,7 +79,7 @@ class Kind:
     image_features: Callable[[Any, Tensor], Tensor]
     text_features: Callable[[Any, Tensor], Tensor] | None = None
     sigmoid: bool = False  # a text score is the sigmoid of the model's logit; else the cosine
-    settings: Mapping[str, Any] = MappingProxyType({})  # for the class
+    settings: Mapping[str, Any] = field(default_factory=dict)  # for the class
 
 
 def _class_token(module: Any, pixels: Tensor) -> Tensor:
