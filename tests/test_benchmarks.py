@@ -533,10 +533,10 @@ def test_all_tests_of_the_effects_are_one_family(effects: Any) -> None:
     assert tests["DTI: Effect II"]["order"]["p, Holm"] == 1
 
 
-def test_the_arms_of_the_adapters_benchmark_are_nine_and_a_try_is_a_part_of_them() -> None:
+def test_the_arms_of_the_adapters_benchmark_are_ten_and_a_try_is_a_part_of_them() -> None:
     adapters = script("adapters")
     whole = adapters.plan()
-    assert len(whole.cells) == 9 * 12 * 3
+    assert len(whole.cells) == 10 * 12 * 3
     (cell,) = adapters.plan(concepts=1, seeds=1, steps=5, arms=["both + dco"]).cells
     assert (cell.label, cell.run.steps, cell.run.checkpoint_every) == ("both + dco", 5, 5)
     assert cell.run.adapter is not None

@@ -71,6 +71,7 @@ class Probe:
     options: tuple[Option, ...] = ()
     samples: bool = True  # draws words at random, by a seed
     slow: bool = False  # left out of a report that is not full, as probes that run the encoder are
+    alone: bool = False  # takes minutes: in no report, not even a full one
     arrays: bool = False  # `NAME_arrays(encoder)` gives arrays that --out keeps
 
     @property
@@ -239,6 +240,31 @@ PROBES: dict[str, Probe] = {
                     False,
                 ),
                 Option("others", "Leave a word's own row out of its sum.", bool, False),
+            ),
+        ),
+        Probe(
+            name="harden",
+            question="Which words come nearest to a token?",
+            details=(
+                "Searches a prompt of real words whose states, as the denoiser reads them, are "
+                "those of the token: for services that take no embeddings. Shows the share that "
+                "it reaches, beside the best single word and random prompts."
+            ),
+            needs=Needs.STATES,
+            example="'<my-dog>' --embedding my-dog.safetensors --model sd15",
+            slow=True,
+            alone=True,
+            options=(
+                Option(
+                    "tokens",
+                    "A word, a token of --embedding, or a row as #id.",
+                    several=True,
+                    argument=True,
+                    metavar="TOKEN",
+                ),
+                Option("words", "How many words the prompt has.", int, 3, minimum=1),
+                Option("starts", "How many first prompts are tried.", int, 8, minimum=1),
+                Option("updates", "Gradient steps from each of them.", int, 60, minimum=0),
             ),
         ),
         Probe(

@@ -189,7 +189,7 @@ def _model_of(runs: Sequence[TrainingRun]) -> str | None:
 def _measured_parts(subject: _Subject, words: Sequence[str], *, full: bool) -> Iterator[_Part]:
     """Yield the sections that are measured on the encoders; full: also those that take long."""
     for probe in PROBES.values():
-        if (probe.needs.runs_encoder or probe.slow) and not full:
+        if probe.alone or ((probe.needs.runs_encoder or probe.slow) and not full):
             continue
         if probe.needs is Needs.LEARNED and not subject.files:
             continue

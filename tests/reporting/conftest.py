@@ -34,6 +34,7 @@ from dti_geom.probes.explain import (
     ExplainResult,
     WordSum,
 )
+from dti_geom.probes.harden import HardenedToken, HardenResult, HardPrompt
 from dti_geom.probes.inspection import InspectedFile, InspectedVector, Inspection
 from dti_geom.probes.map import MapResult, PlacedVector
 from dti_geom.probes.measuring import Measurement
@@ -512,6 +513,36 @@ def make_angles() -> Callable[..., AnglesResult]:
 
 
 @pytest.fixture(scope="session")
+def make_harden() -> Callable[..., HardenResult]:
+    """Make a learned token and the prompt of real words found for it."""
+
+    def make(token: str = "<x>", text: str = "red fox") -> HardenResult:
+        prompt = HardPrompt(text, (3, 7), 0.6, 0.8)
+        found = HardenedToken(
+            query=token,
+            id=None,
+            path=f"dir/{token}.bin",
+            step=500,
+            norm=4.0,
+            prompt=prompt,
+            word=HardPrompt("fox", (7,), 0.4, 0.7),
+            nearest=HardPrompt("fox cat", (7, 4), -0.2, 0.3),
+            random=0.25,
+        )
+        return HardenResult(
+            name="text_encoder",
+            read="block 5 of 5, after the final norm",
+            words=2,
+            candidates=207,
+            starts=8,
+            updates=60,
+            tokens=(found,),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_explain() -> Callable[..., ExplainResult]:
     """Make a learned token and a word as sums of up to two words; p: the learned token's."""
 
@@ -774,6 +805,7 @@ def report(
     make_attention: Callable[..., AttentionResult],
     make_angles: Callable[..., AnglesResult],
     make_explain: Callable[..., ExplainResult],
+    make_harden: Callable[..., HardenResult],
     make_shape: Callable[..., ShapeResult],
     make_map: Callable[..., MapResult],
     make_interpolation: Callable[..., Interpolation],
@@ -815,6 +847,7 @@ def report(
             (f"{HOSTILE[2]} has another width.",),
         ),
         "explain": (make_explain(*HOSTILE[:3]), ()),
+        "harden": (make_harden(*HOSTILE[:2]), ()),
         "shape": (make_shape(HOSTILE[0]), ()),
         "map": (make_map(HOSTILE, HOSTILE[:2]), ()),
     }

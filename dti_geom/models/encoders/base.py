@@ -181,11 +181,12 @@ class TextEncoder(Protocol):
         attention_mask: Tensor | None = None,
         *,
         attention: bool = False,
+        gradient: bool = False,
     ) -> HiddenStates:
         """Return the states of a batch of prompts.
 
         input_ids: (batch, length). embeddings: (batch, length, d), used in place of the rows that
-        `input_ids` would look up.
+        `input_ids` would look up. gradient: keep what a backward pass to `embeddings` needs.
         """
         ...
 

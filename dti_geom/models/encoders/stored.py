@@ -184,7 +184,6 @@ class StoredEncoder:
             )
         return pre_norm_blocks(self.module, self.architecture)
 
-    @torch.no_grad()
     def hidden_states(
         self,
         input_ids: Tensor,
@@ -192,16 +191,18 @@ class StoredEncoder:
         attention_mask: Tensor | None = None,
         *,
         attention: bool = False,
+        gradient: bool = False,
     ) -> HiddenStates:
         """Return the states of a batch of prompts, captured by hooks on the model's own layers.
 
         input_ids: (batch, length). embeddings: (batch, length, d), in the token table's units, used
         in place of the rows that `input_ids` would look up; the model still applies positions and
         any embedding scale. attention: also return the attention weights; for this call the module
-        computes them without its fused kernel.
+        computes them without its fused kernel. gradient: keep what a backward pass to `embeddings`
+        needs.
         """
         states: list[Tensor] = []
-        with ExitStack() as hooks:
+        with torch.set_grad_enabled(gradient), ExitStack() as hooks:
             if embeddings is not None:
                 hooks.enter_context(_replaced_embeddings(self.module, embeddings))
             layers = find_layers(self.module, self.architecture)
