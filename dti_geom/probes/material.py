@@ -88,6 +88,20 @@ def carrier_prompts(
     )
 
 
+def open_prompt(
+    encoder: TextEncoder, carrier: str, *, framed: bool = True
+) -> tuple[list[int], int]:
+    """Return the rows of a prompt without its end tokens, and where the word stands in it.
+
+    A language model continues such a prompt. carrier: {} where the word stands; some word's row is
+    put there. framed: put the tokenizer's start tokens before it.
+    """
+    start = _frame(encoder)[0] if framed else []
+    left, right = _sides(encoder, carrier)
+    (word,) = whole_words(encoder, 1).tolist()
+    return [*start, *left, word, *right], len(start) + len(left)
+
+
 def place_prompts(encoder: TextEncoder, places: int, seed: int = 0) -> Prompts:
     """Return a prompt of up to `places` words for each place that a word may have in it.
 

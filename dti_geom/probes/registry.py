@@ -243,6 +243,30 @@ PROBES: dict[str, Probe] = {
             ),
         ),
         Probe(
+            name="ask",
+            question="What does a language model say that a token is?",
+            details=(
+                "Puts the vector where a word would stand and lets the encoder continue a few "
+                "sentences. Shows the answers beside those for known words, and how much likelier "
+                "the vector makes them than random directions do. For encoders that are language "
+                "models: Gemma, Qwen, Llama, Mistral, SmolLM."
+            ),
+            needs=Needs.STATES,
+            example="'<my-dog>' --embedding my-dog.safetensors --model Qwen/Qwen3-4B",
+            slow=True,
+            alone=True,
+            options=(
+                Option(
+                    "tokens",
+                    "A word, a token of --embedding, or a row as #id.",
+                    several=True,
+                    argument=True,
+                    metavar="TOKEN",
+                ),
+                Option("length", "The most tokens of an answer.", int, 16, minimum=1),
+            ),
+        ),
+        Probe(
             name="harden",
             question="Which words come nearest to a token?",
             details=(

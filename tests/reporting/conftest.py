@@ -18,6 +18,7 @@ from dti_geom.evaluation.scores import LeftOut
 from dti_geom.files.packed import pack
 from dti_geom.geometry import NormSummary
 from dti_geom.probes.angles import AnglesResult, LearnedAngle
+from dti_geom.probes.ask import Answer, AskedToken, AskResult
 from dti_geom.probes.attention import (
     AttentionCurves,
     AttentionResult,
@@ -513,6 +514,27 @@ def make_angles() -> Callable[..., AnglesResult]:
 
 
 @pytest.fixture(scope="session")
+def make_ask() -> Callable[..., AskResult]:
+    """Make what a language model says of a learned token, a word and a random direction."""
+
+    def make(token: str = "<x>", text: str = "a small red fox", gain: float = 2.0) -> AskResult:
+        def asked(query: str, path: str | None, gain: float) -> AskedToken:
+            answer = Answer("{} is a kind of", text, (5, 7), -0.5, gain)
+            return AskedToken(query, None, path, None, 0.9, (answer,))
+
+        return AskResult(
+            name="text_encoder",
+            length=16,
+            frames=("{} is a kind of",),
+            tokens=(asked(token, f"dir/{token}.bin", gain),),
+            known=(asked("dog", None, 3.0),),
+            random=(asked("random 1", None, 0.4), asked("random 2", None, 0.6)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_harden() -> Callable[..., HardenResult]:
     """Make a learned token and the prompt of real words found for it."""
 
@@ -806,6 +828,7 @@ def report(
     make_angles: Callable[..., AnglesResult],
     make_explain: Callable[..., ExplainResult],
     make_harden: Callable[..., HardenResult],
+    make_ask: Callable[..., AskResult],
     make_shape: Callable[..., ShapeResult],
     make_map: Callable[..., MapResult],
     make_interpolation: Callable[..., Interpolation],
@@ -847,6 +870,7 @@ def report(
             (f"{HOSTILE[2]} has another width.",),
         ),
         "explain": (make_explain(*HOSTILE[:3]), ()),
+        "ask": (make_ask(*HOSTILE[:2]), ()),
         "harden": (make_harden(*HOSTILE[:2]), ()),
         "shape": (make_shape(HOSTILE[0]), ()),
         "map": (make_map(HOSTILE, HOSTILE[:2]), ()),

@@ -45,6 +45,7 @@ class Architecture:
     branches: tuple[BranchPath, ...]  # empty: the blocks are not pre-norm
     # Of config.json, for the class to open the encoder alone.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    speaks: bool = False  # whether it is a causal language model, whose output gives next tokens
     position_offset: int = 0  # first row of the position table that a token can have (RoBERTa: 2)
 
     @property
@@ -172,6 +173,10 @@ class TextEncoder(Protocol):
     @property
     def blocks(self) -> Sequence[Block]:
         """The pre-norm blocks. Raises DoesNotApply for a post-norm encoder."""
+        ...
+
+    def logits(self, last: Tensor) -> Tensor:
+        """Return what a language model gives next tokens. Raises DoesNotApply for others."""
         ...
 
     def hidden_states(

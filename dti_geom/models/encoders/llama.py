@@ -17,6 +17,7 @@ ARCHITECTURE = Architecture(
     token_table=("embed_tokens.weight",),
     position_table=(),
     positions="rotary",
+    speaks=True,
     normalization="rms_norm",
     blocks="layers",
     branches=(

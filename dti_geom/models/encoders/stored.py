@@ -184,6 +184,40 @@ class StoredEncoder:
             )
         return pre_norm_blocks(self.module, self.architecture)
 
+    @cached_property
+    def head(self) -> Tensor:
+        """(V, d): rows whose products with the output are logits of next tokens.
+
+        The token table where the two are tied. Raises DoesNotApply for an encoder that cannot
+        speak: none of a language model, or one whose files came without its head.
+        """
+        if not self.architecture.speaks:
+            raise DoesNotApply(
+                f"{self.name} is a {self.architecture.name} and cannot speak: it predicts no next "
+                "token. Gemma, Qwen, Llama, Mistral and SmolLM can."
+            )
+        name = self._weights.find(("lm_head.weight",))
+        if name is not None:
+            return self._weights.tensor(name, self._progress).to(self._device)
+        if self._text_config.tie_word_embeddings:
+            return self.token_table
+        raise DoesNotApply(
+            f"{self.name} cannot speak: {self.source.name} has no lm_head.weight, and its "
+            "config.json does not tie it to the token table. Fetch the whole language model."
+        )
+
+    def logits(self, last: Tensor) -> Tensor:
+        """Return logits of the next token, (…, V), for outputs (…, d). Raises as `head` does."""
+        logits = last.float() @ self.head.float().T
+        # Gemma-2 bounds them.
+        cap = getattr(self._text_config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @property
+    def _text_config(self) -> Any:
+        config: Any = self.module.config
+        return config.get_text_config()
+
     def hidden_states(
         self,
         input_ids: Tensor,

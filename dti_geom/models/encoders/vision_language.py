@@ -13,6 +13,7 @@ ARCHITECTURE = Architecture(
     token_table=llama.ARCHITECTURE.token_table,
     position_table=(),
     positions="rotary",
+    speaks=True,
     normalization="rms_norm",
     blocks="language_model.layers",
     branches=llama.ARCHITECTURE.branches,
