@@ -7,6 +7,7 @@ directions of the same length: how much likelier does the vector make it?
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,9 +97,7 @@ def measure_ask(
 
     Raises UnknownToken, and DoesNotApply for an encoder that cannot speak or has no tokenizer.
     """
-    tokenizer = encoder.vocabulary.tokenizer
-    if tokenizer is None:
-        raise DoesNotApply(f"{encoder.name} came without a tokenizer, so no question can be asked.")
+    _tokenizer(encoder)
     encoder.logits(torch.zeros(encoder.token_table.shape[1], device=encoder.token_table.device))
     queries = named_queries(encoder, learned, tokens, with_learned=with_learned)
     asked = [query.label for query in queries]
@@ -129,6 +128,13 @@ def measure_ask(
     )
 
 
+def _tokenizer(encoder: TextEncoder) -> Any:
+    tokenizer = encoder.vocabulary.tokenizer
+    if tokenizer is None:
+        raise DoesNotApply(f"{encoder.name} came without a tokenizer, so no question can be asked.")
+    return tokenizer
+
+
 def _is_word(encoder: TextEncoder, word: str) -> bool:
     return len(encoder.vocabulary.rows(word)) == 1
 
@@ -136,7 +142,7 @@ def _is_word(encoder: TextEncoder, word: str) -> bool:
 def _frames(encoder: TextEncoder) -> Sequence[_Frame]:
     """Return the frames, and the question in the model's chat template where it has one."""
     frames = [_Frame(text, *open_prompt(encoder, text)) for text in FRAMES]
-    tokenizer = encoder.vocabulary.tokenizer
+    tokenizer = _tokenizer(encoder)
     if getattr(tokenizer, "chat_template", None):
         chat = tokenizer.apply_chat_template(
             [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
@@ -163,7 +169,7 @@ def _asked(
         answers.append(
             Answer(
                 frame=frame.text,
-                text=encoder.vocabulary.tokenizer.decode(ids, skip_special_tokens=True).strip(),
+                text=_tokenizer(encoder).decode(ids, skip_special_tokens=True).strip(),
                 ids=tuple(ids),
                 log_likelihood=likelihood,
                 gain=likelihood - fmean(chance),
@@ -189,7 +195,7 @@ def _continued(
         logits = _logits(encoder, frame, vector, said)[-1]
         logits[own] = -torch.inf
         said.append(int(logits.argmax()))
-        if said[-1] == encoder.vocabulary.tokenizer.eos_token_id:
+        if said[-1] == _tokenizer(encoder).eos_token_id:
             break
     return said, _likelihood(encoder, frame, vector, own, said)
 

@@ -202,7 +202,7 @@ class Search:
                 [_shares(states, target) for states in self._states(rows, gradient=True)]
             )
             optimizer.zero_grad()
-            (-shares.sum()).backward()  # type: ignore[no-untyped-call]
+            (-shares.sum()).backward()
             optimizer.step()
             better = shares.detach() > reached
             best[better], reached[better] = places[better], shares.detach()[better]

@@ -115,6 +115,10 @@ def test_likelihoods_are_those_of_the_answer_after_the_frame(spoken: Any) -> Non
     assert answer.log_likelihood == pytest.approx(float(expected), abs=1e-5)
 
 
+def echo(encoder: Any, *, deaf: bool) -> Any:
+    return Echo(encoder, deaf)
+
+
 class Echo:
     """A language model that names rows near a vector, whatever the frame; others it ignores."""
 
@@ -139,10 +143,10 @@ class Echo:
 
 def test_what_any_vector_is_called_counts_as_not_heard(spoken: Any) -> None:
     vector = spoken.token_table[20].float() + spoken.token_table[21].float()
-    hears = measure_ask(Echo(spoken, deaf=False), learned(vector), tokens="<x>", length=2)
+    hears = measure_ask(echo(spoken, deaf=False), learned(vector), tokens="<x>", length=2)
     assert hears.heard(hears.tokens[0])
     assert len(hears.random) == RANDOM
-    deaf = measure_ask(Echo(spoken, deaf=True), learned(vector), tokens="<x>", length=2)
+    deaf = measure_ask(echo(spoken, deaf=True), learned(vector), tokens="<x>", length=2)
     assert deaf.tokens[0].gain == pytest.approx(0, abs=1e-6)
     assert not deaf.heard(deaf.tokens[0])
 
