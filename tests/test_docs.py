@@ -26,7 +26,7 @@ from pipelines import FAMILIES, library
 from prose import assert_shown, share
 
 DOCS = Path(__file__).parents[1] / "docs"
-README = DOCS.with_name("README.md").read_text(encoding="utf-8")
+TRAINING = (DOCS / "training.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 LOADING = (DOCS / "loading.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", LOADING, re.DOTALL)
@@ -130,7 +130,7 @@ def test_a_start_by_cross_initialization_is_as_long_as_the_settings_say() -> Non
         concept = ConceptConfig("<x>", "nowhere", word)
         start = start_of(mini, 0, concept, METHODS["crossinit"], 0)
         assert_shown(SETTINGS, f"{float(start.vectors.norm()) / mean:.0f} times")
-        assert_shown(README, f"{float(start.vectors.norm()) / mean:.0f} times")
+        assert_shown(TRAINING, f"{float(start.vectors.norm()) / mean:.0f} times")
 
 
 def test_the_settings_show_what_fresh_crops_cost_on_mini() -> None:

@@ -19,7 +19,9 @@ from prose import assert_shown, share
 from scripts import script
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The README and the pages that it was too long for.
+PAGES = ("README.md", "docs/training.md", "docs/findings.md", "docs/commands.md")
+README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n\$ (dti-geom [^\n]*)\n(.*?)```", README, re.DOTALL)
@@ -164,8 +166,14 @@ def test_there_is_something_to_run_and_every_command_is_listed() -> None:
 
 
 def test_files_that_are_linked_exist() -> None:
-    for name in re.findall(r"\]\(((?!https:)[\w./-]+)", README + CONTRIBUTING):
-        assert (ROOT / name).exists(), name
+    pages = [*(ROOT / page for page in PAGES), ROOT / "CONTRIBUTING.md"]
+    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\]\(((?!https?:)[\w./-]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 
 
 def test_the_files_and_registries_one_adds_to_are_where_it_says() -> None:

@@ -239,8 +239,8 @@ def test_the_sheet_shows_every_picture_in_its_row_and_column(
         assert (shown == np.asarray(enlarged)).all()
 
 
-def test_the_readme_tells_the_settings_that_models_paint_with() -> None:
-    told = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_docs_tell_the_settings_that_models_paint_with() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     kinds: dict[str, Any] = {
         "Stable Diffusion": StableDiffusion,
         "SDXL": StableDiffusionXL,
