@@ -190,3 +190,17 @@ def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results() -> Non
     different = [row["method"] for row in result["bakeoff, dti less"] if row["text p, Holm"] < 0.05]
     assert different == ["class word"]
     assert {len(rates) for rates in result["search"].values()} == {len(bench.MULTIPLES)}
+
+
+def test_the_note_of_the_study_says_what_its_answers_give() -> None:
+    from dti_geom.study.scoring import StudyScore
+
+    folder = BAKE_OFF.with_name("study")
+    note = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    found = load_result(folder / "result.json", StudyScore)
+    assert {row.p for row in found.differences} == {1}
+    assert {(left.right, left.asked, left.needed) for left in found.left_out} == {(2, 6, 4)}
+    alpha = [f"{row.alpha:.2f}".lstrip("0") for row in found.agreement if row.alpha is not None]
+    places = [100 * side.share.mean for side in found.sides]
+    assert_shown(note, *alpha, f"{min(places):.1f}", f"{max(places):.1f} %", "22 are kept")
+    assert found.raters == 22
