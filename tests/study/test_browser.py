@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from accessible import complaints
 from dti_geom.study import build_study, read_answers, read_study, score_study
 from dti_geom.study.answers import DATABASE
 from dti_geom.study.build import BuiltStudy, Material
@@ -61,6 +62,14 @@ def rate(page: Any, study: Study, rater: int, wanted: str) -> None:
         for key in (place, place, "Enter"):
             page.keyboard.press(key)
     page.get_by_role("heading", name="Thank you").wait_for()
+
+
+def test_the_page_of_a_study_is_accessible(small: BuiltStudy, open_page: Open) -> None:
+    page = open_page(Path(small.page).as_uri() + "?rater=2", width=375)
+    assert not complaints(page)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("heading", name="Screen 1 of").wait_for()
+    assert not complaints(page)
 
 
 def test_what_a_rater_chose_with_the_keyboard_is_what_is_scored(
