@@ -4,6 +4,7 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dti_geom.files import load_result
 from dti_geom.sweeps.quality import time_to_quality
 from dti_geom.sweeps.sweep import Sweep
-from prose import assert_shown
+from prose import assert_shown, share
 from scripts import script
 
 BAKE_OFF = Path(__file__).parents[1] / "reports" / "bakeoff"
@@ -204,3 +205,20 @@ def test_the_note_of_the_study_says_what_its_answers_give() -> None:
     places = [100 * side.share.mean for side in found.sides]
     assert_shown(note, *alpha, f"{min(places):.1f}", f"{max(places):.1f} %", "22 are kept")
     assert found.raters == 22
+
+
+def test_the_note_of_the_adapters_shows_the_scores_of_its_sweep() -> None:
+    folder = BAKE_OFF.with_name("adapters")
+    found = load_result(folder / "sweep.json", Sweep)
+    note = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    costs = {cost.label: cost.training_seconds for cost in found.costs}
+    checks = {(row.method, row.check): row.share.mean for row in found.checks}
+    overall = [summary for summary in found.summaries if summary.group == "all"]
+    assert len(overall) == 10
+    for summary in overall:
+        norms = [norm.inflation for norm in found.norms if norm.label == summary.method]
+        scores = (summary.subject.mean, summary.text.mean, checks[summary.method, "both"])
+        cells = [summary.method, f"×{median(norms):.1f}", *map(share, scores)]
+        assert f"| {' | '.join(cells)} | {costs[summary.method]:.0f} |" in note
+    # So few concepts have no interval.
+    assert all(summary.subject.low is None for summary in overall)
