@@ -259,6 +259,24 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
     assert min(tested) > 0.05
 
 
+def test_the_page_on_meaning_shows_what_hard_prompts_reach() -> None:
+    found = json.loads(
+        (DOCS.with_name("benchmarks") / "results" / "2026-11-27-harden.json").read_text()
+    )
+    text = " ".join((DOCS / "meaning.md").read_text(encoding="utf-8").split())
+    for planted in found["planted"]:
+        assert_shown(text, f"{planted['found']} of {planted['of']}")
+    ti, dti = (found["by method"][method] for method in ("ti", "dti"))
+    assert_shown(text, *(f"{100 * method['share']:.1f} %" for method in (ti, dti)))
+    shown = [method["likeness"][name] for method in (ti, dti) for name in ("prompt", "token")]
+    shown += [ti["likeness"]["class word"]]
+    difference = found["share, dti less ti"]
+    shown += [-difference["mean"], -difference["low"], difference["high"]]
+    assert_shown(text, *map(share, shown))
+    assert all(row["shares"]["prompt"] > row["random"] for row in found["tokens"])
+    assert len(found["tokens"]) == 24
+
+
 def test_docstrings_become_text_whose_marks_stand_for_themselves() -> None:
     conf = runpy.run_path(str(DOCS / "conf.py"))
     lines = [
