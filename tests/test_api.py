@@ -1,6 +1,5 @@
 """The calls that people guess, on the embedded model."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -18,7 +17,14 @@ from dti_geom.files import dumps
 from dti_geom.models import open_encoders
 from dti_geom.probes import PROBES, measure, measure_model
 from dti_geom.probes.neighbors import find_neighbors
+from dti_geom.result import Result
 from dti_geom.training.story import TrainingRun
+from example_results import (
+    evaluation_result,
+    interpolation_result,
+    similarity_result,
+    sweep_result,
+)
 
 DOCS = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
 GUESSES = re.findall(r"^\| `(m\.[^\n]*|run\.[^\n]*)` \| `(\w+)` \|$", DOCS, re.MULTILINE)
@@ -114,17 +120,41 @@ def test_fields_of_several_encoders_are_not_guessed(sdxl_folder: Path) -> None:
         _ = norms.longest
 
 
-def test_a_table_has_the_rows_of_its_result_or_says_what_is_missing(m: Model) -> None:
+def test_a_table_has_the_rows_of_its_result(m: Model) -> None:
     norms = m.norms()
-    if importlib.util.find_spec("pandas") is None:
-        with pytest.raises(DtiGeomError, match="pip install pandas"):
-            norms.table()
-    else:
-        assert list(norms.table("longest").iloc[:, 0]) == [row.token for row in norms.longest]
+    assert list(norms.table("longest").iloc[:, 0]) == [row.token for row in norms.longest]
     with pytest.raises(DtiGeomError, match="There are: 0 "):
         norms.table("no such title")
     with pytest.raises(DtiGeomError, match="There are: 0 "):
         norms.figure(99)
+
+
+def test_a_table_without_pandas_says_what_to_install(
+    m: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(DtiGeomError, match=r"pip install 'dti-geom\[pandas\]'"):
+        m.norms().table()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        evaluation_result(("dti", "ti")),
+        interpolation_result(("<a>", "<b>")),
+        sweep_result(),
+        similarity_result(("<a>", "<b>", "<c>")),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_results_of_commands_show_themselves_as_those_of_probes_do(result: Result) -> None:
+    line = repr(result)
+    assert "\n" not in line
+    assert 20 < len(line) < 220
+    assert result.figure().data
+    assert len(result.table())
+    assert json.loads(result.to_json())
+    assert result._repr_html_()
 
 
 @pytest.mark.parametrize(

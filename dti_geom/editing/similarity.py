@@ -9,6 +9,7 @@ from torch import Tensor
 from dti_geom import geometry
 from dti_geom.editing.concepts import Concept
 from dti_geom.errors import EditingError
+from dti_geom.result import Result
 
 NEAREST = 3
 DIRECTIONS = 5
@@ -37,7 +38,7 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Result):
     """What `likeness` found, width by width."""
 
     groups: tuple[Likeness, ...]

@@ -30,6 +30,7 @@ from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
+from dti_geom.result import Result
 from dti_geom.statistics import DIGITS, Interval, bootstrap_interval, bootstrap_test, holm
 
 PICTURES = "pictures"  # folder of an evaluation's images
@@ -117,7 +118,7 @@ class SmallPicture:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Result):
     """Scores of all pictures, and their summary by method."""
 
     model: str

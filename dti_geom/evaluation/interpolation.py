@@ -20,6 +20,7 @@ from dti_geom.models.adapters import Scaled
 from dti_geom.models.image_encoders import ImageEncoder
 from dti_geom.models.pipelines import TextToImage
 from dti_geom.progress import Progress, silent
+from dti_geom.result import Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,7 +98,7 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(Result):
     """Paths between two tokens, or in a square of four."""
 
     model: str

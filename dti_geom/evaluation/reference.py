@@ -11,6 +11,7 @@ from dti_geom.evaluation.evaluation import ALL, Evaluation, Summary
 from dti_geom.evaluation.scores import ScorerAccuracy
 from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.catalog import MODELS
+from dti_geom.result import Result
 from dti_geom.statistics import Interval
 
 TABLES = {
@@ -86,7 +87,7 @@ class OtherRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Published tables and the user's scores."""
 
     rows: tuple[ComparedRow, ...]

@@ -8,6 +8,7 @@ from statistics import median
 import numpy as np
 
 from dti_geom.errors import StudyError
+from dti_geom.result import Result
 from dti_geom.statistics import Interval, Share, crossed_error, crossed_test, holm
 from dti_geom.study.answers import RaterAnswers, Refused
 from dti_geom.study.design import NONE, QUESTIONS, Study, Trial, least_right
@@ -85,7 +86,7 @@ class LeftOutRater:
 
 
 @dataclass(frozen=True)
-class StudyScore:
+class StudyScore(Result):
     """What the raters of a study preferred."""
 
     study: str

@@ -22,6 +22,7 @@ from dti_geom.evaluation.tables import csv_of_scores
 from dti_geom.files import alone_in, load_result, save_result, write_text
 from dti_geom.mini.ceilings import ConceptCeiling
 from dti_geom.models.image_encoders import is_shipped, open_image_encoder
+from dti_geom.result import Result
 from dti_geom.sweeps.cells import COST, ERROR, RESULT, CellResult, Cost
 from dti_geom.sweeps.engines import Engine, LocalEngine, Outcome
 from dti_geom.sweeps.plan import Cell, Plan
@@ -83,7 +84,7 @@ class MethodCost:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Result):
     """Scores, norms and costs of all finished cells together.
 
     Intervals are over subjects, training seeds and picture seeds. Scores of fewer than

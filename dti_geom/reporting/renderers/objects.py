@@ -49,7 +49,7 @@ def result_table(result: object, which: int | str) -> "DataFrame":
     except ModuleNotFoundError as error:
         raise DtiGeomError(
             "table() returns a pandas DataFrame, and pandas is not installed. Run: pip install "
-            "pandas. Without it, to_json() has the same numbers."
+            "'dti-geom[pandas]'. Without it, to_json() has the same numbers."
         ) from error
     rows = [flat_row(table, row) for row in table.rows]
     frame: DataFrame = pandas.DataFrame(rows, columns=table_heads(table))
