@@ -135,7 +135,7 @@ def paper(
     if any(state.state == DONE for state in states):
         finished = read_finished(plan, out)
         compared = beside_the_paper(finished)
-        found = {"comparison": compared, "sweep": collect(finished)}
+        found: dict[str, object] = {"comparison": compared, "sweep": collect(finished)}
         page = write_results_page(out, plan.model, found, overwrite=True)
         save_table(out / "results.csv", finished)
         if json:

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -275,6 +276,36 @@ def test_the_page_on_meaning_shows_what_hard_prompts_reach() -> None:
     assert_shown(text, *map(share, shown))
     assert all(row["shares"]["prompt"] > row["random"] for row in found["tokens"])
     assert len(found["tokens"]) == 24
+
+
+def test_every_command_in_the_docs_is_one_that_the_app_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+
+    from dti_geom_cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+    root: Any = typer.main.get_command(app)
+    pages = [*DOCS.glob("*.md"), *(DOCS.parent / "reports").glob("*/README.md")]
+    lines: list[str] = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines += re.findall(r"^ *(dti-geom [a-z][^\n`]*)$", text, re.MULTILINE)
+    assert len(lines) > 60
+    for line in lines:
+        if "..." in line or "…" in line:
+            continue
+        words = shlex.split(line, comments=True)[1:]
+        command, name = root, "dti-geom"
+        while hasattr(command, "commands"):
+            name, *words = words
+            assert name in command.commands, line
+            command = command.commands[name]
+        try:
+            command.make_context(name, words)
+        except Exception as error:
+            raise AssertionError(f"{line}: {error}") from error
 
 
 def test_docstrings_become_text_whose_marks_stand_for_themselves() -> None:
