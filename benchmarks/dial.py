@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import torch
 from experiments import (
     WORD,
     Arms,
     correct,
     differences,
+    heading,
     options_of,
     row_of,
     run_stage,
@@ -108,11 +108,7 @@ def summary(
             }
         )
     correct(compared)
-    return {
-        "command": "python benchmarks/dial.py",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
+    return heading("dial.py", concepts, seeds) | {
         "gains": rows,
         "differences": compared,
         "cells": cells,

@@ -508,6 +508,16 @@ def in_table(row: Mapping[str, Any], *, signed: bool = False) -> str:
     return " | ".join(texts)
 
 
+def heading(command: str, concepts: Sequence[Concept], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what a result says of its making. command: the file of the experiment."""
+    return {
+        "command": f"python benchmarks/{command}",
+        "torch": torch.__version__,
+        "seeds": list(seeds),
+        "concepts": len(concepts),
+    }
+
+
 def summarised(
     command: str,
     cells: Sequence[dict[str, Any]],
@@ -522,11 +532,7 @@ def summarised(
     """
     tested = differences(cells, compared)
     correct(tested)
-    return {
-        "command": f"python benchmarks/{command}",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
+    return heading(command, concepts, seeds) | {
         "variants": {
             variant: row_of(cells, variant)
             for variant in dict.fromkeys(cell["variant"] for cell in cells)

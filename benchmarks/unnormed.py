@@ -31,6 +31,7 @@ from experiments import (
     correct,
     difference_lines,
     differences,
+    heading,
     in_table,
     options_of,
     row_of,
@@ -226,11 +227,7 @@ def summary(
             }
         )
     correct(compared)
-    return {
-        "command": "python benchmarks/unnormed.py",
-        "torch": torch.__version__,
-        "seeds": list(seeds),
-        "concepts": len(concepts),
+    return heading("unnormed.py", concepts, seeds) | {
         "gains": rows,
         "differences": compared,
         "cells": cells,

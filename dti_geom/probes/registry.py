@@ -97,6 +97,13 @@ class Probe:
         return result
 
 
+_TOKENS = Option(
+    "tokens",
+    "A word, a token of --embedding, or a row as #id.",
+    several=True,
+    argument=True,
+    metavar="TOKEN",
+)
 PROBES: dict[str, Probe] = {
     probe.name: probe
     for probe in (
@@ -203,13 +210,7 @@ PROBES: dict[str, Probe] = {
             example="phone dog --model sdxl",
             samples=False,
             options=(
-                Option(
-                    "tokens",
-                    "A word, a token of --embedding, or a row as #id.",
-                    several=True,
-                    argument=True,
-                    metavar="TOKEN",
-                ),
+                _TOKENS,
                 Option("k", "How many neighbours of each.", int, 10, minimum=1, short="-k"),
             ),
         ),
@@ -225,13 +226,7 @@ PROBES: dict[str, Probe] = {
             example="'<my-dog>' --embedding my-dog.safetensors --model sd15",
             slow=True,
             options=(
-                Option(
-                    "tokens",
-                    "A word, a token of --embedding, or a row as #id.",
-                    several=True,
-                    argument=True,
-                    metavar="TOKEN",
-                ),
+                _TOKENS,
                 Option("words", "How many words a sum may have.", int, 8, minimum=1),
                 Option(
                     "contextual",
@@ -256,13 +251,7 @@ PROBES: dict[str, Probe] = {
             slow=True,
             alone=True,
             options=(
-                Option(
-                    "tokens",
-                    "A word, a token of --embedding, or a row as #id.",
-                    several=True,
-                    argument=True,
-                    metavar="TOKEN",
-                ),
+                _TOKENS,
                 Option("length", "The most tokens of an answer.", int, 16, minimum=1),
             ),
         ),
@@ -279,13 +268,7 @@ PROBES: dict[str, Probe] = {
             slow=True,
             alone=True,
             options=(
-                Option(
-                    "tokens",
-                    "A word, a token of --embedding, or a row as #id.",
-                    several=True,
-                    argument=True,
-                    metavar="TOKEN",
-                ),
+                _TOKENS,
                 Option("words", "How many words the prompt has.", int, 3, minimum=1),
                 Option("starts", "How many first prompts are tried.", int, 8, minimum=1),
                 Option("updates", "Gradient steps from each of them.", int, 60, minimum=0),
