@@ -43,6 +43,17 @@ def test_hovering_the_histogram_shows_range_count_and_example_tokens(page: Any) 
         assert part in text
 
 
+@pytest.mark.parametrize(("format_", "start"), [("SVG", b"<svg"), ("PNG", b"\x89PNG")])
+def test_a_plot_is_saved_as_a_picture(page: Any, format_: str, start: bytes) -> None:
+    plot = page.locator("#norms .plot").first
+    plot.scroll_into_view_if_needed()
+    plot.hover()
+    with page.expect_download() as download:
+        plot.locator(f"[data-title='Save as {format_}']").click()
+    assert download.value.suggested_filename == f"norms-1.{format_.lower()}"
+    assert Path(download.value.path()).read_bytes().startswith(start)
+
+
 def test_pointing_at_a_score_shows_its_picture(page: Any, report: Report) -> None:
     evaluation: Any = report.results["evaluation"]
     assert "text 0.880" in hovers(page, "#evaluation .points path", place=2)

@@ -18,8 +18,18 @@ function draw(plot, { dark = isDark(), width } = {}) {
   Plotly.react(plot, data, layout, {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
+    modeBarButtonsToAdd: ["png", "svg"].map((format) => ({
+      name: `Save as ${format.toUpperCase()}`,
+      icon: format === "png" ? Plotly.Icons.camera : Plotly.Icons.disk,
+      click: () => Plotly.downloadImage(plot, { format, filename: fileName(plot), scale: format === "png" ? 3 : 1 }),
+    })),
   });
+}
+
+function fileName(plot) {
+  const section = plot.closest("section[id]");
+  return `${section?.id || "plot"}-${[...(section || document).querySelectorAll(".plot")].indexOf(plot) + 1}`;
 }
 
 function redraw(options) {
