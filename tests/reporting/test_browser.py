@@ -193,6 +193,22 @@ def test_a_key_hides_its_curves_and_shows_them_again(open_page: OpenPage, sectio
     assert not any(hidden(page, section))
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_the_contents_stay_in_view_and_say_where_one_is(open_page: OpenPage, width: int) -> None:
+    page = open_page(width)
+    here = page.locator("nav a[aria-current='location']")
+    for name in ("attention", "evaluation", "norms"):
+        page.evaluate(f"document.getElementById('{name}').scrollIntoView()")
+        page.wait_for_function(f"document.querySelector('nav a[aria-current]')?.hash === '#{name}'")
+        assert here.count() == 1
+        box, link = page.locator("nav").bounding_box(), here.bounding_box()
+        assert box["y"] == pytest.approx(0, abs=1)
+        assert box["height"] < 60  # one line, also on a phone
+        assert box["x"] - 1 <= link["x"] < box["x"] + box["width"]
+        heading = page.locator(f"#{name}-title").bounding_box()
+        assert heading["y"] >= box["y"] + box["height"]  # not below the contents
+
+
 def test_the_slider_moves_its_picture(open_page: OpenPage) -> None:
     page = open_page()
     row = page.locator("#interpolation tr", has=page.locator(".slide")).first
@@ -206,6 +222,10 @@ def test_the_slider_moves_its_picture(open_page: OpenPage) -> None:
         assert row.locator(".slide img").get_attribute("src") == row.locator(".still img").nth(
             place
         ).get_attribute("src")
+        # The other rows of its table move along.
+        sliders = row.locator("xpath=ancestor::table").locator(".slide input")
+        assert sliders.count() > 1
+        assert {slider.input_value() for slider in sliders.all()} == {str(place)}
 
 
 def test_both_buttons_download_a_file(open_page: OpenPage, report: Report) -> None:
@@ -276,8 +296,8 @@ def test_saved_tables_hold_plain_numbers_and_any_token(
 def test_the_keyboard_reaches_links_buttons_and_scrolling_tables(page: Any) -> None:
     reached = set()
     page.locator("nav a").first.focus()
-    for _ in range(60):
-        page.keyboard.press("Tab")
+    for key in ["Shift+Tab", *["Tab"] * 60]:
+        page.keyboard.press(key)
         reached.add(
             page.evaluate(
                 "document.activeElement.id || document.activeElement.getAttribute('class')"

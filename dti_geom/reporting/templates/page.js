@@ -47,6 +47,20 @@ prefersDark.addEventListener("change", () => redraw());
 addEventListener("beforeprint", () => redraw({ dark: false, width: 680 }));
 addEventListener("afterprint", () => redraw());
 
+// The contents say which section is being read.
+const sections = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const link = document.querySelector(`nav a[href="#${target.id}"]`);
+    if (!isIntersecting) {
+      link.removeAttribute("aria-current");
+      continue;
+    }
+    link.setAttribute("aria-current", "location");
+    link.parentElement.scrollTo({ left: link.offsetLeft - 16 });
+  }
+}, { rootMargin: "-20% 0px -79% 0px" });
+document.querySelectorAll("main > section[id]").forEach((section) => sections.observe(section));
+
 // Downloads and plotly are most of the page, so they are kept compressed: gzip, in base64.
 async function unpacked(id) {
   const text = atob(document.getElementById(id).textContent);
@@ -122,6 +136,15 @@ for (const slider of document.querySelectorAll(".slide input")) {
   const stills = slider.closest("tr").querySelectorAll(".still img");
   const show = slider.parentElement.querySelector("img");
   slider.addEventListener("input", () => { show.src = stills[slider.value].src; });
+  // One slider moves all of its table, so that ways between the same tokens are compared.
+  slider.addEventListener("input", ({ isTrusted }) => {
+    if (!isTrusted) return;
+    for (const other of slider.closest("table").querySelectorAll(".slide input")) {
+      if (other === slider || other.max !== slider.max) continue;
+      other.value = slider.value;
+      other.dispatchEvent(new Event("input"));
+    }
+  });
 }
 
 // A key hides the curves of its name and shows them again, by mouse, touch or keyboard.
