@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dti_geom.reporting.blocks import Block, Finding, Note, Picture, PictureRow, Pictures, Section
 from dti_geom.reporting.report import Report
-from dti_geom.reporting.text import quoted, shown, times
+from dti_geom.reporting.text import listed, quoted, shown, times
 from dti_geom.training.story import EmbeddedPreview, TrainingRun, TrainingRuns
 
+NAMED = 3  # concepts in the title
 ROWS = 4  # of pictures: what a screen has room for
 
 WHY = (
@@ -41,9 +42,10 @@ def opening_of(report: Report) -> Opening | None:
     if pictures.rows:
         blocks.append(pictures)
     blocks.append(Finding(_lengths(runs)))
-    methods = " and ".join(dict.fromkeys(_method(run) for run in runs))
-    concepts = ", ".join(dict.fromkeys(_concept(run) for run in runs))
-    return Opening(f"{concepts} by {methods}", Section("The result", blocks, aside=report.model))
+    methods = listed(list(dict.fromkeys(_method(run) for run in runs)))
+    concepts = dict.fromkeys(name for run in runs for name in _concepts(run))
+    title = f"{listed(list(concepts), NAMED)} by {methods}"
+    return Opening(title, Section("The result", blocks, aside=report.model))
 
 
 def _method(run: TrainingRun) -> str:
@@ -51,8 +53,8 @@ def _method(run: TrainingRun) -> str:
     return {"ti": "TI", "dti": "DTI"}.get(name, shown(name))
 
 
-def _concept(run: TrainingRun) -> str:
-    return " and ".join(Path(concept.images).name for concept in run.result.config.concepts)
+def _concepts(run: TrainingRun) -> list[str]:
+    return [Path(concept.images).name for concept in run.result.config.concepts]
 
 
 def _inflation(run: TrainingRun) -> float:

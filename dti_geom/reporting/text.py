@@ -78,6 +78,13 @@ def quoted(text: str) -> str:
     return f"“\u2068{shown(text)}\u2069”"
 
 
+def listed(parts: Sequence[str], most: int | None = None) -> str:
+    """Write "a, b and c"; of more than `most`, the first and how many more: "a, b and 4 more"."""
+    if most is not None and len(parts) > most:
+        parts = [*parts[: most - 1], f"{len(parts) - most + 1} more"]
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
 def plot_text(text: str, limit: int = 40) -> str:
     """Escape text for plotly, which reads pseudo-HTML and, in notebooks, TeX between dollars."""
     text = shown(text, limit)

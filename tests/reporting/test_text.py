@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from dti_geom.reporting.text import (
+    listed,
     number,
     percent,
     plot_text,
@@ -69,3 +70,13 @@ def test_long_text_is_shortened() -> None:
 def test_short_path_keeps_folder_and_file() -> None:
     assert short_path("/a/b/c.bin") == "b/c.bin"
     assert short_path("c.bin") == "c.bin"
+
+
+def test_a_list_is_cut_to_what_a_line_holds() -> None:
+    parts = ["a", "b", "c", "d"]
+    assert [listed(parts[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert [listed(parts, most) for most in (4, 3, 2)] == [
+        "a, b, c and d",
+        "a, b and 2 more",
+        "a and 3 more",
+    ]

@@ -29,7 +29,7 @@ from dti_geom.reporting.blocks import (
 )
 from dti_geom.reporting.curves import LEFT, add_curve, add_keys
 from dti_geom.reporting.plots import BLUE, GREEN, INK, VERMILLION, hover, rows_of
-from dti_geom.reporting.text import degrees, number, plot_text, quoted, shown, times
+from dti_geom.reporting.text import degrees, listed, number, plot_text, quoted, shown, times
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -122,7 +122,7 @@ def step_figure(result: Interpolation) -> "PlotlyFigure":
 def interpolation_finding(result: Interpolation) -> str:
     """Say how far apart the ends are, how short the paths get, and how evenly pictures change."""
     vector = result.paths[0].vectors[0]
-    ends = _listed([quoted(end) for end in result.ends])
+    ends = listed([quoted(end) for end in result.ends])
     if len(result.ends) == 2:
         sentence = (
             f"{ends} are {degrees(vector.angle)} apart, with norms {number(vector.norms[0])} and "
@@ -132,11 +132,11 @@ def interpolation_finding(result: Interpolation) -> str:
         sentence = f"{ends} are the corners of a square"
     methods = list(dict.fromkeys(path.method for path in result.paths))
     shortest = [f"{number(_least_norm(result, method))} by {method}" for method in methods]
-    sentence += f"; the smallest norm on the way is {_listed(shortest)}"
+    sentence += f"; the smallest norm on the way is {listed(shortest)}"
     ratios = [(unevenness(result, method), method) for method in methods]
     largest = [f"{times(ratio)} by {method}" for ratio, method in ratios if ratio is not None]
     if largest:
-        sentence += f", and the largest picture step over the mean step {_listed(largest)}"
+        sentence += f", and the largest picture step over the mean step {listed(largest)}"
     return f"{sentence}."
 
 
@@ -364,7 +364,3 @@ def _least_norm(result: Interpolation, method: str) -> float:
 def _middles(result: Interpolation) -> list[float]:
     """Return the t halfway between neighbouring points, where steps are drawn."""
     return [(t + next_t) / 2 for t, next_t in pairwise(result.points)]
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
