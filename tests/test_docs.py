@@ -251,6 +251,9 @@ def test_what_inflation_does_is_what_the_probes_and_the_published_report_measure
     for score in ("both", "text"):
         shown += [more[score][end] for end in ("mean", "low", "high")]
         assert more[score]["p, Holm"] < 0.05
+    (raw,) = json.loads((DOCS.parent / "reports" / "dial" / "unnormed.json").read_text())["gains"]
+    names = ("TI", "DTI", "TI at the mean norm")
+    shown += [raw["variants"][name]["likeness"]["mean"] for name in names]
     schedule = json.loads((DOCS.parent / "reports" / "inflation" / "schedule.json").read_text())
     for arm in ("AdamW, falling", "DTI", "TI"):
         shown += [schedule["variants"][arm][score]["mean"] for score in ("likeness", "text")]

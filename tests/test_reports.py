@@ -134,6 +134,7 @@ def test_the_note_shows_what_the_confirmation_gave() -> None:
     [
         ("dial", "dial", "result.json"),
         ("dial", "dial", "gain-64.json"),
+        ("unnormed", "dial", "unnormed.json"),
         ("schedule", "inflation", "schedule.json"),
         ("entangled", "entangled", "result.json"),
         ("controls", "controls", "result.json"),
@@ -156,6 +157,7 @@ def test_the_note_of_an_experiment_shows_the_tables_of_its_result(
     [
         ("dial", "result.json"),
         ("dial", "gain-64.json"),
+        ("dial", "unnormed.json"),
         ("inflation", "schedule.json"),
         ("entangled", "result.json"),
         ("magnitudes", "result.json"),
