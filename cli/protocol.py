@@ -78,8 +78,7 @@ def paper(
         typer.Option(
             "--teraflops",
             min=0.001,
-            help="What a card does in a second, for the estimate. Default: 200, about half of what "
-            "large GPUs reach on large products.",
+            help="10¹² operations that a card does in a second, for the estimate: an assumption.",
         ),
     ] = TERAFLOPS,
     retry_failed: Retry = False,
