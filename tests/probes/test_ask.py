@@ -37,6 +37,13 @@ def gemma(folder: Path) -> Any:
     return _saved(lambda: transformers.Gemma2ForCausalLM(config), folder)
 
 
+def gemma_alone(folder: Path) -> Any:
+    """As SANA's text encoder: the body without a head, which Gemma ties to the token table."""
+    model = gemma(folder)
+    model.model.save_pretrained(folder)
+    return model
+
+
 def mistral(folder: Path) -> Any:
     size = qwen_tokenizer(folder, chat=False)
     config = transformers.MistralConfig(**SIZES, vocab_size=size)
@@ -59,6 +66,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "Qwen, tied": lambda folder: qwen(folder, tied=True),
     "Qwen, with a head": lambda folder: qwen(folder, tied=False),
     "Gemma-2": gemma,
+    "Gemma-2 alone": gemma_alone,
     "Mistral": mistral,
     "Llama": llama,
 }
