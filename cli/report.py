@@ -58,6 +58,17 @@ def report(
             help="Also run the encoder: swap, attenuation, stagnation, effects and attention.",
         ),
     ] = False,
+    paint: Annotated[
+        int,
+        typer.Option(
+            "--paint",
+            metavar="SEEDS",
+            min=0,
+            help="Paint what the runs learned at nine lengths, ×0.25 to ×64 of the mean norm, in "
+            "two prompts, from so many seeds: 18 pictures per run and seed. The page's slider "
+            "moves through them.",
+        ),
+    ] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +119,7 @@ def report(
                 runs=training or (),
                 saved={name: path for name, path in saved.items() if path is not None},
                 full=full,
+                paint=paint,
                 only=only or (),
                 overwrite=overwrite,
                 device=device,

@@ -22,6 +22,7 @@ from dti_geom.evaluation.interpolation import (
     TokenPath,
     VectorPath,
 )
+from dti_geom.evaluation.magnitudes import PaintedMagnitudes, TokenPictures
 from dti_geom.evaluation.pictures import SamplerSettings
 from dti_geom.evaluation.scores import ImageScore, LeftOut, scorer_accuracy
 from dti_geom.files import EmbeddingFile, LearnedToken
@@ -49,6 +50,16 @@ PNG = (  # one pixel, base64
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 PIXEL = f"data:image/png;base64,{PNG}"
+
+
+def magnitudes_result(labels: Sequence[str] = ("green-fox · TI", "<b>")) -> PaintedMagnitudes:
+    """Tokens at three lengths, in one prompt from two seeds; every picture is the same pixel."""
+    multiples = (0.5, 1.0, 8.0)
+    tokens = tuple(
+        TokenPictures(label, 1.0 + 2 * place, ((PIXEL,) * 3,) * 2)
+        for place, label in enumerate(labels)
+    )
+    return PaintedMagnitudes("mini", ("a photo of a {}",), (0, 1), multiples, tokens)
 
 
 def interpolation_result(

@@ -52,6 +52,13 @@ class Learned(Protocol):
         """
         ...
 
+    def at_multiple(self, means: Sequence[float], multiple: float) -> "Learned":
+        """Return the same at a multiple of the vocabulary's mean norm.
+
+        means: from `mean_norms`.
+        """
+        ...
+
     def inflation(self, means: Sequence[float]) -> float:
         """Return its mean norm, as a multiple of the vocabulary's mean norm.
 
@@ -86,13 +93,18 @@ class TokenVectors:
 
         None where no vector changes by more than a thousandth of its norm.
         """
+        rescaled = self.at_multiple(means, 1)
+        pairs = zip(rescaled.vectors, self.vectors, strict=True)
+        changed = any((new - old).norm() > _SAME_NORM * old.norm() for new, old in pairs)
+        return rescaled if changed else None
+
+    def at_multiple(self, means: Sequence[float], multiple: float) -> "TokenVectors":
+        """Return the same directions at a multiple of the mean norm of each vocabulary."""
         rescaled = tuple(
-            mean * geometry.normalize(rows.float())
+            multiple * mean * geometry.normalize(rows.float())
             for mean, rows in zip(means, self.vectors, strict=True)
         )
-        pairs = zip(rescaled, self.vectors, strict=True)
-        changed = any((new - old).norm() > _SAME_NORM * old.norm() for new, old in pairs)
-        return replace(self, vectors=rescaled) if changed else None
+        return replace(self, vectors=rescaled)
 
     def inflation(self, means: Sequence[float]) -> float:
         """Return mean norm / mean norm of the vocabulary, as the mean over the encoders."""

@@ -137,6 +137,9 @@ class Pictures:
     columns: Sequence[str]  # a heading for each picture of a row
     rows: Sequence[PictureRow]
     slider: bool = False  # show one large picture per row, with a slider through the others
+    # Multiples of the mean norm, one for each column: a page shows the pictures of one of them, and
+    # its one slider also moves a line through every plot with such an axis.
+    magnitudes: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from dti_geom.reporting.folder import (
     read_result,
     result_file,
 )
+from dti_geom.reporting.opening import run_label
 from dti_geom.reporting.report import Report
 from dti_geom.training.story import TrainingRun, TrainingRuns, learned_files, read_run
 
@@ -97,6 +98,7 @@ def build_report(
     runs: Sequence[str | Path] = (),
     saved: Mapping[str, str | Path] | None = None,
     full: bool = False,
+    paint: int = 0,
     only: Sequence[str] = (),
     overwrite: bool = False,
     device: str = "cpu",
@@ -106,8 +108,9 @@ def build_report(
 
     model: default: that of the runs, or mini. words: shown with their neighbours. runs: folders of
     finished training runs. saved: by section name, what another command left with --out. full:
-    also run the encoder (swap, attenuation, …). only: make these sections anew and leave the
-    others.
+    also run the encoder (swap, attenuation, …). paint: from so many seeds, paint what the runs
+    learned at lengths from ×0.25 to ×64 of the mean norm. only: make these sections anew and leave
+    the others.
 
     Each section's result is kept in `out` and measured again only when what it depends on has
     changed. Raises UnknownModel, FileExists, ResultFileError, DtiGeomError.
@@ -116,6 +119,8 @@ def build_report(
     parts = [*_measured_parts(subject, words, full=full or bool(only))]
     if finished:
         parts.append(_training_part(finished, subject))
+    if paint:
+        parts.append(_magnitudes_part(finished, subject, model, paint, device))
     for section, path in (saved or {}).items():
         parts.append(_saved_part(subject.model, section, Path(path)))
     _require_known(only, parts)
@@ -246,6 +251,42 @@ def _training_part(runs: Sequence[TrainingRun], subject: _Subject) -> _Part:
         return Made(TrainingRuns.of(subject.model, renamed, subject.encoders))
 
     return _Part("training", key_of(subject.key, digests, pictures), make)
+
+
+def _magnitudes_part(
+    runs: Sequence[TrainingRun], subject: _Subject, model: str | None, seeds: int, device: str
+) -> _Part:
+    """Return the part that paints what the runs learned. Raises DtiGeomError without runs."""
+    if not runs:
+        raise DtiGeomError(
+            "--paint is for what training runs learned, and no run was given. Name one with --run."
+        )
+    labels = _labels(runs, subject)
+
+    def make() -> Made:
+        from dti_geom.evaluation.learned import read_learned, token_files
+        from dti_geom.evaluation.magnitudes import paint_magnitudes
+        from dti_geom.models.pipelines import open_text_to_image
+
+        painter = open_text_to_image(model or runs[0].result.config.model, device=device)
+        learned = {}
+        for label, run in zip(labels, runs, strict=True):
+            of_run = read_learned(painter, token_files([run.folder]))
+            for token in of_run.values():
+                learned[label if len(of_run) == 1 else f"{label} · {token.name}"] = token
+        painted = paint_magnitudes(painter, learned, seeds=range(seeds), progress=subject.progress)
+        return Made(replace(painted, model=subject.model))
+
+    return _Part("magnitudes", key_of(subject.key, labels, seeds), make)
+
+
+def _labels(runs: Sequence[TrainingRun], subject: _Subject) -> list[str]:
+    """Return a label for each run, with its folder where two runs would have the same one."""
+    labels = [run_label(run) for run in runs]
+    return [
+        label if labels.count(label) == 1 else f"{label} · {subject.names[Path(run.folder)]}"
+        for label, run in zip(labels, runs, strict=True)
+    ]
 
 
 def _renamed(run: TrainingRun, names: Mapping[Path, str]) -> TrainingRun:

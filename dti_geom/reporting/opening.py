@@ -48,6 +48,11 @@ def opening_of(report: Report) -> Opening | None:
     return Opening(title, Section("The result", blocks, aside=report.model))
 
 
+def run_label(run: TrainingRun) -> str:
+    """Return what a page calls what a run learned: concept and method, as “green-fox · TI”."""
+    return f"{listed(_concepts(run), NAMED)} · {_method(run)}"
+
+
 def _method(run: TrainingRun) -> str:
     name = run.result.config.method.name
     return {"ti": "TI", "dti": "DTI"}.get(name, shown(name))

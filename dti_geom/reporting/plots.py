@@ -164,6 +164,19 @@ def log_axis(low: float, high: float, prefix: str = "") -> dict[str, object]:
     }
 
 
+def add_magnitudes(figure: "Figure", rows: Sequence[int], scales: Sequence[float]) -> None:
+    """Give rows a logarithmic axis of norms around scales > 0, in multiples of the mean norm."""
+    for row in rows:
+        figure.update_xaxes(**log_axis(min(scales), max(scales), "×"), row=row, col=1)
+    follow_magnitude(figure, rows, 1.0)
+
+
+def follow_magnitude(figure: "Figure", rows: Sequence[int], mean: float) -> None:
+    """Let a page's slider of magnitudes move a line through these rows. mean: in their x units."""
+    axes = ["x" if row == 1 else f"x{row}" for row in rows]
+    figure.update_layout(meta={"magnitude": {"axes": axes, "mean": mean}})
+
+
 def hover(*lines: str) -> str:
     """Join lines of a hover label."""
     return "<br>".join(lines)

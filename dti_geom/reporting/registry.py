@@ -16,6 +16,7 @@ from dti_geom.reporting.blocks import Limits, Note, Section
 
 # What is not a probe: where the type of each result is defined.
 OTHER_RESULTS = {
+    "magnitudes": "dti_geom.evaluation.magnitudes:PaintedMagnitudes",
     "inspection": "dti_geom.probes.inspection:Inspection",
     "similarity": "dti_geom.editing.similarity:Similarity",
     "painted": "dti_geom.probes.painted:PaintedSwap",

@@ -84,6 +84,28 @@ def test_a_run_that_is_also_named_as_an_embedding_counts_once(
     assert len(results_of(tmp_path / "report")["norms"].encoders[0].learned) == 1
 
 
+def test_painting_needs_a_run(run: Run, tmp_path: Path) -> None:
+    done = run("report", "--paint", 1, "--out", tmp_path / "report")
+    assert done.returncode == 1
+    assert "Name one with --run" in done.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_runs_of_one_token_name_are_painted_apart(
+    run: Run, sd15_pipeline: Path, tmp_path: Path
+) -> None:
+    for method in ("dti", "ti"):
+        write_run(tmp_path / method, model=str(sd15_pipeline), method=method)
+    runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
+    out = tmp_path / "report"
+    done = run("report", *runs, "--paint", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    painted = results_of(out)["magnitudes"]
+    assert [token.label for token in painted.tokens] == ["images · DTI", "images · TI"]
+    assert {len(pictures) for token in painted.tokens for pictures in token.pictures} == {9}
+    assert str(tmp_path) not in (out / "index.html").read_text()
+
+
 def test_runs_of_two_models_are_refused(run: Run, tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", model="sdxl")

@@ -406,6 +406,9 @@ class Brightened:
     def at_mean_norm(self, means: Sequence[float]) -> None:
         return None
 
+    def at_multiple(self, means: Sequence[float], multiple: float) -> "Brightened":
+        return self
+
     def inflation(self, means: Sequence[float]) -> float:
         return 1.0
 

@@ -68,6 +68,7 @@ from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import (
     evaluation_result,
     interpolation_result,
+    magnitudes_result,
     similarity_result,
     sweep_result,
 )
@@ -894,6 +895,7 @@ def report(
             trained("ti", norm=lambda step: 0.4 + 0.1 * step, words=lambda step: HOSTILE),
         ),
     )
+    results["magnitudes"] = magnitudes_result(HOSTILE[:2])
     results["interpolation"] = make_interpolation(
         HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])
     )

@@ -228,6 +228,44 @@ def test_the_slider_moves_its_picture(open_page: OpenPage) -> None:
         assert {slider.input_value() for slider in sliders.all()} == {str(place)}
 
 
+# Where the line of the slider stands on each plot that has one, in the units of its axis.
+LINES = """[...document.querySelectorAll('.plot')].flatMap((plot) =>
+    plot.layout.shapes.filter(({ name }) => name === 'magnitude')
+    .map(({ x0 }) => x0 / plot.layout.meta.magnitude.mean))"""
+
+
+def test_one_slider_moves_pictures_and_a_line_through_the_plots(open_page: OpenPage) -> None:
+    page = open_page(scheme="light")
+    slider = page.locator(".dial input")
+    shown = page.locator(".dialled img:visible")
+    assert slider.get_attribute("aria-valuetext") == "×1"  # it starts at the mean norm
+    slider.focus()
+    for key, label, multiple in (("ArrowRight", "×8", 8), ("Home", "×0.5", 0.5)):
+        page.keyboard.press(key)
+        assert page.locator(".dial output").text_content() == label
+        assert slider.get_attribute("aria-valuetext") == label
+        alts = [picture.get_attribute("alt") for picture in shown.all()]
+        assert len(alts) == page.locator(".dialled figure").count()
+        assert all(alt.endswith(f"at {label}") for alt in alts)
+        lines = page.evaluate(LINES)
+        assert len(lines) > 5
+        assert lines == pytest.approx([multiple] * len(lines))
+    page.get_by_role("button", name="Dark theme").click()
+    assert page.evaluate(LINES) == pytest.approx(lines)  # they are not lost, nor doubled
+
+
+def test_the_slider_stays_beside_the_plots_that_follow_it(open_page: OpenPage) -> None:
+    page = open_page()
+    dial = page.locator(".dial")
+    afloat = "document.querySelector('.dial').classList.contains('afloat')"
+    for place, expected in (("#attenuation .plot", True), (".dialled", False), ("#sweep", False)):
+        page.evaluate(f"document.querySelector('{place}').scrollIntoView()")
+        page.wait_for_function(f"{afloat} === {str(expected).lower()}")
+        if expected:
+            box = dial.bounding_box()
+            assert box["y"] + box["height"] == pytest.approx(page.viewport_size["height"], abs=1)
+
+
 def test_both_buttons_download_a_file(open_page: OpenPage, report: Report) -> None:
     page = open_page()
     files = {}

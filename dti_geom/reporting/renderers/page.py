@@ -57,6 +57,8 @@ def page_html(report: Report) -> str:
     if opening:
         section = opening.section
         html = blocks_html(section.blocks, section.title)
+        # The slider stands above the plots that it moves a line through.
+        parts.sort(key=lambda part: part.name != "magnitudes")
         parts.insert(0, _Part("result", section.title, html, None, ""))
     return (
         _templates()

@@ -23,8 +23,8 @@ from dti_geom.reporting.plots import (
     MUTED,
     PAPER,
     VERMILLION,
+    add_magnitudes,
     hover,
-    log_axis,
     rows_of,
 )
 from dti_geom.reporting.text import number, percent, plot_text, quoted
@@ -117,7 +117,7 @@ def attention_figure(result: AttentionResult) -> "PlotlyFigure":
         figure.update_yaxes(
             title={"text": _TITLES[row - 1], "standoff": 4}, rangemode="tozero", row=row, col=1
         )
-        figure.update_xaxes(**log_axis(min(scales), max(scales), "×"), row=row, col=1)
+    add_magnitudes(figure, (1, 2, 3), scales)
     figure.update_xaxes(title="norm, in multiples of the mean token norm", row=3, col=1)
     add_keys(figure, (1,))
     return figure

@@ -15,7 +15,17 @@ from dti_geom.reporting.blocks import (
     Value,
 )
 from dti_geom.reporting.curves import LEFT, add_curve, add_keys
-from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
+from dti_geom.reporting.plots import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    VERMILLION,
+    add_magnitudes,
+    hover,
+    log_axis,
+    rows_of,
+)
 from dti_geom.reporting.text import number, percent, plot_text, quoted, times
 
 if TYPE_CHECKING:
@@ -82,9 +92,7 @@ def attenuation_figure(result: AttenuationResult) -> "PlotlyFigure":
     _add_distance(figure, result)
     places = [signal.scale for signal in result.scales if signal.scale]
     places += [vector.inflation for vector in result.learned]
-    x_axis = log_axis(min(places), max(places), "×")
-    for row in (1, 2, 3):
-        figure.update_xaxes(**x_axis, row=row, col=1)
+    add_magnitudes(figure, (1, 2, 3), places)
     figure.update_xaxes(title="norm ÷ mean token norm", row=3, col=1)
     add_keys(figure, (1, 2, 3))
     return figure

@@ -18,6 +18,7 @@ from dti_geom.reporting.plots import (
     Lane,
     add_lanes,
     few,
+    follow_magnitude,
     hover,
     lanes_height,
     log_axis,
@@ -159,6 +160,7 @@ def norm_figure(result: NormsResult) -> "PlotlyFigure":
         figure.update_xaxes(
             title="norm, embedding units, logarithmic", **log_axis(low, high), row=2, col=1
         )
+    follow_magnitude(figure, (1, 2), mean)
     return figure
 
 

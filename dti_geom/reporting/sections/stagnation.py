@@ -16,7 +16,17 @@ from dti_geom.reporting.blocks import (
     Value,
 )
 from dti_geom.reporting.curves import LEFT, add_curve, add_keys
-from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
+from dti_geom.reporting.plots import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    VERMILLION,
+    add_magnitudes,
+    hover,
+    log_axis,
+    rows_of,
+)
 from dti_geom.reporting.text import degrees, number, plot_text, quoted, times
 
 if TYPE_CHECKING:
@@ -73,7 +83,8 @@ def stagnation_figure(result: StagnationResult) -> "PlotlyFigure":
     ]
     add_curve(figure, 1, "learned", marks, VERMILLION, marks=True)
     places = [scale for scale, _ in ends] + [vector.inflation for vector in result.learned]
-    figure.update_xaxes(title="norm ÷ mean token norm", **log_axis(min(places), max(places), "×"))
+    figure.update_xaxes(title="norm ÷ mean token norm")
+    add_magnitudes(figure, (1,), places)
     figure.update_yaxes(title="whole turn, degrees", rangemode="tozero")
     add_keys(figure, (1,))
     return figure

@@ -32,8 +32,8 @@ from dti_geom.reporting.plots import (
     MUTED,
     PAPER,
     VERMILLION,
+    add_magnitudes,
     hover,
-    log_axis,
     rows_of,
 )
 from dti_geom.reporting.text import number, plot_text, quoted, times
@@ -340,7 +340,7 @@ def _draw_curves(figure: "PlotlyFigure", result: SwapResult) -> None:
     figure.add_hline(LEFT, line={"color": INK, "width": 1, "dash": "dash"}, row=2, col=1)
     scales = list(chain.from_iterable(curve.scales for curve in result.curves))
     figure.update_xaxes(title="norm, in multiples of the mean token norm", row=2, col=1)
-    figure.update_xaxes(**log_axis(min(scales), max(scales), "×"), row=2, col=1)
+    add_magnitudes(figure, (2,), scales)
     outputs = chain.from_iterable(curve.outputs for curve in result.curves)
     lowest = min(min(output.similarity) for output in outputs)
     figure.update_yaxes(title={"text": "similarity to itself", "standoff": 4}, row=2, col=1)

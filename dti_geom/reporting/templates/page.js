@@ -9,11 +9,25 @@ const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefe
 const plots = document.querySelectorAll(".plot");
 const maps = []; // see map.js
 
+let magnitude = null; // where the slider of magnitudes stands, in multiples of the mean norm
+
+function withMagnitude({ shapes = [], meta }) {
+  const others = shapes.filter(({ name }) => name !== "magnitude");
+  if (magnitude === null || !meta?.magnitude) return others;
+  const x = magnitude * meta.magnitude.mean;
+  const line = { color: getComputedStyle(document.body).color, width: 2 };
+  const lines = meta.magnitude.axes.map((axis) => (
+    { name: "magnitude", type: "line", xref: axis, x0: x, x1: x, yref: `${axis.replace("x", "y")} domain`, y0: 0, y1: 1, line }
+  ));
+  return [...others, ...lines];
+}
+
 function draw(plot, { dark = isDark(), width } = {}) {
   // Only values of keys named …color are exchanged: a token may be called "#0072B2".
   const recolour = (key, value) => (dark && key.endsWith("color") && darkColors[value]) || value;
   const touch = matchMedia("(pointer: coarse)").matches;
   const { data, layout } = JSON.parse(plot.nextElementSibling.textContent, recolour);
+  layout.shapes = withMagnitude(layout);
   Object.assign(layout, { width, dragmode: touch ? false : "zoom" }); // a finger scrolls the page
   Plotly.react(plot, data, layout, {
     responsive: true,
@@ -145,6 +159,39 @@ for (const slider of document.querySelectorAll(".slide input")) {
       other.dispatchEvent(new Event("input"));
     }
   });
+}
+
+// One slider changes the length of all tokens, in the pictures and on every plot against the norm.
+const dials = document.querySelectorAll(".dial input");
+
+function dial(input) {
+  magnitude = Number(input.dataset.magnitudes.split(" ")[input.value]);
+  const label = `×${magnitude}`;
+  input.setAttribute("aria-valuetext", label);
+  input.nextElementSibling.value = label;
+  for (const { children } of input.closest(".slot").nextElementSibling.querySelectorAll("figure")) {
+    [...children].slice(0, -1).forEach((image, place) => { image.hidden = place !== Number(input.value); });
+  }
+}
+
+for (const input of dials) {
+  dial(input);
+  input.addEventListener("input", () => {
+    dial(input);
+    for (const plot of plots) {
+      if (plot.layout?.meta?.magnitude) Plotly.relayout(plot, { shapes: withMagnitude(plot.layout) });
+    }
+  });
+  const pictures = input.closest(".slot").nextElementSibling;
+  const seen = new Set();
+  const watch = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target);
+    input.parentElement.classList.toggle("afloat", seen.size > 0 && !seen.has(pictures));
+  });
+  watch.observe(pictures);
+  for (const plot of plots) {
+    if (JSON.parse(plot.nextElementSibling.textContent).layout.meta?.magnitude) watch.observe(plot);
+  }
 }
 
 // A key hides the curves of its name and shows them again, by mouse, touch or keyboard.
