@@ -1,6 +1,7 @@
 """`dti-geom protocol paper`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,7 @@ def paper(
     from dti_geom.reporting.sections.protocol import protocol_finding, protocol_section
     from dti_geom.sweeps import collect, read_finished, run_sweep
     from dti_geom.sweeps.protocol import beside_the_paper, estimate_protocol, paper_plan
-    from dti_geom.sweeps.sweep import DONE, FAILED, save_table
+    from dti_geom.sweeps.sweep import DONE, FAILED, read_states, save_table
 
     plan = paper_plan(
         model,
@@ -117,11 +118,20 @@ def paper(
         device=device,
         dtype=dtype and dtype.value,
     )
-    cost = estimate_protocol(plan, teraflops)
-    if dry_run:
-        print_json(cost) if json else print_section(protocol_section(cost))
+    left = [
+        cell
+        for cell, state in zip(plan.cells, read_states(plan, out), strict=True)
+        if state.state != DONE
+    ]
+    if left:
+        cost = estimate_protocol(replace(plan, cells=tuple(left)), teraflops)
+        if dry_run:
+            print_json(cost) if json else print_section(protocol_section(cost))
+            return
+        print_notice(protocol_finding(cost))
+    elif dry_run:
+        print_line(f"all {len(plan.cells)} cells are done: the same command without --dry-run.")
         return
-    print_notice(protocol_finding(cost))
     with cell_progress() as progress:
         states = run_sweep(
             plan,

@@ -22,6 +22,7 @@ from dti_geom.training import METHODS, ConceptConfig
 from dti_geom.training.data import CLASSES_FILE, class_words, image_files
 from dti_geom.training.estimates import estimate_run
 
+PNG_BYTES = 1.1  # of a photograph, per pixel: an assumption
 RESCALED = "ti-rescaled"  # Textual Inversion's tokens at the vocabulary's mean norm
 PAPERS_METHODS = ("ti", RESCALED, "crossinit", "dti")
 DEPARTURES = (
@@ -147,6 +148,7 @@ class ProtocolEstimate:
     gib: float  # that training needs on each card, --memory fast
     gib_low: float
     download: int  # bytes of the model
+    disk: int  # bytes of the pictures, at `PNG_BYTES` a pixel
 
 
 def estimate_protocol(
@@ -156,22 +158,23 @@ def estimate_protocol(
 
     teraflops: what a card does in a second, an assumption. Every cell is taken for equally long and
     runs on one card, so more cards than cells are of no use. Scoring, loading and encoding the
-    images are not counted; a picture takes the sampler's own number of steps. Raises what
-    `estimate_run` raises.
+    images are not counted. Raises what `estimate_run` raises.
     """
     runs = list(dict.fromkeys(cell.run for cell in plan.cells))
     found = estimate_run(runs[0])
     fast, low = found.memory
     updates = (found.config.steps or 0) * len(runs)
     pictures = pictures_of_cells(plan.cells)
-    seconds = (updates * fast.flops + pictures * fast.picture_flops) / (teraflops * 1e12)
+    steps = plan.cells[0].evaluation.steps or found.sampling_steps
+    picture = fast.picture_flops + (steps - found.sampling_steps) * fast.sampler_flops
+    seconds = (updates * fast.flops + pictures * picture) / (teraflops * 1e12)
     return ProtocolEstimate(
         cells=len(plan.cells),
         subjects=len({cell.subjects for cell in plan.cells}),
         updates=updates,
         pictures=pictures,
         update_flops=fast.flops,
-        picture_flops=fast.picture_flops,
+        picture_flops=picture,
         teraflops=teraflops,
         hours=seconds / 3600,
         by_cards={
@@ -181,6 +184,7 @@ def estimate_protocol(
         gib=fast.needed / 2**30,
         gib_low=low.needed / 2**30,
         download=found.bytes,
+        disk=int(pictures * found.side**2 * PNG_BYTES),
     )
 
 

@@ -59,6 +59,7 @@ class MemoryEstimate:
     painting: int  # of the previews; 0 without previews
     flops: int  # floating-point operations of an update
     picture_flops: int  # of a picture by the pipeline's own sampler, guided, at its own size
+    sampler_flops: int  # of one step of it
 
     @property
     def peak(self) -> int:
@@ -91,6 +92,8 @@ class Estimate:
     trainable: int  # numbers that learn
     images: int
     memory: tuple[MemoryEstimate, ...]  # fast, low
+    sampling_steps: int  # the pipeline's own
+    side: int  # pixels of a picture
     cards: tuple[Card, ...]
 
 
@@ -117,6 +120,8 @@ def estimate_run(config: RunConfig) -> Estimate:
         + sum(parameter.numel() for parameter in layers),
         images=sum(len(image_files(concept)) for concept in config.concepts),
         memory=memory,
+        sampling_steps=model.sampling_steps,
+        side=model.resolution,
         cards=tuple(Card(gib, _fitting(memory, gib * GIB)) for gib in CARDS),
     )
 
@@ -208,6 +213,7 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
     # Samples that are cut anew are encoded in each update, with everything on the device.
     anew = config.data.random_crops
     with_vae = vae if low else total
+    picture, sampler = _picture_flops(model, config)
     painting = max(resident + sampling.peak, with_vae + decoding.peak)
     return MemoryEstimate(
         memory=memory,
@@ -220,7 +226,8 @@ def estimate_memory(model: TextToImage, config: RunConfig, memory: str) -> Memor
         encoding=(total if anew else with_vae) + encoding.peak + kept,
         painting=painting + kept if config.preview.every else 0,
         flops=step.flops * config.accumulate,
-        picture_flops=_picture_flops(model, config),
+        picture_flops=picture,
+        sampler_flops=sampler,
     )
 
 
@@ -327,8 +334,11 @@ def _step(model: TextToImage, config: RunConfig, batch: Batch) -> tuple[Meter, i
     return meter, kept
 
 
-def _picture_flops(model: TextToImage, config: RunConfig) -> int:
-    """Return the operations of a picture: prompts once, every step of the sampler, the decoder."""
+def _picture_flops(model: TextToImage, config: RunConfig) -> tuple[int, int]:
+    """Return the operations of a picture and of a step of its sampler.
+
+    A picture encodes its prompts once, takes every step and is decoded.
+    """
     side = model.resolution
     with torch.no_grad():
         latents = model.encode_images(torch.empty(1, 3, side, side)).mean
@@ -340,7 +350,8 @@ def _picture_flops(model: TextToImage, config: RunConfig) -> int:
             model.predict(batch.x[:2], batch.times[:2], conditioning)
         with metered() as decoding:
             model.decode_latents(latents)
-    return text.flops + model.sampling_steps * step.flops + decoding.flops
+    picture = text.flops + model.sampling_steps * step.flops + decoding.flops
+    return picture, step.flops
 
 
 def _sampling(model: TextToImage, batch: Batch, pictures: int) -> Meter:

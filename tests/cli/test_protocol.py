@@ -78,5 +78,7 @@ def test_the_protocol_ends_with_the_papers_tables_and_resumes(
     again = json.loads(run(*asked, "--json", cwd=place).stdout)
     assert [row["method"] for row in again["others"]] == ["dti"]
     assert cell.stat().st_mtime_ns == before
+    left = run(*asked, "--dry-run", cwd=place)
+    assert "all 1 cells are done" in left.stdout
     status = run("sweep", "status", "out", cwd=place)
     assert "done" in status.stdout

@@ -111,6 +111,12 @@ def test_the_cost_on_paper_grows_with_the_work_and_shrinks_with_cards(protocol: 
     assert shares == pytest.approx([1, 2 / 6, 1 / 6, 1 / 6])
     assert estimate_protocol(plan, 2.0).hours == pytest.approx(cost.hours / 2)
     assert cost.gib_low <= cost.gib
+    assert cost.disk == int(cost.pictures * 64**2 * 1.1)
+    # Each step of the sampler costs the same; prompts and decoder come once.
+    one, two, three = (
+        estimate_protocol(protocol(sampling_steps=steps), 1.0).picture_flops for steps in (1, 2, 3)
+    )
+    assert 0 < two - one == three - two < one
 
 
 def test_a_stopped_protocol_resumes_and_ends_beside_the_papers_tables(

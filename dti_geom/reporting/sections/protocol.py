@@ -35,5 +35,6 @@ def protocol_finding(estimate: ProtocolEstimate) -> str:
         f"{estimate.cells} trainings of {estimate.subjects} subjects, {estimate.updates:,} updates "
         f"and {estimate.pictures:,} pictures: about {number(estimate.hours)} hours of one card. "
         f"Training needs {number(estimate.gib)} GiB of it, or {number(estimate.gib_low)} with "
-        f"--memory low; the model is {number(estimate.download / 1e9)} GB of files."
+        f"--memory low; the model is {number(estimate.download / 1e9)} GB of files, the pictures "
+        f"about {number(estimate.disk / 1e9, 2)}."
     )

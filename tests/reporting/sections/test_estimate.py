@@ -22,6 +22,7 @@ def memory(name: str, training: int) -> MemoryEstimate:
         painting=0,
         flops=31 * 10**12 if name == "fast" else 43 * 10**12,
         picture_flops=10**12,
+        sampler_flops=10**10,
     )
 
 
@@ -46,6 +47,8 @@ def estimate() -> Estimate:
         trainable=2048,
         images=5,
         memory=(memory("fast", 18 * GIB), memory("low", 8 * GIB)),
+        sampling_steps=50,
+        side=1024,
         cards=(Card(8, None), Card(12, "low"), Card(24, "fast")),
     )
 
