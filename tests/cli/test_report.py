@@ -94,14 +94,17 @@ def test_painting_needs_a_run(run: Run, tmp_path: Path) -> None:
 def test_runs_of_one_token_name_are_painted_apart(
     run: Run, sd15_pipeline: Path, tmp_path: Path
 ) -> None:
-    for method in ("dti", "ti"):
-        write_run(tmp_path / method, model=str(sd15_pipeline), method=method)
-    runs = ("--run", tmp_path / "dti", "--run", tmp_path / "ti")
+    for folder, method in (("dti", "dti"), ("ti", "ti"), ("again", "ti")):
+        write_run(tmp_path / folder, model=str(sd15_pipeline), method=method)
+    runs = [more for name in ("dti", "ti", "again") for more in ("--run", tmp_path / name)]
     out = tmp_path / "report"
     done = run("report", *runs, "--paint", 1, "--out", out)
     assert done.returncode == 0, done.stderr
     painted = results_of(out)["magnitudes"]
-    assert [token.label for token in painted.tokens] == ["images · DTI", "images · TI"]
+    alone, *alike = (token.label for token in painted.tokens)
+    assert alone == "images · DTI"
+    parent = f"images · TI · {tmp_path.name}"  # runs alike have their folders behind them
+    assert alike == [f"{parent}/ti", f"{parent}/again"]
     assert {len(pictures) for token in painted.tokens for pictures in token.pictures} == {9}
     assert str(tmp_path) not in (out / "index.html").read_text()
 
