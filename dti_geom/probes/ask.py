@@ -160,8 +160,9 @@ def _asked(
 ) -> AskedToken:
     table = encoder.token_table
     vector = query.vector.to(table.device)
-    directions = geometry.normalize(table.float())
-    own = int((directions @ geometry.normalize(vector.float())).argmax())
+    # A row of zeros, such as padding, has no direction and is never nearest.
+    lengths = geometry.row_norms(table).float().clamp(min=torch.finfo(torch.float32).tiny)
+    own = int((table.float() @ vector.float() / lengths).argmax())
     answers = []
     for frame in frames:
         ids, likelihood = _continued(encoder, frame, vector, own, length)

@@ -21,6 +21,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "neighbors": ["cat"],
     "swap": ["--count", "2"],
     "explain": ["cat", "--words", "2"],
+    "ask": ["cat", "--length", "2"],
+    "harden": ["cat", "--words", "1", "--starts", "1", "--updates", "1"],
 }
 
 
@@ -31,14 +33,18 @@ def arguments(name: str, model: Path, embedding: Path) -> list[str | Path]:
 
 @pytest.mark.parametrize("name", PROBES)
 def test_json_holds_one_result_for_each_encoder(
-    name: str, run_json: Callable[..., Any], sdxl_folder: Path, learned: Path
+    name: str, run_json: Callable[..., Any], sdxl_folder: Path, sana_folder: Path, learned: Path
 ) -> None:
-    result = run_json(*arguments(name, sdxl_folder, learned / "mine.bin"))
+    # CLIP cannot speak; Gemma can.
+    folder = sana_folder if name == "ask" else sdxl_folder
+    result = run_json(*arguments(name, folder, learned / "mine.bin"))
     assert result["probe"] == name
     measured = [encoder["name"] for encoder in result["encoders"]]
     if name == "angles":  # the token has the width of the first encoder only
         assert measured == ["text_encoder"]
         assert "text_encoder_2" in result["does_not_apply"][0]
+    elif name == "ask":
+        assert measured == ["text_encoder"]
     else:
         assert (measured, result["does_not_apply"]) == (["text_encoder", "text_encoder_2"], [])
 
@@ -48,11 +54,13 @@ def test_tables_fit_80_columns_and_out_keeps_what_was_printed(
     name: str,
     run: Callable[..., Any],
     sd15_folder: Path,
+    sana_folder: Path,
     learned: Path,
     tmp_path: Path,
     table_lines: Callable[[str], list[str]],
 ) -> None:
-    asked = [*arguments(name, sd15_folder, learned / "mine.bin"), "--out", tmp_path / "kept"]
+    folder = sana_folder if name == "ask" else sd15_folder
+    asked = [*arguments(name, folder, learned / "mine.bin"), "--out", tmp_path / "kept"]
     done = run(*asked)
     assert done.returncode == 0, done.stderr
     assert max(map(len, table_lines(done.stdout))) <= 80
