@@ -130,7 +130,10 @@ def paper(
             return
         print_notice(protocol_finding(cost))
     elif dry_run:
-        print_line(f"all {len(plan.cells)} cells are done: the same command without --dry-run.")
+        if json:
+            print_json({"cells": 0})
+        else:
+            print_line(f"all {len(plan.cells)} cells are done: nothing is left to pay for.")
         return
     with cell_progress() as progress:
         states = run_sweep(
@@ -143,8 +146,9 @@ def paper(
     print_failures(states)
     if any(state.state == DONE for state in states):
         finished = read_finished(plan, out)
-        compared = beside_the_paper(finished)
-        found: dict[str, object] = {"comparison": compared, "sweep": collect(finished)}
+        sweep = collect(finished)
+        compared = beside_the_paper(finished, sweep)
+        found: dict[str, object] = {"comparison": compared, "sweep": sweep}
         page = write_results_page(out, plan.model, found, overwrite=True)
         save_table(out / "results.csv", finished)
         if json:

@@ -99,8 +99,7 @@ def measure_harden(
         target = single.states_of(query.vector)
         nearest = search.nearest(query.vector)
         best = search.best(target, nearest, starts, updates)
-        rows, shares = single.every_word(target)
-        word = single.prompt(rows[int(shares.argmax())][None], target)
+        word = single.best_word(target)
         if words == 1 and word.share >= best.share:
             best = word
         source = query.learned
@@ -157,10 +156,10 @@ class Search:
         cosines = directions @ geometry.normalize(vector.to(self.table))
         return cosines.topk(self.words).indices
 
-    def every_word(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return all candidates, (C,), and the share of each as a prompt of one word."""
-        places = torch.arange(len(self.candidates), device=self.table.device)
-        return places, self._shares(places[:, None], target)
+    def best_word(self, target: Tensor) -> HardPrompt:
+        """Return the best of all candidates, as a prompt of one word."""
+        places = torch.arange(len(self.candidates), device=self.table.device)[:, None]
+        return self.prompt(places[self._shares(places, target).argmax()], target)
 
     def random_share(self, target: Tensor) -> float:
         """Return the largest share of the random prompts."""

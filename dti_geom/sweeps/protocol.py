@@ -17,7 +17,7 @@ from dti_geom.evaluation.scores import mask_file
 from dti_geom.progress import notice
 from dti_geom.sweeps.estimates import pictures_of_cells
 from dti_geom.sweeps.plan import Plan, plan_of
-from dti_geom.sweeps.sweep import Finished, collect
+from dti_geom.sweeps.sweep import Finished, Sweep
 from dti_geom.training import METHODS, ConceptConfig
 from dti_geom.training.data import CLASSES_FILE, class_words, image_files
 from dti_geom.training.estimates import estimate_run
@@ -79,9 +79,7 @@ def paper_plan(
         raise SweepError(f"{data} has images of none of the {len(words)} subjects that it lists.")
     content: dict[str, Any] = {
         "model": model,
-        "concepts": [
-            {"images": str(data / name), "subject": None, "init": words[name]} for name in chosen
-        ],
+        "concepts": [{"images": str(data / name), "init": words[name]} for name in chosen],
         "methods": _methods(methods),
         "train": {"steps": steps, "device": device, "dtype": dtype},
         "evaluate": {
@@ -188,9 +186,11 @@ def estimate_protocol(
     )
 
 
-def beside_the_paper(finished: Finished) -> Comparison:
-    """Return the paper's tables with the protocol's scores beside them, and what differs."""
-    sweep = collect(finished)
+def beside_the_paper(finished: Finished, sweep: Sweep) -> Comparison:
+    """Return the paper's tables with the protocol's scores beside them, and what differs.
+
+    sweep: what `collect` makes of `finished`.
+    """
     asked = finished.plan.cells[0].evaluation
     subjects = len({image.subject for _, image in finished.images})
     scores = Scores(

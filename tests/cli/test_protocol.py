@@ -80,5 +80,6 @@ def test_the_protocol_ends_with_the_papers_tables_and_resumes(
     assert cell.stat().st_mtime_ns == before
     left = run(*asked, "--dry-run", cwd=place)
     assert "all 1 cells are done" in left.stdout
+    assert json.loads(run(*asked, "--dry-run", "--json", cwd=place).stdout) == {"cells": 0}
     status = run("sweep", "status", "out", cwd=place)
     assert "done" in status.stdout

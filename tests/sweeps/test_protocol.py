@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dti_geom.errors import SweepError
-from dti_geom.sweeps import read_finished, run_sweep
+from dti_geom.sweeps import collect, read_finished, run_sweep
 from dti_geom.sweeps.engines import Engine, Outcome
 from dti_geom.sweeps.plan import Plan
 from dti_geom.sweeps.protocol import beside_the_paper, estimate_protocol, paper_plan
@@ -141,7 +141,7 @@ def test_a_stopped_protocol_resumes_and_ends_beside_the_papers_tables(
     assert [state.state for state in states] == ["done"] * 2, [state.error for state in states]
     assert all(path.stat().st_mtime_ns == before for path, before in files.items())
     finished = read_finished(plan, folder)
-    compared = beside_the_paper(finished)
+    compared = beside_the_paper(finished, collect(finished))
     assert {row.method for row in compared.others} == {"ti", "ti-rescaled", "dti", "class word"}
     notes = " ".join(compared.notes)
     assert "not a model of the paper" in notes
