@@ -217,6 +217,9 @@ def test_the_note_of_the_adapters_shows_the_scores_of_its_sweep() -> None:
     checks = {(row.method, row.check): row.share.mean for row in found.checks}
     overall = [summary for summary in found.summaries if summary.group == "all"]
     assert len(overall) == 10
+    spent = [c.cost.training_seconds + c.cost.evaluation_seconds for c in found.cells if c.cost]
+    assert_shown(" ".join(note), f"{sum(spent) / len(spent):.0f} s", f"{len(spent)} of them ran")
+    assert_shown(" ".join(note), f"{sum(spent) / 3600:.2f} hours")
     for summary in overall:
         norms = [norm.inflation for norm in found.norms if norm.label == summary.method]
         scores = (summary.subject.mean, summary.text.mean, checks[summary.method, "both"])
