@@ -26,6 +26,7 @@ from .models import models
 from .probing import probe_command
 from .protocol import COMMANDS as PROTOCOL_COMMANDS
 from .report import report
+from .schema import schema
 from .similarity import similarity
 from .study import COMMANDS as STUDY_COMMANDS
 from .sweep import sweep
@@ -77,6 +78,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         report: "dti-geom report --model mini --embedding ~/embeddings --out report",
         models: "dti-geom models",
         concepts: "dti-geom concepts",
+        schema: "dti-geom schema norms",
     },
 }
 

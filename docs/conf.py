@@ -3,7 +3,9 @@
 The source folder is the repository's root: a link between two of its files is a link of the site.
 """
 
+import json
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,6 +74,23 @@ def plain_text(
     lines[:] = written
 
 
+def write_schemas(_app: object, _config: object) -> None:
+    """Write the page of all JSON Schemas, which git ignores."""
+    from dti_geom.reporting.registry import SECTIONS
+    from dti_geom.reporting.schemas import schema_of
+
+    parts = [
+        "# JSON Schemas\n\nWhat `dti-geom schema RESULT` prints; {doc}`results` says of what.\n"
+    ]
+    for name in SECTIONS:
+        schema = json.dumps(schema_of(name), indent=1, ensure_ascii=False)
+        parts.append(f"## {name}\n\n```json\n{schema}\n```\n")
+    page, text = Path(__file__).with_name("schemas.md"), "\n".join(parts)
+    if not page.exists() or page.read_text() != text:  # else the page would be built again
+        page.write_text(text)
+
+
 def setup(app: "Sphinx") -> None:
-    """Read docstrings as plain text."""
+    """Read docstrings as plain text, and write the page of schemas."""
+    app.connect("config-inited", write_schemas)
     app.connect("autodoc-process-docstring", plain_text)

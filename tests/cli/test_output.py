@@ -128,7 +128,8 @@ def test_what_a_command_prints_fits_80_columns(
 def test_every_command_that_prints_is_among_them() -> None:
     from dti_geom_cli.main import COMMANDS as KNOWN
 
-    named = {command.split()[0] for command in COMMANDS} | {"ask"}  # which mini cannot answer
+    # mini cannot answer ask; schema prints JSON, whose lines are as long as they are
+    named = {command.split()[0] for command in COMMANDS} | {"ask", "schema"}
     assert {command.__name__ for group in KNOWN.values() for command in group} == named
 
 
