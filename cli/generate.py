@@ -120,13 +120,15 @@ def generate(
 ) -> None:
     """Paint pictures for prompts × learned tokens × seeds.
 
-    Writes PNG files named after a hash of their settings, index.jsonl with a line for each, and
-    sheet.png. Pictures that exist already are not painted again; other settings make other files.
+    Writes PNG files named after a hash of their settings, index.jsonl with a line for each,
+    sheet.png, and the page pictures.html. Pictures that exist already are not painted again; other
+    settings make other files.
     """
     from dti_geom.errors import EvaluationError
     from dti_geom.evaluation import load_tokens, paint_pictures, save_sheet
     from dti_geom.evaluation.learned import token_files
     from dti_geom.evaluation.previews import read_preview
+    from dti_geom.reporting.folder import save_gallery
 
     asked: dict[str, Any] = {
         "steps": steps,
@@ -174,7 +176,7 @@ def generate(
         result = paint_pictures(
             painter, wanted, drawn, out, tokens=tokens, progress=progress, **asked
         )
-    sheet = save_sheet(result, out)
+    sheet, page = save_sheet(result, out), save_gallery(result, out)
     if json:
         print_json(result)
         return
@@ -184,6 +186,7 @@ def generate(
         f"{result.settings.guidance:g}, {result.settings.size} px, {result.settings.dtype}"
     )
     print_line(str(sheet))
+    print_line(str(page))
 
 
 def _tell_of_prompts_without(prompts: list[str], tokens: tuple[str, ...]) -> None:

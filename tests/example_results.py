@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from dti_geom.evaluation.evaluation import (
     prompt_scores,
     summarize,
 )
+from dti_geom.evaluation.gallery import Gallery, GalleryRow
 from dti_geom.evaluation.interpolation import (
     Interpolation,
     Likeness,
@@ -50,6 +52,12 @@ PNG = (  # one pixel, base64
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 PIXEL = f"data:image/png;base64,{PNG}"
+
+
+def gallery_result(prompt: str = "a <x>", token: str | None = "<x>") -> Gallery:
+    """Pictures of a prompt from two seeds, and of another that has one of them."""
+    rows = (GalleryRow(prompt, token, (PIXEL, PIXEL)), GalleryRow("a dog", None, (PIXEL, None)))
+    return Gallery("mini", SamplerSettings(25, 3.0, 64, "float32"), (0, 7), rows, left_out=3)
 
 
 def magnitudes_result(labels: Sequence[str] = ("green-fox · TI", "<b>")) -> PaintedMagnitudes:
@@ -145,6 +153,16 @@ def evaluation_result(
         by_prompt=tuple(prompt_scores(scores)),
         accuracy=scorer_accuracy(open_image_encoder("mini")),
         pictures=tuple(SmallPicture(method, "fox", scores[0].prompt, PNG) for method in methods),
+    )
+
+
+def with_every_picture(result: Evaluation) -> Evaluation:
+    """The same with a picture of every subject in every prompt, and a reference of each."""
+    places = dict.fromkeys((image.method, image.subject, image.prompt) for image in result.images)
+    return replace(
+        result,
+        pictures=tuple(SmallPicture(*place, PNG) for place in places),
+        references=dict.fromkeys((image.subject for image in result.images), PNG),
     )
 
 

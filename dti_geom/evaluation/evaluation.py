@@ -137,6 +137,7 @@ class Evaluation(Result):
     pictures: tuple[SmallPicture, ...]  # the first seed of some prompts
     checks: tuple[CheckSummary, ...] = ()
     ceilings: dict[str, ConceptCeiling] = field(default_factory=dict)  # by subject, where known
+    references: dict[str, str] = field(default_factory=dict)  # by subject: a small PNG in base64
 
 
 def evaluate(
@@ -206,6 +207,7 @@ def evaluate(
         pictures=tuple(_small_pictures(shots)),
         checks=tuple(check_summaries(scores, ceilings)),
         ceilings=ceilings,
+        references=_small_references(files),
     )
 
 
@@ -430,6 +432,18 @@ def _small_pictures(shots: Sequence[Shot]) -> Iterator[SmallPicture]:
             prompt=shot.prompt.text,
             png=png_base64(thumbnail(image, _SIDE)),
         )
+
+
+def _small_references(files: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the first reference image that opens of every subject, small."""
+    small: dict[str, str] = {}
+    for subject, paths in files.items():
+        for path in paths:
+            image = open_image(Path(path))
+            if not isinstance(image, LeftOut):
+                small[subject] = png_base64(thumbnail(image, _SIDE))
+                break
+    return small
 
 
 # --- Summaries ---

@@ -62,6 +62,7 @@ class LearnedSignal:
     distance: float
     largest_distance: float
     bound: float | None
+    method: str | None = None  # the training method, as its file says
 
 
 @dataclass(frozen=True)
@@ -392,6 +393,7 @@ def _learned(
             distance=float(measured.distance[row].mean()),
             largest_distance=float(measured.distance[row].max()),
             bound=_finite(measured.bound[row]),
+            method=vector.method,
         )
         for row, (vector, norm) in enumerate(zip(learned, norms, strict=True))
     )

@@ -24,6 +24,7 @@ class LearnedVector:
     label: str  # the token, with [index] where it has several vectors
     init: str | None = None  # the word it started from, as the file says
     step: int | None = None  # the update after which it was stored, as the file says
+    method: str | None = None  # the training method, as the file says
 
     def __repr__(self) -> str:
         """Return label, width, norm and file on one line."""
@@ -48,6 +49,7 @@ def learned_vectors(files: Iterable[EmbeddingFile]) -> list[LearnedVector]:
                     label=f"{learned.token}[{index}]" if several else learned.token,
                     init=init,
                     step=file.step,
+                    method=file.metadata.get("method"),
                 )
                 for index, vector in enumerate(learned.vectors)
             ]

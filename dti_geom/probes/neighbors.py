@@ -45,6 +45,7 @@ class TokenNeighbors(Result):
     norm: float
     cosine: tuple[Similar, ...]
     euclidean: tuple[Near, ...]
+    method: str | None = None  # by which a learned token was trained, as its file says
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def find_neighbors(
             euclidean=tuple(
                 Near(*row) for row in _others(vocabulary, euclidean, place, query.id, k)
             ),
+            method=None if query.learned is None else query.learned.method,
         )
         for place, query in enumerate(queries)
     )

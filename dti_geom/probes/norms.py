@@ -42,6 +42,7 @@ class PlacedToken:
     z_score: float | None  # (norm − mean) / std; None where every row has the same length
     percentile: float  # share of rows that are not longer, in percent
     inflation: float  # norm / mean
+    method: str | None = None  # the training method, as its file says
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def _place(learned: LearnedVector, summary: NormSummary, ascending: Tensor) -> P
         z_score=(norm - summary.mean) / summary.std if summary.std > 0 else None,
         percentile=100 * not_longer / len(ascending),
         inflation=norm / summary.mean,
+        method=learned.method,
     )
 
 

@@ -74,6 +74,7 @@ class LearnedPassage:
     inflation: float  # norm / reference_norm
     natural: Passage  # at its own norm
     angles: tuple[float, ...]  # whole turn at each of the scales, mean over prompts
+    method: str | None = None  # the training method, as its file says
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def measure_stagnation(
                 inflation=norm / reference,
                 natural=passage(ways[0].of(slice(place, place + 1)), None),
                 angles=tuple(float(way.angle[-1, place].mean()) for way in ways[1:]),
+                method=token.method,
             )
             for place, token in enumerate(fitting, start=len(rows))
         ),

@@ -109,6 +109,7 @@ class Table:
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Value]]
+    folded: bool = False  # a page shows the title alone until it is clicked: details, not results
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class PictureRow:
 
     label: str  # lines are separated by "\n"
     pictures: Sequence[Picture | None]  # None: no picture here
+    places: Sequence[float] = ()  # a value for each of the block's `orders`, smallest first
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Pictures:
     columns: Sequence[str]  # a heading for each picture of a row
     rows: Sequence[PictureRow]
     slider: bool = False  # show one large picture per row, with a slider through the others
+    # Names of orders that a page offers for the rows, beside a search; the rows stand in the first.
+    orders: Sequence[str] = ()
     # Multiples of the mean norm, one for each column: a page shows the pictures of one of them, and
     # its one slider also moves a line through every plot with such an axis.
     magnitudes: Sequence[float] = ()

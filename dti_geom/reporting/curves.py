@@ -1,8 +1,10 @@
 """Curves over magnitude or depth, named in a key above their row."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dti_geom.reporting.methods import LEARNED, learned_color, method_name
 from dti_geom.reporting.plots import PAPER
 
 if TYPE_CHECKING:
@@ -52,6 +54,20 @@ def add_curve(
         row=row,
         col=1,
     )
+
+
+# The method of a learned vector, None if its file does not say, and its point (x, y, hover text).
+LearnedPoint: TypeAlias = tuple[str | None, tuple[float, float | None, str]]
+
+
+def add_learned(figure: "Figure", row: int, points: Iterable[LearnedPoint]) -> None:
+    """Mark learned vectors, each method in its own colour."""
+    by_method: dict[str | None, list[tuple[float, float | None, str]]] = defaultdict(list)
+    for method, point in points:
+        by_method[method].append(point)
+    for method, marks in by_method.items():
+        name = LEARNED if method is None else method_name(method)
+        add_curve(figure, row, name, marks, learned_color(method), marks=True)
 
 
 def add_keys(figure: "Figure", rows: Sequence[int]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from dti_geom import __version__
 from dti_geom.errors import FileExists, ResultFileError
+from dti_geom.evaluation.gallery import gallery_of
+from dti_geom.evaluation.pictures import Pictures
 from dti_geom.files import dumps, load_result, save_result, write_text
 from dti_geom.files.results import FORMAT
 from dti_geom.progress import notice
@@ -16,6 +18,7 @@ from dti_geom.reporting.renderers.page import page_html
 from dti_geom.reporting.report import Report
 
 PAGE = "index.html"
+GALLERY = "pictures.html"  # another name, for pictures may lie in a folder that has a page
 RESULTS = "results"  # folder beside the page: a file for each section
 CONTENTS = "contents.json"
 
@@ -190,6 +193,14 @@ def write_results_page(
         save_result(folder / f"{name}.json", result, overwrite=overwrite)
     page = folder / PAGE
     write_text(page, page_html(Report(model, results, notes=notes)), overwrite=overwrite)
+    return page
+
+
+def save_gallery(pictures: Pictures, folder: Path) -> Path:
+    """Write the page of painted pictures beside them, anew each time; return its path."""
+    page = folder / GALLERY
+    gallery = gallery_of(pictures, folder)
+    write_text(page, page_html(Report(pictures.model, {"gallery": gallery})), overwrite=True)
     return page
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, SKY, GREEN, VERMILLION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
+PURPLE, OLIVE = "#a3487f", "#7d6c00"  # darker than theirs, so that text in them can be read
 INK, MUTED, GRID, PAPER = "#1d1d1b", "#5f5e5a", "#e3e1da", "#fdfcf9"
 
 # A figure is drawn in the colours above; the page exchanges these for its dark theme.
@@ -20,6 +21,8 @@ DARK = {
     BLUE: SKY,
     GREEN: "#1fbf92",
     VERMILLION: "#f0813a",
+    PURPLE: "#dd8fbf",
+    OLIVE: "#cdb82b",
     INK: "#e8e6e1",
     MUTED: "#a3a19b",
     GRID: "#34353a",

@@ -22,6 +22,7 @@ OTHER_RESULTS = {
     "painted": "dti_geom.probes.painted:PaintedSwap",
     "inflation": "dti_geom.training.inflation:PredictedInflation",
     "training": "dti_geom.training.story:TrainingRuns",
+    "gallery": "dti_geom.evaluation.gallery:Gallery",
     "interpolation": "dti_geom.evaluation.interpolation:Interpolation",
     "evaluation": "dti_geom.evaluation.evaluation:Evaluation",
     "comparison": "dti_geom.evaluation.reference:Comparison",

@@ -67,10 +67,12 @@ from dti_geom.training.inflation import PredictedInflation, TowerInflation
 from dti_geom.training.story import TrainingRun, TrainingRuns
 from example_results import (
     evaluation_result,
+    gallery_result,
     interpolation_result,
     magnitudes_result,
     similarity_result,
     sweep_result,
+    with_every_picture,
 )
 from runs import write_run
 from studies import study_score
@@ -896,12 +898,14 @@ def report(
         ),
     )
     results["magnitudes"] = magnitudes_result(HOSTILE[:2])
+    results["gallery"] = gallery_result(HOSTILE[0], HOSTILE[1])
     results["interpolation"] = make_interpolation(
         HOSTILE[:2], HOSTILE[:3], HOSTILE[1], ("text_encoder", HOSTILE[0])
     )
-    results["evaluation"] = make_evaluation(
+    evaluation = make_evaluation(
         HOSTILE[:3], HOSTILE[1], LeftOut(f"runs/{HOSTILE[0]}.png", HOSTILE[2])
     )
+    results["evaluation"] = with_every_picture(evaluation)
     results["comparison"] = compare([make_evaluation(("dti", HOSTILE[0]), "sdxl")])
     results["sweep"] = make_sweep(HOSTILE[:3])
     results["study"] = study_score(HOSTILE[:3], spammers=0.2)

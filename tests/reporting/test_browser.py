@@ -99,6 +99,33 @@ def test_long_tables_are_searched_and_sorted(page: Any) -> None:
     assert head.get_attribute("aria-sort") == "ascending"
 
 
+def test_rows_of_pictures_are_searched_and_put_in_another_order(open_page: OpenPage) -> None:
+    page = open_page()
+    tools = page.locator("#evaluation .tools")
+    rows = tools.locator("xpath=following-sibling::*[1]//tbody/tr")
+    count = rows.count()
+    for place in (3, 1, 0):
+        tools.locator("select").select_option(index=place)
+        values = [float(row.get_attribute("data-places").split()[place]) for row in rows.all()]
+        assert values == sorted(values)
+    page.locator("#evaluation .tools .search").fill("no such prompt")
+    assert not any(row.is_visible() for row in rows.all())
+    tools.locator(".search").fill("")
+    assert all(row.is_visible() for row in rows.all())
+    assert count == rows.count() > 3
+
+
+def test_details_are_folded_on_the_screen_and_unfolded_on_paper(open_page: OpenPage) -> None:
+    page = open_page()
+    details = page.locator("#evaluation details").first
+    table = details.locator("table")
+    assert not table.is_visible()
+    details.locator("summary").press("Enter")
+    assert table.is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+
+
 def test_numbers_in_cells_are_sorted_by_value(page: Any) -> None:
     texts = ["×2.45", "1,234", "−3.5", "1.2×10⁻⁵", "2×10³ s", "–"]
     values = page.evaluate("texts => texts.map(numberIn)", texts)

@@ -220,7 +220,7 @@ def sink_section(sinks: Sinks) -> Section:
         blocks=[
             Finding(sink_finding(sinks)),
             Note(_sink_method(sinks)),
-            Table("Sinks by layer", _SINK_COLUMNS, _sink_rows(sinks)),
+            Table("Sinks by layer", _SINK_COLUMNS, _sink_rows(sinks), folded=True),
         ],
     )
 

@@ -14,13 +14,12 @@ from dti_geom.reporting.blocks import (
     Table,
     Value,
 )
-from dti_geom.reporting.curves import LEFT, add_curve, add_keys
+from dti_geom.reporting.curves import LEFT, add_curve, add_keys, add_learned
 from dti_geom.reporting.plots import (
     BLUE,
     GREEN,
     INK,
     MUTED,
-    VERMILLION,
     add_magnitudes,
     hover,
     log_axis,
@@ -66,7 +65,7 @@ def attenuation_section(result: AttenuationResult) -> Section:
         Figure(lambda: attenuation_figure(result), _CAPTION),
         Note(_method(result)),
         Note(_slopes(result)),
-        Table("Positional signal", _SIGNAL_COLUMNS, _signal_rows(result)),
+        Table("Positional signal", _SIGNAL_COLUMNS, _signal_rows(result), folded=True),
     ]
     if result.learned:
         blocks.append(Table("Learned vectors", _LEARNED_COLUMNS, _learned_rows(result)))
@@ -215,9 +214,10 @@ def _add_accuracy(figure: "PlotlyFigure", result: AttenuationResult) -> None:
     add_curve(figure, 2, "position 0", first, MUTED, dash="dot")
     add_curve(figure, 2, "chance", chance, INK, dash="dash")
     marks = [
-        (vector.inflation, vector.accuracy, _learned_text(vector)) for vector in result.learned
+        (vector.method, (vector.inflation, vector.accuracy, _learned_text(vector)))
+        for vector in result.learned
     ]
-    add_curve(figure, 2, "learned", marks, VERMILLION, marks=True)
+    add_learned(figure, 2, marks)
     figure.update_yaxes(title="accuracy", range=[-0.03, 1.06], tickformat=".0%", row=2, col=1)
 
 
@@ -230,10 +230,10 @@ def _add_distance(figure: "PlotlyFigure", result: AttenuationResult) -> None:
     add_curve(figure, 3, "largest", largest, BLUE)
     add_curve(figure, 3, "mean", mean, GREEN)
     marks = [
-        (vector.inflation, vector.largest_distance, _learned_text(vector))
+        (vector.method, (vector.inflation, vector.largest_distance, _learned_text(vector)))
         for vector in result.learned
     ]
-    add_curve(figure, 3, "learned", marks, VERMILLION, marks=True)
+    add_learned(figure, 3, marks)
     values = [signal.distance for signal in signals if signal.distance]
     values += [signal.bound for signal in signals if signal.bound]
     figure.update_yaxes(title="distance", row=3, col=1)

@@ -16,7 +16,8 @@ from dti_geom.reporting.blocks import (
     Value,
 )
 from dti_geom.reporting.curves import add_keys
-from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, rows_of
+from dti_geom.reporting.methods import learned_color
+from dti_geom.reporting.plots import MUTED, hover, rows_of
 from dti_geom.reporting.sections.evaluation import (
     INTERVAL,
     accuracy_tables,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from dti_geom.statistics import Interval
 
 NOT_RUN = "not run"
-# Colours of the methods that have a key; other published methods are MUTED.
-_COLORS = {"ti": BLUE, "ti-rescaled": VERMILLION, "crossinit": GREEN, "dti": INK}
+# Methods that have a key and a colour; other published methods are MUTED.
+_KEYS = ("ti", "ti-rescaled", "crossinit", "dti")
 
 
 def comparison_section(result: Comparison) -> Section:
@@ -72,10 +73,10 @@ def comparison_figure(comparison: Comparison) -> "PlotlyFigure":
     ]
     for method in dict.fromkeys(row.method for row in published):
         rows = [row for row in published if row.method == method]
-        color = _COLORS.get(method, MUTED)
+        color = _color(method)
         figure.add_scatter(
             name=method,
-            showlegend=method in _COLORS,
+            showlegend=method in _KEYS,
             x=[row.text for row in rows],
             y=[row.subject for row in rows],
             mode="markers",
@@ -94,13 +95,17 @@ def comparison_figure(comparison: Comparison) -> "PlotlyFigure":
             col=1,
         )
     for (model, method), (subject, text) in _user_scores(comparison).items():
-        color = _COLORS.get(method, MUTED)
+        color = _color(method)
         name = f"{method} on {model}"
         add_mean(figure, name, text=text, subject=subject, color=color, key=False)
     figure.update_xaxes(title="text score")
     figure.update_yaxes(title={"text": "subject score", "standoff": 4})
     add_keys(figure, (1,))
     return figure
+
+
+def _color(method: str) -> str:
+    return learned_color(method) if method in _KEYS else MUTED
 
 
 def comparison_finding(comparison: Comparison) -> str:

@@ -33,7 +33,8 @@ from dti_geom.reporting.blocks import (
     Value,
 )
 from dti_geom.reporting.curves import add_keys
-from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, PAPER, VERMILLION, hover, rows_of
+from dti_geom.reporting.methods import method_colors
+from dti_geom.reporting.plots import PAPER, hover, rows_of
 from dti_geom.reporting.text import number, plot_text, quoted, short_path, shown
 from dti_geom.statistics import Interval
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
     from dti_geom.sweeps.sweep import Sweep
 
-_COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 INTERVAL = "95 %"  # the heading of every column of intervals
 CEILING = "ceiling"  # the heading of what true pictures score
 CORRECTED_P = "p, Holm"  # the heading of p-values that are corrected for their number
@@ -54,6 +54,13 @@ SCORE_COLUMNS = (
     Column(INTERVAL, digits=3),
     Column("text", digits=3),
     Column(INTERVAL, digits=3),
+)
+
+_ORDERS = (
+    "worst text first",
+    "largest difference in text",
+    "largest difference in likeness",
+    "prompt by prompt",
 )
 
 
@@ -70,7 +77,9 @@ def evaluation_section(result: Evaluation) -> Section:
         *check_tables(result.checks),
         *_difference_tables(result),
     ]
-    blocks.append(Table("Prompt by prompt", _prompt_columns(result), _prompt_rows(result)))
+    blocks.append(
+        Table("Prompt by prompt", _prompt_columns(result), _prompt_rows(result), folded=True)
+    )
     if result.pictures:
         blocks.append(_pictures_section(result))
     blocks += [*ceiling_tables(result.ceilings), *accuracy_tables(result.accuracy)]
@@ -89,7 +98,7 @@ def evaluation_section(result: Evaluation) -> Section:
 
 def evaluation_data(result: Evaluation) -> Evaluation:
     """Return the scores without the small pictures."""
-    return replace(result, pictures=())
+    return replace(result, pictures=(), references={})
 
 
 def accuracy_tables(accuracy: Sequence[ScorerAccuracy]) -> list[Table]:
@@ -113,7 +122,7 @@ def accuracy_tables(accuracy: Sequence[ScorerAccuracy]) -> list[Table]:
         ]
         for check in accuracy
     ]
-    return [Table("The scorer's own accuracy", columns, rows)]
+    return [Table("The scorer's own accuracy", columns, rows, folded=True)]
 
 
 def ceiling_tables(ceilings: Mapping[str, ConceptCeiling]) -> list[Table]:
@@ -136,7 +145,8 @@ def ceiling_tables(ceilings: Mapping[str, ConceptCeiling]) -> list[Table]:
             check = ceiling.checks.get(name)
             row.append(None if check is None else 100 * check.reconstructions.share)
         rows.append(row)
-    return [Table("What true pictures score; checks through the autoencoder", columns, rows)]
+    title = "What true pictures score; checks through the autoencoder"
+    return [Table(title, columns, rows, folded=True)]
 
 
 def ceiling_notes(result: "Evaluation | Sweep") -> list[Note]:
@@ -233,15 +243,16 @@ def tradeoff_figure(evaluation: Evaluation) -> "PlotlyFigure":
     """
     figure = rows_of([360], left=56)
     methods = [summary for summary in evaluation.summaries if summary.group == ALL]
-    for place, summary in enumerate(methods):
-        _add_points(figure, evaluation, summary.method, _COLORS[place % len(_COLORS)])
-    for place, summary in enumerate(methods):
+    colors = method_colors(summary.method for summary in methods)
+    for summary in methods:
+        _add_points(figure, evaluation, summary.method, colors[summary.method])
+    for summary in methods:
         add_mean(
             figure,
             summary.method,
             text=summary.text,
             subject=summary.subject,
-            color=_COLORS[place % len(_COLORS)],
+            color=colors[summary.method],
         )
     figure.update_xaxes(title=f"text: {plot_text(evaluation.text_unit)}")
     figure.update_yaxes(title={"text": "subject: cosine to references", "standoff": 4})
@@ -500,8 +511,9 @@ def _pictures_section(result: Evaluation) -> Section:
             Finding(example_finding(result)),
             Note(
                 f"The first picture of a subject in a prompt, seed {result.seeds[0]}. The pictures "
-                "of a row start from the same noise. Below each: its likeness to the reference "
-                f"images, and its fit to the prompt ({result.text_unit})."
+                "of a row start from the same noise. Below each: how like it is to the reference "
+                f"images, and its fit to the prompt ({result.text_unit}). The rows that fit their "
+                "prompts worst come first."
             ),
             _pictures(result),
             Limits(
@@ -513,25 +525,41 @@ def _pictures_section(result: Evaluation) -> Section:
 
 
 def _pictures(result: Evaluation) -> Pictures:
-    """Return a grid: a row for each subject in each prompt, a column for each method."""
+    """Return a grid: a row for each subject in each prompt, a column for each method.
+
+    A reference stands in the first column. The rows that follow their prompts worst come first.
+    """
     scores = _picture_scores(result)
     methods = list(dict.fromkeys(score.method for score in scores))
-    by_place: dict[tuple[str, str, str], Picture] = {}
+    cells: dict[tuple[str, str], dict[str, tuple[ImageScore, Picture]]] = defaultdict(dict)
     for key, (score, small) in enumerate(zip(scores, result.pictures, strict=True)):
-        by_place[score.subject, score.prompt, score.method] = Picture(
+        picture = Picture(
             uri=f"data:image/png;base64,{small.png}",
             alt=f"{shown(score.prompt, 200)}, by {shown(score.method)}",
-            caption=f"{score_text(score.subject_score)}, {score_text(score.text_score)}",
+            caption=f"like {score_text(score.subject_score)}, text {score_text(score.text_score)}",
             key=key,
         )
-    rows = [
-        PictureRow(
-            f"{prompt}\n{subject}",
-            [by_place.get((subject, prompt, method)) for method in methods],
-        )
-        for subject, prompt in dict.fromkeys((score.subject, score.prompt) for score in scores)
-    ]
-    return Pictures("Each prompt by each method", methods, rows)
+        cells[score.subject, score.prompt][score.method] = score, picture
+    references = {
+        subject: Picture(f"data:image/png;base64,{png}", f"a reference picture of {shown(subject)}")
+        for subject, png in result.references.items()
+    }
+    rows = []
+    for place, ((subject, prompt), by_method) in enumerate(cells.items()):
+        pictures = [by_method[method][1] if method in by_method else None for method in methods]
+        if references:
+            pictures.insert(0, references.get(subject))
+        texts = [score.text_score for score, _ in by_method.values()]
+        likes = [score.subject_score for score, _ in by_method.values()]
+        # Smallest first: the worst text, the largest differences, and the prompts' own order.
+        places = (fmean(texts), min(texts) - max(texts), min(likes) - max(likes), place)
+        rows.append(PictureRow(f"{prompt}\n{subject}", pictures, places))
+    return Pictures(
+        "Each prompt by each method",
+        ["a reference", *methods] if references else methods,
+        sorted(rows, key=lambda row: row.places[0]),
+        orders=_ORDERS,
+    )
 
 
 def _picture_scores(result: Evaluation) -> list[ImageScore]:

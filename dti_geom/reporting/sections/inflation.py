@@ -42,7 +42,7 @@ def inflation_section(result: PredictedInflation) -> Section:
             "Predicted norm of a free vector by update. Dashed: the 99th percentile of the "
             "vocabulary's norms, where its range ends.",
         ),
-        Table("By update", _COLUMNS, _rows(result)),
+        Table("By update", _COLUMNS, _rows(result), folded=True),
         Table("The vocabulary's range", _RANGE_COLUMNS, _range_rows(result)),
         Note(
             "The law is ‖e‖² ← (1 − ηλ)²‖e‖² + η²d in each update, for gradients of constant "

@@ -14,6 +14,7 @@ from dti_geom.reporting.blocks import (
     Table,
     Value,
 )
+from dti_geom.reporting.methods import method_name
 from dti_geom.reporting.plots import BLUE, GRID, MUTED, hover, rows_of
 from dti_geom.reporting.text import number, plot_text, quoted
 
@@ -137,6 +138,8 @@ def overlap_finding(neighbors: Sequence[TokenNeighbors]) -> str:
 
 def _query_section(neighbors: TokenNeighbors) -> Section:
     row = "learned" if neighbors.id is None else f"row {neighbors.id}"
+    if neighbors.method is not None:
+        row = f"learned by {method_name(neighbors.method)}"
     return Section(
         title=quoted(neighbors.query),
         aside=f"{row}, norm {number(neighbors.norm)}",

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from dti_geom.geometry import PERCENTILES
 from dti_geom.probes.norms import NormsResult, PlacedToken, TokenNorm
 from dti_geom.reporting.blocks import Column, Figure, Finding, Limits, Section, Table, Value
+from dti_geom.reporting.methods import learned_color, method_name
 from dti_geom.reporting.plots import (
     BLUE,
-    GREEN,
     INK,
     MUTED,
-    VERMILLION,
     Lane,
     add_lanes,
     few,
@@ -83,7 +82,12 @@ def norms_section(result: NormsResult) -> Section:
         Finding(norm_finding(result)),
         Figure(lambda: norm_figure(result), _caption(result)),
         Table("Norms", _SUMMARY_COLUMNS, [summary]),
-        Table("Percentiles of the norm", [*map(Column, percentiles)], [norms.percentiles]),
+        Table(
+            "Percentiles of the norm",
+            [*map(Column, percentiles)],
+            [norms.percentiles],
+            folded=True,
+        ),
     ]
     if result.groups:
         blocks.append(Table("Kinds of rows", _GROUP_COLUMNS, _group_rows(result)))
@@ -259,7 +263,7 @@ def _lanes(result: NormsResult) -> list[Lane]:
             if len(special) < 3
             else f"{len(special)} of them"
         )
-        lanes.append(_token_lane(f"special tokens: {names}", special, result, GREEN, "diamond"))
+        lanes.append(_token_lane(f"special tokens: {names}", special, result, MUTED, "diamond"))
     return lanes + _learned_lanes(result)
 
 
@@ -292,7 +296,7 @@ def _learned_lanes(result: NormsResult) -> list[Lane]:
 
 def _learned_lane(group: list[PlacedToken]) -> Lane:
     return Lane(
-        f"{plot_text(group[0].token, 18)} {spread([vector.inflation for vector in group], '×')}",
+        f"{_learned_label(group[0])} {spread([vector.inflation for vector in group], '×')}",
         tuple(vector.norm for vector in group),
         tuple(
             hover(
@@ -305,8 +309,13 @@ def _learned_lane(group: list[PlacedToken]) -> Lane:
             )
             for vector in group
         ),
-        VERMILLION,
+        learned_color(group[0].method),
     )
+
+
+def _learned_label(vector: PlacedToken) -> str:
+    name = plot_text(vector.token, 18)
+    return name if vector.method is None else f"{name} by {method_name(vector.method)}"
 
 
 def _bin_texts(result: NormsResult) -> list[str]:

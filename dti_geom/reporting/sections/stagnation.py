@@ -15,7 +15,7 @@ from dti_geom.reporting.blocks import (
     Table,
     Value,
 )
-from dti_geom.reporting.curves import LEFT, add_curve, add_keys
+from dti_geom.reporting.curves import LEFT, add_curve, add_keys, add_learned
 from dti_geom.reporting.plots import (
     BLUE,
     GREEN,
@@ -52,7 +52,12 @@ def stagnation_section(result: StagnationResult) -> Section:
         blocks.append(Table(title, _LEFT_COLUMNS, _left_rows(result)))
     blocks += [
         Figure(lambda: branch_figure(result), _BRANCH_CAPTION),
-        Table("Branches, words at their own norms", _BRANCH_COLUMNS, _branch_rows(result)),
+        Table(
+            "Branches, words at their own norms",
+            _BRANCH_COLUMNS,
+            _branch_rows(result),
+            folded=True,
+        ),
         Limits(
             "How much turning a picture needs. The turn stays near 90° however far the updates "
             "grow beyond x₀. A bound that is far away says little, and norms far beyond any "
@@ -74,20 +79,20 @@ def stagnation_figure(result: StagnationResult) -> "PlotlyFigure":
     add_curve(figure, 1, "largest", _end_points(ends, "largest"), GREEN)
     add_curve(figure, 1, "mean", _end_points(ends, "mean"), BLUE)
     marks = [
-        (
-            vector.inflation,
-            math.degrees(vector.natural.branches[-1].angle),
-            _learned_text(vector),
-        )
+        (vector.method, (vector.inflation, _whole_turn(vector), _learned_text(vector)))
         for vector in result.learned
     ]
-    add_curve(figure, 1, "learned", marks, VERMILLION, marks=True)
+    add_learned(figure, 1, marks)
     places = [scale for scale, _ in ends] + [vector.inflation for vector in result.learned]
     figure.update_xaxes(title="norm ÷ mean token norm")
     add_magnitudes(figure, (1,), places)
     figure.update_yaxes(title="whole turn, degrees", rangemode="tozero")
     add_keys(figure, (1,))
     return figure
+
+
+def _whole_turn(vector: LearnedPassage) -> float:
+    return math.degrees(vector.natural.branches[-1].angle)
 
 
 def branch_figure(result: StagnationResult) -> "PlotlyFigure":

@@ -18,13 +18,10 @@ from dti_geom.reporting.blocks import (
     Value,
 )
 from dti_geom.reporting.curves import add_keys
+from dti_geom.reporting.methods import COLORS, method_colors
 from dti_geom.reporting.plots import (
     BLUE,
-    GREEN,
-    INK,
-    MUTED,
     PAPER,
-    VERMILLION,
     Lane,
     add_lanes,
     hover,
@@ -58,7 +55,6 @@ from dti_geom.sweeps.sweep import DONE, CellState, Course, Sweep, state_counts
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-_COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _SYMBOLS = ("circle", "diamond", "square", "cross")
 CELLS_SHOWN = 200  # rows of a table that people still read, and a terminal prints at once
 
@@ -162,9 +158,11 @@ def norm_scores_figure(sweep: Sweep) -> "PlotlyFigure":
     for course in sweep.courses:
         token = (course.label, course.subject, course.seed)
         last_step[token] = max(course.step, last_step.get(token, course.step))
-    for place, label in enumerate(dict.fromkeys(course.label for course in sweep.courses)):
+    labels = list(dict.fromkeys(course.label for course in sweep.courses))
+    colors = method_colors(labels)
+    for place, label in enumerate(labels):
         courses = [course for course in sweep.courses if course.label == label]
-        color = _COLORS[place % len(_COLORS)]
+        color = colors[label]
         ended = [
             course.step == last_step[course.label, course.subject, course.seed]
             for course in courses
@@ -180,7 +178,7 @@ def norm_scores_figure(sweep: Sweep) -> "PlotlyFigure":
                 "color": color,
                 "size": [8 if end else 6 for end in ended],
                 "opacity": [0.8 if end else 0.35 for end in ended],
-                "symbol": _SYMBOLS[place // len(_COLORS) % len(_SYMBOLS)],
+                "symbol": _SYMBOLS[place // COLORS % len(_SYMBOLS)],
                 "line": {"color": PAPER, "width": 0.5},
             },
             hovertext=[_course_text(course) for course in courses],

@@ -18,7 +18,8 @@ from dti_geom.reporting.blocks import (
     Table,
     Value,
 )
-from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, VERMILLION, hover, log_axis, rows_of
+from dti_geom.reporting.methods import method_colors
+from dti_geom.reporting.plots import INK, MUTED, hover, log_axis, rows_of
 from dti_geom.reporting.text import (
     degrees,
     number,
@@ -43,7 +44,6 @@ from dti_geom.training.trainable import LearnedVectorResult
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-_COLORS = (BLUE, VERMILLION, GREEN, INK, MUTED)
 _DASHES = {"solid": "━", "dot": "···", "dash": "╌╌", "dashdot": "━·"}  # and their signs in the key
 _CHARACTER = 6.8  # pixels: the width of a character of the key's 12-pixel type
 _KEY_ROW = 18  # pixels: the height of a row of the key
@@ -397,12 +397,12 @@ class _Line:
 
 def _lines(runs: Sequence[TrainingRun]) -> list[_Line]:
     dashes = list(_DASHES)
+    colors = method_colors(run.result.config.method.name for run in runs)
     lines: list[_Line] = []
     for run in runs:
+        color = colors[run.result.config.method.name]
         for vector in run.vectors:
-            place = len(lines)
-            color = _COLORS[place % len(_COLORS)]
-            dash = dashes[place // len(_COLORS) % len(dashes)]
+            dash = dashes[sum(line.color == color for line in lines) % len(dashes)]
             lines.append(_Line(run, vector, _vector_name(run, vector, runs), color, dash))
     return lines
 

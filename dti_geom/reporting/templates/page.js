@@ -58,7 +58,10 @@ toggle.addEventListener("click", () => {
   redraw();
 });
 prefersDark.addEventListener("change", () => redraw());
-addEventListener("beforeprint", () => redraw({ dark: false, width: 680 }));
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true; // paper unfolds nothing
+  redraw({ dark: false, width: 680 });
+});
 addEventListener("afterprint", () => redraw());
 
 // The contents say which section is being read.
@@ -145,6 +148,22 @@ function readyTable(table) {
 }
 
 document.querySelectorAll(".scroll > table").forEach(readyTable);
+
+// Rows of pictures can be searched and put in another order.
+for (const select of document.querySelectorAll(".order")) {
+  const tools = select.closest(".tools");
+  const body = tools.nextElementSibling.querySelector("tbody");
+  const rows = [...body.rows];
+  select.addEventListener("change", () => {
+    const place = ({ dataset }) => Number(dataset.places.split(" ")[select.selectedIndex]);
+    body.append(...[...rows].sort((a, b) => place(a) - place(b)));
+    tools.nextElementSibling.scrollTo({ top: 0 });
+  });
+  tools.querySelector(".search").addEventListener("input", ({ target }) => {
+    const wanted = target.value.toLowerCase();
+    for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+  });
+}
 
 for (const slider of document.querySelectorAll(".slide input")) {
   const stills = slider.closest("tr").querySelectorAll(".still img");

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from typing import Any
 
-from dti_geom.evaluation.evaluation import CheckSummary, Evaluation
+from dti_geom.evaluation.evaluation import CheckSummary, Evaluation, SmallPicture
 from dti_geom.evaluation.scores import LeftOut
 from dti_geom.mini.ceilings import Ceiling, ConceptCeiling, Likeness
 from dti_geom.reporting.blocks import Finding, Note, Pictures, Section, Span, Table
@@ -142,7 +142,44 @@ def test_a_picture_shows_its_scores_and_what_it_is_of() -> None:
     )
     assert second.uri == PIXEL
     assert second.alt == "a {} in mini, by ti"
-    assert second.caption == f"{first_seed.subject_score:.3f}, {first_seed.text_score:.3f}"
+    like, text = f"{first_seed.subject_score:.3f}", f"{first_seed.text_score:.3f}"
+    assert second.caption == f"like {like}, text {text}"
+
+
+def test_a_reference_stands_in_the_first_column() -> None:
+    evaluation = replace(evaluation_result(), references={"fox": PIXEL.partition(",")[2]})
+    pictures = grid(evaluation_section(evaluation))
+    assert list(pictures.columns) == ["a reference", "dti", "ti"]
+    (row,) = pictures.rows
+    assert row.pictures[0] is not None
+    assert row.pictures[0].uri == PIXEL
+    assert row.pictures[0].alt == "a reference picture of fox"
+
+
+def test_rows_of_pictures_come_with_the_worst_text_first_and_with_places_in_other_orders() -> None:
+    evaluation = evaluation_result()
+    asked = [("mini", 0), ("fox", 0), ("fox", 1)]
+    prompts = ("a {} in mini", "a {} and a {other}")
+    texts = {("mini", "dti"): 0.4, ("mini", "ti"): 0.4, ("fox", "dti"): 0.9, ("fox", "ti"): 0.3}
+    images = [
+        replace(image, text_score=texts[image.subject, image.method])
+        if image.group == "place"
+        else image
+        for image in evaluation.images
+    ]
+    small = [
+        SmallPicture(method, subject, prompts[prompt], PIXEL.partition(",")[2])
+        for subject, prompt in asked
+        for method in ("dti", "ti")
+    ]
+    changed = replace(evaluation, images=tuple(images), pictures=tuple(small))
+    pictures = grid(evaluation_section(changed))
+    labels = [row.label for row in pictures.rows]
+    assert labels == ["a {} in mini\nmini", "a {} in mini\nfox", "a {} and a {other}\nfox"]
+    assert pictures.orders[1] == "largest difference in text"
+    by_difference = sorted(pictures.rows, key=lambda row: row.places[1])
+    assert by_difference[0].label == "a {} in mini\nfox"
+    assert [row.places[-1] for row in pictures.rows] == [0, 1, 2]
 
 
 def test_a_method_without_a_picture_of_a_prompt_leaves_its_place_empty() -> None:
@@ -152,7 +189,7 @@ def test_a_method_without_a_picture_of_a_prompt_leaves_its_place_empty() -> None
         evaluation_section(replace(evaluation, pictures=(evaluation.pictures[0], kept)))
     )
     empty = [[picture is None for picture in row.pictures] for row in pictures.rows]
-    assert empty == [[False, True], [True, False]]
+    assert empty == [[True, False], [False, True]]  # the second prompt scores less
 
 
 def test_the_first_methods_pictures_are_counted_against_the_second() -> None:

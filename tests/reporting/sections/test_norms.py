@@ -97,7 +97,8 @@ def test_zero_rows_and_zero_vectors_are_kept_off_the_plot(
     special = (TokenNorm("<pad>", 0, 0.0), TokenNorm("<s>", 1, 0.66))
     figure = norm_figure(make_encoder([placed("<x>", 0.0), placed("<y>", 40.0)], special))
     assert all(value > 0 for trace in figure.data for value in trace.x)
-    assert [list(trace.x) for trace in figure.data if trace.marker.color == "#009E73"] == [[0.66]]
+    diamonds = [trace for trace in figure.data[1:] if trace.marker.symbol == "diamond"]
+    assert [list(trace.x) for trace in diamonds] == [[0.66]]
 
 
 def test_finding_places_the_longest_learned_vector(
