@@ -7,6 +7,7 @@
 # make wheel  build the wheel, install it in a clean environment, run it from another directory
 # make reference  write cli/README.md from the commands
 # make docs   build the documentation site, offline, below build/docs; a warning is an error
+# make notebooks  execute the notebooks and keep light outputs in them (minutes; plots become pictures)
 # make reports  train, paint and measure what reports/ shows (minutes; what build/reports holds is not made again)
 # make bench  benchmarks, each beside its baseline
 # make mini   train the embedded model from nothing (hours), below build/mini; a stopped run resumes
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast test-lowest lab check format wheel reference docs reports bench mini mini-eval chromium clean
+.PHONY: demo test test-fast test-lowest lab check format wheel reference docs notebooks reports bench mini mini-eval chromium clean
 
 # Short on purpose, about a minute of one core: 40 updates, and 8 sampler steps where a run takes 25.
 DEMO := $(BIN)/dti-geom
@@ -77,6 +78,9 @@ reference: .venv/.installed
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet -c docs . build/docs
 	@echo "build/docs/docs/index.html"
+
+notebooks: .venv/.installed-docs .venv/.installed-notebooks chromium
+	OMP_NUM_THREADS=1 $(BIN)/python docs/execute_notebooks.py
 
 RUNS := build/reports
 ONE := OMP_NUM_THREADS=1 $(BIN)/dti-geom

@@ -7,6 +7,7 @@ notebooks` calls this; a test says when a notebook has changed since.
 """
 
 import os
+import re
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +36,13 @@ def execute(path: Path) -> None:
                 if "image/jpeg" in output.get("data", {}):  # PIL gives both
                     del output["data"]["image/png"]
     notebook.metadata["executed"] = fingerprint(notebook)
-    nbformat.write(notebook, path)
+    text = without_folders(nbformat.writes(notebook))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def without_folders(text: str) -> str:
+    """Return the text without folders of this machine: temporary ones, and the repository's own."""
+    return re.sub(r"/tmp/tmp\w+", "workplace", text.replace(f"{FOLDER.parent}/", ""))
 
 
 def main() -> None:

@@ -157,10 +157,16 @@ def evaluation_result(
 
 
 def with_every_picture(result: Evaluation) -> Evaluation:
-    """The same with a picture of every subject in every prompt, and a reference of each."""
-    places = dict.fromkeys((image.method, image.subject, image.prompt) for image in result.images)
+    """The same with more prompts, a picture of every subject in each, and a reference of each."""
+    images = tuple(
+        replace(image, prompt=f"{image.prompt}{' again' * times}")
+        for times in range(4)
+        for image in result.images
+    )
+    places = dict.fromkeys((image.method, image.subject, image.prompt) for image in images)
     return replace(
         result,
+        images=images,
         pictures=tuple(SmallPicture(*place, PNG) for place in places),
         references=dict.fromkeys((image.subject for image in result.images), PNG),
     )

@@ -1,28 +1,60 @@
-"""Notebooks are committed without output, and a text precedes each cell; `make test` runs them."""
+"""Notebooks have light outputs, and a text precedes each cell; `make test` runs them."""
 
-import json
+import importlib.util
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+LIGHT = 1_000_000  # bytes of a notebook with its outputs, at most
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_committed_without_output_and_explains_each_cell(notebook: Path) -> None:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    assert cells[0]["cell_type"] == "markdown"
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    for before, cell in pairwise(cells):
-        assert cell["cell_type"] == "markdown" or before["cell_type"] == "markdown"
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> Any:
+    return nbformat.read(request.param, as_version=4)  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_ends_with_exercises(notebook: Path) -> None:
-    last = json.loads(notebook.read_text(encoding="utf-8"))["cells"][-1]
-    assert "## Exercises" in "".join(last["source"])
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def test_a_text_explains_each_cell(notebook: Any) -> None:
+    assert notebook.cells[0].cell_type == "markdown"
+    for before, cell in pairwise(notebook.cells):
+        assert cell.cell_type == "markdown" or before.cell_type == "markdown"
+
+
+def test_the_outputs_are_those_of_the_code(notebook: Any) -> None:
+    place = FOLDER.parent / "docs" / "execute_notebooks.py"
+    spec = importlib.util.spec_from_file_location("execute_notebooks", place)
+    assert spec is not None
+    assert spec.loader is not None
+    executor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(executor)
+    assert notebook.metadata.get("executed") == executor.fingerprint(notebook), "make notebooks"
+
+
+def test_the_outputs_read_on_the_web(notebook: Any) -> None:
+    found = outputs(notebook)
+    assert found
+    assert not any(output.output_type == "error" for output in found)
+    drawn = {kind for output in found for kind in output.get("data", {})}
+    assert drawn <= {"text/plain", "text/html", "image/png", "image/jpeg", "image/gif"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_light_and_names_no_folder_of_a_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < LIGHT
+    assert not any(place in text for place in ("/tmp/", "/home/", "/root/", "/work/"))
+
+
+def test_a_notebook_ends_with_exercises(notebook: Any) -> None:
+    assert "## Exercises" in notebook.cells[-1].source
 
 
 def test_make_test_runs_the_notebooks() -> None:

@@ -5,7 +5,7 @@ CSV are four renderers of the same blocks, so nothing is written twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Figure:
     draw: "Callable[[], PlotlyFigure]"  # called late: plotly is slow to import
     caption: str  # what is plotted, in small print below
     label: str = ""  # read aloud instead of the plot; default: the caption
+    folded: str = ""  # a page shows this title alone until it is clicked
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,22 @@ class Section:
 
 
 Block = Finding | Note | Limits | Figure | PointMap | Table | Pictures | Section
+
+
+def with_known_intervals(table: Table) -> Table:
+    """Return the table without those columns of intervals that have none in any row."""
+    unknown = [
+        place
+        for place in range(len(table.columns))
+        if table.rows and all(_is_unknown(row[place]) for row in table.rows)
+    ]
+    kept = [place for place in range(len(table.columns)) if place not in unknown]
+    columns = [table.columns[place] for place in kept]
+    return replace(table, columns=columns, rows=[[row[at] for at in kept] for row in table.rows])
+
+
+def _is_unknown(value: Value) -> bool:
+    return isinstance(value, Span) and value.low is None and value.high is None
 
 
 Kept = TypeVar("Kept", bound=Block)

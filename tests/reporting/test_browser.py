@@ -112,7 +112,7 @@ def test_rows_of_pictures_are_searched_and_put_in_another_order(open_page: OpenP
     assert not any(row.is_visible() for row in rows.all())
     tools.locator(".search").fill("")
     assert all(row.is_visible() for row in rows.all())
-    assert count == rows.count() > 3
+    assert count == rows.count() > 12  # from 13 rows on other tables get a search of their own
 
 
 def test_details_are_folded_on_the_screen_and_unfolded_on_paper(open_page: OpenPage) -> None:
@@ -179,6 +179,10 @@ LABELS = """plot => {
 @pytest.mark.parametrize("width", [375, 1280])
 def test_nothing_sticks_out_and_no_label_covers_another(open_page: OpenPage, width: int) -> None:
     page = open_page(width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for summary in page.locator("summary").all():
+        summary.press("Enter")
+    page.wait_for_function("document.querySelectorAll('details:not([open])').length === 0")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for plot in page.locator(".plot").all():
         name = plot.get_attribute("aria-label")[:60]

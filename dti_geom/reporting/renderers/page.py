@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,6 +142,14 @@ def _block_html(block: Any, about: str) -> "Markup":
     return Markup(template.render(context))
 
 
+def _linked(sentence: str) -> "Markup":
+    """Escape a sentence and link the papers it names, such as arXiv 2512.13672."""
+    from markupsafe import Markup, escape
+
+    link = r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>'
+    return Markup(re.sub(r"arXiv (\d{4}\.\d{5})", link, str(escape(sentence))))
+
+
 @cache
 def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -155,6 +164,7 @@ def _templates() -> "Environment":
     # tojson writes <, > and & as \u escapes, so that no text can close the script it stands in.
     templates.policies["json.dumps_kwargs"] = _JSON
     templates.filters |= {
+        "linked": _linked,
         "packed": packed,
         "shown": text.shown,
         "sentence": text.sentence,

@@ -31,6 +31,7 @@ from dti_geom.reporting.blocks import (
     Span,
     Table,
     Value,
+    with_known_intervals,
 )
 from dti_geom.reporting.curves import add_keys
 from dti_geom.reporting.methods import method_colors
@@ -359,7 +360,7 @@ def _summary_table(result: Evaluation) -> Table:
         [row.method, row.group, *summary_cells(row, ceilings), row.images]
         for row in result.summaries
     ]
-    return Table("Scores", columns, rows)
+    return with_known_intervals(Table("Scores", columns, rows))
 
 
 def _difference_tables(result: Evaluation) -> list[Block]:
@@ -395,7 +396,7 @@ def _difference_table(title: str, differences: Sequence[Difference]) -> Table:
         [row.first, row.second, row.group, *difference_cells(row, tested), row.cells]
         for row in differences
     ]
-    return Table(title, columns, rows)
+    return with_known_intervals(Table(title, columns, rows))
 
 
 def _check_table(title: str, checks: Sequence[CheckSummary]) -> Table:
@@ -420,7 +421,7 @@ def _check_table(title: str, checks: Sequence[CheckSummary]) -> Table:
         for name in names:
             cells += [known.get(name), None]
         rows.append(cells)
-    return Table(title, columns, rows)
+    return with_known_intervals(Table(title, columns, rows))
 
 
 TRUE_PICTURES = "true pictures"
@@ -476,15 +477,21 @@ def _measured(result: Evaluation) -> str:
     settings = result.settings
     seeds = ", ".join(map(str, result.seeds))
     several = len({score.subject for score in result.images}) > 1
-    over = "subjects, runs and seeds" if several else "runs and seeds of the one subject"
+    of = "subjects, runs and seeds" if several else "runs and seeds of the one subject"
+    over = f"Intervals: 95 %, by bootstrap over {of}."
+    if not any(_has_interval(row) for row in result.summaries):
+        over = "No intervals: there are too few subjects, runs and seeds."
     what = TEXT_BY_CHECKS if result.checks else "." if result.accuracy else TEXT_BY_WORDS
     return (
         f"{number(len(result.images))} pictures: prompts {quoted(result.prompts)}, seeds {seeds}, "
         f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.size} px. Subject: "
         f"mean cosine to the reference images, by {quoted(result.image_encoder)}. Text: "
-        f"{result.text_unit}, by {quoted(result.text_encoder)}{what} Intervals: 95 %, by bootstrap "
-        f"over {over}."
+        f"{result.text_unit}, by {quoted(result.text_encoder)}{what} {over}"
     )
+
+
+def _has_interval(summary: Summary) -> bool:
+    return summary.subject.low is not None
 
 
 TEXT_BY_WORDS = ", of the prompt with the class word in the token’s place."

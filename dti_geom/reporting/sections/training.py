@@ -71,6 +71,7 @@ def training_section(result: TrainingRuns) -> Section:
                 lambda: pace_figure(result),
                 _PACE_CAPTION,
                 "Learning rate, gradient norm and time against updates",
+                folded="Learning rate, gradient and time",
             ),
             *_adapter_figures(result),
             *(_run_section(run) for run in runs),

@@ -120,7 +120,7 @@ function numberIn(text) {
 function readyTable(table) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  if (rows.length < 13) return;
+  if (rows.length < 13 || table.closest(".scroll").previousElementSibling?.matches(".tools")) return;
   const search = Object.assign(document.createElement("input"), { type: "search", className: "search", placeholder: `Search ${rows.length} rows` });
   search.setAttribute("aria-label", `Search in ${table.parentElement.getAttribute("aria-label")}`);
   table.parentElement.before(search);
@@ -257,6 +257,11 @@ function ready(plot) {
     plot.append(picture);
   });
 }
+
+// A plot that is folded away has no width until it is unfolded.
+document.addEventListener("toggle", ({ target }) => {
+  if (target.open) target.querySelectorAll(".plot.js-plotly-plot").forEach((plot) => Plotly.Plots.resize(plot));
+}, true);
 
 // The page shows itself before its first plot, and answers between one plot and the next.
 (async () => {

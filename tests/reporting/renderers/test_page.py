@@ -155,6 +155,12 @@ def test_every_sentence_is_escaped() -> None:
     assert not re.search("<(b|i|u|h)>", html)
 
 
+def test_a_paper_that_a_note_names_is_a_link_and_all_else_is_text() -> None:
+    html = str(blocks_html([Note("See arXiv 2512.13672, <b>not</b> arXiv 12.")], ""))
+    assert '<a href="https://arxiv.org/abs/2512.13672">arXiv 2512.13672</a>, &lt;b&gt;' in html
+    assert html.count("<a ") == 1
+
+
 def test_importing_reporting_loads_neither_plotly_nor_jinja2() -> None:
     code = (
         "import sys, dti_geom.reporting.build; "
