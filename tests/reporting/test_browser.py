@@ -126,6 +126,16 @@ def test_details_are_folded_on_the_screen_and_unfolded_on_paper(open_page: OpenP
     assert page.locator("details:not([open])").count() == 0
 
 
+def test_a_token_in_a_table_is_shown_on_the_map_by_a_click(open_page: OpenPage) -> None:
+    page = open_page()
+    token = page.locator("section:not(#map) .on-map:visible").first
+    label = token.text_content()
+    token.click()
+    page.wait_for_function("location.hash.includes('find=')")
+    assert page.locator(".map .card h4").first.text_content() == label
+    assert page.locator(".map").first.bounding_box()["y"] < 900
+
+
 def test_numbers_in_cells_are_sorted_by_value(page: Any) -> None:
     texts = ["×2.45", "1,234", "−3.5", "1.2×10⁻⁵", "2×10³ s", "–"]
     values = page.evaluate("texts => texts.map(numberIn)", texts)

@@ -351,5 +351,22 @@ async function openMap(element) {
     state.view = [...cloud.layout.xaxis.range, ...cloud.layout.yaxis.range];
     remember();
   });
-  return { draw };
+  const keys = new Map([...placed.map(({ label }, at) => [label, `learned-${at}`]), ...labels.map((label, at) => [label, String(ids[at])])]);
+  const seek = (label) => {
+    element.scrollIntoView();
+    focus(keys.get(label));
+  };
+  return { draw, seek, has: (label) => keys.has(label) };
+}
+
+// A token in a table of the page is shown on the map by a click.
+function linkTokens() {
+  for (const cell of document.querySelectorAll("td.t")) {
+    const label = cell.textContent;
+    const map = maps.find(({ has }) => has(label));
+    if (!map) continue;
+    const button = make("button", { type: "button", className: "on-map", title: "Show on the map", textContent: label });
+    button.addEventListener("click", () => map.seek(label));
+    cell.replaceChildren(button);
+  }
 }

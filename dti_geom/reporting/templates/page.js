@@ -280,5 +280,6 @@ document.addEventListener("toggle", ({ target }) => {
     await new Promise((resolve) => setTimeout(resolve));
     maps.push(await openMap(element));
   }
+  linkTokens();
   root.dataset.drawn = "";
 })();
