@@ -52,7 +52,7 @@ from dti_geom.files.run_layout import (
     token_folder,
 )
 from dti_geom.geometry import norms
-from dti_geom.models.pipelines import TextToImage, open_text_to_image
+from dti_geom.models.pipelines import TextToImage, default_dtype, open_text_to_image
 from dti_geom.models.pipelines.memory import spend_memory
 from dti_geom.progress import Progress as DownloadProgress
 from dti_geom.progress import notice, silent
@@ -258,6 +258,7 @@ def _train(
     config = trainer.config
     if fresh and opened_here and trainer.processes.is_main:
         _say_inflation(trainer)
+        _say_if_emulated(model)
     writer = _RunWriter(folder, trainer, listeners.stage)
     records: list[StepRecord] = []
     alone = (
@@ -309,6 +310,15 @@ def _say_inflation(trainer: Trainer) -> None:
     said = inflation_notice(predicted) if predicted else None
     if said:
         notice(said)
+
+
+def _say_if_emulated(model: TextToImage) -> None:
+    """Say before a run that its number type is slower here than float32."""
+    if model.dtype == torch.bfloat16 and default_dtype(str(model.device)) == torch.float32:
+        notice(
+            "bfloat16 is emulated on this device: an update may take many times what it takes in "
+            "float32. Leave --dtype out to have the device's best."
+        )
 
 
 class _RunWriter:

@@ -12,7 +12,7 @@ from dti_geom.errors import ModelFilesError
 from dti_geom.models import open_encoders
 from dti_geom.models.checkpoints import kind_of
 from dti_geom.models.downloads import plan_download
-from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines import open_text_to_image, opening
 from pipelines import published
 from remote import open_remote, run
 
@@ -117,8 +117,12 @@ def test_the_token_table_is_a_slice_of_the_checkpoint(
 
 
 def test_a_checkpoint_in_half_precision_opens_in_both(
-    pipeline_folder: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    pipeline_folder: Callable[[str], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(opening, "default_dtype", lambda _: torch.bfloat16)
     folder = pipeline_folder("sd15")
     file = write_checkpoint(folder, tmp_path / "half.safetensors", torch.float16)
     model = open_text_to_image(f"{file}@{folder}", dtype=torch.float32)

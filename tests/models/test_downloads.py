@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dti_geom.errors import ModelFilesError
 from dti_geom.models.downloads import fetch, in_units, needed_files, plan_download
-from dti_geom.models.pipelines import open_text_to_image
+from dti_geom.models.pipelines import open_text_to_image, opening
 from dti_geom.models.sources import Folder
 from variants import PARTS, with_variants
 
@@ -55,9 +55,13 @@ def test_a_folder_of_fp16_variants_paints_what_its_rounded_weights_paint(
     assert painted[0].tobytes() == painted[1].tobytes()
 
 
-def test_float32_from_half_precision_files_is_said(
-    only_halves: Path, caplog: pytest.LogCaptureFixture
+def test_float32_from_half_precision_files_is_said_where_half_precision_is_faster(
+    only_halves: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "default_dtype", lambda _: torch.float32)
+    open_text_to_image(str(only_halves), dtype=torch.float32)
+    assert caplog.text == ""
+    monkeypatch.setattr(opening, "default_dtype", lambda _: torch.bfloat16)
     open_text_to_image(str(only_halves), dtype=torch.float32)
     assert "stores text_encoder, unet, vae in half precision only" in caplog.text
     caplog.clear()

@@ -282,6 +282,19 @@ def test_a_run_says_before_its_first_update_that_its_norm_leaves_the_vocabulary(
     assert "norm free" not in caplog.text
 
 
+def test_emulated_bfloat16_is_told_before_a_run(
+    config: Callable[..., RunConfig],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for best, told in ((torch.bfloat16, False), (torch.float32, True)):
+        monkeypatch.setattr("dti_geom.training.run.default_dtype", lambda _, best=best: best)
+        caplog.clear()
+        train(config(steps=1, dtype="bfloat16"), tmp_path / str(best))
+        assert ("bfloat16 is emulated" in caplog.text) == told
+
+
 def test_a_run_whose_rate_does_not_end_is_extended(
     config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ def open_text_to_image(
     fetch(source, plan, progress)
     if isinstance(source, Checkpoint) and source.kind.doubt and model == source.name:
         notice(f"{model} is {source.kind.what}: {source.kind.doubt}.")
-    if dtype == torch.float32:
+    if dtype == torch.float32 != default_dtype(device):
         _say_if_half(model, source, plan)
     pipeline = _load(source, plan, index, wanted)
     variant = variant_of(model)
