@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sphinx.application import Sphinx
+
+    from dti_geom.reporting.report import Report
 
 project = "dti-geom"
 author = "the authors of dti-geom"
@@ -74,8 +78,19 @@ def plain_text(
     lines[:] = written
 
 
+HERE = Path(__file__).parent
+REPORTS = HERE.parent / "reports"
+
+
+def write_page(name: str, text: str) -> None:
+    """Write a page of the site that git ignores."""
+    page = HERE / name
+    if not page.exists() or page.read_text() != text:  # else it would be built again
+        page.write_text(text)
+
+
 def write_schemas(_app: object, _config: object) -> None:
-    """Write the page of all JSON Schemas, which git ignores."""
+    """Write the page of all JSON Schemas."""
     from dti_geom.reporting.registry import SECTIONS
     from dti_geom.reporting.schemas import schema_of
 
@@ -85,12 +100,51 @@ def write_schemas(_app: object, _config: object) -> None:
     for name in SECTIONS:
         schema = json.dumps(schema_of(name), indent=1, ensure_ascii=False)
         parts.append(f"## {name}\n\n```json\n{schema}\n```\n")
-    page, text = Path(__file__).with_name("schemas.md"), "\n".join(parts)
-    if not page.exists() or page.read_text() != text:  # else the page would be built again
-        page.write_text(text)
+    write_page("schemas.md", "\n".join(parts))
+
+
+def published() -> "Iterator[tuple[str, str, Report]]":
+    """Yield what `reports/` holds: the address of its page, what it is called, and the report."""
+    from dti_geom.files.results import load_result
+    from dti_geom.reporting.folder import read_report
+    from dti_geom.reporting.registry import result_type
+    from dti_geom.reporting.report import Report
+
+    yield "mini/index.html", "everything on mini", read_report(REPORTS / "mini")
+    for path in sorted(REPORTS.glob("*/*.json")):
+        found = json.loads(path.read_text())
+        name = {"Sweep": "sweep", "StudyScore": "study", "Measurement": "norms"}.get(
+            found.get("kind")
+        )
+        if name is not None:
+            result = load_result(path, result_type(name))
+            place = path.relative_to(REPORTS).with_suffix("")
+            yield f"{place}.html", str(place), Report("mini", {name: result})
+
+
+def list_reports(_app: object, _config: object) -> None:
+    """Write the page that links to the pages of `write_reports`."""
+    links = [
+        f'<li><a href="../reports/{address}">{name}</a></li>' for address, name, _ in published()
+    ]
+    html = "\n".join(["```{raw} html", "<ul>", *links, "</ul>", "```"])
+    write_page("pages.md", f"# Interactive reports\n\nThe published results, as pages.\n\n{html}\n")
+
+
+def write_reports(app: "Sphinx", error: Exception | None) -> None:
+    """Write the page of every published result into the site."""
+    from dti_geom.reporting.renderers.page import page_html
+
+    if error is None:
+        for address, _, report in published():
+            page = Path(app.outdir) / "reports" / address
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(page_html(report), encoding="utf-8")
 
 
 def setup(app: "Sphinx") -> None:
-    """Read docstrings as plain text, and write the page of schemas."""
+    """Read docstrings as plain text, and write the pages that are generated."""
     app.connect("config-inited", write_schemas)
+    app.connect("config-inited", list_reports)
+    app.connect("build-finished", write_reports)
     app.connect("autodoc-process-docstring", plain_text)
