@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dti_geom.files import load_result
+from dti_geom.statistics import Interval
 from dti_geom.sweeps.quality import time_to_quality
 from dti_geom.sweeps.sweep import Sweep
 from prose import assert_shown, share
@@ -209,21 +210,52 @@ def test_the_note_of_the_study_says_what_its_answers_give() -> None:
     assert found.raters == 22
 
 
+def digits(value: float) -> str:
+    """Write a number below 1 as the notes do: .292, −.013."""
+    return f"{'−' if value < 0 else ''}{share(abs(value))}"
+
+
+def bounds(interval: Interval, sign: int = 1) -> str:
+    """Write a mean and its interval; sign −1 exchanges what was taken from what."""
+    assert interval.low is not None
+    assert interval.high is not None
+    ends = sorted((sign * interval.low, sign * interval.high))
+    return f"{digits(sign * interval.mean)} [{digits(ends[0])}, {digits(ends[1])}]"
+
+
 def test_the_note_of_the_adapters_shows_the_scores_of_its_sweep() -> None:
     folder = BAKE_OFF.with_name("adapters")
     found = load_result(folder / "sweep.json", Sweep)
     note = (folder / "README.md").read_text(encoding="utf-8").splitlines()
     costs = {cost.label: cost.training_seconds for cost in found.costs}
-    checks = {(row.method, row.check): row.share.mean for row in found.checks}
+    checks = {(row.method, row.check): row.share for row in found.checks}
     overall = [summary for summary in found.summaries if summary.group == "all"]
-    assert len(overall) == 10
+    assert len(overall) == 7
     spent = [c.cost.training_seconds + c.cost.evaluation_seconds for c in found.cells if c.cost]
-    assert_shown(" ".join(note), f"{sum(spent) / len(spent):.0f} s", f"{len(spent)} of them ran")
+    assert_shown(" ".join(note), f"{sum(spent) / len(spent):.0f} s", f"{len(spent)} cells")
     assert_shown(" ".join(note), f"{sum(spent) / 3600:.2f} hours")
     for summary in overall:
         norms = [norm.inflation for norm in found.norms if norm.label == summary.method]
-        scores = (summary.subject.mean, summary.text.mean, checks[summary.method, "both"])
-        cells = [summary.method, f"×{median(norms):.1f}", *map(share, scores)]
+        scores = (summary.subject, summary.text, checks[summary.method, "both"])
+        cells = [summary.method, f"×{median(norms):.1f}", *map(bounds, scores)]
         assert f"| {' | '.join(cells)} | {costs[summary.method]:.0f} |" in note
-    # So few concepts have no interval.
-    assert all(summary.subject.low is None for summary in overall)
+
+
+def test_the_note_of_the_adapters_says_which_differences_are_shown() -> None:
+    folder = BAKE_OFF.with_name("adapters")
+    found = load_result(folder / "sweep.json", Sweep)
+    note = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    overall = [row for row in found.differences if row.group == "all"]
+    tested = [p for row in overall for p in (row.subject_p, row.text_p) if p is not None]
+    smallest = f"{min(tested):.2f}".removeprefix("0")
+    assert f"the {len(tested)} comparisons: the smallest p is {smallest}," in note
+    pairs = {(row.first, row.second): row for row in overall}
+    dco, alone = pairs["both", "both + dco"], pairs["token", "both"]
+    for figures in (
+        f"lower by {bounds(dco.subject)}",
+        f"({bounds(dco.text, -1)})",
+        f"likeness +{bounds(alone.subject, -1)}, text {bounds(alone.text, -1)}",
+    ):
+        assert figures in note
+    rare = pairs["both", "lora on a rare word"]
+    assert f"(+{bounds(rare.subject)} without the correction)" in note
