@@ -43,11 +43,13 @@ def test_prompts_tokens_and_seeds_become_pictures_and_a_second_call_paints_nothi
         for seed in (0, 1)
     ]
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {picture.file for picture in result.pictures} | {"index.jsonl", "sheet.png"}
+    files = {picture.file for picture in result.pictures}
+    assert names == files | {"index.jsonl", "sheet.png", "pictures.html"}
     again = run(*asked)
     assert again.returncode == 0, again.stderr
     assert "10 pictures, 0 of them painted" in flowing(again.stdout)
-    assert again.stdout.splitlines()[-1] == str(tmp_path / "out" / "sheet.png")
+    left = [str(tmp_path / "out" / name) for name in ("sheet.png", "pictures.html")]
+    assert again.stdout.splitlines()[-2:] == left
 
 
 def test_a_preview_needs_nothing_but_the_token_file(

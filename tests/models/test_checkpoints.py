@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -48,8 +49,13 @@ def test_a_checkpoint_holds_the_parameters_of_its_pipeline(
         assert got.keys() == expected.keys()
         assert all(torch.equal(got[name], value) for name, value in expected.items())
     assert ours.pipeline.scheduler.config == theirs.pipeline.scheduler.config
-    painted = [model.generate(["a cat"], [0], steps=2)[0].tobytes() for model in (ours, theirs)]
-    assert painted[0] == painted[1]
+    # Equal weights at another place in memory may be summed in another order: some processors take
+    # the first numbers of a row apart where it is not aligned.
+    first, second = (
+        np.asarray(model.generate(["a cat"], [0], steps=2)[0]).astype(int)
+        for model in (ours, theirs)
+    )
+    assert abs(first - second).max() <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
