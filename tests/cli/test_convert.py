@@ -75,12 +75,14 @@ def test_every_command_that_inspect_advises_brings_its_token_into_distribution(
         assert f"`{file['command']}`" in file["advice"]
         command = shlex.split(file["command"])
         assert command[:2] == ["dti-geom", "convert"]
-        out = tmp_path / str(number)
+        out = tmp_path / "repaired" / str(number)
         done = run(*command[1:], "--out", out, cwd=tmp_path)
         assert done.returncode == 0, f"{file['command']}: {done.stderr}"
-        for after in run_json("inspect", out):
-            known = [vector for vector in after["vectors"] if vector["inflation"] is not None]
-            assert {vector["verdict"] for vector in known} <= {"in distribution"}
+    repaired = run_json("inspect", tmp_path / "repaired")
+    assert len({Path(after["path"]).relative_to(tmp_path).parts[1] for after in repaired}) == 17
+    for after in repaired:
+        known = [vector for vector in after["vectors"] if vector["inflation"] is not None]
+        assert {vector["verdict"] for vector in known} <= {"in distribution"}
 
 
 def test_the_command_for_all_files_at_once_repairs_the_inflated_alone(
