@@ -25,6 +25,7 @@ python benchmarks/bakeoff.py --work build/bakeoff                      # all sta
 python benchmarks/bakeoff.py --work build/bakeoff --stages search second
 python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
 python benchmarks/bakeoff.py --work build/bakeoff --rates-only         # no method's second setting
+python benchmarks/bakeoff.py --searched reports/bakeoff-again/result.json  # rates searched before
 """
 
 import argparse
@@ -174,11 +175,16 @@ class Bakeoff:
         *,
         rates_only: bool = False,
         courses: Sequence[str] = tuple(RATES),
+        searched: Path | None = None,
     ) -> None:
         """rates_only: every method keeps its own second setting; it is not searched.
 
         courses: the methods of the stage `speed`.
+        searched: a published result.json, whose merits of learning rates are taken.
         """
+        self.searched: dict[str, dict[str, float]] | None = None
+        if searched is not None:
+            self.searched = json.loads(searched.read_text())["search"]
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
         self.rates_only, self.courses = rates_only, courses
         self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
@@ -218,6 +224,8 @@ class Bakeoff:
 
     def search(self) -> dict[str, dict[str, float]]:
         """Return the merit of every learning rate tried, by method."""
+        if self.searched is not None:
+            return self.searched
         tried = {name: [rate * multiple for multiple in MULTIPLES] for name, rate in RATES.items()}
         asked = [
             {"name": name, "label": f"{name} {rate:g}", "learning_rate": rate}
@@ -589,6 +597,9 @@ def main() -> None:
     parser.add_argument(
         "--courses", nargs="+", choices=RATES, default=list(RATES), help="methods of `speed`"
     )
+    parser.add_argument(
+        "--searched", type=Path, help="take the merits of learning rates from this result.json"
+    )
     options = parser.parse_args()
     bakeoff = Bakeoff(
         options.work,
@@ -596,6 +607,7 @@ def main() -> None:
         options.seeds,
         rates_only=options.rates_only,
         courses=options.courses,
+        searched=options.searched,
     )
     stages = [s for s in options.stages if not (options.rates_only and s == "second")]
     for stage in stages:
