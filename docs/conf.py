@@ -4,13 +4,12 @@ The source folder is the repository's root: a link between two of its files is a
 """
 
 import json
+from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sphinx.application import Sphinx
 
     from dti_geom.reporting.report import Report
@@ -103,23 +102,25 @@ def write_schemas(_app: object, _config: object) -> None:
     write_page("schemas.md", "\n".join(parts))
 
 
-def published() -> "Iterator[tuple[str, str, Report]]":
-    """Yield what `reports/` holds: the address of its page, what it is called, and the report."""
+@cache
+def published() -> "list[tuple[str, str, Report]]":
+    """Return what `reports/` holds: the address of its page, what it is called, and the report."""
     from dti_geom.files.results import load_result
     from dti_geom.reporting.folder import read_report
-    from dti_geom.reporting.registry import result_type
+    from dti_geom.reporting.registry import OTHER_RESULTS, result_type
     from dti_geom.reporting.report import Report
 
-    yield "mini/index.html", "everything on mini", read_report(REPORTS / "mini")
+    sections = {place.partition(":")[2]: name for name, place in OTHER_RESULTS.items()}
+    reports = [("mini/index.html", "everything on mini", read_report(REPORTS / "mini"))]
     for path in sorted(REPORTS.glob("*/*.json")):
         found = json.loads(path.read_text())
-        name = {"Sweep": "sweep", "StudyScore": "study", "Measurement": "norms"}.get(
-            found.get("kind")
-        )
+        kind = found.get("kind")  # what an experiment wrote is no result of a command, and has none
+        name = found["result"]["probe"] if kind == "Measurement" else sections.get(kind)
         if name is not None:
             result = load_result(path, result_type(name))
             place = path.relative_to(REPORTS).with_suffix("")
-            yield f"{place}.html", str(place), Report("mini", {name: result})
+            reports.append((f"{place}.html", str(place), Report("mini", {name: result})))
+    return reports
 
 
 def list_reports(_app: object, _config: object) -> None:

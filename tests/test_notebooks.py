@@ -1,12 +1,15 @@
 """Notebooks have light outputs, and a text precedes each cell; `make test` runs them."""
 
 import importlib.util
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+
+from prose import share
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -55,6 +58,17 @@ def test_a_notebook_is_light_and_names_no_folder_of_a_machine(path: Path) -> Non
 
 def test_a_notebook_ends_with_exercises(notebook: Any) -> None:
     assert "## Exercises" in notebook.cells[-1].source
+
+
+def test_the_likeness_that_shortening_costs_is_that_of_the_published_report() -> None:
+    dial = json.loads((FOLDER.parent / "reports" / "dial" / "gain-64.json").read_text())
+    variants = dial["gains"][0]["variants"]
+    long, short = (
+        share(variants[name]["likeness"]["mean"])
+        for name in ("TI, decay 0.01", "TI, decay 0.01, at the mean norm")
+    )
+    text = (FOLDER / "00_why_norms_matter.ipynb").read_text(encoding="utf-8")
+    assert f"likeness from {long} to {short} on this variant" in text
 
 
 def test_make_test_runs_the_notebooks() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dti_geom.reporting.methods import LEARNED, learned_color, method_name
 from dti_geom.reporting.plots import PAPER
+from dti_geom.reporting.text import plot_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -66,7 +67,7 @@ def add_learned(figure: "Figure", row: int, points: Iterable[LearnedPoint]) -> N
     for method, point in points:
         by_method[method].append(point)
     for method, marks in by_method.items():
-        name = LEARNED if method is None else method_name(method)
+        name = LEARNED if method is None else plot_text(method_name(method))
         add_curve(figure, row, name, marks, learned_color(method), marks=True)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dti_geom.reporting.plots import BLUE, GREEN, INK, MUTED, OLIVE, PURPLE, VERMILLION
-from dti_geom.reporting.text import plot_text
+from dti_geom.reporting.text import shown
 
 LEARNED = "learned"  # what a vector is called whose file does not say how it was learned
 # Methods that people compare most, and what stands for no method. BLUE stays for the vocabulary.
@@ -20,8 +20,8 @@ _NAMES = {"ti": "TI", "dti": "DTI"}
 
 
 def method_name(method: str) -> str:
-    """Return what a page calls a method, as plotly reads it: “TI” for ti."""
-    return _NAMES.get(method, plot_text(method))
+    """Return what a page calls a method, such as “TI” for ti. Any file may name any method."""
+    return _NAMES.get(method, shown(method))
 
 
 def method_colors(methods: Iterable[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dti_geom.reporting.blocks import Block, Finding, Note, Picture, PictureRow, Pictures, Section
+from dti_geom.reporting.methods import method_name
 from dti_geom.reporting.report import Report
 from dti_geom.reporting.text import listed, quoted, shown, times
 from dti_geom.training.story import EmbeddedPreview, TrainingRun, TrainingRuns
@@ -54,8 +55,7 @@ def run_label(run: TrainingRun) -> str:
 
 
 def _method(run: TrainingRun) -> str:
-    name = run.result.config.method.name
-    return {"ti": "TI", "dti": "DTI"}.get(name, shown(name))
+    return method_name(run.result.config.method.name)
 
 
 def _concepts(run: TrainingRun) -> list[str]:

@@ -315,7 +315,9 @@ def _learned_lane(group: list[PlacedToken]) -> Lane:
 
 def _learned_label(vector: PlacedToken) -> str:
     name = plot_text(vector.token, 18)
-    return name if vector.method is None else f"{name} by {method_name(vector.method)}"
+    if vector.method is None:
+        return name
+    return f"{name} by {plot_text(method_name(vector.method), 18)}"
 
 
 def _bin_texts(result: NormsResult) -> list[str]:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 from dti_geom.probes.neighbors import NeighborsResult, TokenNeighbors
 from dti_geom.reporting.blocks import Figure, Section, tables
@@ -61,3 +62,15 @@ def test_several_queries_are_summed_up_first(make_neighbors: Callable[..., Token
     assert findings(section) == [overlap_finding(queries)]
     assert len(blocks_of(section, Figure)) == 1
     assert len(blocks_of(section, Section)) == 2
+
+
+def test_a_learned_query_names_its_method_as_text(
+    make_neighbors: Callable[..., TokenNeighbors],
+) -> None:
+    learned = replace(make_neighbors("<x>"), id=None)
+    for method, said in (("ti", "learned by TI"), ("a&b", "learned by a&b"), (None, "learned,")):
+        section = neighbors_section(
+            NeighborsResult("text_encoder", (replace(learned, method=method),))
+        )
+        (query,) = [block for block in section.blocks if isinstance(block, Section)]
+        assert query.aside.startswith(said)
