@@ -9,6 +9,8 @@ bakeoff  on the test concepts: every method at its best setting × 3 training se
          baselines, DTI as published, and the presets that earlier runs of this benchmark gave
 speed    on the test concepts: every method's checkpoints of the first training seed; updates and
          seconds until it is as good as TI is at its end
+quick    on the tuning concepts: updates that changes of DTI need to be as good as TI at its end
+quicker  on the test concepts: the same for the quickest of them, beside TI and DTI, first seed
 norms    on the test concepts: norm against scores, for free and fixed norms, also after 100 and
          200 updates, first training seed
 beyond   on the tuning concepts: schedules, averages, Riemannian Adam, momentum and magnitudes
@@ -35,6 +37,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
@@ -64,7 +67,10 @@ from dti_geom.sweeps.sweep import CellState
 from dti_geom.training import METHODS, MethodConfig
 from dti_geom.training.methods.base import decide
 
-STAGES = ("search", "second", "bakeoff", "beyond", "winner", "confirm", "speed", "norms")
+STAGES = (
+    *("search", "second", "bakeoff", "beyond", "winner", "confirm"),
+    *("speed", "quick", "quicker", "norms"),
+)
 PRESETS = ("dti-tuned",)  # methods whose settings come from this benchmark
 DEFAULTS = TextToImage.training
 RATES = {
@@ -77,10 +83,13 @@ AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
 PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
 # What the others of a stage are tested against.
 REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
+FIRST_ANGLE = 0.73  # of TI at its own rate on mini, in radians: see reports/inflation
+STRATIFIED = ", stratified"
+SPREAD = ("dti", "dti, 4 times the rate")  # also tried with stratified times
 FINALISTS = 3  # changes that are tried on the test concepts
 VALUES = 4  # of a method's second setting, its own among them
 TRAIN = {"dtype": "bfloat16", "checkpoint_every": 50}
-CHECKPOINTS = [50, 100, 200, 300]
+AT_CHECKPOINTS = {"checkpoints": [50, 100, 200, 300]}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
 
 Images = list[tuple[CellState, ImageScore]]
@@ -162,6 +171,28 @@ def changes(rate: float) -> dict[str, dict[str, Any]]:
             "magnitude": twice,
         },
     }
+
+
+def quicker_changes(rate: float) -> dict[str, dict[str, Any]]:
+    """What may need fewer updates than DTI at this rate.
+
+    Adam moves each of the 256 coordinates, so at a sixteenth of a rate it turns by that rate.
+    """
+    return {
+        "4 times the rate": {"learning_rate": 4 * rate},
+        "16 times the rate": {"learning_rate": 16 * rate},
+        "fall from 16 times the rate": falling(16 * rate),
+        "fall from TI's first angle": falling(FIRST_ANGLE),
+        "Adam": {"optimizer": "adam", "learning_rate": rate / 16},
+        "Adam at 4 times": {"optimizer": "adam", "learning_rate": rate / 4},
+        "Adam at 16 times": {"optimizer": "adam", "learning_rate": rate},
+        "momentum 0.9": {"momentum": 0.9, "learning_rate": rate / 2},
+    }
+
+
+def falling(rate: float) -> dict[str, Any]:
+    """Turn by this angle in the first update, then as a free vector does that grows."""
+    return {"learning_rate": rate, "schedule": f"angular:{rate:g}"}
 
 
 class Bakeoff:
@@ -298,9 +329,48 @@ class Bakeoff:
                 concepts("test", 6),
                 [self.settings[name] for name in self.courses],
                 self.seeds[:1],
-                EVALUATE | {"checkpoints": CHECKPOINTS},
+                EVALUATE | AT_CHECKPOINTS,
             )
         )
+
+    def quick(self) -> dict[str, TimeToQuality]:
+        """Return what changes of DTI need on the tuning concepts, by label."""
+        sweep = self._collected(self._quick("quick", "tuning", list(self._changes())))
+        return {row.label: row for row in time_to_quality(sweep.courses, sweep.costs)}
+
+    def quicker(self) -> Plan:
+        """Test the quickest changes beside TI and DTI."""
+        found = self.quick()
+        ranked = sorted(self._changes(), key=lambda label: found[label].updates.mean)
+        return self._quick("quicker", "test", ranked[:FINALISTS])
+
+    def _changes(self) -> dict[str, dict[str, Any]]:
+        dti = self.settings["dti"]
+        changed = {
+            f"dti, {name}": dti | change
+            for name, change in quicker_changes(dti["learning_rate"]).items()
+        }
+        # The times of a batch are a setting of the run and not of the method.
+        return changed | {f"{name}{STRATIFIED}": changed.get(name, dti) for name in SPREAD}
+
+    def _quick(self, name: str, split: str, labels: list[str]) -> Plan:
+        known = {label: self.settings[label] for label in ("ti", "dti")} | self._changes()
+        groups, asked = concepts(split, 6 if split == "test" else 4), EVALUATE | AT_CHECKPOINTS
+        cells: list[Cell] = []
+        for stratified in (False, True):
+            methods = {
+                label: known[label]
+                for label in ("ti", "dti", *labels)
+                if label.endswith(STRATIFIED) == stratified
+            }
+            if methods:
+                train = TRAIN | ({"stratified": True} if stratified else {})
+                plan = self._plan(name, groups, labelled(methods), self.seeds[:1], asked, train)
+                cells += plan.cells
+        return self.run(replace(plan, cells=tuple(cells)))
+
+    def _collected(self, plan: Plan) -> Sweep:
+        return collect(read_finished(plan, self.work))
 
     def norms(self) -> Plan:
         methods = [
@@ -352,12 +422,13 @@ class Bakeoff:
         methods: Iterable[Any],
         seeds: list[int],
         evaluate: dict[str, Any],
+        train: dict[str, Any] = TRAIN,
     ) -> Plan:
         asked = {
             "concepts": groups,
             "methods": list(methods),
             "seeds": seeds,
-            "train": TRAIN,
+            "train": train,
             "evaluate": evaluate,
         }
         return plan_of(asked, name)
@@ -374,15 +445,17 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
     for stage in stages:
         result = getattr(bakeoff, stage)()
         if isinstance(result, dict):
-            found[stage] = result
+            found[stage] = to_json(result)
+            if stage == "quick":
+                tables += [f"## {stage}", quality_table(result.values())]
             continue
         finished = read_finished(result, bakeoff.work)
         sweep = collect(finished)
         save_result(folder / f"{stage}.json", sweep, overwrite=True)
         tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
-        if stage == "speed":
+        if stage in ("speed", "quicker"):
             times = time_to_quality(sweep.courses, sweep.costs)
-            found["speed, time to quality"] = to_json(times)
+            found[f"{stage}, time to quality"] = to_json(times)
             tables.append(quality_table(times))
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
         found[f"{stage}, counting"] = by_prompt(finished.images, "count")
@@ -613,7 +686,7 @@ def main() -> None:
     for stage in stages:
         found = getattr(bakeoff, stage)()
         if isinstance(found, dict):
-            print(stage, json.dumps(found, indent=1), flush=True)
+            print(stage, json.dumps(to_json(found), indent=1), flush=True)
     if options.publish:
         publish(bakeoff, stages, options.publish)
 

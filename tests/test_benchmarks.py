@@ -302,6 +302,44 @@ def test_a_bake_off_of_rates_alone_leaves_every_second_setting_as_it_is(
     assert bench.edges() == {"dti": [], "ti": ["learning_rate"]}
 
 
+def test_the_quickest_changes_of_dti_are_tried_on_other_concepts(
+    bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {name: {"0.5": 0.6, "1": 0.7, "2": 0.6} for name in bakeoff.RATES}
+    monkeypatch.setattr(bakeoff.Bakeoff, "search", lambda _: rates)
+    bench = bakeoff.Bakeoff(tmp_path, rates_only=True)
+    plans = {}
+
+    def run(plan: Plan) -> Plan:
+        plans[plan.name] = plan
+        return plan
+
+    def collected(plan: Plan) -> Namespace:
+        """TI ends at 0.5. Momentum and stratified times get there soonest."""
+        courses = []
+        for cell in plan.cells:
+            soon = "momentum" in cell.label or "stratified" in cell.label
+            for step in (50, 400):
+                score = 0.5 if soon or step == 400 else 0.1
+                point = Namespace(label=cell.label, subject="dog", seed=0, step=step)
+                courses.append(Namespace(**vars(point), subject_score=score, text_score=score))
+        return Namespace(courses=courses, costs=[])
+
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(bench, "_collected", collected)
+    bench.quicker()
+    tried, tested = plans["quick"].cells, plans["quicker"].cells
+    assert {len(cell.subjects) for cell in tried} == {4}
+    assert {cell.label for cell in tested} == {
+        *("ti", "dti", "dti, momentum 0.9"),
+        *("dti, stratified", "dti, 4 times the rate, stratified"),
+    }
+    for cell in (*tried, *tested):
+        assert cell.run.data.stratified == cell.label.endswith("stratified")
+        assert cell.evaluation.checkpoints == (50, 100, 200, 300)
+    assert len({cell.run_key for cell in tried}) == len(tried) == 2 + 8 + len(bakeoff.SPREAD)
+
+
 def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(
     bakeoff: Any, tmp_path: Path
 ) -> None:
