@@ -27,6 +27,7 @@ python benchmarks/bakeoff.py --work build/bakeoff                      # all sta
 python benchmarks/bakeoff.py --work build/bakeoff --stages search second
 python benchmarks/bakeoff.py --work build/bakeoff --publish reports/bakeoff
 python benchmarks/bakeoff.py --work build/bakeoff --rates-only         # no method's second setting
+python benchmarks/bakeoff.py --model mini:gain=64 --methods dti ti --rates-only
 python benchmarks/bakeoff.py --searched reports/bakeoff-again/result.json  # rates searched before
 """
 
@@ -56,6 +57,7 @@ from dti_geom.geometry import NormSummary
 from dti_geom.models import open_encoders
 from dti_geom.models.catalog import profile_of
 from dti_geom.models.pipelines import TextToImage
+from dti_geom.models.variants import AS_TRAINED, parse_variant
 from dti_geom.reporting.sections.sweep import by_group, mean_inflation
 from dti_geom.statistics import Interval, paired_tests
 from dti_geom.sweeps import LocalEngine, Sweep, collect, plan_of, read_finished, run_sweep
@@ -73,14 +75,14 @@ STAGES = (
 )
 PRESETS = ("dti-tuned",)  # methods whose settings come from this benchmark
 DEFAULTS = TextToImage.training
-RATES = {
-    name: decide(method, MethodConfig(name), DEFAULTS).learning_rate
-    for name, method in METHODS.items()
-    if name not in PRESETS and method.learns
-}
+COMPARED = tuple(name for name, method in METHODS.items() if name not in PRESETS and method.learns)
 MULTIPLES = (1 / 16, 1 / 4, 1, 4)  # of a method's own rate
 AS_IT_IS, AS_PUBLISHED = "as it is", "dti as published"
-PUBLISHED = {"name": "dti", "learning_rate": RATES["dti"], "kappa": METHODS["dti"].kappa}
+PUBLISHED = {
+    "name": "dti",
+    "learning_rate": DEFAULTS.direction_rate,
+    "kappa": METHODS["dti"].kappa,
+}
 # What the others of a stage are tested against.
 REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
 FIRST_ANGLE = 0.73  # of TI at its own rate on mini, in radians: see reports/inflation
@@ -118,6 +120,16 @@ def merits(images: Images) -> dict[str, float]:
     }
     return {
         label: float(max(0.0, subject) * text) ** 0.5 for label, (subject, text) in means.items()
+    }
+
+
+def own_rates(model: str, methods: Iterable[str] = COMPARED) -> dict[str, float]:
+    """Return the learning rate that methods have by themselves on a model or a variant of it."""
+    name, colon, settings = model.partition(":")
+    variant = parse_variant(name, settings) if colon else AS_TRAINED
+    defaults = DEFAULTS.at_gain(variant.gain, keep_decay=variant.keep_decay)
+    return {
+        name: decide(METHODS[name], MethodConfig(name), defaults).learning_rate for name in methods
     }
 
 
@@ -205,19 +217,23 @@ class Bakeoff:
         seeds: Sequence[int] = (0, 1, 2),
         *,
         rates_only: bool = False,
-        courses: Sequence[str] = tuple(RATES),
         searched: Path | None = None,
+        model: str = "mini",
+        methods: Sequence[str] = COMPARED,
     ) -> None:
         """rates_only: every method keeps its own second setting; it is not searched.
 
-        courses: the methods of the stage `speed`.
+        model: `mini`, or a variant of it, of which only rates are searched.
+        methods: which are compared.
         searched: a published result.json, whose merits of learning rates are taken.
         """
         self.searched: dict[str, dict[str, float]] | None = None
         if searched is not None:
             self.searched = json.loads(searched.read_text())["search"]
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
-        self.rates_only, self.courses = rates_only, courses
+        self.rates_only, self.model, self.rates = rates_only, model, own_rates(model, methods)
+        if model != "mini" and not rates_only:
+            raise SystemExit(f"second settings are those of mini. Give --rates-only for {model}.")
         self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
@@ -257,7 +273,9 @@ class Bakeoff:
         """Return the merit of every learning rate tried, by method."""
         if self.searched is not None:
             return self.searched
-        tried = {name: [rate * multiple for multiple in MULTIPLES] for name, rate in RATES.items()}
+        tried = {
+            name: [rate * multiple for multiple in MULTIPLES] for name, rate in self.rates.items()
+        }
         asked = [
             {"name": name, "label": f"{name} {rate:g}", "learning_rate": rate}
             for name in tried
@@ -271,7 +289,8 @@ class Bakeoff:
 
     def second(self) -> dict[str, dict[str, float]]:
         """Return the merit of every value of a method's second setting, at its best rate."""
-        rates, values = self.search(), second_values()
+        rates = self.search()
+        values = {name: values for name, values in second_values().items() if name in rates}
         asked = [
             {
                 "name": name,
@@ -327,7 +346,7 @@ class Bakeoff:
             self._plan(
                 "speed",
                 concepts("test", 6),
-                [self.settings[name] for name in self.courses],
+                list(self.settings.values()),
                 self.seeds[:1],
                 EVALUATE | AT_CHECKPOINTS,
             )
@@ -425,6 +444,7 @@ class Bakeoff:
         train: dict[str, Any] = TRAIN,
     ) -> Plan:
         asked = {
+            "model": self.model,
             "concepts": groups,
             "methods": list(methods),
             "seeds": seeds,
@@ -667,9 +687,8 @@ def main() -> None:
         action="store_true",
         help="leave every method's second setting as it is, in a third of the time",
     )
-    parser.add_argument(
-        "--courses", nargs="+", choices=RATES, default=list(RATES), help="methods of `speed`"
-    )
+    parser.add_argument("--model", default="mini", help="or a variant, such as mini:gain=64")
+    parser.add_argument("--methods", nargs="+", choices=COMPARED, default=list(COMPARED))
     parser.add_argument(
         "--searched", type=Path, help="take the merits of learning rates from this result.json"
     )
@@ -679,7 +698,8 @@ def main() -> None:
         options.workers,
         options.seeds,
         rates_only=options.rates_only,
-        courses=options.courses,
+        model=options.model,
+        methods=options.methods,
         searched=options.searched,
     )
     stages = [s for s in options.stages if not (options.rates_only and s == "second")]

@@ -186,7 +186,7 @@ def test_every_method_is_tried_at_the_same_number_of_settings_its_own_among_them
     from dti_geom.training.methods.base import decide
 
     values = bakeoff.second_values()
-    assert values.keys() == bakeoff.RATES.keys()
+    assert values.keys() == set(bakeoff.COMPARED)
     for name, (setting, tried) in values.items():
         assert len(set(tried)) == bakeoff.VALUES
         for value in tried:  # none is refused
@@ -281,7 +281,7 @@ def test_the_bake_off_asks_for_cells_that_can_be_run(
     assert budgets == {frozenset({len(bakeoff.MULTIPLES)}), frozenset({bakeoff.VALUES})}
     first = {cell.run_key for cell in by_name["bakeoff"].cells if cell.run.seed == bench.seeds[0]}
     assert {cell.run_key for cell in by_name["speed"].cells} <= first  # nothing is trained twice
-    assert set(bench.edges()) == set(bakeoff.RATES)
+    assert set(bench.edges()) == set(bakeoff.COMPARED)
     trained = set()
     for plan in plans:
         if plan.name != "confirm":
@@ -302,10 +302,18 @@ def test_a_bake_off_of_rates_alone_leaves_every_second_setting_as_it_is(
     assert bench.edges() == {"dti": [], "ti": ["learning_rate"]}
 
 
+def test_a_method_of_free_vectors_is_searched_in_the_units_of_the_variant(bakeoff: Any) -> None:
+    at_one, at_gain = bakeoff.own_rates("mini"), bakeoff.own_rates("mini:gain=64", ["dti", "ti"])
+    assert at_one.keys() == set(bakeoff.COMPARED)
+    assert at_gain == {"dti": at_one["dti"], "ti": pytest.approx(64 * at_one["ti"])}
+    with pytest.raises(SystemExit, match="--rates-only for mini:gain=64"):
+        bakeoff.Bakeoff(Path(), model="mini:gain=64")
+
+
 def test_the_quickest_changes_of_dti_are_tried_on_other_concepts(
     bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = {name: {"0.5": 0.6, "1": 0.7, "2": 0.6} for name in bakeoff.RATES}
+    rates = {name: {"0.5": 0.6, "1": 0.7, "2": 0.6} for name in bakeoff.COMPARED}
     monkeypatch.setattr(bakeoff.Bakeoff, "search", lambda _: rates)
     bench = bakeoff.Bakeoff(tmp_path, rates_only=True)
     plans = {}
