@@ -310,6 +310,17 @@ def test_a_method_of_free_vectors_is_searched_in_the_units_of_the_variant(bakeof
         bakeoff.Bakeoff(Path(), model="mini:gain=64")
 
 
+def test_a_preset_that_the_search_finds_again_is_not_tested_twice(
+    bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = {"name": "dti", "learning_rate": 0.01, "kappa": 0.01}
+    monkeypatch.setattr(bakeoff.Bakeoff, "run", lambda _, plan: plan)
+    for dti, again in ((tuned, False), (tuned | {"kappa": 0.1}, True)):
+        bench = bakeoff.Bakeoff(tmp_path)
+        bench.settings = {"dti": dti}
+        assert ("dti-tuned" in {cell.label for cell in bench.bakeoff().cells}) == again
+
+
 def test_the_quickest_changes_of_dti_are_tried_on_other_concepts(
     bakeoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +356,7 @@ def test_the_quickest_changes_of_dti_are_tried_on_other_concepts(
     for cell in (*tried, *tested):
         assert cell.run.data.stratified == cell.label.endswith("stratified")
         assert cell.evaluation.checkpoints == (50, 100, 200, 300)
-    assert len({cell.run_key for cell in tried}) == len(tried) == 2 + 8 + len(bakeoff.SPREAD)
+    assert len({cell.run_key for cell in tried}) == len(tried) == 2 + 9 + len(bakeoff.SPREAD)
 
 
 def test_a_training_that_two_cells_share_costs_once_and_a_halted_one_as_much_as_its_like(
