@@ -479,7 +479,8 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         finished = read_finished(result, bakeoff.work)
         sweep = collect(finished)
         save_result(folder / f"{stage}.json", sweep, overwrite=True)
-        tables += [f"## {stage}", scores_table(sweep), groups_table(sweep), courses_table(sweep)]
+        shown = (scores_table, groups_table, checks_table, courses_table)
+        tables += [f"## {stage}", *(write(sweep) for write in shown)]
         if stage in ("speed", "quicker"):
             times = time_to_quality(sweep.courses, sweep.costs)
             found[f"{stage}, time to quality"] = to_json(times)
@@ -579,6 +580,20 @@ def groups_table(sweep: Sweep) -> str:
         for method, by_name in by_method
     ]
     return table(("text score", *groups), rows)
+
+
+def checks_table(sweep: Sweep) -> str:
+    """Tabulate how often every check holds, by method, above what true pictures give."""
+    checks = list(dict.fromkeys(row.check for row in sweep.checks))
+    shares = {(row.method, row.check): interval(row.share) for row in sweep.checks}
+    ceilings = {row.check: row.ceiling for row in sweep.checks}
+    rows = [
+        (method, *(shares.get((method, check), "–") for check in checks))
+        for method in dict.fromkeys(row.method for row in sweep.checks)
+    ]
+    known = [(check, ceilings[check]) for check in checks]
+    rows.append(("true pictures", *("–" if top is None else f"{top:.3f}" for _, top in known)))
+    return table(("check holds", *checks), rows)
 
 
 def courses_table(sweep: Sweep) -> str:

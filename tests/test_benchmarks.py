@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from scipy.stats import wilcoxon
 
+from dti_geom.evaluation.evaluation import CheckSummary
 from dti_geom.evaluation.scores import ImageScore
 from dti_geom.files import save_result
+from dti_geom.statistics import Interval
 from dti_geom.sweeps.cells import Cost
 from dti_geom.sweeps.plan import Plan
 from pipelines import FAMILIES, published, published_folder
@@ -392,6 +394,20 @@ def test_norm_is_held_against_text_within_each_concept(bakeoff: Any) -> None:
     sweep = Namespace(courses=courses)
     assert bakeoff.norm_against_text(sweep) < -0.9
     assert "| ti | 200 | 2.00 | 0.500 | 0.400 |" in bakeoff.courses_table(sweep)
+
+
+def test_a_table_of_checks_ends_with_what_true_pictures_give(bakeoff: Any) -> None:
+    def row(method: str, check: str, share: float) -> CheckSummary:
+        return CheckSummary(method, check, 10, Interval(share, None, None, 1, 1), 0.98)
+
+    rows = [row("dti", "both", 0.4), row("dti", "order", 1.0), row("ti", "both", 0.3)]
+    assert bakeoff.checks_table(Namespace(checks=rows)).splitlines() == [
+        "| check holds | both | order |",
+        "| --- | --- | --- |",
+        "| dti | 0.400 | 1.000 |",
+        "| ti | 0.300 | – |",
+        "| true pictures | 0.980 | 0.980 |",
+    ]
 
 
 @pytest.mark.slow
