@@ -40,7 +40,7 @@ def planted(encoder: Any, words: int, trials: int) -> dict[str, Any]:
         hidden, first = (
             torch.randint(len(search.candidates), (words,), generator=draw) for _ in range(2)
         )
-        target = next(search._states(search.table[hidden][None]))[0]
+        target = next(search.states(search.table[hidden][None]))[0]
         best = search.best(target, first, STARTS, UPDATES)
         found += best.ids == search.prompt(hidden, target).ids
         shares.append(best.share)

@@ -141,13 +141,13 @@ class Search:
         draw = torch.Generator().manual_seed(seed)
         self.drawn = torch.randint(len(self.candidates), (RANDOM, words), generator=draw)
         self.mean: Tensor | float = 0.0
-        self.random_states = torch.cat(list(self._states(self.table[self.drawn])))
+        self.random_states = torch.cat(list(self.states(self.table[self.drawn])))
         self.mean = self.random_states.mean(dim=0)
         self.random_states = self.random_states - self.mean
 
     def states_of(self, vector: Tensor) -> Tensor:
         """Return the centred states of a vector (d,) in the place of a single word, (M, d')."""
-        (states,) = self._states(vector.to(self.table)[None, None])
+        (states,) = self.states(vector.to(self.table)[None, None])
         return states[0]
 
     def nearest(self, vector: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class Search:
 
     def prompt(self, places: Tensor, target: Tensor) -> HardPrompt:
         """Return the prompt of these candidates, (words,), beside a target."""
-        (states,) = self._states(self.table[places][None])
+        (states,) = self.states(self.table[places][None])
         ids = self.candidates[places.cpu()].tolist()
         text = " ".join(self.encoder.vocabulary.tokens(ids))
         cosine = torch.cosine_similarity(states[0].flatten(), target.flatten(), dim=0)
@@ -198,7 +198,7 @@ class Search:
             # The value of the words, the gradient of the free vectors.
             rows = self.table[places] + (free - free.detach())
             shares = torch.cat(
-                [_shares(states, target) for states in self._states(rows, gradient=True)]
+                [_shares(states, target) for states in self.states(rows, gradient=True)]
             )
             optimizer.zero_grad()
             (-shares.sum()).backward()
@@ -212,7 +212,7 @@ class Search:
         share = self._shares(places[None], target)[0]
         while True:
             rows = self.table[places].clone().requires_grad_(True)
-            (states,) = self._states(rows[None], gradient=True)
+            (states,) = self.states(rows[None], gradient=True)
             (gain,) = torch.autograd.grad(_shares(states, target).sum(), rows)
             tried = (gain @ self.table.T).topk(min(TRIED, len(self.candidates))).indices
             others = places.repeat(tried.numel(), 1)
@@ -225,9 +225,9 @@ class Search:
 
     def _shares(self, places: Tensor, target: Tensor) -> Tensor:
         """Return the share of prompts of candidates, (n, words): (n,)."""
-        return torch.cat([_shares(states, target) for states in self._states(self.table[places])])
+        return torch.cat([_shares(states, target) for states in self.states(self.table[places])])
 
-    def _states(self, rows: Tensor, *, gradient: bool = False) -> Iterator[Tensor]:
+    def states(self, rows: Tensor, *, gradient: bool = False) -> Iterator[Tensor]:
         """Yield centred states of prompts, a few at a time: (m, M, d').
 
         rows: (n, words, d). M counts the compared places of all frames.

@@ -35,7 +35,7 @@ def pairs(mini: Any) -> Search:
 def test_a_planted_prompt_of_two_words_is_recovered(mini: Any, pairs: Search, planted: str) -> None:
     ids = [mini.vocabulary.rows(word)[0] for word in planted.split()]
     places = torch.tensor([pairs.candidates.tolist().index(row) for row in ids])
-    (states,) = pairs._states(pairs.table[places][None])
+    (states,) = pairs.states(pairs.table[places][None])
     first = pairs.nearest(row_of(mini, "beach"))  # words that have nothing to do with it
     found = pairs.best(states[0], first, starts=4, updates=20)
     assert found.text == planted
