@@ -339,8 +339,9 @@ class Bakeoff:
         asked: dict[str, dict[str, Any]] = {
             name: {**setting, "baselines": name == "ti"} for name, setting in self.settings.items()
         }
-        asked |= {AS_PUBLISHED: PUBLISHED}
-        asked |= {name: {"name": name} for name in PRESETS if not self._is_best(name)}
+        if self.model == "mini":  # presets are tuned for it
+            asked |= {AS_PUBLISHED: PUBLISHED}
+            asked |= {name: {"name": name} for name in PRESETS if not self._is_best(name)}
         return self.run(self._test("bakeoff", asked))
 
     def speed(self) -> Plan:
