@@ -37,7 +37,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import product
@@ -94,6 +94,7 @@ TRAIN = {"dtype": "bfloat16", "checkpoint_every": 50}
 AT_CHECKPOINTS = {"checkpoints": [50, 100, 200, 300]}
 EVALUATE = {"seeds": 1}  # pictures of each prompt and training seed
 
+Merits = dict[str, dict[str, float]]  # by method, and by value of its setting as text
 Images = list[tuple[CellState, ImageScore]]
 
 
@@ -228,7 +229,7 @@ class Bakeoff:
         methods: which are compared.
         searched: a published result.json, whose merits of learning rates are taken.
         """
-        self.searched: dict[str, dict[str, float]] | None = None
+        self.searched: Merits | None = None
         if searched is not None:
             self.searched = json.loads(searched.read_text())["search"]
         self.work, self.engine, self.seeds = work, LocalEngine(workers), list(seeds)
@@ -270,7 +271,7 @@ class Bakeoff:
         """Return the merit of methods on the tuning concepts, by label."""
         return merits(read_finished(self.run(self.tuning(methods)), self.work).images)
 
-    def search(self) -> dict[str, dict[str, float]]:
+    def search(self) -> Merits:
         """Return the merit of every learning rate tried, by method."""
         if self.searched is not None:
             return self.searched
@@ -288,7 +289,7 @@ class Bakeoff:
             for name, rates in tried.items()
         }
 
-    def second(self) -> dict[str, dict[str, float]]:
+    def second(self) -> Merits:
         """Return the merit of every value of a method's second setting, at its best rate."""
         rates = self.search()
         values = {name: values for name, values in second_values().items() if name in rates}
@@ -474,8 +475,8 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         result = getattr(bakeoff, stage)()
         if isinstance(result, dict):
             found[stage] = to_json(result)
-            if stage == "quick":
-                tables += [f"## {stage}", quality_table(result.values())]
+            if stage in WRITERS:
+                tables += [f"## {stage}", WRITERS[stage](result)]
             continue
         finished = read_finished(result, bakeoff.work)
         sweep = collect(finished)
@@ -653,6 +654,31 @@ def quality_table(times: Iterable[TimeToQuality]) -> str:
         ends = ["–" if row.seconds is None else interval(row.seconds, 1)]
         rows.append((row.label, f"{row.reached} of {row.tokens}", interval(row.updates, 0), *ends))
     return table(("method", "as good as TI at its end", "updates", "seconds"), rows)
+
+
+def search_table(found: Merits) -> str:
+    """Tabulate the merit of every learning rate, which is in brackets."""
+    columns = ("method", *(f"×{multiple:g}" for multiple in MULTIPLES))
+    return table(columns, [(name, *merit_cells(tried)) for name, tried in found.items()])
+
+
+def second_table(found: Merits) -> str:
+    """Tabulate the merit of every value of a second setting, which is in brackets."""
+    columns = ("method", "setting", *(f"value {number}" for number in range(1, VALUES + 1)))
+    names = {name: setting for name, (setting, _) in second_values().items()}
+    rows = [(name, names[name], *merit_cells(tried)) for name, tried in found.items()]
+    return table(columns, rows)
+
+
+def merit_cells(tried: dict[str, float]) -> list[str]:
+    return [f"{merit:.3f} ({float(value):.3g})" for value, merit in tried.items()]
+
+
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "search": search_table,
+    "second": second_table,
+    "quick": lambda found: quality_table(found.values()),
+}
 
 
 def interval(scores: Interval, digits: int = 3) -> str:
