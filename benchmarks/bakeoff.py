@@ -490,8 +490,11 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
         found[f"{stage}, counting"] = by_prompt(finished.images, "count")
         for reference in REFERENCES.get(stage, ()):
-            found[f"{stage}, {reference} less"] = (tested := against(finished.images, reference))
+            read = finished.images
+            found[f"{stage}, {reference} less"] = (tested := against(read, reference))
             tables.append(against_table(tested, reference))
+            found[f"{stage}, both, {reference} less"] = (pairs := both_less(read, reference))
+            tables.append(both_table(pairs, reference))
     found["core hours"] = core_hours(bakeoff.asked.values(), bakeoff.work)
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)
     write_text(folder / "tables.md", "\n".join(tables), overwrite=True)
@@ -555,6 +558,45 @@ def against(images: Images, reference: str) -> list[dict[str, Any]]:
             f"{score} p, Holm": tested.corrected,
         }
     return list(rows.values())
+
+
+def both_less(images: Images, reference: str) -> list[dict[str, Any]]:
+    """Return how much oftener both things of a pair are there by the reference than by others.
+
+    Tested as in `against`, over the concepts that the check can decide about.
+    """
+    there: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for _, image in images:
+        if "both" in image.decided:
+            there[image.method, image.subject].append(image.decided["both"])
+    subjects = sorted({subject for method, subject in there if method == reference})
+    family = {
+        method: [
+            np.mean(there[reference, name]) - np.mean(there[method, name]) for name in subjects
+        ]
+        for method in dict.fromkeys(method for method, _ in there)
+        if method != reference
+    }
+    return [
+        {
+            "method": method,
+            "concepts": len(subjects),
+            "both": tested.mean,
+            "both better on": tested.positive,
+            "both p, Holm": tested.corrected,
+        }
+        for method, tested in paired_tests(family).items()
+    ]
+
+
+def both_table(tested: list[dict[str, Any]], reference: str) -> str:
+    columns = (
+        f"{reference} less",
+        "both there",
+        f"better on, of {tested[0]['concepts']}",
+        "p, Holm",
+    )
+    return table(columns, [(row["method"], *score_cells(row, "both")) for row in tested])
 
 
 def scores_table(sweep: Sweep) -> str:

@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,24 @@ def test_methods_are_tested_over_concepts_and_corrected_for_their_number(bakeoff
     alone = wilcoxon(near).pvalue
     assert by_method["near"]["subject p, Holm"] == pytest.approx(min(1, 3 * alone))
     assert {row["text p, Holm"] for row in by_method.values()} == {1.0}  # no difference at all
+
+
+def test_both_things_of_a_pair_are_counted_where_they_were_asked_for(bakeoff: Any) -> None:
+    images = []
+    for number in range(6):
+        for method, right in (("mine", True), ("other", False)):
+            ((_, image),) = scored(method, f"subject {number}", 0.5, 0.5)
+            images.append((None, replace(image, checks={"both": right})))
+            images.append((None, replace(image, checks={"both": False}, undecided=("both",))))
+            images.append((None, image))  # of the thing alone
+    (row,) = bakeoff.both_less(images, "mine")
+    assert row == {
+        "method": "other",
+        "concepts": 6,
+        "both": 1.0,
+        "both better on": 6,
+        "both p, Holm": pytest.approx(2 / 2**6),
+    }
 
 
 def test_the_bake_off_asks_for_cells_that_can_be_run(
