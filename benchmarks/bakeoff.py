@@ -569,11 +569,10 @@ def both_less(images: Images, reference: str) -> list[dict[str, Any]]:
     for _, image in images:
         if "both" in image.decided:
             there[image.method, image.subject].append(image.decided["both"])
+    share = {key: float(np.mean(rights)) for key, rights in there.items()}
     subjects = sorted({subject for method, subject in there if method == reference})
     family = {
-        method: [
-            np.mean(there[reference, name]) - np.mean(there[method, name]) for name in subjects
-        ]
+        method: [share[reference, name] - share[method, name] for name in subjects]
         for method in dict.fromkeys(method for method, _ in there)
         if method != reference
     }
