@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dti_geom.files import load_result
+from dti_geom.files import from_json, load_result
 from dti_geom.statistics import Interval
-from dti_geom.sweeps.quality import time_to_quality
+from dti_geom.sweeps.quality import TimeToQuality, time_to_quality
 from dti_geom.sweeps.sweep import Sweep
 from prose import assert_shown, share
 from scripts import script
@@ -177,23 +177,49 @@ def test_the_differences_of_an_experiment_are_those_of_its_cells(report: str, fi
             assert again[score] == pytest.approx(kept)
 
 
-def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results() -> None:
+@pytest.mark.parametrize("part", ["", "gain-64"])
+def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results(part: str) -> None:
     bench, folder = script("bakeoff"), BAKE_OFF.with_name("bakeoff-again")
     note = (folder / "README.md").read_text(encoding="utf-8").splitlines()
-    again = load_result(folder / "bakeoff.json", Sweep)
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    shown = bench.scores_table(again) + bench.against_table(result["bakeoff, dti less"], "dti")
-    courses = load_result(folder / "speed.json", Sweep)
-    shown += bench.quality_table(time_to_quality(courses.courses, courses.costs))
-    shown += "".join(
-        f"| {method} | {' | '.join(f'{merit:.3f} ({rate})' for rate, merit in rates.items())} |\n"
-        for method, rates in result["search"].items()
-    )
+    again = load_result(folder / part / "bakeoff.json", Sweep)
+    result = json.loads((folder / part / "result.json").read_text(encoding="utf-8"))
+    shown = bench.scores_table(again) + bench.checks_table(again)
+    shown += bench.against_table(result["bakeoff, dti less"], "dti")
+    shown += bench.both_table(result["bakeoff, both, dti less"], "dti")
+    shown += bench.search_table(result["search"])
+    if not part:
+        shown += bench.second_table(result["second"])
+        quick = {name: from_json(TimeToQuality, row) for name, row in result["quick"].items()}
+        shown += bench.WRITERS["quick"](quick)
+        for stage in ("speed", "quicker"):
+            courses = load_result(folder / f"{stage}.json", Sweep)
+            shown += bench.quality_table(time_to_quality(courses.courses, courses.costs))
     assert [line for line in shown.splitlines() if line not in note and "---" not in line] == []
     # What the words say of them.
     different = [row["method"] for row in result["bakeoff, dti less"] if row["text p, Holm"] < 0.05]
     assert different == ["class word"]
+    assert {cell.seed for cell in again.cells} == {0, 1, 2}
     assert {len(rates) for rates in result["search"].values()} == {len(bench.MULTIPLES)}
+
+
+def test_the_pages_say_what_an_equal_search_at_gain_64_gave() -> None:
+    docs, folder = BAKE_OFF.parents[1] / "docs", BAKE_OFF.with_name("bakeoff-again") / "gain-64"
+    found = load_result(folder / "bakeoff.json", Sweep)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    both = {row.method: share(row.share.mean) for row in found.checks if row.check == "both"}
+    (pairs,) = [row for row in result["bakeoff, both, dti less"] if row["method"] == "ti"]
+    chance = f"p = {digits(pairs['both p, Holm'])[:3]}"
+    overall = {row.method: row for row in found.summaries if row.group == "all"}
+    lost = digits(overall["ti"].subject.mean - overall["ti-rescaled"].subject.mean)
+    spans = [
+        digits(max(tried.values()) - min(tried.values())) for tried in result["search"].values()
+    ]
+    norms = [norm.inflation for norm in found.norms if norm.label == "ti"]
+    for page in ("findings", "what-inflation-does"):
+        text = " ".join((docs / f"{page}.md").read_text(encoding="utf-8").split())
+        assert_shown(text, both["ti"], both["dti"], chance)
+    assert_shown(text, lost, *spans, f"{sum(norms) / len(norms):.1f} times the mean norm")
+    assert_shown(text, digits(overall["ti"].text.mean))
 
 
 def test_the_note_of_the_study_says_what_its_answers_give() -> None:
