@@ -210,7 +210,9 @@ def test_the_pages_say_what_an_equal_search_at_gain_64_gave() -> None:
     (pairs,) = [row for row in result["bakeoff, both, dti less"] if row["method"] == "ti"]
     chance = f"p = {digits(pairs['both p, Holm'])[:3]}"
     overall = {row.method: row for row in found.summaries if row.group == "all"}
-    lost = digits(overall["ti"].subject.mean - overall["ti-rescaled"].subject.mean)
+    likeness = [share(overall[name].subject.mean) for name in ("ti", "ti-rescaled")]
+    *_, own, _ = result["search"]["ti"].values()
+    merits = share(own), share(max(result["search"]["ti"].values()))
     spans = [
         digits(max(tried.values()) - min(tried.values())) for tried in result["search"].values()
     ]
@@ -218,7 +220,9 @@ def test_the_pages_say_what_an_equal_search_at_gain_64_gave() -> None:
     for page in ("findings", "what-inflation-does"):
         text = " ".join((docs / f"{page}.md").read_text(encoding="utf-8").split())
         assert_shown(text, both["ti"], both["dti"], chance)
-    assert_shown(text, lost, *spans, f"{sum(norms) / len(norms):.1f} times the mean norm")
+    assert_shown(
+        text, *likeness, *merits, *spans, f"{sum(norms) / len(norms):.1f} times the mean norm"
+    )
     assert_shown(text, digits(overall["ti"].text.mean))
 
 
