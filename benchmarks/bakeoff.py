@@ -236,6 +236,8 @@ class Bakeoff:
         self.rates_only, self.model, self.rates = rates_only, model, own_rates(model, methods)
         if model != "mini" and not rates_only:
             raise SystemExit(f"second settings are those of mini. Give --rates-only for {model}.")
+        if not {"dti", "ti"} <= set(methods):
+            raise SystemExit("others are compared with dti and ti. Give both to --methods.")
         self.asked: dict[str, Cell] = {}  # the cells of every stage that ran, by address
 
     def tuning(self, methods: list[Any]) -> Plan:
@@ -369,8 +371,9 @@ class Bakeoff:
 
     def _is_best(self, preset: str) -> bool:
         """Return whether the search ended at the preset's settings, so that both are one method."""
-        method, best = METHODS[preset], self.settings["dti"]
-        return all(getattr(method, key) == value for key, value in best.items() if key != "name")
+        tuned = decide(METHODS[preset], MethodConfig(preset), DEFAULTS)
+        found = decide(METHODS["dti"], MethodConfig(**self.settings["dti"]), DEFAULTS)
+        return replace(tuned, method=found.method) == found
 
     def _changes(self) -> dict[str, dict[str, Any]]:
         dti = self.settings["dti"]

@@ -329,6 +329,8 @@ def test_a_method_of_free_vectors_is_searched_in_the_units_of_the_variant(bakeof
     assert at_gain == {"dti": at_one["dti"], "ti": pytest.approx(64 * at_one["ti"])}
     with pytest.raises(SystemExit, match="--rates-only for mini:gain=64"):
         bakeoff.Bakeoff(Path(), model="mini:gain=64")
+    with pytest.raises(SystemExit, match="Give both to --methods"):
+        bakeoff.Bakeoff(Path(), methods=["ti"])
 
 
 def test_a_preset_that_the_search_finds_again_is_not_tested_twice(
@@ -336,7 +338,8 @@ def test_a_preset_that_the_search_finds_again_is_not_tested_twice(
 ) -> None:
     tuned = {"name": "dti", "learning_rate": 0.01, "kappa": 0.01}
     monkeypatch.setattr(bakeoff.Bakeoff, "run", lambda _, plan: plan)
-    for dti, again in ((tuned, False), (tuned | {"kappa": 0.1}, True)):
+    of_rates = {"name": "dti", "learning_rate": 0.01}  # κ is the method's own
+    for dti, again in ((tuned, False), (tuned | {"kappa": 0.1}, True), (of_rates, True)):
         bench = bakeoff.Bakeoff(tmp_path)
         bench.settings = {"dti": dti}
         assert ("dti-tuned" in {cell.label for cell in bench.bakeoff().cells}) == again
