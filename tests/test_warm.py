@@ -54,7 +54,7 @@ def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
 
 def test_what_libraries_read_while_they_are_imported_needs_an_interpreter() -> None:
     parent = warm._parent()
-    environment = parent._environment  # not this process's: tests before may have changed it
+    environment = dict(os.environ)
     assert parent.serves(environment | {"NO_COLOR": "1", "COLUMNS": "7"})
     assert parent.serves(environment | {"KMP_INIT_AT_FORK": "FALSE"})  # scikit-learn sets it
     assert parent.serves(environment | {"PYTHONBREAKPOINT": "x", "RAY_NUM_REDIS_GET_RETRIES": "2"})

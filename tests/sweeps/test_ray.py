@@ -318,6 +318,7 @@ def test_a_folder_that_is_not_shared_is_told(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(engines, "LAG", 0.1)
+    monkeypatch.setenv("DTI_GEOM_GPU", "")  # a worker's note to itself; this process is none
     cell, elsewhere = plan_of(asked(), "short").cells[0], tmp_path / "mounted" / "elsewhere"
     came = engines._ray_cell(cell, str(elsewhere), os.getcwd(), 1, {})
     assert not elsewhere.exists()
