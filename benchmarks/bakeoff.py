@@ -85,7 +85,7 @@ PUBLISHED = {
 }
 # What the others of a stage are tested against.
 REFERENCES = {"bakeoff": ("dti",), "winner": ("dti", AS_PUBLISHED), "confirm": ("dti",)}
-FIRST_ANGLE = 0.73  # of TI at its own rate on mini, in radians: see reports/inflation
+FIRST_ANGLE = 0.73  # radians: the 42° of TI at its own rate on mini, see reports/inflation
 STRATIFIED = ", stratified"
 SPREAD = ("dti", "dti, 4 times the rate")  # also tried with stratified times
 FINALISTS = 3  # changes that are tried on the test concepts
@@ -493,10 +493,10 @@ def publish(bakeoff: Bakeoff, stages: Iterable[str], folder: Path) -> None:
         found[f"{stage}, norm against text"] = norm_against_text(sweep)
         found[f"{stage}, counting"] = by_prompt(finished.images, "count")
         for reference in REFERENCES.get(stage, ()):
-            read = finished.images
-            found[f"{stage}, {reference} less"] = (tested := against(read, reference))
+            found[f"{stage}, {reference} less"] = (tested := against(finished.images, reference))
             tables.append(against_table(tested, reference))
-            found[f"{stage}, both, {reference} less"] = (pairs := both_less(read, reference))
+            pairs = both_less(finished.images, reference)
+            found[f"{stage}, both, {reference} less"] = pairs
             tables.append(both_table(pairs, reference))
     found["core hours"] = core_hours(bakeoff.asked.values(), bakeoff.work)
     write_text(folder / "result.json", json.dumps(found, indent=1) + "\n", overwrite=True)

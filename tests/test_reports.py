@@ -202,6 +202,53 @@ def test_the_note_on_the_bake_off_again_shows_the_tables_of_its_results(part: st
     assert {len(rates) for rates in result["search"].values()} == {len(bench.MULTIPLES)}
 
 
+def test_the_note_on_the_bake_off_again_says_what_its_tables_give() -> None:
+    bench, folder = script("bakeoff"), BAKE_OFF.with_name("bakeoff-again")
+    note = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    parts = [json.loads((folder / part / "result.json").read_text()) for part in ("", "gain-64")]
+    result, at_gain = parts
+    hours = [f"{part['core hours']:.1f} core-hours" for part in parts]
+    assert_shown(note, *hours)
+    less = {row["method"]: row for row in result["bakeoff, dti less"]}
+    both = {row["method"]: row for row in result["bakeoff, both, dti less"]}
+    median_norm = less["median-projection"]
+    assert_shown(
+        note, f"+{share(median_norm['subject'])}", share(median_norm["subject p, Holm"])[:3]
+    )
+    assert_shown(
+        note,
+        f"(+{share(both['crossinit']['both'])}, p = {share(both['crossinit']['both p, Holm'])})",
+    )
+    assert [name for name, row in both.items() if row["both p, Holm"] < 0.05] == [
+        "class word",
+        "crossinit",
+    ]
+    chance = f"{both['ti']['both p, Holm']:.2f}".removeprefix("0")
+    assert_shown(note, f"it is +{share(both['ti']['both'])}, p = {chance}")
+    kappas = result["second"]["dti"]
+    assert_shown(note, f"gains {share(kappas['0.01'] - kappas['0.0'])} of merit")
+    updates = {
+        row["label"]: row["updates"]["mean"]
+        for stage in ("speed", "quicker")
+        for row in result[f"{stage}, time to quality"]
+    }
+    for method in ("std-retraction", "median-projection", "dti, momentum 0.9"):
+        assert_shown(note, f"{updates[method] / updates['dti']:.2f}".removeprefix("0"))
+    courses = load_result(folder / "quicker.json", Sweep).courses
+    for label, step in (("dti, momentum 0.9", 100), ("dti, 4 times the rate", 100), ("dti", 300)):
+        points = [p for p in courses if (p.label, p.step) == (label, step)]
+        means = [
+            sum(getattr(p, f"{score}_score") for p in points) / len(points)
+            for score in ("subject", "text")
+        ]
+        assert_shown(note, *map(share, means))
+    for tried in at_gain["search"].values():
+        merits = list(tried.values())
+        assert_shown(note, share(max(merits)), share(merits[2]), share(max(merits) - min(merits)))
+    assert result["settings"]["dti"] == {"name": "dti", "learning_rate": 0.01, "kappa": 0.01}
+    assert bench.MULTIPLES[2] == 1  # the own rate
+
+
 def test_the_pages_say_what_an_equal_search_at_gain_64_gave() -> None:
     docs, folder = BAKE_OFF.parents[1] / "docs", BAKE_OFF.with_name("bakeoff-again") / "gain-64"
     found = load_result(folder / "bakeoff.json", Sweep)
